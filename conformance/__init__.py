@@ -1,0 +1,1 @@
+"""Black box: speaks only the wire. May import `ihe` and `profiles`, never `server`."""

@@ -1,0 +1,94 @@
+"""The Decision: what the caller of one request may do, compiled into the SQL of searches and checked on every retrieve.
+
+Scopes follow SMART App Launch 2.2 (scopes and launch context), v2 `patient/ImagingStudy.rs` and v1 `patient/*.read`.
+A scope with a query constraint grants nothing here yet: narrower than asked is safe, wider is not.
+"""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, false, true
+
+from server.errors import Forbidden
+
+_SCOPE = re.compile(r"(?P<context>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]+)\.(?P<permission>\*|read|write|c?r?u?d?s?)")
+_V1 = {"read": "rs", "write": "cud", "*": "cruds"}
+
+
+class Interaction(StrEnum):
+    """The letters of a v2 scope: `r` covers read, vread and instance history, `s` type search."""
+
+    CREATE = "c"
+    READ = "r"
+    UPDATE = "u"
+    DELETE = "d"
+    SEARCH = "s"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One granted scope. `type` is a FHIR resource type or `*`."""
+
+    context: str
+    type: str
+    interactions: frozenset[Interaction]
+
+    def covers(self, type_: str, interaction: Interaction) -> bool:
+        return self.type in ("*", type_) and interaction in self.interactions
+
+
+def parse_scopes(text: str) -> tuple[Scope, ...]:
+    """The resource scopes in a space-separated scope string; others (`openid`, `launch` ...) and malformed ones grant nothing."""
+    scopes = []
+    for word in text.split():
+        found = _SCOPE.fullmatch(word)
+        if found and found["permission"]:
+            letters = _V1.get(found["permission"], found["permission"])
+            scopes.append(Scope(found["context"], found["type"], frozenset(map(Interaction, letters))))
+    return tuple(scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the caller may do. `subject` names the caller in the audit trail, `patient` is the token's patient context.
+
+    A `patient/` scope opens the compartment of that one patient and nothing without one; `user/` and `system/` scopes
+    open every patient, as long as consent and users' own rights are not kept here.
+    """
+
+    subject: str
+    scopes: tuple[Scope, ...]
+    patient: str | None = None
+    token_id: str = field(default="", repr=False)
+
+    def patients(self, type_: str, interaction: Interaction) -> frozenset[str] | None:
+        """The patients whose `type_` resources the caller may do this to; None means every patient."""
+        granted = [scope for scope in self.scopes if scope.covers(type_, interaction)]
+        if any(scope.context != "patient" for scope in granted):
+            return None
+        return frozenset([self.patient]) if granted and self.patient else frozenset()
+
+    def require(self, type_: str, interaction: Interaction) -> None:
+        """Raises `Forbidden` if no scope covers this at all."""
+        if self.patients(type_, interaction) == frozenset():
+            raise Forbidden(f"the token grants no scope for {type_} that includes '{interaction.value}'")
+
+    def require_patient(self, type_: str, interaction: Interaction, patient: str) -> None:
+        """Raises `Forbidden` unless the caller may do this to this patient's resources. Same words whether he exists or not."""
+        self.require(type_, interaction)
+        allowed = self.patients(type_, interaction)
+        if allowed is not None and patient not in allowed:
+            raise Forbidden("the token is for another patient")
+
+    def where(self, type_: str, interaction: Interaction, patient_column: ColumnElement[str]) -> ColumnElement[bool]:
+        """The Decision as SQL: true for the rows whose patient the caller may see."""
+        allowed = self.patients(type_, interaction)
+        if allowed is None:
+            return true()
+        return patient_column.in_(sorted(allowed)) if allowed else false()
+
+
+def everything(subject: str) -> Decision:
+    """A trusted partner's Decision: a peer that its connection has authenticated (SOAP from loopback, a known AE)."""
+    return Decision(subject, parse_scopes("system/*.cruds"))

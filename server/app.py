@@ -1,0 +1,56 @@
+"""The composition root: one process's parts (`open_node`) and the HTTP application (`create_app`)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from profiles.audit_event import Agent
+from server.access.tokens import Tokens
+from server.edges import dicomweb, fhir, operations, soap
+from server.edges.context import Node
+from server.records.installation import installation
+from server.records.trail import Trail
+from server.settings import Settings
+from server.store.blobs import FolderBlobs
+from server.store.db import Database
+from server.store.migrations import require_current
+from server.work.ingest import Ingest
+
+
+def open_node(settings: Settings) -> Node:
+    """Opens the database and the blob store. Raises `SettingsError` if the schema is not at this version's revision."""
+    database = Database(settings.database)
+    require_current(database)
+    blobs = FolderBlobs(settings.blob_folder, limit=settings.max_instance_bytes, reserve=settings.min_free_bytes)
+    site = installation(database)
+    trail = Trail(database, Agent(identifier=site.issuer, name=settings.organization, address=settings.base_url))
+    return Node(
+        settings=settings,
+        database=database,
+        blobs=blobs,
+        installation=site,
+        tokens=Tokens(database, site),
+        trail=trail,
+        ingest=Ingest(settings, database, blobs, site, trail),
+    )
+
+
+def close_node(node: Node) -> None:
+    node.trail.close()
+    node.database.close()
+
+
+def create_app(node: Node) -> FastAPI:
+    """The HTTP side of one process. FHIR, DICOMweb and SOAP are plain Starlette routes: they are the hot paths."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        close_node(node)
+
+    app = FastAPI(title="imageshare", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.node = node
+    for edge in (fhir, dicomweb, soap, operations):
+        edge.install(app)
+    return app

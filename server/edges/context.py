@@ -1,0 +1,138 @@
+"""What every HTTP edge begins and ends with: who asks, under which request id, what goes into the trail.
+
+The order is always the same: `decision` (401), the edge's own reading and its check against the Decision (403), `told` in
+the trail, then the first byte.
+"""
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Kind, Subtype
+from server.access.decisions import Decision
+from server.access.tokens import Tokens
+from server.errors import ImageShareError, Unauthenticated
+from server.records.installation import Installation
+from server.records.trail import Trail
+from server.settings import Settings
+from server.store.blobs import BlobStore
+from server.store.db import Database
+from server.work.ingest import Ingest
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What one process has in hand. Made by `server.app.open_node`, kept at `app.state.node`."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    installation: Installation
+    tokens: Tokens
+    trail: Trail
+    ingest: Ingest
+
+
+def node(request: Request) -> Node:
+    found: Node = request.app.state.node
+    return found
+
+
+def request_id(request: Request) -> str:
+    """The request's id: the client's `X-Request-Id` if it is a plain one, else a new one; the same for the whole request."""
+    known: str | None = getattr(request.state, "request_id", None)
+    if known is None:
+        given = request.headers.get("x-request-id", "")
+        known = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        request.state.request_id = known
+    return known
+
+
+def address(request: Request) -> str:
+    """The peer's address as the socket has it; forwarding headers are not believed."""
+    return request.client.host if request.client else ""
+
+
+def is_loopback(request: Request) -> bool:
+    try:
+        return ipaddress.ip_address(address(request)).is_loopback
+    except ValueError:
+        return False
+
+
+def decision(request: Request) -> Decision:
+    """The Decision behind the request's bearer token (RFC 6750 section 2.1). Raises `Unauthenticated`.
+
+    A token in the query string is not looked at: URLs are logged.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if not token:
+        raise Unauthenticated("an access token is needed: Authorization: Bearer ...")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated("only bearer tokens are taken: Authorization: Bearer ...")
+    return trusted(request, node(request).tokens.decide(token.strip()))
+
+
+def trusted(request: Request, made: Decision) -> Decision:
+    """Notes `made` as the request's Decision, so that the trail names its subject."""
+    request.state.decision = made
+    return made
+
+
+def told(
+    request: Request,
+    kind: Kind,
+    subtype: Subtype,
+    *,
+    patients: Iterable[str],
+    entities: tuple[AuditedEntity, ...] = (),
+    rest: bool = True,
+) -> None:
+    """Puts a disclosure into the trail before the answer: one event per patient, or one without if there is none.
+
+    `patients` are resource ids. A search is one entity with `query`, the raw query string or request body. `rest` is False for SOAP.
+    """
+    trail = node(request).trail
+    trail.write(
+        *(
+            trail.action(
+                kind, subtype, _client(request), rest=rest, patient_id=patient, entities=entities,
+                request_id=request_id(request), token_id=_token_id(request),
+            )
+            for patient in (sorted(set(patients)) or [""])
+        )
+    )  # fmt: skip
+
+
+def refused(
+    request: Request, error: ImageShareError, kind: Kind, subtype: Subtype, *, entities: tuple[AuditedEntity, ...] = (), rest: bool = True
+) -> None:
+    """Puts a refusal or failure into the trail: who asked, from where, and why not, in the error's own words."""
+    trail = node(request).trail
+    trail.write(
+        trail.action(
+            kind, subtype, _client(request), rest=rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
+            outcome_desc=error.detail, entities=entities, request_id=request_id(request), token_id=_token_id(request),
+        )
+    )  # fmt: skip
+
+
+def _client(request: Request) -> Agent:
+    made = _made(request)
+    return Agent(identifier=made.subject if made else "anonymous", address=address(request))
+
+
+def _token_id(request: Request) -> str:
+    made = _made(request)
+    return made.token_id if made else ""
+
+
+def _made(request: Request) -> Decision | None:
+    found: Decision | None = getattr(request.state, "decision", None)
+    return found

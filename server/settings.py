@@ -1,0 +1,128 @@
+"""Settings: command line over `IMAGESHARE_*` over a TOML file over defaults (pydantic-settings).
+
+The TOML file is `IMAGESHARE_CONFIG`, else `imageshare.toml` in the data folder. `imageshare doctor` prints what is in force.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from profiles.identifiers import ae_title, uid
+from server.errors import SettingsError
+
+
+AeTitle = Annotated[str, AfterValidator(ae_title)]
+Oid = Annotated[str, AfterValidator(uid)]
+
+
+class Device(BaseModel, frozen=True, extra="forbid"):
+    """A DICOM peer that may associate: its calling AE title, its address and who assigns its patient ids."""
+
+    ae_title: AeTitle
+    address: str = Field(description="an address or network in CIDR form, such as 10.1.2.0/24")
+    assigning_authority: Oid | None = Field(default=None, description="OID; the installation's own where absent")
+
+    @field_validator("address")
+    @classmethod
+    def _network(cls, value: str) -> str:
+        ipaddress.ip_network(value, strict=False)
+        return value
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Lengths are bytes, durations are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="IMAGESHARE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    data: Path = Field(default=Path("imageshare-data"), description="the data folder")
+    database_url: SecretStr | None = Field(default=None, description="SQLAlchemy URL; SQLite in the data folder where absent")
+    blob_url: str | None = Field(default=None, description="file:// folder; `blobs` in the data folder where absent")
+    public_url: str | None = Field(default=None, description="what clients call this server; http://host:port where absent")
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    dicom_host: str = "127.0.0.1"
+    dicom_port: int = Field(default=11112, ge=0, le=65535)
+    ae_title: AeTitle = "IMAGESHARE"
+
+    quiet_period: float = Field(default=5.0, ge=0, description="a study is published this long after its last instance")
+    timezone: str = Field(default="UTC", description="the site's zone, for DICOM times that name none")
+    language: str = "en-US"
+    organization: str = "imageshare"
+
+    devices: tuple[Device, ...] = Field(default=(), description="DICOM peers; loopback only where empty")
+    authorities: dict[str, Oid] = Field(default={}, description="Issuer of Patient ID (0010,0021) -> OID")
+
+    max_associations: int = Field(default=32, ge=1)
+    association_idle: float = Field(default=60.0, gt=0, description="an association that says nothing this long is aborted")
+    max_instance_bytes: int = Field(default=8 << 30, gt=0)
+    max_message_bytes: int = Field(default=4 << 20, gt=0, description="a SOAP envelope or JSON body")
+    min_free_bytes: int = Field(default=256 << 20, ge=0, description="below this the store refuses (0xA700, 507)")
+    log_level: str = "INFO"
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        ZoneInfo(value)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        named = init_settings().get("data") or os.environ.get("IMAGESHARE_DATA") or "imageshare-data"
+        toml = Path(os.environ.get("IMAGESHARE_CONFIG") or Path(named) / "imageshare.toml")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @property
+    def database(self) -> str:
+        """The SQLAlchemy URL in force, password and all."""
+        return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.data.absolute() / 'imageshare.db'}"
+
+    @property
+    def blob_folder(self) -> Path:
+        if self.blob_url is None:
+            return self.data.absolute() / "blobs"
+        if not self.blob_url.startswith("file://"):
+            raise SettingsError("IMAGESHARE_BLOB_URL must be a file:// URL; other stores are not offered yet")
+        return Path(self.blob_url.removeprefix("file://"))
+
+    @property
+    def base_url(self) -> str:
+        """What clients call this server, without a trailing slash."""
+        return (self.public_url or f"http://{self.http_host}:{self.http_port}").rstrip("/")
+
+    def device(self, title: str, address: str) -> Device | None:
+        """The configured peer behind an association, or None. Without configured devices, any loopback peer is one."""
+        host = ipaddress.ip_address(address)
+        if not self.devices:
+            return Device(ae_title=title, address=address) if host.is_loopback else None
+        for device in self.devices:
+            if device.ae_title == title.strip() and host in ipaddress.ip_network(device.address, strict=False):
+                return device
+        return None
+
+
+def load(**overrides: object) -> Settings:
+    """The settings in force; `overrides` that are None are left out. Raises `SettingsError` naming every wrong field."""
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        fields = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False))
+        raise SettingsError(f"settings are wrong: {fields}") from None
+    except ValueError as error:
+        raise SettingsError(f"the settings file cannot be read: {type(error).__name__}") from None

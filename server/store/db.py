@@ -1,0 +1,106 @@
+"""The database: engine, pragmas and two units of work, `read()` and `write()`.
+
+SQLite runs in WAL mode with synchronous=FULL, so a commit that returned has reached the disk; a write takes its lock at
+BEGIN IMMEDIATE, so it never fails half-way for want of it. PostgreSQL runs READ COMMITTED; writers meet on rows.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import QueuePool
+
+from server.errors import Busy, StorageFull
+
+
+class Database:
+    """One database behind `url` (SQLAlchemy form). Safe for threads and for several processes."""
+
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        arguments: dict[str, Any] = {"poolclass": QueuePool, "pool_size": pool_size, "max_overflow": 64, "future": True}
+        if self.is_sqlite:
+            arguments["connect_args"] = {"check_same_thread": False, "timeout": 30, "cached_statements": 512}
+        else:
+            arguments["pool_pre_ping"] = True
+        self.engine: Engine = create_engine(self.url, **arguments)
+        self._writes: Engine = self.engine.execution_options(imageshare_write=True)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _pragmas)
+            event.listen(self.engine, "begin", _begin)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A consistent view. Nothing that happens in it is kept."""
+        with self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """All or nothing; durable when the block has ended. Raises `StorageFull` or `Busy` where the engine says so."""
+        try:
+            with self._writes.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise _told(error) from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def insert(connection: Connection, table: Any) -> Any:
+    """The engine's own INSERT, which knows `on_conflict_do_nothing` and `on_conflict_do_update`."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def micros(moment: datetime | None = None) -> int:
+    """Microseconds since 1970 in UTC: how every moment is stored."""
+    return int((moment or datetime.now(UTC)).timestamp() * 1_000_000)
+
+
+def moment(stored: int) -> datetime:
+    """The reverse of `micros`, in UTC."""
+    seconds, rest = divmod(stored, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def instant(stored: int) -> str:
+    """A stored moment as a FHIR instant with milliseconds, `2026-11-22T10:11:12.345Z`."""
+    return moment(stored).strftime("%Y-%m-%dT%H:%M:%S.") + f"{stored % 1_000_000 // 1000:03d}Z"
+
+
+def _pragmas(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000", "temp_store=MEMORY", "cache_size=-32768"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("imageshare_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _told(error: OperationalError) -> Exception:
+    text_ = str(error.orig).lower()
+    if "full" in text_ or "no space" in text_:
+        return StorageFull("the server has no room left; try again later")
+    if "locked" in text_ or "busy" in text_:
+        return Busy("the server is busy; try again")
+    return error
+
+
+def ping(database: Database) -> None:
+    """Raises what the engine raises when it cannot be reached."""
+    with database.read() as connection:
+        connection.execute(text("SELECT 1"))

@@ -1,0 +1,89 @@
+"""Durable work: a row says what is due and when, a lease says who has it. It survives kill -9 and a restart.
+
+A job is named by (kind, key). `enqueue` in the transaction that makes the work necessary: both happen or neither. Asking
+again moves the deadline and raises the generation, so a job that was asked for while it ran is run once more.
+"""
+
+import secrets
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from server.store.db import Database, insert, micros
+from server.store.tables import Job as Row
+
+_JOB = Row.__table__  # type: ignore[attr-defined]
+_RETRY_SECONDS = (1, 5, 30, 120, 600, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One piece of work in hand. `attempts` counts this one."""
+
+    pk: int
+    kind: str
+    key: str
+    generation: int
+    attempts: int
+    lease: int
+
+
+def enqueue(connection: Connection, kind: str, key: str, *, due: int) -> None:
+    """Makes (kind, key) due at `due` (microseconds), whether or not it was asked for before."""
+    statement = insert(connection, _JOB).values(kind=kind, key=key, due=due, generation=1, attempts=0, leased_until=0, error="")
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["kind", "key"], set_={"due": due, "generation": _JOB.c.generation + 1, "attempts": 0, "error": ""}
+        )
+    )
+
+
+def claim(database: Database, kinds: list[str], *, lease_seconds: float = 300.0) -> Job | None:
+    """The job that is due longest, leased to the caller; None when nothing is due. A lease that ran out is taken over."""
+    now = micros()
+    # The lease is also the ticket: its low digits make it unlike any other's.
+    lease = now + int(lease_seconds * 1_000_000) + secrets.randbelow(1000)
+    oldest = (
+        select(_JOB.c.pk)
+        .where(_JOB.c.kind.in_(kinds), _JOB.c.due <= now, _JOB.c.leased_until < now)
+        .order_by(_JOB.c.due)
+        .limit(1)
+    )
+    # A look without a lock first: an idle worker must not take SQLite's write lock several times a second.
+    with database.read() as connection:
+        if connection.execute(oldest).first() is None:
+            return None
+    oldest = oldest.with_for_update(skip_locked=True)
+    with database.write() as connection:
+        row = connection.execute(
+            update(_JOB)
+            .where(_JOB.c.pk == oldest.scalar_subquery())
+            .values(leased_until=lease, attempts=_JOB.c.attempts + 1)
+            .returning(_JOB.c.pk, _JOB.c.kind, _JOB.c.key, _JOB.c.generation, _JOB.c.attempts)
+        ).first()
+    return Job(*row, lease=lease) if row else None
+
+
+def done(connection: Connection, job: Job) -> None:
+    """The work is finished, in the caller's transaction. If it was asked for again meanwhile, it stays due."""
+    mine = (_JOB.c.pk == job.pk) & (_JOB.c.leased_until == job.lease)
+    removed = connection.execute(delete(_JOB).where(mine, _JOB.c.generation == job.generation))
+    if not removed.rowcount:
+        connection.execute(update(_JOB).where(mine).values(leased_until=0))
+
+
+def failed(database: Database, job: Job, error: str) -> float:
+    """Puts the job back with a growing delay. `error` is a type and number. Returns the delay in seconds."""
+    delay = _RETRY_SECONDS[min(job.attempts, len(_RETRY_SECONDS)) - 1]
+    with database.write() as connection:
+        connection.execute(
+            update(_JOB)
+            .where(_JOB.c.pk == job.pk, _JOB.c.leased_until == job.lease)
+            .values(leased_until=0, due=micros() + delay * 1_000_000, error=error)
+        )
+    return float(delay)
+
+
+def pending(connection: Connection) -> int:
+    """How many jobs wait or run."""
+    return int(connection.execute(select(func.count()).select_from(_JOB)).scalar_one())

@@ -1,0 +1,238 @@
+"""Taking in one instance: whole, safe and catalogued before anyone is told that it has arrived.
+
+Every door (C-STORE, STOW-RS, later RAD-68 and upload) opens a `Batch` for its association or request, writes the bytes
+of each instance into a writer of that batch and calls `store`. When `store` returns, the blob is synced and the rows are
+committed, in this order; when it raises, neither a row nor a blob is left.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import orjson
+from sqlalchemy import Connection
+
+from profiles import header
+from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Subtype
+from profiles.dicom_json import level_attributes
+from profiles.identifiers import InvalidIdentifier
+from profiles.study import Study
+from server.errors import ContentConflict, ImageShareError, InstanceMismatch, MalformedInstance
+from server.records import catalogue
+from server.records.installation import Installation
+from server.records.trail import Trail
+from server.settings import Settings
+from server.store import blobs as blob_store
+from server.store import jobs
+from server.store.blobs import BlobStore, Writer
+from server.store.db import Database, micros
+
+_SeriesKey = tuple[str, str, str, str]
+
+PUBLISH = "publish"
+"""Kind of the job whose key is a study's row and whose deadline is the end of its quiet period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends: the door as the trail calls it, the peer's name (AE title, client id), its address.
+
+    `authority` is the OID that assigns its patient ids, where it is configured. `rest` is False for DICOM and SOAP.
+    """
+
+    subtype: Subtype
+    name: str
+    address: str
+    authority: str | None = None
+    rest: bool = False
+    request_id: str = ""
+    token_id: str = ""
+
+    @property
+    def agent(self) -> Agent:
+        return Agent(identifier=self.name, address=self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What the command or the URL said the instance would be; None where it said nothing."""
+
+    sop_class_uid: str | None = None
+    sop_instance_uid: str | None = None
+    study_instance_uid: str | None = None
+    transfer_syntax_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was stored. `new` is False if the same bytes had been stored before; nothing changed then."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    new: bool
+
+
+class Ingest:
+    """The one way in. Safe for threads."""
+
+    def __init__(self, settings: Settings, database: Database, blobs: BlobStore, installation: Installation, trail: Trail) -> None:
+        self.settings = settings
+        self.database = database
+        self.blobs = blobs
+        self.installation = installation
+        self.trail = trail
+
+    def batch(self, sender: Sender) -> "Batch":
+        """A batch for one association or request; use it from one thread at a time."""
+        return Batch(self, sender)
+
+
+class Batch:
+    """The instances of one association or request: one folder, and a memory of where their series stand."""
+
+    def __init__(self, ingest: Ingest, sender: Sender) -> None:
+        self._ingest = ingest
+        self._sender = sender
+        self._folder = blob_store.batch()
+        self._domains = ingest.installation.domains(ingest.settings, sender.authority)
+        self._places: dict[_SeriesKey, catalogue.Place] = {}
+
+    def receive(self) -> Writer:
+        """A writer for the Part 10 bytes of one instance. Raises `StorageFull`."""
+        return self._ingest.blobs.create(self._folder)
+
+    def store(self, writer: Writer, announced: Announced = Announced()) -> Receipt:  # noqa: B008 (frozen)
+        """Checks, syncs and catalogues what was written. Same UID and same bytes again: success, and nothing changes.
+
+        Raises `MalformedInstance`, `InstanceMismatch`, `ContentConflict`, `PatientConflict`, `StorageFull` or `Busy`; the refusal is
+        in the audit trail then.
+        """
+        try:
+            return self._store(writer, announced)
+        except ImageShareError as error:
+            self.refused(error)
+            raise
+        finally:
+            writer.abort()  # without effect after a commit
+
+    def refused(self, error: ImageShareError) -> None:
+        """Puts a refusal into the audit trail: who, from where, why (by number); nothing of what was sent."""
+        sender, trail = self._sender, self._ingest.trail
+        trail.write(
+            trail.action(
+                "create", sender.subtype, sender.agent, rest=sender.rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
+                outcome_desc=error.detail, request_id=sender.request_id, token_id=sender.token_id,
+            )
+        )  # fmt: skip
+
+    def _store(self, writer: Writer, announced: Announced) -> Receipt:
+        study, attributes, offset = self._header(writer)
+        _check(study, announced)
+        ((instance,),) = (series.instances for series in study.series)
+        if self._seen(writer, instance.sop_instance_uid, study, offset):
+            return _receipt(study, new=False)
+        blob = writer.commit()
+        try:
+            with self._ingest.database.write() as connection:
+                arrival = catalogue.Arrival(study, *attributes, blob, offset, f"{self._sender.subtype.code} {self._sender.name}")
+                key, where = self._catalogue(connection, arrival)
+        except ContentConflict:
+            # Somebody else stored this UID between our look and our commit: judge by the bytes again.
+            with contextlib.closing(self._ingest.blobs.open(blob.id)) as ours:
+                same = self._same_as_stored(ours, instance.sop_instance_uid, study, offset)
+            self._ingest.blobs.delete(blob.id)
+            if not same:
+                raise
+            return _receipt(study, new=False)
+        except BaseException:
+            self._ingest.blobs.delete(blob.id)
+            raise
+        self._places[key] = where
+        return _receipt(study, new=True)
+
+    def _header(self, writer: Writer) -> tuple[Study, tuple[bytes, bytes], int]:
+        try:
+            with contextlib.closing(writer.reader()) as file:
+                dataset, transfer_syntax, offset = header.read(file)
+            study = header.extract(dataset, transfer_syntax, self._domains)
+        except (header.HeaderError, InvalidIdentifier) as error:
+            raise MalformedInstance(str(error)) from None
+        return study, (orjson.dumps(level_attributes(dataset, "study")), orjson.dumps(level_attributes(dataset, "series"))), offset
+
+    def _seen(self, writer: Writer, uid: str, study: Study, offset: int) -> bool:
+        with contextlib.closing(writer.reader()) as ours:
+            return self._same_as_stored(ours, uid, study, offset)
+
+    def _same_as_stored(self, ours: BinaryIO, uid: str, study: Study, offset: int) -> bool:
+        """True if the UID is stored with the same dataset. Raises `ContentConflict` if with another; False if not stored."""
+        with self._ingest.database.read() as connection:
+            stored = catalogue.stored(connection, uid)
+        if stored is None:
+            return False
+        (series,) = study.series
+        if stored.transfer_syntax != series.instances[0].transfer_syntax_uid or not _equal(
+            ours, offset, self._ingest.blobs.open(stored.blob_id), stored.dataset_offset
+        ):
+            raise ContentConflict("this SOP Instance UID is stored with other content; the first stays, send changed content under a new UID")
+        return True
+
+    def _catalogue(self, connection: Connection, arrival: catalogue.Arrival) -> tuple["_SeriesKey", catalogue.Place]:
+        study = arrival.study
+        identifier = study.patient.identifier
+        key = (identifier.authority.oid, identifier.value, study.study_instance_uid, study.series[0].series_instance_uid)
+        where = self._places.get(key) or catalogue.place(connection, arrival)
+        catalogue.admit(connection, arrival, where)
+        due = micros() + int(self._ingest.settings.quiet_period * 1_000_000)
+        jobs.enqueue(connection, PUBLISH, str(where.study_pk), due=due)
+        if not any(known.study_pk == where.study_pk for known in self._places.values()):
+            self._imported(connection, where)
+        return key, where
+
+    def _imported(self, connection: Connection, where: catalogue.Place) -> None:
+        """One event per batch and study, in the transaction of its first instance."""
+        sender, trail = self._sender, self._ingest.trail
+        trail.record(
+            connection,
+            trail.action(
+                "create", sender.subtype, sender.agent, rest=sender.rest, patient_id=catalogue.patient_id(connection, where.patient_pk),
+                entities=(AuditedEntity(reference=f"ImagingStudy/{catalogue.study_id(connection, where.study_pk)}"),),
+                request_id=sender.request_id, token_id=sender.token_id,
+            ),
+        )  # fmt: skip
+
+
+def _check(study: Study, announced: Announced) -> None:
+    (series,) = study.series
+    (instance,) = series.instances
+    for what, told, found in (
+        ("SOP Class UID", announced.sop_class_uid, instance.sop_class_uid),
+        ("SOP Instance UID", announced.sop_instance_uid, instance.sop_instance_uid),
+        ("Study Instance UID", announced.study_instance_uid, study.study_instance_uid),
+        ("Transfer Syntax UID", announced.transfer_syntax_uid, instance.transfer_syntax_uid),
+    ):
+        if told is not None and told != found:
+            raise InstanceMismatch(f"the {what} announced is not that of the dataset")
+
+
+def _receipt(study: Study, *, new: bool) -> Receipt:
+    (series,) = study.series
+    (instance,) = series.instances
+    return Receipt(study.study_instance_uid, series.series_instance_uid, instance.sop_class_uid, instance.sop_instance_uid, new)
+
+
+def _equal(ours: BinaryIO, our_offset: int, theirs: BinaryIO, their_offset: int) -> bool:
+    with contextlib.closing(theirs):
+        ours.seek(our_offset)
+        theirs.seek(their_offset)
+        return all(a == b for a, b in _pairs(ours, theirs))
+
+
+def _pairs(one: BinaryIO, other: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    while True:
+        a, b = one.read(blob_store.CHUNK), other.read(blob_store.CHUNK)
+        if not a and not b:
+            return
+        yield a, b

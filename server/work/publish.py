@@ -1,0 +1,192 @@
+"""Publishing a settled study: FHIR resources, manifest, Document Entry and visibility, all in one transaction.
+
+What is slow (DICOM JSON, frame offsets, the manifest's bytes) is made before the transaction and kept, so that a crash
+costs only the rest of the work. A late instance makes the next version of everything: ImagingStudy's ETag changes, the
+new manifest replaces the old one (RPLC), and the study stays the same study.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+from sqlalchemy import Connection
+
+from profiles import manifest
+from profiles.dicom_json import level_attributes, metadata
+from profiles.document import HAS_MEMBER, RPLC, Association, DocumentEntry, SubmissionSet
+from profiles.document_reference import document_reference
+from profiles.frames import frame_table
+from profiles.header import read as read_header
+from profiles.identifiers import uuid_oid
+from profiles.imaging_study import endpoint, imaging_study
+from profiles.manifest_entry import manifest_entry, submission_set
+from profiles.patient import fhir_patient
+from profiles.study import Study
+from profiles.timestamps import dtm
+from server.errors import Unavailable
+from server.records import catalogue, documents, resources
+from server.records.installation import Installation
+from server.settings import Settings
+from server.store import blobs as blob_store
+from server.store import jobs
+from server.store.blobs import Blob, BlobStore
+from server.store.db import Database, micros, moment
+
+_PREPARED_TOGETHER = 32
+
+
+class Publisher:
+    """Publishes studies. `run` is what the worker calls for a job of kind `publish`."""
+
+    def __init__(self, settings: Settings, database: Database, blobs: BlobStore, installation: Installation) -> None:
+        self._settings = settings
+        self._database = database
+        self._blobs = blobs
+        self._installation = installation
+
+    def run(self, job: jobs.Job) -> bool:
+        """Publishes the study whose row is `job.key`. False if nothing new was there. Raises what the store raises."""
+        study_pk = int(job.key)
+        self._prepare(study_pk)
+        with self._database.read() as connection:
+            news = [pk for pk, _, _ in catalogue.pending(connection, study_pk, prepared=True)]
+            study = catalogue.load(connection, study_pk, prepared=True)
+            before = documents.current(connection, study_pk)
+        if not news:
+            with self._database.write() as connection:
+                jobs.done(connection, job)
+            return False
+        now = micros()
+        with self._manifest(study, now) as made, self._database.write() as connection:
+            if not catalogue.publish(connection, study_pk, study, news, updated=now):
+                raise Unavailable("the study was published by another process meanwhile")
+            self._documents(connection, study_pk, study, made, before, now)
+            jobs.done(connection, job)
+        return True
+
+    def _prepare(self, study_pk: int) -> None:
+        """Makes DICOM JSON and frame offsets of each new instance; a crash loses at most the last few."""
+        with self._database.read() as connection:
+            waiting = catalogue.pending(connection, study_pk, prepared=False)
+        for start in range(0, len(waiting), _PREPARED_TOGETHER):
+            made = [(pk, *self._rendered(blob_id, offset)) for pk, blob_id, offset in waiting[start : start + _PREPARED_TOGETHER]]
+            with self._database.write() as connection:
+                for pk, attributes, dicom_json, frames in made:
+                    catalogue.prepare(connection, pk, attributes=attributes, dicom_json=dicom_json, frame_table=frames)
+
+    def _rendered(self, blob_id: str, offset: int) -> tuple[bytes, bytes, bytes | None]:
+        with closing(self._blobs.open(blob_id)) as file:
+            dataset, _, _ = read_header(file)
+            attributes = orjson.dumps(level_attributes(dataset, "instance"))
+            whole = resources.packed(orjson.dumps(metadata(dataset, lambda path: path)))
+            table = frame_table(file, offset)
+        return attributes, whole, table.to_bytes() if table else None
+
+    @contextmanager
+    def _manifest(self, study: Study, now: int) -> Iterator["_Manifest"]:
+        """The new manifest as a committed blob; if the block fails, the blob is deleted again."""
+        uid = uuid_oid(uuid.uuid4())
+        created = moment(now)
+        body = manifest.build(
+            study,
+            sop_instance_uid=uid,
+            series_instance_uid=uuid_oid(uuid.uuid4()),
+            created=created,
+            zone=self._settings.zone,
+            retrieve_ae_title=self._settings.ae_title,
+            retrieve_location_uid=self._installation.imaging_source,
+            retrieve_url=f"{self._settings.base_url}/dicomweb",
+        )
+        writer = self._blobs.create(blob_store.batch())
+        try:
+            writer.write(body)
+            blob = writer.commit()
+        finally:
+            writer.abort()
+        try:
+            yield _Manifest(uid, blob, hashlib.sha1(body, usedforsecurity=False).hexdigest(), created)
+        except BaseException:
+            self._blobs.delete(blob.id)
+            raise
+
+    def _documents(
+        self, connection: Connection, study_pk: int, study: Study, made: "_Manifest", before: DocumentEntry | None, now: int
+    ) -> None:
+        home, zone, site = self._settings.base_url, self._settings.zone, self._installation
+        resources.put(connection, endpoint(site.endpoint_id, f"{home}/dicomweb", self._settings.organization), now=now)
+        resources.put(connection, fhir_patient(study.patient), now=now)
+        resources.put(connection, imaging_study(study, site.endpoint_id, zone), now=now)
+        entry = manifest_entry(
+            study,
+            entry_uuid=f"urn:uuid:{uuid.uuid4()}",
+            unique_id=made.uid,
+            sha1=made.sha1,
+            size=made.blob.size,
+            created=dtm(made.created),
+            repository_unique_id=site.repository,
+            home_community_id=site.home_community,
+            zone=zone,
+            language=self._settings.language,
+        )
+        documents.submit(
+            connection,
+            entry,
+            *self._submission(entry, before, dtm(made.created)),
+            blob=made.blob,
+            patient_pk=catalogue.patient_pk(connection, study_pk),
+            study_pk=study_pk,
+        )
+        if before is not None:
+            _supersede(connection, _resource_id(before), now)
+        resources.put(
+            connection,
+            document_reference(
+                entry,
+                id=_resource_id(entry),
+                subject_id=study.patient.id,
+                content_url=f"Binary/{_resource_id(entry)}",
+                context_study_id=study.id,
+                study_instance_uid=study.study_instance_uid,
+                replaces=_resource_id(before) if before else None,
+            ),
+            now=now,
+        )
+
+    def _submission(self, entry: DocumentEntry, before: DocumentEntry | None, time: str) -> tuple[SubmissionSet, list[Association]]:
+        submission = submission_set(
+            entry,
+            entry_uuid=f"urn:uuid:{uuid.uuid4()}",
+            unique_id=uuid_oid(uuid.uuid4()),
+            source_id=self._installation.source,
+            submission_time=time,
+        )
+        associations = [
+            Association(f"urn:uuid:{uuid.uuid4()}", HAS_MEMBER, submission.entry_uuid, entry.entry_uuid, submission_set_status="Original")
+        ]
+        if before is not None:
+            associations.append(Association(f"urn:uuid:{uuid.uuid4()}", RPLC, entry.entry_uuid, before.entry_uuid))
+        return submission, associations
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    uid: str
+    blob: Blob
+    sha1: str
+    created: datetime
+
+
+def _resource_id(entry: DocumentEntry) -> str:
+    """The DocumentReference of an entry has the entryUUID as its id, so either leads to the other."""
+    return entry.entry_uuid.removeprefix("urn:uuid:")
+
+
+def _supersede(connection: Connection, id_: str, now: int) -> None:
+    reference = orjson.loads(resources.read(connection, "DocumentReference", id_).body)
+    # put stamps these anew
+    del reference["meta"]["versionId"], reference["meta"]["lastUpdated"]
+    resources.put(connection, {**reference, "status": "superseded"}, now=now)

@@ -1,0 +1,61 @@
+"""Finding what may be sent, and its bytes. DICOMweb, RAD-69 and ITI-43 all pass here, so all decide alike."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection
+
+from profiles.frames import FrameTable
+from server.access.decisions import Decision, Interaction
+from server.errors import NotFound
+from server.records import catalogue
+from server.records.catalogue import StoredInstance
+from server.store.blobs import BlobStore
+
+STUDY_TYPE = "ImagingStudy"
+"""Images are judged as the ImagingStudy that they belong to (SMART Imaging Access)."""
+
+
+def locate(
+    connection: Connection, decision: Decision, study_uid: str, series_uid: str | None = None, sop_uid: str | None = None
+) -> list[StoredInstance]:
+    """The instances under a study, series or instance, all of them or none.
+
+    Raises `NotFound` where nothing is published under these UIDs, `Forbidden` where it is another patient's.
+    """
+    decision.require(STUDY_TYPE, Interaction.READ)
+    found = catalogue.instances(connection, study_uid, series_uid, sop_uid)
+    if not found:
+        raise NotFound("no such study, series or instance")
+    decision.require_patient(STUDY_TYPE, Interaction.READ, found[0].patient)
+    return found
+
+
+def visible(connection: Connection, decision: Decision, sop_uids: Sequence[str]) -> dict[str, StoredInstance]:
+    """The instances among `sop_uids` that exist and may be seen, by UID; for protocols that answer object by object."""
+    allowed = decision.patients(STUDY_TYPE, Interaction.READ)
+    return {
+        uid: instance
+        for uid, instance in catalogue.by_sop_uid(connection, sop_uids).items()
+        if allowed is None or instance.patient in allowed
+    }
+
+
+def part10(blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes]:
+    """The instance as a Part 10 file (PS3.10), exactly as it was stored, in chunks."""
+    return blobs.stream(instance.blob_id)
+
+
+def frame_table(connection: Connection, instance: StoredInstance) -> FrameTable:
+    """Where the frames are in the stored file. Raises `NotFound` for an instance without frames that can be told apart."""
+    stored = catalogue.frame_table(connection, instance.pk)
+    if stored is None:
+        raise NotFound("this instance has no frames that can be retrieved one by one")
+    return FrameTable.from_bytes(stored)
+
+
+def frame(blobs: BlobStore, instance: StoredInstance, table: FrameTable, number: int) -> Iterator[bytes]:
+    """Frame `number` (from 1) as stored, in chunks. Raises `NotFound` beyond the last."""
+    if not 1 <= number <= table.count:
+        raise NotFound(f"this instance has frames 1 to {table.count}")
+    for offset, length in table.ranges(number):
+        yield from blobs.stream(instance.blob_id, offset, length)

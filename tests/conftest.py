@@ -1,0 +1,94 @@
+"""What every test may ask for: an empty database on either engine, dcmtk's programs, a free port."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import hypothesis
+import pytest
+import sqlalchemy
+from peers import postgresql
+
+DEEP = os.environ.get("IMAGESHARE_TEST_DEEP") == "1"
+
+# The same examples in every run, so that a red test is red for everybody; `make test-deep` looks for new ones. No deadline: a
+# slow machine is not a wrong program.
+hypothesis.settings.register_profile("usual", deadline=None, derandomize=True, database=None, max_examples=60)
+hypothesis.settings.register_profile("deep", deadline=None, print_blob=True, max_examples=2000)
+hypothesis.settings.load_profile("deep" if DEEP else "usual")
+
+_database_numbers = count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `deep` run in `make test-deep` only."""
+    if not DEEP:
+        for item in items:
+            if item.get_closest_marker("deep"):
+                item.add_marker(pytest.mark.skip(reason="deep: runs in `make test-deep`"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[str]:
+    """The URL of a PostgreSQL server of this test process, for SQLAlchemy. Its database `postgres` is for administration."""
+    try:
+        with postgresql.running() as url:
+            yield url
+    except postgresql.NoPostgresql as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def postgresql_database(postgresql_url: str) -> Iterator[str]:
+    """The URL of a new, empty PostgreSQL database; dropped afterwards, whoever is still connected."""
+    name = f"test_{next(_database_numbers)}"
+    server = sqlalchemy.create_engine(postgresql_url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+    with server.connect() as connection:
+        # Copying files takes 7 ms, the default (through the write-ahead log) 20 ms; older servers know only the first.
+        strategy = "STRATEGY file_copy" if (server.dialect.server_version_info or ()) >= (15,) else ""
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} {strategy}"))
+    yield server.url.set(database=name).render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty database; a test that asks for it runs once on each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'database.sqlite3'}"
+    url: str = request.getfixturevalue("postgresql_database")
+    return url
+
+
+@pytest.fixture(scope="session")
+def dcmtk() -> Callable[[str], Path]:
+    """A function that gives the path of one of dcmtk's programs, such as `storescu`, or skips the test where dcmtk is missing."""
+    # pynetdicom installs programs of the same names beside this interpreter.
+    ours = Path(sys.executable).parent
+    path = os.pathsep.join(p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if Path(p) != ours)
+
+    def program(name: str) -> Path:
+        found = shutil.which(name, path=path)
+        if (
+            found is None
+            or "$dcmtk:" not in subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        ):
+            pytest.skip(f"dcmtk's {name} is not installed (Debian: apt-get install dcmtk)")
+        return Path(found)
+
+    return program
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,193 @@
+import base64
+from dataclasses import replace
+
+import orjson
+import pytest
+from fhir.resources.R4B.auditevent import AuditEvent
+
+from profiles.audit_event import (
+    INSTANCES_TRANSFERRED,
+    ITI_67,
+    RAD_69,
+    RAD_107,
+    REFUSED,
+    REST_READ,
+    Agent,
+    AuditedAction,
+    AuditedEntity,
+    Kind,
+    audit_event,
+)
+
+BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
+STUDY = AuditedEntity("ImagingStudy/s1", "urn:dicom:uid", "urn:oid:1.2.3", details=(("instances", "500"),))
+READ = AuditedAction(
+    id="a1",
+    recorded="2026-01-08T12:00:00.000Z",
+    kind="read",
+    client=Agent(identifier="viewer", name="A viewer", address="192.0.2.7"),
+    server=Agent(identifier="imageshare", address="https://images.example.org"),
+    user=Agent(reference="Practitioner/dr-house", name="Gregory House"),
+    subtypes=(REST_READ, RAD_107),
+    patient_id="p1",
+    entities=(STUDY,),
+    request_id="0af7651916cd43dd",
+    purpose="TREAT",
+    token_id="6dd5f9c0",
+)
+QUERY = replace(
+    READ,
+    kind="query",
+    subtypes=(ITI_67,),
+    user=None,
+    entities=(AuditedEntity(query=b"GET /fhir/DocumentReference?patient=p1"),),
+)
+
+
+def event_of(action: AuditedAction) -> dict[str, object]:
+    event = audit_event(action)
+    AuditEvent.model_validate(orjson.loads(orjson.dumps(event)))
+    return event
+
+
+def roles(event: dict[str, object]) -> dict[str, dict[str, object]]:
+    agents = event["agent"]
+    assert isinstance(agents, list)
+    return {agent["type"]["coding"][0]["code"]: agent for agent in agents}
+
+
+def test_a_read_has_the_shape_of_balp_patient_read() -> None:
+    event = event_of(READ)
+    assert event["meta"] == {"profile": [BALP + "PatientRead"]}
+    assert event["type"] == {
+        "system": "http://terminology.hl7.org/CodeSystem/audit-event-type",
+        "code": "rest",
+        "display": "Restful Operation",
+    }
+    assert event["subtype"] == [
+        {"system": "http://hl7.org/fhir/restful-interaction", "code": "read", "display": "read"},
+        {"system": "urn:ihe:event-type-code", "code": "RAD-107", "display": "WADO-RS Retrieve"},
+    ]
+    assert (event["action"], event["outcome"]) == ("R", "0")
+    # 110152 destination: the client; 110153 source: the server, for what is read flows that way
+    assert roles(event)["110152"] == {
+        "type": {
+            "coding": [
+                {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "110152", "display": "Destination Role ID"}
+            ]
+        },
+        "who": {"identifier": {"value": "viewer"}, "display": "A viewer"},
+        "name": "A viewer",
+        "requestor": False,
+        "network": {"address": "192.0.2.7", "type": "2"},
+    }
+    assert roles(event)["110153"]["network"] == {"address": "https://images.example.org", "type": "5"}
+    user = roles(event)["IRCP"]
+    assert user["requestor"] is True
+    assert user["policy"] == ["6dd5f9c0"]
+    assert user["purposeOfUse"] == [
+        {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"}]}
+    ]
+    assert event["entity"] == [
+        {
+            "what": {"reference": "ImagingStudy/s1", "identifier": {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3"}},
+            "type": {
+                "system": "http://terminology.hl7.org/CodeSystem/audit-entity-type",
+                "code": "2",
+                "display": "System Object",
+            },
+            "role": {"system": "http://terminology.hl7.org/CodeSystem/object-role", "code": "4", "display": "Domain Resource"},
+            "detail": [{"type": "instances", "valueString": "500"}],
+        },
+        {
+            "what": {"reference": "Patient/p1"},
+            "type": {"system": "http://terminology.hl7.org/CodeSystem/audit-entity-type", "code": "1", "display": "Person"},
+            "role": {"system": "http://terminology.hl7.org/CodeSystem/object-role", "code": "1", "display": "Patient"},
+        },
+        {
+            "what": {"identifier": {"value": "0af7651916cd43dd"}},
+            "type": {"system": "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType", "code": "XrequestId"},
+        },
+    ]
+
+
+def test_a_query_has_the_shape_of_balp_patient_query() -> None:
+    event = event_of(QUERY)
+    assert event["meta"] == {"profile": [BALP + "PatientQuery"]}
+    assert event["action"] == "E"
+    subtypes = event["subtype"]
+    entities = event["entity"]
+    assert isinstance(subtypes, list)
+    assert isinstance(entities, list)
+    assert [each["code"] for each in subtypes] == ["search", "ITI-67"]
+    assert base64.b64decode(entities[0]["query"]) == b"GET /fhir/DocumentReference?patient=p1"
+    assert "what" not in entities[0]  # BALP: entity[query].what 0..0
+    # the query flows from the client, and nobody stands behind the client
+    assert roles(event)["110153"]["who"] == {"identifier": {"value": "viewer"}, "display": "A viewer"}
+    assert roles(event)["110153"]["requestor"] is True
+    assert roles(event)["110153"]["policy"] == ["6dd5f9c0"]
+
+
+def test_a_create_names_its_author() -> None:
+    event = event_of(replace(READ, kind="create", subtypes=()))
+    assert event["meta"] == {"profile": [BALP + "PatientCreate"]}
+    assert event["action"] == "C"
+    assert set(roles(event)) == {"110152", "110153", "AUT"}
+
+
+def test_without_a_patient_it_is_the_plain_pattern() -> None:
+    assert event_of(replace(READ, patient_id=""))["meta"] == {"profile": [BALP + "Read"]}
+
+
+def test_a_refusal_says_so_and_claims_no_pattern() -> None:
+    event = event_of(replace(READ, outcome=REFUSED, outcome_desc="the token is for another patient"))
+    assert (event["outcome"], event["outcomeDesc"]) == ("4", "the token is for another patient")
+    assert "meta" not in event
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"entities": ()},
+        {"entities": (STUDY, STUDY)},
+        {"client": Agent(identifier="viewer")},
+        {"entities": (AuditedEntity(query=b"q"),)},
+        {"rest": False},
+    ],
+)
+def test_an_event_that_lacks_what_the_pattern_asks_for_claims_none(lacking: dict[str, object]) -> None:
+    assert "meta" not in event_of(replace(READ, **lacking))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "action"), [("create", "110107", "C"), ("export", "110106", "R"), ("query", "110112", "E")]
+)
+def test_soap_and_dicom_use_the_event_types_of_dicom(kind: Kind, code: str, action: str) -> None:
+    event = event_of(replace(READ, kind=kind, rest=False, subtypes=(RAD_69, INSTANCES_TRANSFERRED)))
+    assert event["type"]["code"] == code  # type: ignore[index]
+    assert event["action"] == action
+    assert [each["code"] for each in event["subtype"]] == ["RAD-69", "110104"]  # type: ignore[attr-defined]
+
+
+def test_what_the_server_does_of_itself_it_requests_itself() -> None:
+    event = event_of(replace(READ, kind="export", rest=False, user=None, initiated=False))
+    assert roles(event)["110153"]["requestor"] is True
+    assert roles(event)["110152"]["requestor"] is False
+    assert roles(event)["110153"]["policy"] == ["6dd5f9c0"]
+
+
+@pytest.mark.parametrize(("address", "expected"), [("2001:db8::7334", "2"), ("ct1.example.org", "1"), ("https://x.example", "5")])
+def test_a_network_address_says_of_which_kind_it_is(address: str, expected: str) -> None:
+    event = event_of(replace(READ, client=Agent(identifier="x", address=address)))
+    assert roles(event)["110152"]["network"] == {"address": address, "type": expected}
+
+
+def test_an_unknown_client_is_still_an_agent() -> None:
+    event = event_of(replace(READ, client=Agent(address="192.0.2.9"), user=None, outcome=REFUSED))
+    assert roles(event)["110152"]["who"] == {"display": "unknown"}
+
+
+def test_one_event_does_not_change_the_next() -> None:
+    first = orjson.dumps(audit_event(READ))
+    audit_event(replace(READ, user=None))
+    assert orjson.dumps(audit_event(READ)) == first

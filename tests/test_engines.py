@@ -1,0 +1,51 @@
+"""The databases that tests run on are there, empty, and keep what is written."""
+
+import sqlalchemy
+from sqlalchemy import Column, Integer, MetaData, String, Table
+
+
+def _studies() -> Table:
+    return Table("studies", MetaData(), Column("pk", Integer, primary_key=True), Column("description", String, nullable=False))
+
+
+def test_round_trip(database_url: str) -> None:
+    """A row written through one engine is read through another."""
+    studies = _studies()
+    writer = sqlalchemy.create_engine(database_url)
+    studies.metadata.create_all(writer)
+    with writer.begin() as connection:
+        connection.execute(studies.insert(), {"description": "Schädel, 頭部"})
+    writer.dispose()
+
+    reader = sqlalchemy.create_engine(database_url)
+    with reader.connect() as connection:
+        assert connection.execute(sqlalchemy.select(studies)).all() == [(1, "Schädel, 頭部")]
+    reader.dispose()
+
+
+def test_each_test_begins_empty(database_url: str) -> None:
+    """What the test above has written is not here."""
+    engine = sqlalchemy.create_engine(database_url)
+    assert sqlalchemy.inspect(engine).get_table_names() == []
+    engine.dispose()
+
+
+def test_connection_left_open(database_url: str) -> None:
+    """A test that forgets a connection does not keep its database from being dropped."""
+    engine = sqlalchemy.create_engine(database_url)
+    connection = engine.connect()
+    assert connection.execute(sqlalchemy.text("SELECT 1")).scalar() == 1
+    connection.detach()
+    engine.dispose()
+    connection.close()
+
+
+def test_unicode_and_order_are_the_bytes(database_url: str) -> None:
+    """Text sorts by code point on both engines, so that keyset paging means the same on both."""
+    engine = sqlalchemy.create_engine(database_url)
+    rows = sqlalchemy.text(
+        "SELECT v FROM (SELECT 'b' AS v UNION ALL SELECT 'B' UNION ALL SELECT 'a' UNION ALL SELECT 'é') t ORDER BY v"
+    )
+    with engine.connect() as connection:
+        assert list(connection.execute(rows).scalars()) == ["B", "a", "b", "é"]
+    engine.dispose()
