@@ -160,9 +160,7 @@ class _Writer:
     def dataset(self, dataset: Dataset, codecs: tuple[str, ...], path: str, signed: int) -> Attributes:
         """All elements of a data set or item, group lengths left out (PS3.18 section F.2.2)."""
         codecs, signed = _codecs(dataset, codecs), _signed(dataset, signed)
-        return {
-            f"{tag:08X}": self.element(dataset, tag, codecs, path, signed) for tag in sorted(dataset._dict) if tag & 0xFFFF
-        }
+        return {f"{tag:08X}": self.element(dataset, tag, codecs, path, signed) for tag in sorted(dataset._dict) if tag & 0xFFFF}
 
     def some(self, dataset: Dataset, tags: Iterable[int]) -> Attributes:
         codecs, signed = _codecs(dataset, character_sets.DEFAULT), _signed(dataset, 0)
@@ -205,11 +203,7 @@ class _Writer:
         elif element.tag in _PIXELS and "/" not in path and value:
             self._refer(attribute, vr, path)
         elif vr in _BINARY:
-            if isinstance(value, bytes) and len(value) > self._threshold:
-                self._refer(attribute, vr, path)
-            elif isinstance(value, bytes) and value:
-                little = not isinstance(element, RawDataElement) or element.is_little_endian
-                attribute["InlineBinary"] = base64.b64encode(_little_endian(value, _BINARY[vr], little)).decode("ascii")
+            self._binary(attribute, element, vr, path)
         elif element.tag == _CHARACTER_SET and value:
             attribute["Value"] = [_UTF8]
         elif vr == "PN":
@@ -218,6 +212,17 @@ class _Writer:
             values = _numbers(value, vr, element) if vr in _NUMBERS or vr == "AT" else _words(value, vr, codecs)
             if any(one is not None for one in values):
                 attribute["Value"] = values
+
+    def _binary(self, attribute: Attribute, element: RawDataElement | DataElement, vr: str, path: str) -> None:
+        """PS3.18 sections F.2.6, F.2.7: a binary value by reference or in place."""
+        value: object = element.value
+        if not isinstance(value, bytes) or not value:
+            return
+        if len(value) > self._threshold:
+            self._refer(attribute, vr, path)
+            return
+        little = not isinstance(element, RawDataElement) or element.is_little_endian
+        attribute["InlineBinary"] = base64.b64encode(_little_endian(value, _BINARY[vr], little)).decode("ascii")
 
     def _refer(self, attribute: Attribute, vr: str, path: str) -> None:
         if self._uri is not None and (vr in _BULK or path in {f"{tag:08X}" for tag in _PIXELS}):

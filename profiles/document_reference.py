@@ -45,7 +45,7 @@ _HL7_ESCAPES = {"\\E\\": "\\", "\\F\\": "|", "\\S\\": "^", "\\T\\": "&", "\\R\\"
 def document_reference(
     entry: DocumentEntry,
     *,
-    id: str,  # noqa: A002  FHIR calls it id
+    id: str,
     subject_id: str,
     content_url: str,
     context_study_id: str = "",

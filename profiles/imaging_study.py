@@ -54,7 +54,7 @@ def imaging_study(study: Study, endpoint_id: str, zone: tzinfo) -> Json:
     return {key: value for key, value in resource.items() if value != []}
 
 
-def endpoint(id: str, address: str, name: str) -> Json:  # noqa: A002  FHIR calls it id
+def endpoint(id: str, address: str, name: str) -> Json:
     """FHIR R4 section 8.32, Endpoint; SMART Imaging Access profile `smart-wado-endpoint`.
 
     `address` is the WADO-RS base URL, to which an app appends `/studies/{uid}`; the same access token opens it.

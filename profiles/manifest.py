@@ -10,7 +10,7 @@ from functools import lru_cache
 from io import BytesIO
 from typing import TypeAlias
 
-from pydicom import Dataset, config, dcmread, dcmwrite
+from pydicom import Dataset, config, dcmwrite
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import FileMetaDataset
@@ -18,7 +18,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from profiles import timestamps
+from profiles import part10, timestamps
 from profiles.study import Instance, Series, Study
 from profiles.vocabulary import (
     CONTENT_MAPPING_RESOURCE,
@@ -127,11 +127,13 @@ def build(
 def read(source: bytes | Dataset) -> ManifestContent:
     """PS3.3 C.17.6.2.1: what a Key Object Selection names, from its file or its dataset. Raises `NotAManifest`."""
     try:
-        return _content_of(source if isinstance(source, Dataset) else dcmread(BytesIO(source)))
+        return _content_of(source if isinstance(source, Dataset) else part10.parse(BytesIO(source)).dataset)
     except NotAManifest:
         raise
-    except Exception as error:  # pydicom raises whatever it trips over, also late: KeyError, struct.error, NotImplementedError
-        raise NotAManifest("the bytes cannot be read as a DICOM Part 10 file") from error
+    except part10.HeaderError as error:
+        raise NotAManifest(str(error)) from error
+    except Exception as error:  # pydicom converts values late, and raises whatever it trips over: KeyError, struct.error ...
+        raise NotAManifest("an element of the Key Object Selection cannot be read by its VR") from error
 
 
 @lru_cache(maxsize=512)

@@ -4,7 +4,6 @@ For demonstrations, tests and benchmarks, where real patients' images have no pl
 the seed: two calls with the same arguments give the same bytes.
 """
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+
+from profiles.vocabulary import IMPLEMENTATION_CLASS_UID
 
 FIELD_OF_VIEW: Final = 400.0
 HEIGHT: Final = 300.0
@@ -229,7 +230,7 @@ def _great_vessels(image: NDArray[np.int16], x: NDArray[np.float32], y: NDArray[
         image[_disc(x, y, -8, -30, 16, 15) <= 1] = _BLOOD + 20
     if z > -10:
         image[_disc(x, y, -30, -16, 9, 10) <= 1] = _BLOOD - 20
-    if 66 <= z:
+    if z >= 66:
         for cx, cy in ((-20, -22), (2, -26), (22, -14)):
             image[_disc(x, y, cx, cy, 6, 6) <= 1] = _BLOOD
     if z > 24:
@@ -237,9 +238,9 @@ def _great_vessels(image: NDArray[np.int16], x: NDArray[np.float32], y: NDArray[
         image[_disc(x, y, 0, 18, 9, 8.5) <= 1] = -990
     elif z > -8:
         for side in (-1, 1):
-            cx = side * (6 + (24 - z) * 1.1)
-            image[_disc(x, y, cx, 18, 9, 8) <= 1] = 45
-            image[_disc(x, y, cx, 18, 6.5, 6) <= 1] = -990
+            bronchus = side * (6 + (24 - z) * 1.1)
+            image[_disc(x, y, bronchus, 18, 9, 8) <= 1] = 45
+            image[_disc(x, y, bronchus, 18, 6.5, 6) <= 1] = -990
 
 
 def _bones(
@@ -263,7 +264,7 @@ def _bones(
     else:
         image[vertebra <= 1] = _CORTEX - 80
         image[vertebra <= 0.80] = _MARROW - 20
-        if 0.26 > level or level > 0.94:
+        if level < 0.26 or level > 0.94:
             image[vertebra <= 0.9] = _CORTEX - 180
     arch = _disc(x, y, 0, 92, 19, 14)
     if level > 0.3:
@@ -337,12 +338,12 @@ def _resampled(plane: NDArray[np.int16], size: int) -> NDArray[np.int32]:
 
 def _noisy(plane: NDArray[np.int32] | NDArray[np.int16], sigma: float, generator: np.random.Generator) -> NDArray[np.uint16]:
     """The image as a scanner stores it: edges blurred by a pixel, quantum noise, HU plus 1024, 12 bits."""
-    smooth = plane.astype(np.float32)
+    smooth: NDArray[np.floating] = plane.astype(np.float32)
     for axis in (0, 1):
         smooth = (np.roll(smooth, 1, axis) + 2 * smooth + np.roll(smooth, -1, axis)) / 4
-    noise = generator.standard_normal(plane.shape, dtype=np.float32)
+    noise: NDArray[np.floating] = generator.standard_normal(plane.shape, dtype=np.float32)
     noise = (noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1)) * np.float32(sigma / 1.732)
-    return np.clip(np.rint(smooth + noise) + 1024, 0, 4095).astype(np.uint16)
+    return np.asarray(np.clip(np.rint(smooth + noise) + 1024, 0, 4095), dtype=np.uint16)
 
 
 def _common(
@@ -386,9 +387,7 @@ def _common(
     return dataset
 
 
-def _dataset(
-    study: _Study, common: Dataset, image: _Image, pixels: NDArray[np.uint16], spacing: tuple[float, float]
-) -> Dataset:
+def _dataset(study: _Study, common: Dataset, image: _Image, pixels: NDArray[np.uint16], spacing: tuple[float, float]) -> Dataset:
     """PS3.3 section A.3: one CT Image, ready for `save_as`."""
     dataset = Dataset()
     dataset.update(common)
@@ -418,6 +417,6 @@ def _dataset(
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = f"2.25.{zlib.crc32(_PROTOCOL.encode())}"
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     dataset.file_meta = meta
     return dataset

@@ -147,7 +147,7 @@ def date_range(text: str) -> tuple[int, int]:
     zone = UTC
     if part["zone"] and part["zone"] != "Z":
         sign = -1 if part["zone"][0] == "-" else 1
-        zone = timezone(sign * timedelta(hours=int(part["zone"][1:3]), minutes=int(part["zone"][4:])))  # type: ignore[assignment]
+        zone = timezone(sign * timedelta(hours=int(part["zone"][1:3]), minutes=int(part["zone"][4:])))
     fraction = (part["fraction"] or "")[:6]
     start = datetime(
         int(part["year"]), int(part["month"] or 1), int(part["day"] or 1), int(part["hour"] or 0), int(part["minute"] or 0),

@@ -22,12 +22,15 @@ def dicom_date(da: str) -> str | None:
 
 
 def dicom_time(tm: str) -> str | None:
-    """PS3.5 section 6.2, TM: `HH[MM[SS[.F]]]` without separators, or None where it is not a time of day."""
+    """PS3.5 section 6.2, TM: `HH[MM[SS[.F]]]` without separators, or None where it is not a time of day.
+
+    A leap second (60) becomes 59, as everywhere here: TM allows it, few readers do.
+    """
     found = _TM.fullmatch(tm.strip())
     if not found or _clock(tm) is None:
         return None
     hours, _, minutes, seconds, fraction = found.groups()
-    return hours + (minutes or "") + (seconds or "") + (f".{fraction}" if fraction else "")
+    return hours + (minutes or "") + ("59" if seconds == "60" else seconds or "") + (f".{fraction}" if fraction else "")
 
 
 def dicom_offset(text: str) -> timezone | None:

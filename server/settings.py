@@ -15,7 +15,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from profiles.identifiers import ae_title, uid
 from server.errors import SettingsError
 
-
 AeTitle = Annotated[str, AfterValidator(ae_title)]
 Oid = Annotated[str, AfterValidator(uid)]
 
@@ -91,7 +90,9 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The SQLAlchemy URL in force, password and all."""
-        return self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.data.absolute() / 'imageshare.db'}"
+        return (
+            self.database_url.get_secret_value() if self.database_url else f"sqlite:///{self.data.absolute() / 'imageshare.db'}"
+        )
 
     @property
     def blob_folder(self) -> Path:

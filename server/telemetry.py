@@ -39,7 +39,9 @@ class _Foreign(logging.Handler):
     """Lines of other libraries: who and how grave, not what."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        structlog.get_logger().log(record.levelno, "library", logger=record.name, **failure(record.exc_info[1] if record.exc_info else None))
+        structlog.get_logger().log(
+            record.levelno, "library", logger=record.name, **failure(record.exc_info[1] if record.exc_info else None)
+        )
 
 
 def configure(role: str, level: str = "INFO") -> None:

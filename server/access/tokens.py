@@ -78,7 +78,9 @@ class Tokens:
 
     def _find(self, recipient: GuestProtocol) -> ECKey:
         kid = str(recipient.headers().get("kid", ""))
-        if kid not in self._keys and time.monotonic() - self._loaded > 1:  # a flood of unknown kids must not become a flood of queries
+        if (
+            kid not in self._keys and time.monotonic() - self._loaded > 1
+        ):  # a flood of unknown kids must not become a flood of queries
             self._load()
         return self._keys[kid]
 
@@ -99,7 +101,10 @@ class Tokens:
                 if connection.execute(select(_KEY.c.kid).limit(1)).first() is None:
                     connection.execute(
                         insert(connection, _KEY).values(
-                            kid=key.kid, algorithm="ES256", private_jwk=orjson.dumps(key.as_dict(private=True)).decode(), created=micros()
+                            kid=key.kid,
+                            algorithm="ES256",
+                            private_jwk=orjson.dumps(key.as_dict(private=True)).decode(),
+                            created=micros(),
                         )
                     )
             self._load()
@@ -109,4 +114,3 @@ class Tokens:
         """The public keys."""
         self._load()
         return KeySet(list(self._keys.values()))
-

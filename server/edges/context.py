@@ -111,7 +111,13 @@ def told(
 
 
 def refused(
-    request: Request, error: ImageShareError, kind: Kind, subtype: Subtype, *, entities: tuple[AuditedEntity, ...] = (), rest: bool = True
+    request: Request,
+    error: ImageShareError,
+    kind: Kind,
+    subtype: Subtype,
+    *,
+    entities: tuple[AuditedEntity, ...] = (),
+    rest: bool = True,
 ) -> None:
     """Puts a refusal or failure into the trail: who asked, from where, and why not, in the error's own words."""
     trail = node(request).trail

@@ -111,7 +111,9 @@ def place(connection: Connection, arrival: Arrival) -> Place:
         row = _study_row(connection, study.study_instance_uid)
         assert row is not None
     if row.patient_pk != patient_pk:
-        raise PatientConflict("this Study Instance UID is stored for another Patient ID; correct the patient at the sender or merge first")
+        raise PatientConflict(
+            "this Study Instance UID is stored for another Patient ID; correct the patient at the sender or merge first"
+        )
     found = _series_row(connection, series.series_instance_uid)
     if found is None:
         connection.execute(
@@ -142,9 +144,7 @@ def admit(connection: Connection, arrival: Arrival, where: Place) -> None:
     """Adds the instance, unpublished. Raises `ContentConflict` when its UID came first from somebody else."""
     ((instance,),) = (series.instances for series in arrival.study.series)
     now = micros()
-    connection.execute(
-        BLOB.insert().values(id=arrival.blob.id, size=arrival.blob.size, sha256=arrival.blob.sha256, created=now)
-    )
+    connection.execute(BLOB.insert().values(id=arrival.blob.id, size=arrival.blob.size, sha256=arrival.blob.sha256, created=now))
     added = connection.execute(
         insert(connection, INSTANCE)
         .values(
@@ -193,11 +193,11 @@ def _patient(connection: Connection, patient: values.Patient) -> int:
     return int(found)
 
 
-def _study_row(connection: Connection, uid: str) -> "Row[tuple[int, int]] | None":
+def _study_row(connection: Connection, uid: str) -> Row[int, int] | None:
     return connection.execute(select(STUDY.c.pk, STUDY.c.patient_pk).where(STUDY.c.uid == uid)).first()
 
 
-def _series_row(connection: Connection, uid: str) -> "Row[tuple[int, int]] | None":
+def _series_row(connection: Connection, uid: str) -> Row[int, int] | None:
     return connection.execute(select(SERIES.c.pk, SERIES.c.study_pk).where(SERIES.c.uid == uid)).first()
 
 
@@ -330,9 +330,7 @@ def pending(connection: Connection, study_pk: int, *, prepared: bool) -> list[tu
 def prepare(connection: Connection, pk: int, *, attributes: bytes, dicom_json: bytes, frame_table: bytes | None) -> None:
     """Keeps what was made of an instance after the acknowledgement: DICOM JSON (zstd), QIDO attributes, frame offsets."""
     connection.execute(
-        update(INSTANCE)
-        .where(INSTANCE.c.pk == pk)
-        .values(attributes=attributes, dicom_json=dicom_json, frame_table=frame_table)
+        update(INSTANCE).where(INSTANCE.c.pk == pk).values(attributes=attributes, dicom_json=dicom_json, frame_table=frame_table)
     )
 
 
@@ -377,8 +375,6 @@ def counts(connection: Connection) -> dict[str, int]:
 def _last_if_none(column: ColumnElement[int | None]) -> ColumnElement[int]:
     # The engines put NULL at different ends.
     return func.coalesce(column, 1 << 62)
-
-
 
 
 def patient_id(connection: Connection, patient_pk: int) -> str:

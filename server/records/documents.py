@@ -86,7 +86,9 @@ def of_patient(connection: Connection, patient_cx: str, statuses: Sequence[str])
     """A patient's documents with one of `statuses`, newest first."""
     return _documents(
         connection,
-        _select().where(ENTRY.c.patient_cx == patient_cx, ENTRY.c.status.in_(statuses)).order_by(ENTRY.c.created.desc(), ENTRY.c.pk),
+        _select()
+        .where(ENTRY.c.patient_cx == patient_cx, ENTRY.c.status.in_(statuses))
+        .order_by(ENTRY.c.created.desc(), ENTRY.c.pk),
     )
 
 
@@ -108,15 +110,12 @@ def patient_of(connection: Connection, patient_cx: str) -> str | None:
     return str(found) if found is not None else None
 
 
-def _select() -> "Select[tuple[bytes, str, str, str]]":
+def _select() -> "Select[bytes, str, str, str]":
     return select(ENTRY.c.body, ENTRY.c.status, PATIENT.c.id, ENTRY.c.blob_id).join(PATIENT, ENTRY.c.patient_pk == PATIENT.c.pk)
 
 
-def _documents(connection: Connection, query: "Select[tuple[bytes, str, str, str]]") -> list[StoredDocument]:
-    return [
-        StoredDocument(replace(_entry(body), status=status), patient, blob_id)
-        for body, status, patient, blob_id in connection.execute(query)
-    ]
+def _documents(connection: Connection, query: "Select[bytes, str, str, str]") -> list[StoredDocument]:
+    return [StoredDocument(replace(_entry(row[0]), status=row[1]), row[2], row[3]) for row in connection.execute(query)]
 
 
 def _entry(body: bytes) -> values.DocumentEntry:
@@ -128,7 +127,7 @@ def _entry(body: bytes) -> values.DocumentEntry:
     for name in ("reference_ids", "source_patient_info"):
         found[name] = tuple(found[name])
     found["authors"] = tuple(
-        values.Author(**{key: tuple(value) if isinstance(value, list) else value for key, value in author.items()})
+        values.Author(author["person"], *(tuple(author[name]) for name in ("institutions", "roles", "specialties")))
         for author in found["authors"]
     )
     return values.DocumentEntry(**found)

@@ -117,7 +117,7 @@ class Trail:
         try:
             with self._database.write() as connection:
                 connection.execute(EVENT.insert(), [row for rows, _ in waiting for row in rows])
-        except BaseException as error:  # every waiter must be told, whatever it was
+        except BaseException as error:  # noqa: BLE001 every waiter must be told, whatever it was
             for _, done in waiting:
                 done.set_exception(error)
         else:

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,10 +196,11 @@ class FolderWriter:
             self._store._drop_empty(self._part.parent)
 
 
-def sweep(blobs: BlobStore, known: set[str], *, older_than: float) -> int:
-    """Deletes every blob that is not in `known` and was last written `older_than` seconds ago or more. Returns how many."""
+def sweep(blobs: BlobStore, known: set[str], *, among: Iterable[str], older_than: float) -> int:
+    """Deletes those of `among` that are not in `known` and were last written `older_than` seconds ago or more. Returns how many."""
     limit = time.time() - older_than
-    orphans = [blob_id for blob_id, modified in blobs.list() if blob_id not in known and modified <= limit]
+    modified = dict(blobs.list())
+    orphans = [blob_id for blob_id in among if blob_id not in known and modified.get(blob_id, limit + 1) <= limit]
     for blob_id in orphans:
         blobs.delete(blob_id)
     return len(orphans)

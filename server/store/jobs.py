@@ -61,7 +61,7 @@ def claim(database: Database, kinds: list[str], *, lease_seconds: float = 300.0)
             .values(leased_until=lease, attempts=_JOB.c.attempts + 1)
             .returning(_JOB.c.pk, _JOB.c.kind, _JOB.c.key, _JOB.c.generation, _JOB.c.attempts)
         ).first()
-    return Job(*row, lease=lease) if row else None
+    return Job(row.pk, row.kind, row.key, row.generation, row.attempts, lease) if row else None
 
 
 def done(connection: Connection, job: Job) -> None:

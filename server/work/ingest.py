@@ -64,6 +64,9 @@ class Announced:
     transfer_syntax_uid: str | None = None
 
 
+_ANNOUNCED_NOTHING = Announced()
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What was stored. `new` is False if the same bytes had been stored before; nothing changed then."""
@@ -78,7 +81,9 @@ class Receipt:
 class Ingest:
     """The one way in. Safe for threads."""
 
-    def __init__(self, settings: Settings, database: Database, blobs: BlobStore, installation: Installation, trail: Trail) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, blobs: BlobStore, installation: Installation, trail: Trail
+    ) -> None:
         self.settings = settings
         self.database = database
         self.blobs = blobs
@@ -104,7 +109,7 @@ class Batch:
         """A writer for the Part 10 bytes of one instance. Raises `StorageFull`."""
         return self._ingest.blobs.create(self._folder)
 
-    def store(self, writer: Writer, announced: Announced = Announced()) -> Receipt:  # noqa: B008 (frozen)
+    def store(self, writer: Writer, announced: Announced = _ANNOUNCED_NOTHING) -> Receipt:
         """Checks, syncs and catalogues what was written. Same UID and same bytes again: success, and nothing changes.
 
         Raises `MalformedInstance`, `InstanceMismatch`, `ContentConflict`, `PatientConflict`, `StorageFull` or `Busy`; the refusal is
@@ -160,7 +165,11 @@ class Batch:
             study = header.extract(dataset, transfer_syntax, self._domains)
         except (header.HeaderError, InvalidIdentifier) as error:
             raise MalformedInstance(str(error)) from None
-        return study, (orjson.dumps(level_attributes(dataset, "study")), orjson.dumps(level_attributes(dataset, "series"))), offset
+        return (
+            study,
+            (orjson.dumps(level_attributes(dataset, "study")), orjson.dumps(level_attributes(dataset, "series"))),
+            offset,
+        )
 
     def _seen(self, writer: Writer, uid: str, study: Study, offset: int) -> bool:
         with contextlib.closing(writer.reader()) as ours:
@@ -176,7 +185,9 @@ class Batch:
         if stored.transfer_syntax != series.instances[0].transfer_syntax_uid or not _equal(
             ours, offset, self._ingest.blobs.open(stored.blob_id), stored.dataset_offset
         ):
-            raise ContentConflict("this SOP Instance UID is stored with other content; the first stays, send changed content under a new UID")
+            raise ContentConflict(
+                "this SOP Instance UID is stored with other content; the first stays, send changed content under a new UID"
+            )
         return True
 
     def _catalogue(self, connection: Connection, arrival: catalogue.Arrival) -> tuple["_SeriesKey", catalogue.Place]:

@@ -128,7 +128,7 @@ class Publisher:
             size=made.blob.size,
             created=dtm(made.created),
             repository_unique_id=site.repository,
-            home_community_id=site.home_community,
+            home_community_id=f"urn:oid:{site.home_community}",
             zone=zone,
             language=self._settings.language,
         )
@@ -156,7 +156,9 @@ class Publisher:
             now=now,
         )
 
-    def _submission(self, entry: DocumentEntry, before: DocumentEntry | None, time: str) -> tuple[SubmissionSet, list[Association]]:
+    def _submission(
+        self, entry: DocumentEntry, before: DocumentEntry | None, time: str
+    ) -> tuple[SubmissionSet, list[Association]]:
         submission = submission_set(
             entry,
             entry_uuid=f"urn:uuid:{uuid.uuid4()}",
@@ -165,7 +167,9 @@ class Publisher:
             submission_time=time,
         )
         associations = [
-            Association(f"urn:uuid:{uuid.uuid4()}", HAS_MEMBER, submission.entry_uuid, entry.entry_uuid, submission_set_status="Original")
+            Association(
+                f"urn:uuid:{uuid.uuid4()}", HAS_MEMBER, submission.entry_uuid, entry.entry_uuid, submission_set_status="Original"
+            )
         ]
         if before is not None:
             associations.append(Association(f"urn:uuid:{uuid.uuid4()}", RPLC, entry.entry_uuid, before.entry_uuid))

@@ -131,7 +131,7 @@ def test_a_peers_submission_is_read() -> None:
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
 def test_a_peers_broken_scheme_is_named() -> None:
     root = xml.parse((SHARED / "ipf/xds-test/SubmitObjectsRequest_ebrs30.xml").read_bytes(), 1_000_000)
-    with pytest.raises(RegistryError, match="DocumentEntry.patientId is missing"):
+    with pytest.raises(RegistryError, match=r"DocumentEntry\.patientId is missing"):
         ebxml.document_entry(next(root.iter(f"{{{xml.RIM}}}ExtrinsicObject")))
 
 

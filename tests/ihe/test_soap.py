@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,6 +8,7 @@ from lxml import etree
 from ihe import mtom, soap
 from ihe.soap import ANONYMOUS, ENV, ENV_11, SECURITY, WSA, SoapFault
 
+SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "testdata"
 ID = "urn:uuid:6d296e90-e5dc-43d0-b455-7c1f3eb35d83"
 
 
@@ -117,3 +120,13 @@ def test_request_format() -> None:
 def test_any_bytes_are_read_or_faulted(data: bytes) -> None:
     with pytest.raises(SoapFault):
         soap.parse(data)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
+def test_envelopes_and_faults_are_valid() -> None:
+    schema = etree.XMLSchema(etree.parse(SHARED / "ipf/hl7v3/schema/soap-1.2-envelope.xsd"))
+    mismatch, header = SoapFault("VersionMismatch", "x"), SoapFault("Sender", "x", "MessageAddressingHeaderRequired")
+    foreign = SoapFault("MustUnderstand", "x", not_understood=("{urn:h}h", "{urn:i}i"))
+    schema.assertValid(etree.fromstring(soap.render_request("urn:x", etree.Element("x"), ID, "https://partner/")))
+    for fault in (mismatch, header, foreign):
+        schema.assertValid(etree.fromstring(soap.render_fault(fault, ID, ID)))

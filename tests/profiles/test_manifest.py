@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -134,10 +135,8 @@ def test_damaged_bytes_are_refused_as_not_a_manifest_or_read(position: int, dama
     whole = built(STUDY)
     at = position % len(whole)
     for broken in (whole[:at], whole[:at] + damage + whole[at + len(damage) :]):
-        try:
-            manifest.read(broken)
-        except manifest.NotAManifest as refusal:
-            assert "4711" not in str(refusal)
+        with contextlib.suppress(manifest.NotAManifest):  # any other exception fails the test
+            assert manifest.read(broken).studies
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 132, b"<xml/>", b"\0" * 128 + b"DICM"])
@@ -150,6 +149,13 @@ def test_an_image_is_not_a_manifest() -> None:
     dataset = pydicom.dcmread(BytesIO(built(STUDY)))
     dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
     with pytest.raises(manifest.NotAManifest, match="SOP Class"):
+        manifest.read(dataset)
+
+
+def test_a_key_object_selection_that_names_nothing_is_not_a_manifest() -> None:
+    dataset = pydicom.dcmread(BytesIO(built(STUDY)))
+    dataset.CurrentRequestedProcedureEvidenceSequence = []
+    with pytest.raises(manifest.NotAManifest, match="names no instance"):
         manifest.read(dataset)
 
 
@@ -170,7 +176,6 @@ def test_a_sop_class_is_referred_to_by_its_value_type(sop_class: str, frames: bo
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_manifests_of_others_can_be_read() -> None:
     files = [*(SHARED / "ihe-rad-mado").glob("*.dcm"), *(SHARED / "nist/testkit/tests/idc_init").rglob("kos*.dcm")]
     assert len(files) > 10

@@ -37,4 +37,6 @@ def require_current(database: Database) -> None:
     with database.read() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     if found != head:
-        raise SettingsError(f"the database schema is at revision {found or 'none'}, this version needs {head}: run `imageshare migrate`")
+        raise SettingsError(
+            f"the database schema is at revision {found or 'none'}, this version needs {head}: run `imageshare migrate`"
+        )

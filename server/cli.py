@@ -1,0 +1,221 @@
+"""The command `imageshare`. Each command loads the settings, calls one module and says what came of it."""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from socket import socket
+from typing import Annotated
+
+import typer
+
+from server.errors import ImageShareError
+from server.settings import Settings, load
+
+app = typer.Typer(
+    name="imageshare",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help=__doc__,
+    rich_markup_mode=None,
+)
+serve_app = typer.Typer(invoke_without_command=True, help="Run the server: everything in one process group, or one role.")
+app.add_typer(serve_app, name="serve")
+
+Data = Annotated[Path | None, typer.Option("--data", help="The data folder.", envvar="IMAGESHARE_DATA", show_envvar=False)]
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """An error of ours becomes one line on standard error and exit code 1."""
+    try:
+        yield
+    except ImageShareError as error:
+        typer.echo(f"imageshare: {error.detail}", err=True)
+        raise typer.Exit(1) from None
+
+
+# --- serve
+
+
+@serve_app.callback()
+def serve(
+    context: typer.Context,
+    data: Data = None,
+    http_port: Annotated[int | None, typer.Option(help="0 takes a free port.")] = None,
+    dicom_port: Annotated[int | None, typer.Option(help="0 takes a free port.")] = None,
+) -> None:
+    """HTTP, DICOM and worker in one process group; one line when all of them listen; SIGTERM ends them."""
+    if context.invoked_subcommand:
+        return
+    from server import supervisor, telemetry, upkeep
+
+    with told():
+        settings = load(data=data, http_port=http_port, dicom_port=dicom_port)
+        telemetry.configure("serve", settings.log_level)
+        with upkeep.owned(settings):
+            upkeep.make_ready(settings)
+            upkeep.sweep_orphans(settings, alone=settings.database_url is None)
+            running = supervisor.Supervisor(settings, dict(os.environ))
+            where = f"http://{settings.http_host}:{{http_port}}"
+            raise typer.Exit(
+                running.run(
+                    f"imageshare listens: {settings.public_url or where} · DICOM {settings.ae_title}@{settings.dicom_host}:{{dicom_port}}"
+                    f" · data {settings.data.absolute()}"
+                )
+            )
+
+
+@serve_app.command("http")
+def serve_http(data: Data = None) -> None:
+    """Only FHIR, DICOMweb, SOAP and operations over HTTP."""
+
+    def role(settings: Settings, stop: threading.Event) -> None:
+        import uvicorn
+
+        from server import supervisor
+        from server.app import create_app, open_node
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket] | None = None) -> None:
+                await super().startup(sockets)
+                supervisor.say_ready()
+
+        config = uvicorn.Config(
+            create_app(open_node(settings)), log_config=None, access_log=False, server_header=False, date_header=True,
+            timeout_graceful_shutdown=10, timeout_keep_alive=30, limit_concurrency=512, proxy_headers=False,
+        )  # fmt: skip
+        listening = supervisor.inherited_socket() or supervisor.listening_socket(settings.http_host, settings.http_port)
+        Server(config).run(sockets=[listening])
+
+    _role("http", data, role)
+
+
+@serve_app.command("dicom")
+def serve_dicom(data: Data = None) -> None:
+    """Only the DICOM Storage SCP."""
+
+    def role(settings: Settings, stop: threading.Event) -> None:
+        from server import supervisor
+        from server.app import close_node, open_node
+        from server.edges.dimse import StorageScp
+
+        node = open_node(settings)
+        scp = StorageScp(node)
+        scp.start()
+        supervisor.say_ready()
+        stop.wait()
+        scp.stop()
+        close_node(node)
+
+    _role("dicom", data, role)
+
+
+@serve_app.command("worker")
+def serve_worker(data: Data = None) -> None:
+    """Only the worker, which publishes settled studies."""
+
+    def role(settings: Settings, stop: threading.Event) -> None:
+        from server import supervisor
+        from server.app import close_node, open_node
+        from server.worker import Worker
+
+        node = open_node(settings)
+        supervisor.say_ready()
+        Worker(node).run(stop)
+        close_node(node)
+
+    _role("worker", data, role)
+
+
+def _role(name: str, data: Path | None, role: Callable[[Settings, threading.Event], None]) -> None:
+    from server import supervisor, telemetry
+
+    stop = threading.Event()
+    supervisor.end_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with told():
+        settings = load(data=data)
+        telemetry.configure(name, settings.log_level)
+        role(settings, stop)
+
+
+# --- for scripts and administrators
+
+
+@app.command()
+def token(
+    scope: Annotated[str, typer.Option(help='SMART scopes, such as "system/*.rs" or "patient/*.rs".')],
+    data: Data = None,
+    patient: Annotated[str | None, typer.Option(help="Patient resource id that the token is bound to.")] = None,
+    client: Annotated[str, typer.Option(help="Client id that the audit trail names.")] = "script",
+    seconds: Annotated[int, typer.Option(min=1, max=86400, help="Lifetime.")] = 3600,
+) -> None:
+    """Print a signed access token, and nothing else."""
+    from server.access.tokens import Tokens
+    from server.records.installation import installation
+    from server.store.db import Database
+    from server.store.migrations import require_current
+
+    with told():
+        database = Database(load(data=data).database)
+        require_current(database)
+        typer.echo(Tokens(database, installation(database)).issue(client=client, scope=scope, patient=patient, seconds=seconds))
+
+
+@app.command()
+def doctor(data: Data = None, as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
+    """Show the effective settings, secrets masked, and whether what they name can be reached."""
+    from server import upkeep
+
+    with told():
+        rows = upkeep.doctor(load(data=data))
+    if as_json:
+        typer.echo(json.dumps({name: {"value": value, "ok": fine} for name, value, fine in rows}, indent=2))
+    else:
+        width = max(len(name) for name, _, _ in rows)
+        for name, value, fine in rows:
+            typer.echo(f"{'ok ' if fine else 'BAD'} {name.ljust(width)}  {value}")
+    if not all(fine for _, _, fine in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def migrate(data: Data = None) -> None:
+    """Bring the database schema to this version's revision."""
+    from server import upkeep
+
+    with told():
+        upkeep.make_ready(load(data=data))
+
+
+@app.command()
+def verify(data: Data = None) -> None:
+    """Read every stored byte and compare it with its SHA-256. Exit code 1 if anything is missing or changed."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from server import upkeep
+
+    with told(), Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("verify")
+        bad = upkeep.verify(load(data=data), lambda done, total: progress.update(task, completed=done, total=total))
+    for blob_id in bad:
+        typer.echo(f"BAD {blob_id}")
+    typer.echo(f"{len(bad)} of the stored objects are missing or changed" if bad else "every stored object is as it was written")
+    if bad:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Liveness, readiness and metrics, in the shapes that Kubernetes and Prometheus expect."""
+
+import time
+
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.edges.context import node
+from server.store.db import ping
+from server.telemetry import REGISTRY, REQUESTS, SECONDS
+
+
+def install(app: FastAPI) -> None:
+    app.add_route("/livez", livez)
+    app.add_route("/readyz", readyz)
+    app.add_route("/metrics", metrics)
+    app.add_middleware(Measured)
+
+
+def livez(_: Request) -> Response:
+    """The process answers."""
+    return PlainTextResponse("ok\n")
+
+
+def readyz(request: Request) -> Response:
+    """The database and the blob store can be reached."""
+    try:
+        ping(node(request).database)
+        ready = node(request).settings.blob_folder.is_dir()
+    except Exception:  # noqa: BLE001 whatever the driver raises means: not ready
+        ready = False
+    return PlainTextResponse("ready\n" if ready else "not ready\n", 200 if ready else 503)
+
+
+def metrics(request: Request) -> Response:
+    """Prometheus text format. Labels are route patterns, never paths: a path may carry an identifier."""
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+class Measured:
+    """Counts requests and times them to the first byte."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")
+                REQUESTS.labels(route, str(message["status"])).inc()
+                SECONDS.labels(route).observe(time.perf_counter() - began)
+            await send(message)
+
+        await self._app(scope, receive, measured)

@@ -1,0 +1,121 @@
+"""Upkeep of one installation: its data folder, schema, orphaned blobs, and a check of every stored byte."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import select
+
+from server.errors import SettingsError
+from server.records import catalogue
+from server.records.installation import installation
+from server.settings import Settings
+from server.store.blobs import FolderBlobs, sweep
+from server.store.db import Database, ping
+from server.store.migrations import migrate
+
+_SWEEP_AFTER = 3600.0
+
+
+@contextmanager
+def owned(settings: Settings) -> Iterator[None]:
+    """Holds the data folder's lock: two servers never share one folder. Raises `SettingsError` if another holds it."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # After a kill -9 the dead server's children need a moment to notice.
+        for attempt in range(50):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 49:
+                    raise SettingsError(f"another imageshare server uses the data folder {settings.data}") from None
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def make_ready(settings: Settings) -> None:
+    """Creates what is missing and brings the schema up to date."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database)
+    try:
+        migrate(database)
+        installation(database)
+    finally:
+        database.close()
+
+
+def sweep_orphans(settings: Settings, *, alone: bool) -> int:
+    """Deletes blobs that no row names: what a crash left between a blob's sync and its row's commit. Returns how many.
+
+    `alone`: nobody else writes here now, so every orphan goes; else only those older than an hour.
+    """
+    database = Database(settings.database)
+    try:
+        blobs = FolderBlobs(settings.blob_folder)
+        # The files are listed before the rows are read: a blob that is committed in between is not taken for an orphan.
+        found = [blob_id for blob_id, _ in blobs.list()]
+        with database.read() as connection:
+            known = catalogue.blob_ids(connection)
+        return sweep(blobs, known, among=found, older_than=0 if alone else _SWEEP_AFTER)
+    finally:
+        database.close()
+
+
+def verify(settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    """Reads every blob and compares size and SHA-256 with its row. Returns the ids of those that are missing or differ."""
+    database = Database(settings.database)
+    try:
+        blobs = FolderBlobs(settings.blob_folder)
+        with database.read() as connection:
+            rows = connection.execute(select(catalogue.BLOB.c.id, catalogue.BLOB.c.size, catalogue.BLOB.c.sha256)).all()
+        bad = []
+        for number, row in enumerate(rows, 1):
+            path = settings.blob_folder / row.id
+            if not path.exists() or path.stat().st_size != row.size or _digest(blobs, row.id) != bytes(row.sha256):
+                bad.append(row.id)
+            progress(number, len(rows))
+        return bad
+    finally:
+        database.close()
+
+
+def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
+    """What is in force and whether it works: (what, value with secrets masked, fine?)."""
+    told = [(name, _shown(name, value), True) for name, value in settings.model_dump().items() if value is not None]
+    database = Database(settings.database)
+    told.append(("database", database.url.render_as_string(hide_password=True), _works(lambda: ping(database))))
+    database.close()
+    folder = settings.blob_folder
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    told.append(("blobs", str(folder), os.access(nearest, os.W_OK)))
+    free = shutil.disk_usage(nearest).free
+    told.append(("free space", f"{free >> 20} MiB", free > settings.min_free_bytes))
+    told.append(("public URL", settings.base_url, True))
+    return told
+
+
+def _shown(name: str, value: object) -> str:
+    return "********" if name == "database_url" else str(value)
+
+
+def _works(attempt: Callable[[], None]) -> bool:
+    try:
+        attempt()
+    except Exception:  # noqa: BLE001 whatever the driver raises means: it does not work
+        return False
+    return True
+
+
+def _digest(blobs: FolderBlobs, blob_id: str) -> bytes:
+    digest = hashlib.sha256()
+    for chunk in blobs.stream(blob_id):
+        digest.update(chunk)
+    return digest.digest()

@@ -1,0 +1,109 @@
+"""Our own server as tests meet it: parts in this process (`node`), or a real `imageshare serve` (`running`)."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from server.app import close_node, open_node
+from server.edges.context import Node
+from server.settings import load
+from server.store.db import Database
+from server.store.migrations import migrate
+from server.worker import Worker
+
+
+@contextmanager
+def node(data: Path, database_url: str | None = None, **settings: object) -> Iterator[Node]:
+    """The server's parts over an empty database; publishes without a quiet period unless told otherwise."""
+    data.mkdir(parents=True, exist_ok=True)
+    made = load(
+        data=data,
+        database_url=SecretStr(database_url) if database_url else None,
+        **{"quiet_period": 0, "min_free_bytes": 0, **settings},
+    )
+    database = Database(made.database)
+    migrate(database)
+    database.close()
+    opened = open_node(made)
+    try:
+        yield opened
+    finally:
+        close_node(opened)
+
+
+def publish_all(opened: Node) -> int:
+    """Does every job that is due. Returns how many there were."""
+    worker = Worker(opened)
+    done = 0
+    while worker.once():
+        done += 1
+    return done
+
+
+@dataclass
+class Running:
+    """A real server process group."""
+
+    process: "subprocess.Popen[str]"
+    data: Path
+    http: str
+    dicom_port: int
+    environment: dict[str, str] = field(repr=False)
+    log: list[str] = field(repr=False)
+
+    def token(self, scope: str = "system/*.cruds", patient: str | None = None) -> str:
+        command = [sys.executable, "-m", "server.cli", "token", "--scope", scope] + (["--patient", patient] if patient else [])
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group, as a power cut would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def running(
+    data: Path, database_url: str | None = None, *, http_port: int = 0, dicom_port: int = 0, **settings: object
+) -> Iterator[Running]:
+    """`imageshare serve` on free ports, in a session of its own; SIGTERM at the end."""
+    named = {"quiet_period": 0.3, "min_free_bytes": 0, **settings}
+    environment = {
+        **os.environ,
+        "IMAGESHARE_DATA": str(data),
+        **({"IMAGESHARE_DATABASE_URL": database_url} if database_url else {}),
+        **{f"IMAGESHARE_{name.upper()}": str(value) for name, value in named.items()},
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server.cli", "serve", "--http-port", str(http_port), "--dicom-port", str(dicom_port)],
+        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    log: list[str] = []
+    assert process.stdout
+    assert process.stderr
+    errors = process.stderr
+    reader = threading.Thread(target=lambda: log.extend(errors), daemon=True)
+    reader.start()
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"listens: (\S+) .*@[^:]+:(\d+)", line)
+        assert found, f"the server did not start: {line} {''.join(log)}"
+        yield Running(process, data, found[1], int(found[2]), environment, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        process.stdout.close()
+        reader.join(2)
