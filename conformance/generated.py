@@ -80,12 +80,12 @@ def patients() -> SearchStrategy[Patient]:
 
 
 def names() -> SearchStrategy[str]:
-    """Strategy for a PN: up to five components in up to three groups, perhaps empty."""
+    """Strategy for a PN: up to five components in up to three groups, perhaps empty; 64 bytes at most, as dciodvfy counts."""
     from hypothesis import strategies as st
 
     part = st.sampled_from(("", "Müller", "O'Neil", "Anna Maria", "Dr.", "III", "山田", "やまだ", "DOE"))
     group = st.lists(part, max_size=5).map("^".join)
-    return st.lists(group, max_size=3).map("=".join)
+    return st.lists(group, max_size=3).map("=".join).filter(lambda pn: len(pn.encode()) <= 64)
 
 
 def dates() -> SearchStrategy[str]:
@@ -108,11 +108,11 @@ def times() -> SearchStrategy[str]:
 
 
 def _text() -> SearchStrategy[str]:
+    """Text of any script without DICOM's and FHIR's delimiters; 64 bytes at most, as dciodvfy counts."""
     from hypothesis import strategies as st
 
-    return st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "Zs"), exclude_characters="\\=^"), max_size=40).map(
-        str.strip
-    )
+    alphabet = st.characters(codec="utf-8", categories=("L", "N", "P", "Zs"), exclude_characters="\\=^")
+    return st.text(alphabet, max_size=40).map(lambda text: text.encode()[:64].decode(errors="ignore").strip())
 
 
 def _series(draw: DrawFn, uid: str, max_instances: int) -> Series:

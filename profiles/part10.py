@@ -23,15 +23,16 @@ from pydicom.uid import UID
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 from profiles import character_sets
+from profiles.byte_source import MAX_HEADER, ByteSource, FileBytes, HeaderError, InflatedBytes, truncated
 from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.vocabulary import DEFLATED_TRANSFER_SYNTAXES, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
 # pydicom warns about an illegal value by repeating it, in warnings and in its log: patient data. Values are judged here.
 config.settings.reading_validation_mode = config.IGNORE
 
+__all__ = ["HeaderError", "Part10", "PixelElement", "keyword", "parse", "represented", "stored"]
+
 MAX_DEPTH: Final = 64
-MAX_HEADER: Final = 64 << 20
-MAX_INFLATED: Final = 512 << 20
 MAX_FRAGMENTS: Final = 1_000_000
 MAX_WEIGHT: Final = 2_000_000
 BINARY_KEPT: Final = 4096
@@ -51,14 +52,6 @@ _SHORT: Final = {str(vr).encode(): str(vr) for vr in EXPLICIT_VR_LENGTH_16}
 _LITTLE_TAG, _BIG_TAG = Struct("<HH"), Struct(">HH")
 _LITTLE_LENGTH, _BIG_LENGTH = Struct("<L"), Struct(">L")
 _LITTLE_SHORT, _BIG_SHORT = Struct("<H"), Struct(">H")
-
-
-class HeaderError(ValueError):
-    """A DICOM header that cannot be taken. `tag` is the element at fault, or None. The message never holds a value."""
-
-    def __init__(self, message: str, tag: int | None = None) -> None:
-        super().__init__(message)
-        self.tag = tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +91,15 @@ def parse(file: BinaryIO) -> Part10:
     file.seek(0)
     if file.read(132)[128:] != b"DICM":
         raise HeaderError("a DICOM file begins with 128 bytes of preamble and the letters DICM (PS3.10 section 7.1)")
-    source = _File(file, size)
+    source = FileBytes(file, size)
     try:
         meta = _Walk(source, 132, implicit=False, little=True, meta=True)
         meta.run()
         syntax = _transfer_syntax(meta.root)
-        body: _Source = source
+        body: ByteSource = source
         start = offset = meta.position
         if syntax in DEFLATED_TRANSFER_SYNTAXES:
-            body, start = _Inflated(file, offset), 0
+            body, start = InflatedBytes(file, offset), 0
         implicit, little = syntax == IMPLICIT_VR_LITTLE_ENDIAN, syntax != EXPLICIT_VR_BIG_ENDIAN
         walk = _Walk(body, start, implicit=implicit, little=little)
         walk.run()
@@ -131,81 +124,6 @@ def _transfer_syntax(meta: Dataset) -> str:
     return value
 
 
-class _Source:
-    """Bytes by position, forwards."""
-
-    def take(self, position: int, count: int, ahead: int = 65536) -> bytes:
-        """Exactly `count` bytes from `position`. Raises `HeaderError` where they are not all there."""
-        raise NotImplementedError
-
-    def left(self, position: int) -> int:
-        """How many bytes can still be read, as far as is known without reading; 0 only at the end."""
-        raise NotImplementedError
-
-    def pixels_begin(self) -> None:
-        """The header is over."""
-
-
-class _File(_Source):
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size, self._base, self._window = file, size, 0, b""
-
-    def take(self, position: int, count: int, ahead: int = 65536) -> bytes:
-        start = position - self._base
-        if start >= 0 and start + count <= len(self._window):
-            return self._window[start : start + count]
-        if position + count > self._size:
-            raise _truncated()
-        self._file.seek(position)
-        self._base, self._window = position, self._file.read(max(count, ahead))
-        if len(self._window) < count:
-            raise _truncated()
-        return self._window[:count]
-
-    def left(self, position: int) -> int:
-        return self._size - position
-
-
-class _Inflated(_Source):
-    """PS3.5 section A.5: the Data Set as one raw deflate stream, inflated piece by piece and forgotten."""
-
-    def __init__(self, file: BinaryIO, offset: int) -> None:
-        file.seek(offset)
-        self._file, self._inflate, self._base, self._window = file, zlib.decompressobj(-zlib.MAX_WBITS), 0, b""
-        self._limit = MAX_HEADER
-
-    def _fill(self, position: int, count: int) -> bool:
-        """Whether the window holds `count` bytes from `position`, after trying to make it so."""
-        while self._base + len(self._window) < position + count and not self._inflate.eof:
-            data = self._inflate.unconsumed_tail or self._file.read(16384)
-            if not data:
-                raise _truncated()
-            piece = self._inflate.decompress(data, 1 << 18)
-            keep = min(max(position - self._base, 0), len(self._window))
-            self._base, self._window = self._base + keep, self._window[keep:] + piece
-            if self._base + len(self._window) > self._limit + (1 << 18):
-                raise HeaderError(f"the deflated data set inflates to more than {self._limit >> 20} MiB, which is refused")
-        return self._base + len(self._window) >= position + count
-
-    def take(self, position: int, count: int, ahead: int = 65536) -> bytes:
-        if not self._fill(position, count):
-            raise _truncated()
-        start = position - self._base
-        return self._window[start : start + count]
-
-    def left(self, position: int) -> int:
-        if self._fill(position, 8):
-            return MAX_INFLATED
-        return max(0, self._base + len(self._window) - position)
-
-    def pixels_begin(self) -> None:
-        self._limit = MAX_INFLATED
-
-
-def _truncated(tag: int | None = None) -> HeaderError:
-    return HeaderError("truncated: the data set ends inside an element (PS3.5 section 7.1)", tag)
-
-
 @dataclass(slots=True)
 class _Level:
     """An open data set or item (`items` is None), or an open sequence (`items` is what it has so far)."""
@@ -223,7 +141,7 @@ class _Level:
 class _Walk:
     """One pass over a Data Set. `root` is what it found, `position` where it stopped, `pixels` the pixel element."""
 
-    def __init__(self, source: _Source, position: int, *, implicit: bool, little: bool, meta: bool = False) -> None:
+    def __init__(self, source: ByteSource, position: int, *, implicit: bool, little: bool, meta: bool = False) -> None:
         self._source, self.position, self._meta = source, position, meta
         self.root = self._dataset(implicit, little, character_sets.DEFAULT)
         self._stack = [_Level(self.root, None, implicit, little, character_sets.DEFAULT)]
@@ -336,7 +254,7 @@ class _Walk:
                 self._keep(length)
                 value = self._source.take(at, length)
             elif self._source.left(at) < length or not self._skippable(end):
-                raise _truncated(tag)
+                raise truncated(tag)
         if top and tag in _PIXELS:
             self.pixels = PixelElement(tag, at, self.position - at if undefined else length, fragments)
         if tag == _CHARACTER_SET and value:
@@ -382,7 +300,7 @@ class _Walk:
     def _end(self, at: int, length: int, tag: int) -> int:
         """Where a value of `length` bytes from `at` ends. Raises where that is beyond what encloses it."""
         if length > self._source.left(at):
-            raise _truncated(tag)
+            raise truncated(tag)
         limit = next((level.end for level in reversed(self._stack) if level.end is not None), None)
         if limit is not None and at + length > limit:
             raise HeaderError("an element is longer than the item or sequence that holds it (PS3.5 section 7.5)", tag)

@@ -316,15 +316,15 @@ def load(connection: Connection, study_pk: int, *, prepared: bool = False) -> va
     )
 
 
-def pending(connection: Connection, study_pk: int, *, prepared: bool) -> list[tuple[int, str, int]]:
-    """(pk, blob id, dataset offset) of the study's unpublished instances that are, or are not yet, prepared."""
+def pending(connection: Connection, study_pk: int, *, prepared: bool) -> list[tuple[int, str]]:
+    """(pk, blob id) of the study's unpublished instances that are, or are not yet, prepared."""
     state = INSTANCE.c.dicom_json.is_not(None) if prepared else INSTANCE.c.dicom_json.is_(None)
     rows = connection.execute(
-        select(INSTANCE.c.pk, INSTANCE.c.blob_id, INSTANCE.c.dataset_offset)
+        select(INSTANCE.c.pk, INSTANCE.c.blob_id)
         .where(INSTANCE.c.study_pk == study_pk, INSTANCE.c.published == 0, state)
         .order_by(INSTANCE.c.pk)
     )
-    return [tuple(row) for row in rows]
+    return [(row.pk, row.blob_id) for row in rows]
 
 
 def prepare(connection: Connection, pk: int, *, attributes: bytes, dicom_json: bytes, frame_table: bytes | None) -> None:

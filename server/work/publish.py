@@ -15,12 +15,10 @@ from datetime import datetime
 import orjson
 from sqlalchemy import Connection
 
-from profiles import manifest
+from profiles import frames, manifest, part10
 from profiles.dicom_json import level_attributes, metadata
 from profiles.document import HAS_MEMBER, RPLC, Association, DocumentEntry, SubmissionSet
 from profiles.document_reference import document_reference
-from profiles.frames import frame_table
-from profiles.header import read as read_header
 from profiles.identifiers import uuid_oid
 from profiles.imaging_study import endpoint, imaging_study
 from profiles.manifest_entry import manifest_entry, submission_set
@@ -53,7 +51,7 @@ class Publisher:
         study_pk = int(job.key)
         self._prepare(study_pk)
         with self._database.read() as connection:
-            news = [pk for pk, _, _ in catalogue.pending(connection, study_pk, prepared=True)]
+            news = [pk for pk, _ in catalogue.pending(connection, study_pk, prepared=True)]
             study = catalogue.load(connection, study_pk, prepared=True)
             before = documents.current(connection, study_pk)
         if not news:
@@ -73,17 +71,17 @@ class Publisher:
         with self._database.read() as connection:
             waiting = catalogue.pending(connection, study_pk, prepared=False)
         for start in range(0, len(waiting), _PREPARED_TOGETHER):
-            made = [(pk, *self._rendered(blob_id, offset)) for pk, blob_id, offset in waiting[start : start + _PREPARED_TOGETHER]]
+            made = [(pk, *self._rendered(blob_id)) for pk, blob_id in waiting[start : start + _PREPARED_TOGETHER]]
             with self._database.write() as connection:
-                for pk, attributes, dicom_json, frames in made:
-                    catalogue.prepare(connection, pk, attributes=attributes, dicom_json=dicom_json, frame_table=frames)
+                for pk, attributes, dicom_json, table in made:
+                    catalogue.prepare(connection, pk, attributes=attributes, dicom_json=dicom_json, frame_table=table)
 
-    def _rendered(self, blob_id: str, offset: int) -> tuple[bytes, bytes, bytes | None]:
+    def _rendered(self, blob_id: str) -> tuple[bytes, bytes, bytes | None]:
         with closing(self._blobs.open(blob_id)) as file:
-            dataset, _, _ = read_header(file)
-            attributes = orjson.dumps(level_attributes(dataset, "instance"))
-            whole = resources.packed(orjson.dumps(metadata(dataset, lambda path: path)))
-            table = frame_table(file, offset)
+            parsed = part10.parse(file)
+            attributes = orjson.dumps(level_attributes(parsed.dataset, "instance"))
+            whole = resources.packed(orjson.dumps(metadata(parsed.dataset, lambda path: f"bulkdata/{path}")))
+            table = frames.table(parsed, file)
         return attributes, whole, table.to_bytes() if table else None
 
     @contextmanager
