@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 Json = Mapping[str, Any]
 
@@ -65,14 +65,40 @@ OFFERED: Mapping[str, tuple[SearchParameter, ...]] = {
         SearchParameter("identifier", "token", f"{_R4}Endpoint-identifier"),
         SearchParameter("status", "token", f"{_R4}Endpoint-status"),
     ),
+    "AuditEvent": (
+        SearchParameter("_id", "token", f"{_R4}Resource-id"),
+        SearchParameter("patient", "reference", f"{_R4}AuditEvent-patient"),
+        SearchParameter("date", "date", f"{_R4}AuditEvent-date"),
+    ),
 }
 """Resource type -> its search parameters."""
 
-DATE_PARAMETER = {"ImagingStudy": "started", "DocumentReference": "date"}
-"""Resource type -> the parameter that `Extracted.date` answers."""
+DATE_PARAMETER: Mapping[str, str] = {"ImagingStudy": "started", "DocumentReference": "date", "AuditEvent": "date"}
+"""Resource type -> the parameter that stands for its clinical date (`Extracted.date`), by which it is sorted."""
 
-INCLUDES = {"ImagingStudy": ("ImagingStudy:endpoint",)}
+INCLUDES: Mapping[str, tuple[str, ...]] = {"ImagingStudy": ("ImagingStudy:endpoint",)}
 """Resource type -> `_include` values."""
+
+DatePrefix: TypeAlias = Literal["eq", "ne", "gt", "lt", "ge", "le", "sa", "eb"]
+DATE_PREFIXES: Final[tuple[DatePrefix, ...]] = get_args(DatePrefix)
+"""FHIR R4 section 3.1.1.4.5, all but `ap`: what is approximately the same is for people to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class DateValue:
+    """One value of a date parameter: a prefix and the half-open range of microseconds that the date covers."""
+
+    prefix: DatePrefix
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenValue:
+    """One value of a token parameter. None means any; an empty system means that the resource names none."""
+
+    system: str | None
+    code: str | None
 
 _UNIQUE = {
     "Patient": lambda system: system.startswith("urn:oid:"),
@@ -85,10 +111,11 @@ _UNIQUE = {
 def extract(resource: Json) -> Extracted:
     """What `resource` yields for the parameters of its type. Unknown types yield nothing."""
     type_ = str(resource["resourceType"])
-    if type_ not in OFFERED:
+    if type_ not in _UNIQUE:
         return Extracted()
     status = str(resource.get("status", ""))
-    start, end = date_range(str(resource[_DATE[type_]])) if _DATE.get(type_) in resource else (0, 0)
+    dated = resource.get(DATE_PARAMETER.get(type_, ""))
+    start, end = date_range(str(dated)) if dated else (0, 0)
     identifiers = list(_identifiers(type_, resource))
     tokens = [("identifier", system, value) for system, value in identifiers]
     if status:
@@ -106,7 +133,6 @@ def extract(resource: Json) -> Extracted:
     )
 
 
-_DATE = {"ImagingStudy": "started", "DocumentReference": "date"}
 _STATUS_SYSTEM = {
     "ImagingStudy": "http://hl7.org/fhir/imagingstudy-status",
     "DocumentReference": "http://hl7.org/fhir/document-reference-status",
@@ -168,3 +194,61 @@ def date_range(text: str) -> tuple[int, int]:
     # Integer arithmetic: a float timestamp loses microseconds.
     first = (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     return first, first + width // timedelta(microseconds=1)
+
+
+# --- what a query says
+
+
+def alternatives(text: str) -> list[str]:
+    """FHIR R4 section 3.1.1.4.4: the values joined by commas, any of which may match. Escapes stay as they are.
+
+    Raises `ValueError` where one of them is empty.
+    """
+    found = _split(text, ",")
+    if not all(found):
+        raise ValueError("a value is empty")
+    return found
+
+
+def token_value(text: str) -> TokenValue:
+    """FHIR R4 section 3.1.1.4.10: `code`, `system|code`, `system|` or `|code`. Raises `ValueError` for a lone bar."""
+    parts = _split(text, "|")
+    if len(parts) == 1:
+        return TokenValue(None, _unescaped(parts[0]))
+    system, code = _unescaped(parts[0]), _unescaped("|".join(parts[1:]))
+    if not system and not code:
+        raise ValueError("a token has a system, a code or both")
+    return TokenValue(system, code or None)
+
+
+def date_value(text: str) -> DateValue:
+    """FHIR R4 section 3.1.1.4.7: a date with one of `DATE_PREFIXES` or none (`eq`). Raises `ValueError`.
+
+    A blank in the place of the zone's plus sign is taken as one: forms decode an unescaped plus so.
+    """
+    prefix: DatePrefix = "eq"
+    if text[:1].isalpha():
+        for known in DATE_PREFIXES:
+            if text.startswith(known):
+                prefix = known
+                break
+        else:
+            raise ValueError(f"a date may begin with {', '.join(DATE_PREFIXES)}")
+        text = text[2:]
+    return DateValue(prefix, *date_range(text.replace(" ", "+")))
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """At each `separator` that no backslash stands before."""
+    found, escaped = [""], False
+    for character in text:
+        if character == separator and not escaped:
+            found.append("")
+        else:
+            found[-1] += character
+        escaped = character == "\\" and not escaped
+    return found
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([,|$\\])", r"\1", text)

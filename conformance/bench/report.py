@@ -1,0 +1,98 @@
+"""What was measured, as a table, as JSON and as a picture; with machine and load, since absolutes do not travel."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """`cpu_ms` is server CPU per file, `memory` the peak MB of its processes; 0 where it was not measured."""
+
+    work: str
+    who: str
+    rate: float
+    unit: str
+    megabytes: float = 0.0
+    cpu_ms: float = 0.0
+    memory: float = 0.0
+    p50: float = 0.0
+    p95: float = 0.0
+
+
+def machine() -> str:
+    """Processor, cores, memory, load and versions, in one line."""
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    return f"{cpu}, {os.cpu_count()} cores, {memory} GiB · load {load} · Python {platform.python_version()} · {platform.system()} {platform.release()}"
+
+
+def show(measured: Sequence[Measurement], ours: str = "imageshare") -> None:
+    """A table on the terminal, with the ratio of ours to each other for the same work."""
+    table = Table(title="Benchmarks", caption=machine())
+    for column in ("work", "who", "rate", "MB/s", "CPU ms/file", "peak MB", "p50 ms", "p95 ms", "ours : theirs"):
+        table.add_column(column, justify="left" if column in ("work", "who") else "right")
+    rates = {row.work: row.rate for row in measured if row.who == ours}
+    for row in measured:
+        ratio = f"{rates[row.work] / row.rate:.2f}" if row.who != ours and row.rate and row.work in rates else ""
+        table.add_row(
+            row.work, row.who, f"{row.rate:,.0f} {row.unit}", _or_blank(row.megabytes), _or_blank(row.cpu_ms, 2), _or_blank(row.memory),
+            _or_blank(row.p50, 2), _or_blank(row.p95, 2), ratio,
+        )  # fmt: skip
+    Console(width=180).print(table)
+
+
+def keep(measured: Sequence[Measurement], folder: Path) -> None:
+    """`bench.json` and, where matplotlib is installed, `bench.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "measured": [asdict(row) for row in measured],
+    }
+    (folder / "bench.json").write_text(json.dumps(told, indent=1) + "\n")
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        return
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    works = list(dict.fromkeys(row.work for row in measured))
+    figure, axes = plt.subplots(figsize=(11, 1.2 + 0.34 * len(measured)))
+    labels, values, colours = [], [], []
+    shades = {"imageshare": "#3b6ea5", "Orthanc": "#b07a2a"}
+    for work in works:
+        for row in (row for row in measured if row.work == work):
+            labels.append(f"{work} · {row.who}")
+            values.append(row.rate)
+            colours.append(shades.get(row.who, "#9aa7b3"))
+    axes.barh(range(len(values)), values, color=colours)
+    axes.set_yticks(range(len(values)), labels, fontsize=8)
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    for place, value in enumerate(values):
+        axes.text(value, place, f" {value:,.0f}", va="center", fontsize=8)
+    axes.set_title("files/s or requests/s, log scale")
+    axes.text(0, -0.08, machine(), transform=axes.transAxes, fontsize=6, color="#55697d")
+    figure.tight_layout()
+    figure.savefig(folder / "bench.png", dpi=110)
+
+
+def _or_blank(value: float, digits: int = 0) -> str:
+    return f"{value:,.{digits}f}" if value else ""

@@ -1,0 +1,100 @@
+"""Sending documents by RetrieveDocumentSetResponse: what ITI-43 and RAD-69 share.
+
+Everything that can go wrong is found before the first byte, because the length of the whole answer is promised with it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lxml.etree import _Element
+from starlette.requests import Request
+
+from ihe import iti43
+from ihe.ebrs import RegistryError
+from ihe.iti43 import DocumentRequest, DocumentResponse
+from ihe.mtom import Attachment
+from ihe.soap import Envelope
+from profiles.audit_event import AuditedEntity, Subtype
+from profiles.identifiers import InvalidIdentifier, lenient_uid
+from server.edges import context
+from server.edges.soap.transaction import Answer
+from server.errors import NotFound
+from server.store.blobs import BlobStore
+
+_NAMED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document that was found: where its bytes are, and how the trail calls what it belongs to."""
+
+    request: DocumentRequest
+    mime_type: str
+    blob_id: str
+    size: int
+    patient: str
+    told: AuditedEntity
+
+
+def refuse_foreign(asked: Sequence[DocumentRequest], repository: str) -> list[RegistryError]:
+    """ITI TF-2 section 3.43.4.1.3: an error for each document of another repository."""
+    return [
+        RegistryError(
+            "XDSUnknownRepositoryId", "the repositoryUniqueId is not that of this repository", wanted.document_unique_id
+        )
+        for wanted in asked
+        if wanted.repository_unique_id != repository
+    ]
+
+
+def answer(request: Request, subtype: Subtype, documents: Sequence[Document], errors: Sequence[RegistryError]) -> Answer:
+    """ITI TF-2 section 3.43.4.2: `documents` as attachments, in the trail before they are sent; each goes once."""
+    blobs = context.node(request).blobs
+    sent: dict[str, Document] = {}
+    lost: list[RegistryError] = []
+    for wanted in documents:
+        uid = wanted.request.document_unique_id
+        if _is_whole(blobs, wanted):
+            sent[uid] = wanted
+        else:
+            lost.append(RegistryError("XDSRepositoryError", "the stored bytes are missing or damaged", uid))
+    for patient in sorted({wanted.patient for wanted in sent.values()}):
+        entities = tuple(dict.fromkeys(wanted.told for wanted in sent.values() if wanted.patient == patient))
+        context.told(request, "export", subtype, patients=[patient], entities=entities, rest=False)
+    responses = [
+        DocumentResponse(wanted.request, wanted.mime_type, f"{number}@imageshare", wanted.size)
+        for number, wanted in enumerate(sent.values(), 1)
+    ]
+    blob_ids = {made.content_id: wanted.blob_id for made, wanted in zip(responses, sent.values(), strict=True)}
+
+    def content(attachment: Attachment) -> Iterator[bytes]:
+        return blobs.stream(blob_ids[attachment.content_id])
+
+    all_errors = (*errors, *lost)
+    return Answer(iti43.response(responses, all_errors), all_errors, tuple(made.attachment for made in responses), content)
+
+
+def failed(errors: Sequence[RegistryError]) -> _Element:
+    """RetrieveDocumentSetResponse with status Failure."""
+    return iti43.response((), errors)
+
+
+def asked(envelope: Envelope) -> tuple[AuditedEntity, ...]:
+    """The documents that a refused request named, the first hundred: an identifier is one only if it looks like one."""
+    named = (_uid((found.text or "").strip()) for found in envelope.body.iterfind(".//{*}DocumentUniqueId"))
+    wanted = list(dict.fromkeys(uid for uid in named if uid))
+    return tuple(AuditedEntity(identifier=f"urn:oid:{uid}") for uid in wanted[:_NAMED])
+
+
+def _is_whole(blobs: BlobStore, wanted: Document) -> bool:
+    try:
+        return blobs.size(wanted.blob_id) == wanted.size
+    except NotFound:
+        return False
+
+
+def _uid(text: str) -> str:
+    try:
+        return lenient_uid(text)
+    except InvalidIdentifier:
+        return ""

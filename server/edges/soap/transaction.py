@@ -1,0 +1,57 @@
+"""What a SOAP transaction is to its endpoint, and what it answers."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lxml.etree import _Element
+from starlette.requests import Request
+
+from ihe.ebrs import RegistryError
+from ihe.mtom import Attachment
+from ihe.soap import Envelope
+from profiles.audit_event import AuditedEntity, Kind, Subtype
+from server.access.decisions import Decision
+from server.errors import Busy, ImageShareError, StorageFull
+
+
+def _nothing(_: Attachment) -> Iterable[bytes]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A payload and its attachments, whose bytes `content` gives. `errors` are those in the payload, for the trail."""
+
+    body: _Element
+    errors: tuple[RegistryError, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    content: Callable[[Attachment], Iterable[bytes]] = _nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One transaction: its actions, how the trail calls it, whether it answers in MTOM.
+
+    `answer` puts what it discloses into the trail itself; it may raise `RegistryRefusal` or `ImageShareError`, which `failed`
+    makes a payload of. `asked` is what the trail keeps of a request that was refused. `actor` is in the error codes' names.
+    """
+
+    action: str
+    response_action: str
+    subtype: Subtype
+    kind: Kind
+    actor: Literal["Registry", "Repository"]
+    mtom: bool
+    answer: Callable[[Request, Decision, Envelope], Answer]
+    failed: Callable[[Sequence[RegistryError]], _Element]
+    asked: Callable[[Envelope], tuple[AuditedEntity, ...]]
+
+    def error(self, error: ImageShareError) -> RegistryError:
+        """ITI TF-3 table 4.2.4.1-2: `error` in ebRS terms."""
+        match error:
+            case Busy():
+                return RegistryError(f"XDS{self.actor}Busy", error.detail)
+            case StorageFull():
+                return RegistryError(f"XDS{self.actor}OutOfResources", error.detail)
+        return RegistryError(f"XDS{self.actor}Error", error.detail)

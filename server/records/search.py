@@ -1,0 +1,296 @@
+"""FHIR search as SQL: criteria on what was extracted, one page at a time by keyset.
+
+Three ways to walk, chosen so that no search sorts the whole table: a selective identifier is looked up first; a patient's
+or a type's resources are walked in the order of an index, probing the token table; or the token table itself is walked,
+whose rows carry the date ("newest CT of all patients").
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, exists, false, func, or_, select, tuple_, union
+
+from profiles.search_parameters import DateValue, TokenValue
+from server.records.resources import RESOURCE, TOKEN, token_hash, unpacked
+from server.records.trail import EVENT, events
+
+Allowed = Callable[[ColumnElement[str]], ColumnElement[bool]]
+"""The Decision as SQL, over the column that holds the patient."""
+
+PAGE_BYTES = 16 << 20
+"""A page ends early beyond this: a server may return fewer than asked (FHIR R4 section 3.1.1.5.4)."""
+
+_SELECTIVE = 500
+_BRANCHES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """`by_update` sorts by lastUpdated, else by the type's clinical date; ties by the row's number, in the same direction."""
+
+    by_update: bool = False
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is searched. Outer tuples must all hold, of an inner tuple any may.
+
+    `tokens` are (parameter, values), `dates` are on the clinical date, `updated` on lastUpdated; `patients` are resource ids.
+    """
+
+    type: str
+    ids: tuple[tuple[str, ...], ...] = ()
+    patients: tuple[tuple[str, ...], ...] = ()
+    tokens: tuple[tuple[str, tuple[TokenValue, ...]], ...] = ()
+    dates: tuple[tuple[DateValue, ...], ...] = ()
+    updated: tuple[tuple[DateValue, ...], ...] = ()
+    sort: Sort = Sort()
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page ended: sort key and row number of its last match, and when the search began (microseconds)."""
+
+    began: int
+    key: int
+    pk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One resource as it is sent. `patient` is the compartment it is in, or empty."""
+
+    type: str
+    id: str
+    patient: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The matches of one page; `next` is None on the last one."""
+
+    matches: tuple[Match, ...]
+    next: Position | None
+
+
+def page(
+    connection: Connection, query: Query, *, allowed: Allowed, confined: bool, count: int, began: int, after: Position | None = None
+) -> Page:
+    """FHIR R4 section 3.1.1.5.4: up to `count` matches (at least 1) after `after`, in the query's order.
+
+    `confined` says that `allowed` leaves few patients. What is new since `began` stays out, so that paging ends; a resource that
+    has a new version since then is shown in that version, so that paging loses nothing.
+    """
+    if query.type == "AuditEvent":
+        return _events_page(connection, query, allowed, count, began, after)
+    found = _page_statement(connection, query, allowed, confined, count, began, after)
+    with connection.execute(found) as rows:
+        return _cut(
+            ((Position(began, row.key, row.pk), Match(query.type, row.id, row.patient, unpacked(bytes(row.body)))) for row in rows), count
+        )
+
+
+def total(connection: Connection, query: Query, *, allowed: Allowed, began: int) -> int:
+    """FHIR R4 section 3.1.1.5.5: how many matches there are on all pages."""
+    if query.type == "AuditEvent":
+        wanted = _event_conditions(query, allowed, began)
+        return int(connection.execute(select(func.count()).select_from(EVENT).where(*wanted)).scalar_one())
+    conditions, tokens = _narrowed(connection, query, allowed, began)
+    if tokens and not query.patients:
+        first, *others = sorted(tokens, key=len)
+        counted = select(func.count(TOKEN.c.resource_pk.distinct())).select_from(_BY_TOKEN).where(TOKEN.c.hash.in_(first), *conditions)
+        return int(connection.execute(counted.where(*map(_probe, others))).scalar_one())
+    counted = select(func.count()).select_from(RESOURCE).where(*conditions, *map(_probe, tokens))
+    return int(connection.execute(counted).scalar_one())
+
+
+def named(connection: Connection, type_: str, ids: Sequence[str]) -> list[Match]:
+    """The resources of one type with these ids, in the order of their ids; those that are not there are left out."""
+    rows = connection.execute(
+        select(RESOURCE.c.id, RESOURCE.c.patient, RESOURCE.c.body)
+        .where(RESOURCE.c.type == type_, RESOURCE.c.id.in_(sorted(set(ids))))
+        .order_by(RESOURCE.c.id)
+    )
+    return [Match(type_, row.id, row.patient, unpacked(bytes(row.body))) for row in rows]
+
+
+_BY_TOKEN = TOKEN.join(RESOURCE, TOKEN.c.resource_pk == RESOURCE.c.pk)
+
+
+def _page_statement(
+    connection: Connection, query: Query, allowed: Allowed, confined: bool, count: int, began: int, after: Position | None
+) -> "Select[tuple[int, int, str, str, bytes]]":
+    conditions, tokens = _narrowed(connection, query, allowed, began)
+    walks_tokens = bool(tokens) and not (confined or query.patients or query.ids or query.sort.by_update)
+    if walks_tokens:
+        first, *others = sorted(tokens, key=len)
+        if len(first) <= _BRANCHES:
+            return _token_walk(query, first, [*conditions, *map(_probe, others)], count, after)
+    key = RESOURCE.c.updated if query.sort.by_update else RESOURCE.c.date
+    return _ordered(RESOURCE, key, RESOURCE.c.pk, [*conditions, *map(_probe, tokens)], query.sort, count, after)
+
+
+def _token_walk(
+    query: Query, hashes: Sequence[int], conditions: list[ColumnElement[bool]], count: int, after: Position | None
+) -> "Select[tuple[int, int, str, str, bytes]]":
+    """One ordered walk per token value, merged: no value's rows are sorted beyond one page."""
+    walks = [
+        _ordered(_BY_TOKEN, TOKEN.c.date, TOKEN.c.resource_pk, [TOKEN.c.hash == each, *conditions], query.sort, count, after)
+        for each in hashes
+    ]
+    if len(walks) == 1:
+        return walks[0]
+    merged = union(*(select(walk.with_only_columns(*list(walk.selected_columns)[:2]).subquery()) for walk in walks)).subquery()
+    key, pk = _directed(query.sort, merged.c.key, merged.c.pk)
+    return (
+        select(merged.c.key, merged.c.pk, RESOURCE.c.id, RESOURCE.c.patient, RESOURCE.c.body)
+        .join(RESOURCE, RESOURCE.c.pk == merged.c.pk)
+        .order_by(key, pk)
+        .limit(count + 1)
+    )
+
+
+def _ordered(
+    source: FromClause,
+    key: ColumnElement[int],
+    pk: ColumnElement[int],
+    conditions: list[ColumnElement[bool]],
+    sort: Sort,
+    count: int,
+    after: Position | None,
+) -> "Select[tuple[int, int, str, str, bytes]]":
+    if after is not None:
+        here, there = tuple_(key, pk), tuple_(after.key, after.pk)
+        conditions = [*conditions, here < there if sort.descending else here > there]
+    return (
+        select(key.label("key"), pk.label("pk"), RESOURCE.c.id, RESOURCE.c.patient, RESOURCE.c.body)
+        .select_from(source)
+        .where(*conditions)
+        .order_by(*_directed(sort, key, pk))
+        .limit(count + 1)
+    )
+
+
+def _directed(sort: Sort, *columns: ColumnElement[int]) -> list[ColumnElement[int]]:
+    return [column.desc() if sort.descending else column.asc() for column in columns]
+
+
+def _cut(found: Iterator[tuple[Position, Match]], count: int) -> Page:
+    """The first `count` matches, or fewer beyond `PAGE_BYTES`; where more follow, the position after the last."""
+    matches: list[Match] = []
+    last: Position | None = None
+    size = 0
+    for position, match in found:
+        if len(matches) == count or (matches and size + len(match.body) > PAGE_BYTES):
+            return Page(tuple(matches), last)
+        matches.append(match)
+        size += len(match.body)
+        last = position
+    return Page(tuple(matches), None)
+
+
+# --- criteria
+
+
+def _narrowed(
+    connection: Connection, query: Query, allowed: Allowed, began: int
+) -> tuple[list[ColumnElement[bool]], list[tuple[int, ...]]]:
+    """The conditions on the resource's row, and the token hashes that are still to be walked or probed.
+
+    An identifier is looked up here: it leaves a few row numbers, whatever the engine thinks of its statistics.
+    """
+    conditions = [
+        RESOURCE.c.type == query.type,
+        allowed(RESOURCE.c.patient),
+        or_(RESOURCE.c.updated <= began, RESOURCE.c.version > 1),
+        *(RESOURCE.c.id.in_(ids) for ids in query.ids),
+        *(RESOURCE.c.patient.in_(ids) for ids in query.patients),
+        *(or_(*(_on_range(RESOURCE.c.date, RESOURCE.c.date_end, value) for value in values)) for values in query.dates),
+        *(or_(*(_on_instant(RESOURCE.c.updated, value) for value in values)) for values in query.updated),
+    ]
+    tokens = []
+    for parameter, values in query.tokens:
+        hashes = tuple(sorted({token_hash(query.type, parameter, value.system, value.code) for value in values}))
+        if parameter == "identifier":
+            probe = select(TOKEN.c.resource_pk).where(TOKEN.c.hash.in_(hashes)).limit(_SELECTIVE + 1)
+            pks = connection.execute(probe).scalars().all()
+            if len(pks) <= _SELECTIVE:
+                conditions.append(RESOURCE.c.pk.in_(sorted(set(pks))) if pks else false())
+                continue
+        tokens.append(hashes)
+    return conditions, tokens
+
+
+def _probe(hashes: tuple[int, ...]) -> ColumnElement[bool]:
+    """One of the token values is the resource's: a look into the token table's primary key."""
+    probe = TOKEN.alias()
+    return exists().where(probe.c.hash.in_(hashes), probe.c.date == RESOURCE.c.date, probe.c.resource_pk == RESOURCE.c.pk)
+
+
+def _on_range(start: ColumnElement[int], end: ColumnElement[int], value: DateValue) -> ColumnElement[bool]:
+    """FHIR R4 table in section 3.1.1.4.5: `value` against the range [start, end) of the resource. No date matches nothing."""
+    within = and_(start >= value.start, end <= value.end)
+    compared = {
+        "eq": within,
+        "ne": ~within,
+        "gt": end > value.end,
+        "lt": start < value.start,
+        "ge": or_(end > value.end, within),
+        "le": or_(start < value.start, within),
+        "sa": start >= value.end,
+        "eb": end <= value.start,
+    }
+    return and_(end > start, compared[value.prefix])
+
+
+def _on_instant(column: ColumnElement[int], value: DateValue) -> ColumnElement[bool]:
+    """The same for a moment in microseconds that is told in milliseconds: its range is the millisecond that clients see.
+
+    Written as bounds of the bare column, so that an index can answer it.
+    """
+    # With whole milliseconds m: m >= x is column >= up(x); m + 1000 > x is column >= up(x - 999).
+    first, last = _up(value.start), _up(value.end - 999)
+    within = and_(column >= first, column < last)
+    return {
+        "eq": within,
+        "ne": ~within,
+        "gt": column >= last,
+        "lt": column < first,
+        "ge": column >= min(first, last),
+        "le": column < max(first, last),
+        "sa": column >= _up(value.end),
+        "eb": column < _up(value.start - 999),
+    }[value.prefix]
+
+
+def _up(micros: int) -> int:
+    """The next whole millisecond, in microseconds."""
+    return -(-micros // 1000) * 1000
+
+
+# --- the trail
+
+
+def _events_page(connection: Connection, query: Query, allowed: Allowed, count: int, began: int, after: Position | None) -> Page:
+    conditions = _event_conditions(query, allowed, began)
+    if after is not None:
+        conditions.append(tuple_(EVENT.c.recorded, EVENT.c.pk) < tuple_(after.key, after.pk))
+    return _cut(
+        (
+            (Position(began, event.recorded, event.pk), Match("AuditEvent", event.id, event.patient, event.body))
+            for event in events(connection, *conditions, limit=count + 1)
+        ),
+        count,
+    )
+
+
+def _event_conditions(query: Query, allowed: Allowed, began: int) -> list[ColumnElement[bool]]:
+    return [
+        allowed(EVENT.c.patient),
+        EVENT.c.recorded <= began,
+        *(EVENT.c.id.in_(ids) for ids in query.ids),
+        *(EVENT.c.patient.in_(ids) for ids in query.patients),
+        *(or_(*(_on_instant(EVENT.c.recorded, value) for value in values)) for values in query.dates),
+    ]
