@@ -100,12 +100,13 @@ class TokenValue:
     system: str | None
     code: str | None
 
-_UNIQUE = {
+
+_UNIQUE: Mapping[str, Callable[[str], bool]] = {
     "Patient": lambda system: system.startswith("urn:oid:"),
     "ImagingStudy": lambda system: system == "urn:dicom:uid",
     "DocumentReference": lambda system: system == "urn:ietf:rfc:3986",
     "Endpoint": lambda system: True,
-}  # type: Mapping[str, Callable[[str], bool]]
+}
 
 
 def extract(resource: Json) -> Extracted:
@@ -120,8 +121,7 @@ def extract(resource: Json) -> Extracted:
     tokens = [("identifier", system, value) for system, value in identifiers]
     if status:
         tokens.append(("status", _STATUS_SYSTEM.get(type_, ""), status))
-    for coding in resource.get("modality", ()):
-        tokens.append(("modality", str(coding.get("system", "")), str(coding.get("code", ""))))
+    tokens += [("modality", str(coding.get("system", "")), str(coding.get("code", ""))) for coding in resource.get("modality", ())]
     unique = _UNIQUE[type_]
     return Extracted(
         patient=_patient(type_, resource),
@@ -157,7 +157,8 @@ def _identifiers(type_: str, resource: Json) -> Iterator[tuple[str, str]]:
 
 _FHIR_DATE = re.compile(
     r"(?P<year>\d{4})(-(?P<month>\d\d)(-(?P<day>\d\d)"
-    r"(T(?P<hour>\d\d):(?P<minute>\d\d)(:(?P<second>\d\d)(\.(?P<fraction>\d+))?)?(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?"
+    r"(T(?P<hour>\d\d):(?P<minute>\d\d)(:(?P<second>\d\d)(\.(?P<fraction>\d+))?)?(?P<zone>Z|[+-]\d\d:\d\d)?)?)?)?",
+    re.ASCII,
 )
 
 

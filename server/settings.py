@@ -19,6 +19,9 @@ AeTitle = Annotated[str, AfterValidator(ae_title)]
 Oid = Annotated[str, AfterValidator(uid)]
 
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
 class Device(BaseModel, frozen=True, extra="forbid"):
     """A DICOM peer that may associate: its calling AE title, its address and who assigns its patient ids."""
 
@@ -67,8 +70,18 @@ class Settings(BaseSettings):
     @field_validator("timezone")
     @classmethod
     def _zone(cls, value: str) -> str:
-        ZoneInfo(value)
+        try:
+            ZoneInfo(value)
+        except (KeyError, OSError):
+            raise ValueError("no such time zone; take a name like Europe/Zurich") from None
         return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if value.upper() not in LEVELS:
+            raise ValueError(f"one of {', '.join(LEVELS)}")
+        return value.upper()
 
     @classmethod
     def settings_customise_sources(
@@ -120,6 +133,8 @@ class Settings(BaseSettings):
 
 def load(**overrides: object) -> Settings:
     """The settings in force; `overrides` that are None are left out. Raises `SettingsError` naming every wrong field."""
+    if (named := os.environ.get("IMAGESHARE_CONFIG")) and not Path(named).is_file():
+        raise SettingsError("IMAGESHARE_CONFIG names a file that is not there")
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:

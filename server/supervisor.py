@@ -4,6 +4,7 @@ The parent opens the HTTP port, so that everyone knows the public URL before any
 listens, and ends when its parent is gone, however it went. A child that dies is started again.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -33,7 +34,9 @@ class _Child:
 class Supervisor:
     """Starts the roles, keeps them running, stops them. `run` returns the exit code."""
 
-    def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
+    def __init__(self, settings: Settings, environment: dict[str, str], *, held: int) -> None:
+        # The lock of the data folder: it stays taken until the last child is gone, too.
+        self._held = held
         self._settings = settings
         self._http = listening_socket(settings.http_host, settings.http_port)
         self.http_port = int(self._http.getsockname()[1])
@@ -72,7 +75,7 @@ class Supervisor:
 
     def _start(self, role: str) -> _Child:
         ready_read, ready_write = os.pipe()
-        passed = [ready_write, self._alive_read] + ([self._http.fileno()] if role == "http" else [])
+        passed = [ready_write, self._alive_read, self._held] + ([self._http.fileno()] if role == "http" else [])
         internal = {"IMAGESHARE_READY_FD": str(ready_write), "IMAGESHARE_ALIVE_FD": str(self._alive_read)}
         if role == "http":
             internal["IMAGESHARE_LISTEN_FD"] = str(self._http.fileno())
@@ -148,7 +151,8 @@ def _free_port(host: str) -> int:
 def say_ready() -> None:
     """Tells the parent, if there is one, that this role listens."""
     if descriptor := os.environ.pop("IMAGESHARE_READY_FD", None):
-        os.write(int(descriptor), b"ready\n")
+        with contextlib.suppress(BrokenPipeError):  # nobody waits for a child that was started again
+            os.write(int(descriptor), b"ready\n")
         os.close(int(descriptor))
 
 

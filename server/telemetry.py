@@ -40,7 +40,10 @@ class _Foreign(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(
-            record.levelno, "library", logger=record.name, **failure(record.exc_info[1] if record.exc_info else None)
+            min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL),
+            "library",
+            logger=record.name,
+            **failure(record.exc_info[1] if record.exc_info else None),
         )
 
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import select
+from sqlalchemy import URL, select
+from sqlalchemy.exc import OperationalError
 
 from server.errors import SettingsError
 from server.records import catalogue
@@ -22,12 +23,12 @@ _SWEEP_AFTER = 3600.0
 
 
 @contextmanager
-def owned(settings: Settings) -> Iterator[None]:
-    """Holds the data folder's lock: two servers never share one folder. Raises `SettingsError` if another holds it."""
+def owned(settings: Settings) -> Iterator[int]:
+    """Holds the data folder's lock, the yielded descriptor: two servers never share one folder. Raises `SettingsError` if another holds it."""
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        # After a kill -9 the dead server's children need a moment to notice.
+        # After a kill -9 the dead server's children, who hold it too, need a moment to notice.
         for attempt in range(50):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,7 +37,7 @@ def owned(settings: Settings) -> Iterator[None]:
                 if attempt == 49:
                     raise SettingsError(f"another imageshare server uses the data folder {settings.data}") from None
                 time.sleep(0.1)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -48,6 +49,8 @@ def make_ready(settings: Settings) -> None:
     try:
         migrate(database)
         installation(database)
+    except OperationalError:
+        raise SettingsError("the database cannot be reached or written; `imageshare doctor` shows which it is") from None
     finally:
         database.close()
 
@@ -91,7 +94,7 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     """What is in force and whether it works: (what, value with secrets masked, fine?)."""
     told = [(name, _shown(name, value), True) for name, value in settings.model_dump().items() if value is not None]
     database = Database(settings.database)
-    told.append(("database", database.url.render_as_string(hide_password=True), _works(lambda: ping(database))))
+    told.append(("database", _masked(database.url), _works(lambda: ping(database))))
     database.close()
     folder = settings.blob_folder
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
@@ -104,6 +107,12 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
 
 def _shown(name: str, value: object) -> str:
     return "********" if name == "database_url" else str(value)
+
+
+def _masked(url: URL) -> str:
+    """libpq takes a password also as a parameter."""
+    secret = {name: "***" for name in url.query if "password" in name.lower()}
+    return url.update_query_dict(secret).render_as_string(hide_password=True)
 
 
 def _works(attempt: Callable[[], None]) -> bool:

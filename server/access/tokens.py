@@ -11,7 +11,7 @@ import orjson
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, GuestProtocol, KeySet
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from server.access.decisions import Decision, parse_scopes
 from server.errors import Unauthenticated
@@ -31,6 +31,7 @@ class Tokens:
         self._database = database
         self._issuer = installation.issuer
         self._keys: dict[str, ECKey] = {}
+        self._signing: ECKey | None = None
         self._lock = threading.Lock()
         self._loaded = -1e9
 
@@ -86,19 +87,22 @@ class Tokens:
 
     def _load(self) -> None:
         with self._database.read() as connection:
-            rows = connection.execute(select(_KEY.c.kid, _KEY.c.private_jwk).order_by(_KEY.c.created)).all()
+            rows = connection.execute(select(_KEY.c.kid, _KEY.c.private_jwk, _KEY.c.retired).order_by(_KEY.c.created)).all()
         with self._lock:
             self._keys = {row.kid: ECKey.import_key(orjson.loads(row.private_jwk)) for row in rows}
+            self._signing = next((self._keys[row.kid] for row in reversed(rows) if row.retired is None), None)
             self._loaded = time.monotonic()
 
     def _signing_key(self) -> ECKey:
         """The newest key that is not retired; makes one on first use."""
         self._load()
-        if not self._keys:
+        if self._signing is None:
             key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, private=True)
             key.ensure_kid()
             with self._database.write() as connection:
-                if connection.execute(select(_KEY.c.kid).limit(1)).first() is None:
+                if not self._database.is_sqlite:  # whose write lock is one for all
+                    connection.execute(text("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE"))
+                if connection.execute(select(_KEY.c.kid).where(_KEY.c.retired.is_(None)).limit(1)).first() is None:
                     connection.execute(
                         insert(connection, _KEY).values(
                             kid=key.kid,
@@ -108,7 +112,8 @@ class Tokens:
                         )
                     )
             self._load()
-        return next(reversed(self._keys.values()))
+        assert self._signing is not None
+        return self._signing
 
     def key_set(self) -> KeySet:
         """The public keys."""

@@ -42,6 +42,13 @@ class ServerProcess:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def wait(self, seconds: float) -> bool:
+        """Waits, and tells whether the server still runs."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        return self.running
+
     def start(self) -> None:
         """Returns when HTTP, DICOM and worker listen. Raises `Failed`."""
         ports = ["--http-port", self.http.rpartition(":")[2] or "0", "--dicom-port", str(self.dicom_port)]
@@ -54,7 +61,7 @@ class ServerProcess:
         found = _LISTENS.search(line)
         if not found:
             self.kill()
-            raise Failed("the server did not start")
+            raise Failed(f"the server did not start: {self._last_words()}")
         self.http, self.ae_title = found["http"], found["title"]
         self.dicom_host, self.dicom_port = found["host"], int(found["port"])
 
@@ -86,6 +93,11 @@ class ServerProcess:
         if made.returncode:
             raise Failed(f"`imageshare token` ended with {made.returncode}: {made.stderr.strip()}")
         return made.stdout.strip()
+
+    def _last_words(self) -> str:
+        """What the server told a person, beside its structured log."""
+        spoken = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith("imageshare: ")]
+        return spoken[-1].removeprefix("imageshare: ") if spoken else "its log says why"
 
     @staticmethod
     def _first_line(process: "subprocess.Popen[str]") -> str:

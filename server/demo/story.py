@@ -1,7 +1,7 @@
 """How the demo is told: numbered steps with a tick, what was done, the evidence and where to look."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +14,7 @@ _WITHOUT_TERMINAL = 110
 """Columns where there is no terminal to ask: a log file of a build."""
 
 
-class Failed(Exception):  # noqa: N818
+class Failed(Exception):
     """A step did not show what it should; the message says what was seen instead."""
 
 
@@ -114,7 +114,7 @@ class Story:
         return grid
 
 
-def table(headings: tuple[str, ...], rows: list[tuple[str, ...]], style: Callable[[tuple[str, ...]], str]) -> RenderableType:
+def table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], style: Callable[[tuple[str, ...]], str]) -> RenderableType:
     """A small table; `style` gives each row's style."""
     made = Table(box=None, padding=(0, 3, 0, 0), header_style="bold dim")
     for place, heading in enumerate(headings):

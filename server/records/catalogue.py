@@ -165,8 +165,9 @@ def admit(connection: Connection, arrival: Arrival, where: Place) -> None:
             published=0,
         )
         .on_conflict_do_nothing(index_elements=["uid"])
+        .returning(INSTANCE.c.pk)  # an INSERT's rowcount is not told by every driver
     )
-    if not added.rowcount:
+    if added.first() is None:
         raise ContentConflict("this SOP Instance UID is stored already")
 
 
@@ -361,6 +362,11 @@ def publish(connection: Connection, study_pk: int, study: values.Study, instance
 def blob_ids(connection: Connection) -> set[str]:
     """Every blob that a row names."""
     return set(connection.execute(select(BLOB.c.id)).scalars())
+
+
+def names_blob(connection: Connection, blob_id: str) -> bool:
+    """Whether a row names this blob."""
+    return connection.execute(select(BLOB.c.id).where(BLOB.c.id == blob_id)).first() is not None
 
 
 def counts(connection: Connection) -> dict[str, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from sqlalchemy import ColumnElement, Connection, FromClause, Text, and_, cast, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Text, and_, cast, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from profiles import study as values
@@ -209,7 +209,7 @@ def _compare(engine: "_Engine", kind: Kind, column: ColumnElement[object], value
         case "date":
             return _between(column, value, _date_bounds)
         case "time":
-            return _between(column, value, _time_bounds)
+            return _between(engine.bytewise(column), value, _time_bounds)
         case "uid":
             return column.in_(_uids(value))
         case "code":
@@ -224,7 +224,8 @@ def _compare(engine: "_Engine", kind: Kind, column: ColumnElement[object], value
 
 def _name(engine: "_Engine", column: ColumnElement[object], value: str) -> Condition:
     """PS3.4 section C.2.2.2.1 with PS3.5 section 6.2.1: no case, no accents, trailing empty components absent or present,
-    the whole name or one of its component groups (alphabetic, ideographic, phonetic)."""
+    the whole name or one of its component groups (alphabetic, ideographic, phonetic).
+    """
     wanted = folded(value).rstrip("^= ")
     if not wanted:
         raise MalformedQuery("a person name to match has at least one component")
@@ -293,11 +294,10 @@ def _time_bounds(text: str) -> tuple[str, str]:
     found = dicom_time(text)
     if found is None:
         raise MalformedQuery("a time to match is HHMMSS.FFFFFF or the beginning of it, or a range with a hyphen (PS3.4 section C.2.2.2.5)")
-    whole = "235960.999999"
-    high = (found if "." in found or len(found) < 6 else f"{found}.") + "".join(
-        "9" if at > 6 else c for at, c in enumerate("005960.999999") if at >= (len(found) if "." in found or len(found) < 6 else len(found) + 1)
-    )
-    return found.rstrip("0").removesuffix(".").rstrip("0"), min(high, whole)
+    # Seconds may be 60 (PS3.5 table 6.2-1, TM).
+    high = found.ljust(13, "9") if "." in found else found + "HH5960.999999"[len(found) :]
+    low = found.rstrip("0").removesuffix(".") if "." in found else found
+    return low.rstrip("0") if "." not in low else low, high
 
 
 # --- statements
@@ -322,7 +322,6 @@ _STUDY_COLUMNS = (
 _PATIENT_COLUMNS = ("id", "authority", "value", "namespace", "name", "birth_date", "sex")
 _SERIES_COLUMNS = ("uid", "modality", "number", "description", "body_part", "laterality", "date", "time", "instance_count", "attributes")
 _INSTANCE_COLUMNS = ("uid", "sop_class", "transfer_syntax", "number", "rows", "columns", "frames", "title", "attributes")
-_Row = Mapping[str, object]
 
 
 def _tables(level: Level) -> FromClause:
@@ -331,7 +330,8 @@ def _tables(level: Level) -> FromClause:
         joined = joined.join(SERIES, SERIES.c.study_pk == STUDY.c.pk)
     if level == "instance":
         joined = joined.join(INSTANCE, INSTANCE.c.series_pk == SERIES.c.pk)
-    return joined
+    found: FromClause = joined
+    return found
 
 
 def _published(level: Level) -> Condition:
@@ -363,6 +363,10 @@ class _Engine:
     def __init__(self, connection: Connection) -> None:
         self._sqlite = connection.dialect.name == "sqlite"
 
+    def bytewise(self, column: ColumnElement[object]) -> ColumnElement[object]:
+        """`column` in the order of its bytes, whatever the database's collation."""
+        return column if self._sqlite else cast(column, Text).collate("C")  # type: ignore[return-value]
+
     def like(self, column: ColumnElement[object], pattern: str) -> Condition:
         """PS3.4 section C.2.2.2.4: `*` any characters, `?` any one. Without these, equality."""
         if not has_wildcard(pattern):
@@ -391,9 +395,9 @@ class _Engine:
         return None if condition is None else exists(select(1).select_from(items).where(condition))
 
     def _parsed(self, attributes: ColumnElement[bytes]) -> ColumnElement[object]:
+        # PostgreSQL's jsonb cannot hold U+0000, and SQLite's GLOB ends at it; a damaged value may have one.
         if self._sqlite:
-            return cast(attributes, Text)
-        # PostgreSQL's jsonb cannot hold U+0000, which a damaged value may.
+            return func.replace(cast(attributes, Text), "\\u0000", "", type_=Text)
         return cast(func.replace(func.convert_from(attributes, "UTF8"), "\\u0000", ""), JSONB)
 
     def _first(self, parsed: ColumnElement[object], tag: str) -> ColumnElement[object]:
@@ -405,7 +409,7 @@ class _Engine:
 # --- results
 
 
-def _match(row: "_Row", level: Level) -> Match:
+def _match(row: RowMapping, level: Level) -> Match:
     found = {name: row[f"study_{name}"] for name in _STUDY_COLUMNS}
     patient = {name: str(row[f"patient_{name}"]) for name in _PATIENT_COLUMNS}
     study = values.Study(

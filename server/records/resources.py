@@ -161,9 +161,12 @@ def _index(connection: Connection, type_: str, pk: int, extracted: Extracted, *,
 def _identify(connection: Connection, type_: str, pk: int, identities: Sequence[tuple[str, str]]) -> None:
     for system, value in sorted(set(identities)):
         added = connection.execute(
-            insert(connection, IDENTITY).values(type=type_, system=system, value=value, resource_pk=pk).on_conflict_do_nothing()
+            insert(connection, IDENTITY)
+            .values(type=type_, system=system, value=value, resource_pk=pk)
+            .on_conflict_do_nothing()
+            .returning(IDENTITY.c.resource_pk)  # an INSERT's rowcount is not told by every driver
         )
-        if not added.rowcount:
+        if added.first() is None:
             owner = connection.execute(
                 select(IDENTITY.c.resource_pk).where(
                     and_(IDENTITY.c.type == type_, IDENTITY.c.system == system, IDENTITY.c.value == value)

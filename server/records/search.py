@@ -92,13 +92,13 @@ def page(
         )
 
 
-def total(connection: Connection, query: Query, *, allowed: Allowed, began: int) -> int:
+def total(connection: Connection, query: Query, *, allowed: Allowed, confined: bool, began: int) -> int:
     """FHIR R4 section 3.1.1.5.5: how many matches there are on all pages."""
     if query.type == "AuditEvent":
         wanted = _event_conditions(query, allowed, began)
         return int(connection.execute(select(func.count()).select_from(EVENT).where(*wanted)).scalar_one())
     conditions, tokens = _narrowed(connection, query, allowed, began)
-    if tokens and not query.patients:
+    if tokens and not (confined or query.patients):
         first, *others = sorted(tokens, key=len)
         counted = select(func.count(TOKEN.c.resource_pk.distinct())).select_from(_BY_TOKEN).where(TOKEN.c.hash.in_(first), *conditions)
         return int(connection.execute(counted.where(*map(_probe, others))).scalar_one())
@@ -232,17 +232,24 @@ def _probe(hashes: tuple[int, ...]) -> ColumnElement[bool]:
 def _on_range(start: ColumnElement[int], end: ColumnElement[int], value: DateValue) -> ColumnElement[bool]:
     """FHIR R4 table in section 3.1.1.4.5: `value` against the range [start, end) of the resource. No date matches nothing."""
     within = and_(start >= value.start, end <= value.end)
-    compared = {
-        "eq": within,
-        "ne": ~within,
-        "gt": end > value.end,
-        "lt": start < value.start,
-        "ge": or_(end > value.end, within),
-        "le": or_(start < value.start, within),
-        "sa": start >= value.end,
-        "eb": end <= value.start,
-    }
-    return and_(end > start, compared[value.prefix])
+    match value.prefix:
+        case "eq":
+            found = within
+        case "ne":
+            found = ~within
+        case "gt":
+            found = end > value.end
+        case "lt":
+            found = start < value.start
+        case "ge":
+            found = or_(end > value.end, within)
+        case "le":
+            found = or_(start < value.start, within)
+        case "sa":
+            found = start >= value.end
+        case "eb":
+            found = end <= value.start
+    return and_(end > start, found)
 
 
 def _on_instant(column: ColumnElement[int], value: DateValue) -> ColumnElement[bool]:
@@ -252,17 +259,23 @@ def _on_instant(column: ColumnElement[int], value: DateValue) -> ColumnElement[b
     """
     # With whole milliseconds m: m >= x is column >= up(x); m + 1000 > x is column >= up(x - 999).
     first, last = _up(value.start), _up(value.end - 999)
-    within = and_(column >= first, column < last)
-    return {
-        "eq": within,
-        "ne": ~within,
-        "gt": column >= last,
-        "lt": column < first,
-        "ge": column >= min(first, last),
-        "le": column < max(first, last),
-        "sa": column >= _up(value.end),
-        "eb": column < _up(value.start - 999),
-    }[value.prefix]
+    match value.prefix:
+        case "eq":
+            return and_(column >= first, column < last)
+        case "ne":
+            return or_(column < first, column >= last)
+        case "gt":
+            return column >= last
+        case "lt":
+            return column < first
+        case "ge":
+            return column >= min(first, last)
+        case "le":
+            return column < max(first, last)
+        case "sa":
+            return column >= _up(value.end)
+        case "eb":
+            return column < _up(value.start - 999)
 
 
 def _up(micros: int) -> int:

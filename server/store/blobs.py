@@ -74,8 +74,8 @@ class FolderBlobs:
         try:
             if not folder.exists():
                 folder.mkdir(parents=True, exist_ok=True)
-                for parent in (folder.parent, folder.parent.parent, folder.parent.parent.parent):
-                    _sync_folder(parent)
+                for parent in folder.relative_to(self.root).parents:
+                    _sync_folder(self.root / parent)
             return FolderWriter(self, f"{batch}/{secrets.token_hex(8)}")
         except OSError as error:
             raise _told(error) from error
@@ -147,6 +147,7 @@ class FolderWriter:
         self._file: BinaryIO | None = self._part.open("x+b", buffering=0)
         self._digest = hashlib.sha256()
         self._next_check = _CHECK_EVERY
+        self._aborted = False
         self.size = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -176,6 +177,8 @@ class FolderWriter:
         return self._part.open("rb")
 
     def commit(self) -> Blob:
+        if self._aborted:
+            raise ValueError("this blob was given up")
         if self._file is not None:
             try:
                 os.fdatasync(self._file.fileno())
@@ -184,12 +187,14 @@ class FolderWriter:
                 _sync_folder(self._final.parent)
             except OSError as error:
                 self.abort()
+                self._final.unlink(missing_ok=True)  # renamed already, if only the folder could not be synced
                 raise _told(error) from error
             self._file = None
         return Blob(self._id, self.size, self._digest.digest())
 
     def abort(self) -> None:
         if self._file is not None:
+            self._aborted = True
             self._file.close()
             self._file = None
             self._part.unlink(missing_ok=True)

@@ -13,24 +13,19 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from server.errors import Busy, StorageFull
+from server.errors import Busy, SettingsError, StorageFull
 
 
 class Database:
-    """One database behind `url` (SQLAlchemy form). Safe for threads and for several processes."""
+    """One database behind `url` (SQLAlchemy form). Safe for threads and for several processes. Raises `SettingsError` for no URL."""
 
     def __init__(self, url: str, *, pool_size: int = 16) -> None:
-        self.url = make_url(url)
+        self.engine = _engine(url, pool_size)
+        self.url = self.engine.url
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        arguments: dict[str, Any] = {"poolclass": QueuePool, "pool_size": pool_size, "max_overflow": 64, "future": True}
-        if self.is_sqlite:
-            arguments["connect_args"] = {"check_same_thread": False, "timeout": 30, "cached_statements": 512}
-        else:
-            arguments["pool_pre_ping"] = True
-        self.engine: Engine = create_engine(self.url, **arguments)
         self._writes: Engine = self.engine.execution_options(imageshare_write=True)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _pragmas)
@@ -57,6 +52,18 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _engine(url: str, pool_size: int) -> Engine:
+    arguments: dict[str, Any] = {"poolclass": QueuePool, "pool_size": pool_size, "max_overflow": 64, "future": True}
+    try:
+        if make_url(url).get_backend_name() == "sqlite":
+            arguments["connect_args"] = {"check_same_thread": False, "timeout": 30, "cached_statements": 512}
+        else:
+            arguments["pool_pre_ping"] = True
+        return create_engine(url, **arguments)
+    except (ArgumentError, ModuleNotFoundError):
+        raise SettingsError("IMAGESHARE_DATABASE_URL must begin with sqlite:/// or postgresql+psycopg://") from None
 
 
 def insert(connection: Connection, table: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import orjson
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from profiles import header
 from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Subtype
@@ -153,7 +154,7 @@ class Batch:
                 raise
             return _receipt(study, new=False)
         except BaseException:
-            self._ingest.blobs.delete(blob.id)
+            discard(self._ingest.database, self._ingest.blobs, blob.id)
             raise
         self._places[key] = where
         return _receipt(study, new=True)
@@ -213,6 +214,18 @@ class Batch:
                 request_id=sender.request_id, token_id=sender.token_id,
             ),
         )  # fmt: skip
+
+
+def discard(database: Database, blobs: BlobStore, blob_id: str) -> None:
+    """Deletes the blob of a transaction that failed, unless its row is there: a connection may be lost after its COMMIT took effect.
+
+    Where that cannot be told, the blob stays; if no row names it, it is swept.
+    """
+    with contextlib.suppress(SQLAlchemyError):
+        with database.read() as connection:
+            kept = catalogue.names_blob(connection, blob_id)
+        if not kept:
+            blobs.delete(blob_id)
 
 
 def _check(study: Study, announced: Announced) -> None:

@@ -33,6 +33,7 @@ from server.store import blobs as blob_store
 from server.store import jobs
 from server.store.blobs import Blob, BlobStore
 from server.store.db import Database, micros, moment
+from server.work.ingest import discard
 
 _PREPARED_TOGETHER = 32
 
@@ -108,7 +109,7 @@ class Publisher:
         try:
             yield _Manifest(uid, blob, hashlib.sha1(body, usedforsecurity=False).hexdigest(), created)
         except BaseException:
-            self._blobs.delete(blob.id)
+            discard(self._database, self._blobs, blob.id)
             raise
 
     def _documents(

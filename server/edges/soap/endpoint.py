@@ -52,6 +52,10 @@ class SoapEndpoint:
             body = await message.received(request, context.node(request).settings.max_message_bytes)
         except ImageShareError as error:
             return await run_in_threadpool(self._refused, request, error)
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 (as below)
+            return await run_in_threadpool(self._broken, request, error, None, self._first)
         return await run_in_threadpool(self._answered, request, decision, body)
 
     def _answered(self, request: Request, decision: Decision, body: bytes) -> Response:
@@ -63,9 +67,13 @@ class SoapEndpoint:
         except SoapFault as fault:
             return self._fault(request, fault, fault.http_status, envelope, transaction)
         except Exception as error:  # noqa: BLE001 (whatever it was, the client gets a fault and the log its place)
-            telemetry.log().error("soap", request_id=context.request_id(request), **telemetry.failure(error))
-            internal = SoapFault("Receiver", f"an internal error, logged under request id {context.request_id(request)}")
-            return self._fault(request, internal, 500, envelope, transaction)
+            return self._broken(request, error, envelope, transaction)
+
+    def _broken(self, request: Request, error: Exception, envelope: Envelope | None, transaction: Transaction) -> Response:
+        """An error of ours: its place goes into the log, its text nowhere."""
+        telemetry.log().error("soap", request_id=context.request_id(request), **telemetry.failure(error))
+        fault = SoapFault("Receiver", f"an internal error, logged under request id {context.request_id(request)}")
+        return self._fault(request, fault, 500, envelope, transaction)
 
     def _refused(self, request: Request, error: ImageShareError) -> Response:
         """`error`, found before the message was read."""

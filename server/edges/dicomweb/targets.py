@@ -1,0 +1,60 @@
+"""What a URL names: PS3.18 section 10.1.1, and how its retrieval is put into the trail."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+from starlette.requests import Request
+
+from profiles.audit_event import RAD_107, AuditedEntity
+from profiles.identifiers import InvalidIdentifier, lenient_uid
+from server.edges import context
+from server.errors import MalformedQuery
+from server.records.catalogue import STUDY, StoredInstance
+from server.work.retrieve import locate
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The instances that a URL names, never none, and the resource id of their study's ImagingStudy."""
+
+    instances: list[StoredInstance]
+    study_id: str
+
+
+def uid(request: Request, name: str) -> str | None:
+    """A UID of the path, None where the route has no such part. Raises `MalformedQuery`."""
+    value: str | None = request.path_params.get(name)
+    if value is None:
+        return None
+    try:
+        return lenient_uid(value)
+    except InvalidIdentifier as error:
+        raise MalformedQuery(f"{name}: {error}") from None
+
+
+def located(request: Request, connection: Connection) -> Target:
+    """The target of a retrieval. Raises `Unauthenticated`, `Forbidden`, `NotFound` or `MalformedQuery`."""
+    decision = context.decision(request)
+    study = uid(request, "study")
+    assert study is not None
+    found = locate(connection, decision, study, uid(request, "series"), uid(request, "instance"))
+    id_ = connection.execute(select(STUDY.c.id).where(STUDY.c.uid == study)).scalar_one()
+    return Target(found, str(id_))
+
+
+def told(request: Request, target: Target) -> None:
+    """IHE RAD TF-2 section 4.107.5.1: the retrieval in the trail, before its first byte."""
+    first = target.instances[0]
+    details = (("instances", str(len(target.instances))),) if len(target.instances) > 1 else (("instance", first.uid),)
+    entity = AuditedEntity(reference=f"ImagingStudy/{target.study_id}", details=details)
+    context.told(request, "read", RAD_107, patients=[first.patient], entities=(entity,))
+
+
+def base(request: Request) -> str:
+    """The base URL of this DICOMweb service, as clients call it."""
+    return f"{context.node(request).settings.base_url}/dicomweb"
+
+
+def url(request: Request, instance: StoredInstance) -> str:
+    """The Retrieve URL of an instance."""
+    return f"{base(request)}/studies/{instance.study_uid}/series/{instance.series_uid}/instances/{instance.uid}"

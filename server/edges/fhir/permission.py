@@ -1,0 +1,43 @@
+"""How the Decision applies to FHIR types: most are in a patient's compartment, an Endpoint is in nobody's."""
+
+from sqlalchemy import ColumnElement, true
+
+from server.access.decisions import Decision, Interaction
+from server.errors import Forbidden
+from server.records.search import Allowed
+
+
+def require(made: Decision, type_: str, interaction: Interaction) -> None:
+    """Raises `Forbidden` if no scope covers this at all. Who may see studies may see where they are."""
+    if type_ == "Endpoint" and made.patients("ImagingStudy", interaction) != frozenset():
+        return
+    made.require(type_, interaction)
+
+
+def require_patient(made: Decision, type_: str, interaction: Interaction, patient: str) -> None:
+    """Raises `Forbidden` unless the resource of `patient` (empty: of nobody) may be told."""
+    if type_ == "Endpoint":
+        require(made, type_, interaction)
+    else:
+        made.require_patient(type_, interaction, patient)
+
+
+def confined(made: Decision, type_: str) -> frozenset[str] | None:
+    """The only patients whose resources of `type_` may be searched; None: no limit."""
+    return None if type_ == "Endpoint" else made.patients(type_, Interaction.SEARCH)
+
+
+def require_patients(made: Decision, type_: str, patients: frozenset[str]) -> None:
+    """Raises `Forbidden` if one of the patients that are searched for is not the caller's, whether or not there is such a patient."""
+    limit = confined(made, type_)
+    if limit is not None and not patients <= limit:
+        raise Forbidden("the token is for another patient")
+
+
+def allowed(made: Decision, type_: str) -> Allowed:
+    """The Decision as SQL, over the column that holds the patient."""
+
+    def where(column: ColumnElement[str]) -> ColumnElement[bool]:
+        return true() if type_ == "Endpoint" else made.where(type_, Interaction.SEARCH, column)
+
+    return where

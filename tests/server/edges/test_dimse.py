@@ -1,0 +1,340 @@
+"""The DICOM port as devices meet it: real sockets, dcmtk and pynetdicom as SCU, both database engines where rows matter."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from peers.imageshare import node, publish_all
+from pydicom import filereader
+from pydicom.data import get_testdata_files
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+
+from profiles.phantom import phantom_study
+from server.edges.context import Node
+from server.edges.dimse import StorageScp, serve
+from server.edges.dimse.file_meta import part10_head
+from server.outbound import cstore
+from server.records import catalogue
+from server.records.trail import events
+
+SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "testdata"
+
+
+@contextmanager
+def listening(opened: Node) -> Iterator[StorageScp]:
+    scp = serve(opened, ("127.0.0.1", 0))
+    try:
+        yield scp
+    finally:
+        scp.stop()
+
+
+@contextmanager
+def associated(
+    scp: StorageScp,
+    *,
+    calling: str = "SCANNER",
+    called: str = "IMAGESHARE",
+    contexts: tuple[tuple[str, str], ...] = ((CTImageStorage, ExplicitVRLittleEndian),),
+) -> Iterator[Association]:
+    entity = AE(calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    association = entity.associate(
+        *scp.address, contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts], ae_title=called
+    )
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def instances(count: int = 1, **attributes: object) -> list[Dataset]:
+    """`count` slices of one small CT study."""
+    made = list(phantom_study(slices=max(count, 1), size=32))[:count]
+    for dataset in made:
+        for name, value in attributes.items():
+            setattr(dataset, name, value)
+    return made
+
+
+def store(scp: StorageScp, *datasets: Dataset, calling: str = "SCANNER") -> list[tuple[int, str]]:
+    with associated(scp, calling=calling) as association:
+        assert association.is_established
+        answers = [association.send_c_store(dataset) for dataset in datasets]
+    return [(answer.Status, answer.get("ErrorComment", "")) for answer in answers]
+
+
+def store_bytes(scp: StorageScp, sop_instance_uid: str, encoded: bytes, syntax: str = ExplicitVRLittleEndian) -> Dataset:
+    """C-STORE of a data set that need not be one, under the UID that the command shall have."""
+    from pynetdicom.dimse_primitives import C_STORE
+
+    with associated(scp, contexts=((CTImageStorage, syntax),)) as association:
+        request = C_STORE()
+        request.MessageID, request.Priority = 1, 2
+        request.AffectedSOPClassUID = CTImageStorage
+        request.AffectedSOPInstanceUID = sop_instance_uid
+        request.DataSet = BytesIO(encoded)
+        association._reactor_checkpoint.clear()
+        association.dimse.send_msg(request, 1)
+        _, answer = association.dimse.get_msg(block=True)
+        association._reactor_checkpoint.set()
+        assert answer is not None
+        told = Dataset()
+        told.Status = answer.Status
+        told.ErrorComment = answer.ErrorComment or ""
+        return told
+
+
+def written(dataset: Dataset) -> bytes:
+    """The data set as it is in a file, without its head."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return after_head(buffer.getvalue())
+
+
+def after_head(file: bytes) -> bytes:
+    buffer = BytesIO(file)
+    buffer.seek(132)
+    filereader._read_file_meta_info(buffer)  # stops where the data set begins
+    return file[buffer.tell() :]
+
+
+def stored_bytes(opened: Node, uid: str) -> bytes | None:
+    """The data set part of the blob behind a SOP Instance UID."""
+    with opened.database.read() as connection:
+        found = catalogue.stored(connection, uid)
+    return b"".join(opened.blobs.stream(found.blob_id, found.dataset_offset)) if found else None
+
+
+def outcomes(opened: Node) -> list[bytes]:
+    with opened.database.read() as connection:
+        return [event.body for event in events(connection, limit=100)]
+
+
+def nothing_stored(opened: Node) -> bool:
+    with opened.database.read() as connection:
+        counts = catalogue.counts(connection)
+    return not any(counts.values()) and list(opened.blobs.list()) == []
+
+
+def test_the_head_of_a_stored_file_is_file_meta_information() -> None:
+    head = part10_head(CTImageStorage, "1.2.3", ExplicitVRLittleEndian, "SCANNER", "IMAGESHARE")
+    read = pydicom.dcmread(BytesIO(head + written(instances()[0])))
+    assert read.file_meta.MediaStorageSOPInstanceUID == "1.2.3"
+    assert read.file_meta.MediaStorageSOPClassUID == CTImageStorage
+    assert read.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert read.file_meta.SourceApplicationEntityTitle == "SCANNER"
+    assert read.file_meta.FileMetaInformationVersion == b"\0\1"
+    assert after_head(head) == b""
+
+
+def test_echoscu_is_answered(tmp_path: Path, dcmtk: Callable[[str], Path]) -> None:
+    with node(tmp_path / "data") as opened, listening(opened) as scp:
+        command = [dcmtk("echoscu"), "-aec", "IMAGESHARE", "127.0.0.1", str(scp.address[1])]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("nodelay", ["0", "1"])
+def test_storescu_sends_a_study_that_is_published(tmp_path: Path, dcmtk: Callable[[str], Path], nodelay: str) -> None:
+    made = instances(3)
+    for number, dataset in enumerate(made):
+        dataset.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+    with node(tmp_path / "data") as opened, listening(opened) as scp:
+        command = [dcmtk("storescu"), "-aec", "IMAGESHARE", "127.0.0.1", str(scp.address[1]), *sorted(tmp_path.glob("*.dcm"))]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "TCP_NODELAY": nodelay}, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        publish_all(opened)
+        with opened.database.read() as connection:
+            found = catalogue.instances(connection, made[0].StudyInstanceUID)
+        assert {each.uid for each in found} == {dataset.SOPInstanceUID for dataset in made}
+        for dataset in made:
+            assert stored_bytes(opened, dataset.SOPInstanceUID) == written(dataset)
+
+
+def test_the_same_bytes_again_change_nothing(tmp_path: Path, database_url: str) -> None:
+    (dataset,) = instances()
+    with node(tmp_path / "data", database_url) as opened, listening(opened) as scp:
+        assert store(scp, dataset, dataset) == [(0, ""), (0, "")]
+        blobs = list(opened.blobs.list())
+        assert len(blobs) == 1
+        assert store(scp, dataset) == [(0, "")]
+        assert list(opened.blobs.list()) == blobs
+
+
+def test_other_bytes_are_refused_and_the_first_stay(tmp_path: Path, database_url: str) -> None:
+    (dataset,) = instances()
+    with node(tmp_path / "data", database_url) as opened, listening(opened) as scp:
+        assert store(scp, dataset) == [(0, "")]
+        first = written(dataset)
+        dataset.SeriesDescription = "CHANGED"
+        ((status, comment),) = store(scp, dataset)
+        assert status == 0x0111
+        assert "other content" in comment
+        assert len(comment) <= 64
+        assert stored_bytes(opened, dataset.SOPInstanceUID) == first
+        assert len(list(opened.blobs.list())) == 1
+        assert sum(b"stored with other content" in body for body in outcomes(opened)) == 1
+
+
+def test_two_devices_send_one_study_at_once(tmp_path: Path, database_url: str) -> None:
+    made = instances(6)
+    answers: list[list[tuple[int, str]]] = []
+    with node(tmp_path / "data", database_url) as opened, listening(opened) as scp:
+        order = (made, made[::-1])
+        threads = [
+            threading.Thread(target=lambda n=n: answers.append(store(scp, *order[n], calling=f"SCANNER{n}"))) for n in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [[(0, "")] * 6] * 2
+        publish_all(opened)
+        with opened.database.read() as connection:
+            counts = catalogue.counts(connection)
+            assert len(catalogue.instances(connection, made[0].StudyInstanceUID)) == 6
+        assert (counts["studies"], counts["instances"]) == (1, 6)
+        assert len(list(opened.blobs.list())) == 6 + 1  # and the manifest
+
+
+def test_a_patient_id_without_issuer_is_of_the_devices_authority(tmp_path: Path) -> None:
+    devices = [
+        {"ae_title": "SCANNER", "address": "127.0.0.0/8", "assigning_authority": "1.2.3.4.5"},
+        {"ae_title": "OTHER", "address": "127.0.0.1"},
+    ]
+    with node(tmp_path / "data", devices=devices) as opened, listening(opened) as scp:
+        assert store(scp, *instances(IssuerOfPatientID="")) == [(0, "")]
+        publish_all(opened)
+        with opened.database.read() as connection:
+            (row,) = connection.exec_driver_sql("SELECT authority FROM patient").all()
+        assert row[0] == "1.2.3.4.5"
+
+
+@pytest.mark.parametrize(
+    ("calling", "called", "address", "reason"),
+    [
+        ("STRANGER", "IMAGESHARE", "127.0.0.1", 3),
+        ("SCANNER", "IMAGESHARE", "192.0.2.0/24", 3),
+        ("SCANNER", "SOMEBODY", "127.0.0.1", 7),
+    ],
+)
+def test_strangers_are_rejected_and_recorded(tmp_path: Path, calling: str, called: str, address: str, reason: int) -> None:
+    devices = [{"ae_title": "SCANNER", "address": address}]
+    with node(tmp_path / "data", devices=devices) as opened, listening(opened) as scp:
+        with associated(scp, calling=calling, called=called) as association:
+            assert association.is_rejected
+            answer = association.acceptor.primitive
+            assert (answer.result, answer.result_source, answer.diagnostic) == (1, 1, reason)
+        (told,) = outcomes(opened)
+        assert calling.encode() in told
+        assert b'"outcome":"4"' in told
+        assert nothing_stored(opened)
+
+
+def test_at_most_so_many_associations(tmp_path: Path) -> None:
+    with node(tmp_path / "data", max_associations=1) as opened, listening(opened) as scp:
+        released = threading.Event()
+        with associated(scp) as first:
+            assert first.is_established
+            with associated(scp) as second:
+                assert second.is_rejected
+                answer = second.acceptor.primitive
+                assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+            first.bind(evt.EVT_RELEASED, lambda _: released.set())
+        for _ in range(100):
+            with associated(scp) as third:
+                if third.is_established:
+                    break
+        assert store(scp, *instances()) == [(0, "")]
+
+
+def test_contexts(tmp_path: Path) -> None:
+    proposed = (
+        (CTImageStorage, "1.2.840.10008.1.2.4.90"),  # JPEG 2000
+        (CTImageStorage, "1.2.840.10008.1.2.99.99"),  # no transfer syntax
+        (CTImageStorage, "1.3.6.1.4.1.5962.999"),  # a private one that nobody knows
+        ("1.3.12.2.1107.5.9.1", ExplicitVRLittleEndian),  # a private storage class
+        ("1.2.840.10008.5.1.4.1.1.5", ExplicitVRLittleEndian),  # a retired one
+        ("1.2.840.10008.5.1.4.1.2.2.1", ExplicitVRLittleEndian),  # C-FIND
+        ("1.2.840.10008.5.1.4.38.1", ExplicitVRLittleEndian),  # hanging protocols have no patient
+    )
+    with node(tmp_path / "data") as opened, listening(opened) as scp, associated(scp, contexts=proposed) as association:
+        results = {
+            (str(each.abstract_syntax), n): each.result
+            for n, each in enumerate(association.acceptor.primitive.presentation_context_definition_results_list)
+        }
+        assert list(results.values()) == [0, 4, 4, 0, 0, 3, 3]
+
+
+def test_the_first_transfer_syntax_proposed_is_taken(tmp_path: Path) -> None:
+    syntaxes = ["1.2.840.10008.1.2.99.99", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2"]
+    with node(tmp_path / "data") as opened, listening(opened) as scp:
+        contexts = [build_context(CTImageStorage, syntaxes), build_context(CTImageStorage, syntaxes[::-1])]
+        association = AE("SCANNER").associate(*scp.address, contexts=contexts, ae_title="IMAGESHARE")
+        assert [each.transfer_syntax for each in association.accepted_contexts] == [[syntaxes[1]], [syntaxes[2]]]
+        association.release()
+
+
+def _round_trip(tmp_path: Path, files: list[Path]) -> int:
+    """Sends files, asserts that what was stored is what was sent. Returns how many were."""
+    same = 0
+    with node(tmp_path / "data") as opened, listening(opened) as scp:
+        for sent in cstore.send(files, *scp.address, called="IMAGESHARE", calling="TEST"):
+            # Refused, if at all, for a reason of the file: broken, without UIDs, the UID of another file, or not for a study.
+            if not sent.ok:
+                assert sent.status in (None, 0xC000, 0xA900, 0x0111), sent
+                continue
+            uid = str(filereader.read_file_meta_info(sent.path).MediaStorageSOPInstanceUID)
+            file = sent.path.read_bytes()
+            assert stored_bytes(opened, uid) == after_head(file), sent.path.name
+            same += 1
+        publish_all(opened)
+        with opened.database.read() as connection:
+            assert catalogue.counts(connection)["instances"] == len({blob for blob, _ in opened.blobs.list()}) - catalogue.counts(
+                connection
+            )["studies"]
+    return same
+
+
+def test_pydicoms_own_files_come_out_as_they_went_in(tmp_path: Path) -> None:
+    files = [Path(name) for name in get_testdata_files("*.dcm") if Path(pydicom.__file__).parent in Path(name).parents]
+    assert _round_trip(tmp_path, files) > 50
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
+def test_the_nist_studies_come_out_as_they_went_in(tmp_path: Path) -> None:
+    files = sorted(cstore_files(SHARED / "nist" / "ImageCache"))
+    assert _round_trip(tmp_path, files) > 20
+
+
+def cstore_files(folder: Path) -> list[Path]:
+    from server.outbound.files import dicom_files
+
+    return list(dicom_files([folder]))
+
+
+def test_logs_hold_no_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level("DEBUG")
+    with node(tmp_path / "data") as opened, listening(opened) as scp:
+        (dataset,) = instances(PatientName="Secret^Name", PatientID="SECRET-4711")
+        store(scp, dataset)
+        dataset.SeriesDescription = "CHANGED"
+        store(scp, dataset)
+    printed = "".join(capfd.readouterr()) + caplog.text
+    assert "c_store_refused" in printed
+    assert "ecret" not in printed
+    assert "SECRET" not in printed
+    assert dataset.SOPInstanceUID not in printed

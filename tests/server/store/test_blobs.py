@@ -1,0 +1,211 @@
+"""The folder of blobs: whole or not there at all, written once, and never outside its root."""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import NotFound, StorageFull, TooLarge
+from server.store import blobs as blob_store
+from server.store.blobs import FolderBlobs, batch, sweep
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FolderBlobs:
+    return FolderBlobs(tmp_path / "blobs")
+
+
+def _files(blobs: FolderBlobs) -> list[Path]:
+    return [path for path in blobs.root.rglob("*") if path.is_file()]
+
+
+def test_commit_keeps_the_bytes_under_a_name_that_lasts(blobs: FolderBlobs) -> None:
+    writer = blobs.create(batch())
+    writer.write(b"one ")
+    writer.write(memoryview(b"two"))
+    with writer.reader() as so_far:
+        assert so_far.read() == b"one two"
+    assert [path.suffix for path in _files(blobs)] == [".part"]
+    blob = writer.commit()
+    assert (blob.size, blob.sha256) == (7, hashlib.sha256(b"one two").digest())
+    again = FolderBlobs(blobs.root)
+    assert b"".join(again.stream(blob.id)) == b"one two"
+    assert again.size(blob.id) == 7
+    assert [name for name, _ in again.list()] == [blob.id]
+
+
+def test_commit_and_abort_again_have_no_effect(blobs: FolderBlobs) -> None:
+    writer = blobs.create(batch())
+    writer.write(b"x")
+    blob = writer.commit()
+    writer.abort()
+    assert writer.commit() == blob
+    assert blobs.size(blob.id) == 1
+    with pytest.raises(ValueError, match="finished"):
+        writer.write(b"more")
+
+
+def test_abort_leaves_neither_file_nor_folder(blobs: FolderBlobs) -> None:
+    name = batch()
+    writer = blobs.create(name)
+    writer.write(b"x")
+    writer.abort()
+    writer.abort()
+    assert _files(blobs) == []
+    assert not (blobs.root / name).exists()
+    with pytest.raises(ValueError, match="given up"):
+        writer.commit()
+
+
+def test_bytes_and_name_are_synced_before_commit_returns(blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order that a power cut asks for: the bytes, then the name, then the folder's entry; new folders up to the root."""
+    calls: list[str] = []
+
+    def recorded(name: str, real: object) -> None:
+        def call(*arguments: object) -> object:
+            told = os.readlink(f"/proc/self/fd/{arguments[0]}") if isinstance(arguments[0], int) else str(arguments[0])
+            calls.append(f"{name} {Path(told).relative_to(blobs.root)}")
+            return real(*arguments)  # type: ignore[operator]
+
+        monkeypatch.setattr(os, name, call)
+
+    recorded("fdatasync", os.fdatasync)
+    recorded("fsync", os.fsync)
+    recorded("rename", os.rename)
+    writer = blobs.create("2026/01/05/a")
+    assert calls == ["fsync 2026/01/05", "fsync 2026/01", "fsync 2026", "fsync ."]
+    calls.clear()
+    writer.write(b"x")
+    blob = writer.commit()
+    assert [call.split()[0] for call in calls] == ["fdatasync", "rename", "fsync"]
+    assert calls[-1] == "fsync 2026/01/05/a"
+    assert blob.id.startswith("2026/01/05/a/")
+
+
+def test_a_folder_that_cannot_be_synced_leaves_nothing(blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = blobs.create(batch())
+    writer.write(b"x")
+
+    def fails(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(blob_store, "_sync_folder", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        writer.commit()
+    assert _files(blobs) == []
+
+
+def test_one_blob_has_a_limit(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path, limit=10)
+    writer = blobs.create("b")
+    writer.write(b"0123456789")
+    with pytest.raises(TooLarge):
+        writer.write(b"x")
+    assert _files(blobs) == []
+
+
+def test_nothing_is_taken_below_the_reserve(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path, reserve=1 << 62)
+    with pytest.raises(StorageFull):
+        blobs.create("b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reserve_is_looked_at_again_while_a_large_blob_arrives(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+    writer = blobs.create("b")
+    blobs.reserve = 1 << 62
+    with pytest.raises(StorageFull):
+        for _ in range(40):
+            writer.write(bytes(1 << 20))
+    assert _files(blobs) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_storage_full_and_leaves_nothing(small_disk: Path) -> None:
+    blobs = FolderBlobs(small_disk / "blobs")
+    kept = blobs.create("b")
+    kept.write(b"kept")
+    blob = kept.commit()
+    writer = blobs.create("b")
+    with pytest.raises(StorageFull):
+        writer.write(bytes(1 << 20))
+    assert [name for name, _ in blobs.list()] == [blob.id]
+    again = blobs.create("b")
+    again.write(bytes(1000))
+    again.commit()
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "a/../../secret", "/etc/passwd", "..", "a/..", "../blobs-of-another/x"]
+)
+def test_no_name_leads_outside(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    blobs = FolderBlobs(tmp_path / "blobs")
+    for attempt in (blobs.open, blobs.size, blobs.delete, blobs.create):
+        with pytest.raises(NotFound):
+            attempt(name)
+    with pytest.raises(NotFound):
+        list(blobs.stream(name))
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_what_is_not_there_is_not_found(blobs: FolderBlobs) -> None:
+    for attempt in (blobs.open, blobs.size):
+        with pytest.raises(NotFound):
+            attempt("2026/01/05/a/b")
+    blobs.delete("2026/01/05/a/b")
+
+
+def test_a_blob_that_was_cut_is_not_told_as_whole(blobs: FolderBlobs) -> None:
+    writer = blobs.create("b")
+    writer.write(b"0123456789")
+    blob = writer.commit()
+    with pytest.raises(NotFound, match="end early"):
+        list(blobs.stream(blob.id, 5, 6))
+
+
+@given(content=st.binary(max_size=200), offset=st.integers(0, 250), length=st.integers(0, 250))
+def test_ranges(tmp_path_factory: pytest.TempPathFactory, content: bytes, offset: int, length: int) -> None:
+    blobs = FolderBlobs(tmp_path_factory.mktemp("blobs"))
+    writer = blobs.create("b")
+    writer.write(content)
+    blob = writer.commit()
+    length = min(length, max(0, len(content) - offset))
+    assert b"".join(blobs.stream(blob.id, offset, length)) == content[offset : offset + length]
+    assert b"".join(blobs.stream(blob.id, min(offset, len(content)))) == content[offset:]
+
+
+def test_sweep_takes_only_what_is_old_and_unknown(blobs: FolderBlobs) -> None:
+    ids = []
+    for _ in range(3):
+        writer = blobs.create(batch())
+        writer.write(b"x")
+        ids.append(writer.commit().id)
+    known, orphan, young = ids
+    for blob_id in (known, orphan):
+        os.utime(blobs.root / blob_id, (0, 0))
+    unfinished = blobs.create(batch())
+    unfinished.write(b"x")
+    everything = [name for name, _ in blobs.list()]
+    assert sweep(blobs, {known}, among=everything, older_than=3600) == 1
+    assert {name for name, _ in blobs.list()} == set(everything) - {orphan}
+    assert sweep(blobs, {known}, among=everything, older_than=0) == 2
+    assert [name for name, _ in blobs.list()] == [known]
+    assert young != orphan
+    unfinished.abort()

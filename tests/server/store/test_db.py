@@ -1,0 +1,112 @@
+"""The two units of work: what holds on both engines, and the pragmas that make SQLite durable."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Column, Integer, MetaData, Table, select
+
+from server.errors import SettingsError, StorageFull
+from server.store.db import Database, instant, micros, moment, ping
+
+THINGS = Table("things", MetaData(), Column("pk", Integer, primary_key=True))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    with opened.write() as connection:
+        THINGS.create(connection)
+    yield opened
+    opened.close()
+
+
+def _stored(database: Database) -> list[int]:
+    with database.read() as connection:
+        return sorted(connection.execute(select(THINGS.c.pk)).scalars())
+
+
+def test_write_keeps_all(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(THINGS.insert(), [{"pk": 1}, {"pk": 2}])
+    other = Database(database.url.render_as_string(hide_password=False))
+    assert _stored(other) == [1, 2]
+    other.close()
+
+
+def test_write_keeps_nothing_of_a_block_that_raises(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.write() as connection:
+        connection.execute(THINGS.insert(), {"pk": 1})
+        raise RuntimeError
+    assert _stored(database) == []
+
+
+def test_read_keeps_nothing(database: Database) -> None:
+    with database.read() as connection:
+        if database.is_sqlite:
+            connection.execute(THINGS.insert(), {"pk": 1})
+        else:
+            with pytest.raises(sqlalchemy.exc.DBAPIError, match="read-only"):
+                connection.execute(THINGS.insert(), {"pk": 1})
+    assert _stored(database) == []
+
+
+def test_read_is_one_view(database: Database) -> None:
+    """What others commit while a read runs does not show in it."""
+    with database.read() as connection:
+        assert list(connection.execute(select(THINGS.c.pk)).scalars()) == []
+        with database.write() as writer:
+            writer.execute(THINGS.insert(), {"pk": 1})
+        assert list(connection.execute(select(THINGS.c.pk)).scalars()) == []
+    assert _stored(database) == [1]
+
+
+def test_pragmas_are_in_force_on_every_connection(tmp_path: object) -> None:
+    database = Database(f"sqlite:///{tmp_path}/database")
+    with database.read() as one, database.read() as other:
+        for connection in (one, other):
+            told = {
+                name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            }
+            assert told == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
+    database.close()
+
+
+def test_a_full_sqlite_database_is_storage_full(tmp_path: object) -> None:
+    database = Database(f"sqlite:///{tmp_path}/database", pool_size=1)
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE filler (body BLOB)")
+    with database.read() as connection:  # the limit belongs to the connection, and the pool has one
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StorageFull), database.write() as connection:
+        connection.exec_driver_sql("INSERT INTO filler VALUES (zeroblob(1000000))")
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM filler").scalar() == 0
+    database.close()
+
+
+def test_ping_raises_when_the_engine_is_away(tmp_path: object) -> None:
+    database = Database(f"sqlite:///{tmp_path}/no/such/folder/database")
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        ping(database)
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["nonsense s3cret", "foo+bar://user:s3cret@host/db", "postgresql+pg9000://u:s3cret@h/d"])
+def test_a_url_that_is_none_is_a_settings_error_without_the_password(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Database(url)
+    assert "IMAGESHARE_DATABASE_URL" in caught.value.detail
+    assert "s3cret" not in caught.value.detail
+
+
+@given(st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)))
+def test_moments_survive(when: datetime) -> None:
+    stored = micros(when)
+    assert abs((moment(stored) - when).total_seconds()) < 2e-6
+    assert instant(stored)[:19] == moment(stored).isoformat()[:19]
