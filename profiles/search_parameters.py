@@ -121,7 +121,9 @@ def extract(resource: Json) -> Extracted:
     tokens = [("identifier", system, value) for system, value in identifiers]
     if status:
         tokens.append(("status", _STATUS_SYSTEM.get(type_, ""), status))
-    tokens += [("modality", str(coding.get("system", "")), str(coding.get("code", ""))) for coding in resource.get("modality", ())]
+    tokens += [
+        ("modality", str(coding.get("system", "")), str(coding.get("code", ""))) for coding in resource.get("modality", ())
+    ]
     unique = _UNIQUE[type_]
     return Extracted(
         patient=_patient(type_, resource),

@@ -3,16 +3,13 @@
 import contextlib
 import json
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from socket import socket
 from typing import Annotated
 
 import typer
 
-from server.errors import ImageShareError, SettingsError
+from server.errors import ImageShareError
 from server.settings import Settings, load
 
 app = typer.Typer(
@@ -52,151 +49,52 @@ def serve(
     """HTTP, DICOM and worker in one process group; one line when all of them listen; SIGTERM ends them."""
     if context.invoked_subcommand:
         return
-    from server import supervisor, telemetry, upkeep
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads of numpy's before the fork
+    from server import telemetry, upkeep
+    from server.supervisor import Supervisor
 
     with told():
         settings = load(data=data, http_port=http_port, dicom_port=dicom_port)
         telemetry.configure("serve", settings.log_level)
-        with upkeep.owned(settings) as lock:
+        with upkeep.owned(settings):
             upkeep.make_ready(settings)
-            upkeep.sweep_orphans(settings, alone=settings.database_url is None)
-            running = supervisor.Supervisor(settings, dict(os.environ), held=lock)
-            where = f"http://{settings.http_host}:{{http_port}}"
-            raise typer.Exit(
-                running.run(
-                    f"imageshare listens: {settings.public_url or where} · DICOM {settings.ae_title}@{settings.dicom_host}:{{dicom_port}}"
-                    f" · data {settings.data.absolute()}"
-                )
-            )
+            alone = settings.database_url is None
+            upkeep.sweep_orphans(settings, alone=alone)
+            if alone:
+                upkeep.take_over(settings)
+            running = Supervisor(settings)
+            raise typer.Exit(running.run(_listens(running.settings)))
 
 
 @serve_app.command("http")
 def serve_http(data: Data = None) -> None:
     """Only FHIR, DICOMweb, SOAP and operations over HTTP."""
-
-    def role(settings: Settings, stop: threading.Event) -> None:
-        import uvicorn
-
-        from server import supervisor
-        from server.app import create_app, open_node
-
-        class Server(uvicorn.Server):
-            async def startup(self, sockets: list[socket] | None = None) -> None:
-                await super().startup(sockets)
-                supervisor.say_ready()
-
-        config = uvicorn.Config(
-            create_app(open_node(settings)), log_config=None, access_log=False, server_header=False, date_header=True,
-            timeout_graceful_shutdown=10, timeout_keep_alive=30, limit_concurrency=512, proxy_headers=False,
-        )  # fmt: skip
-        listening = supervisor.inherited_socket() or supervisor.listening_socket(settings.http_host, settings.http_port)
-        Server(config).run(sockets=[listening])
-
-    _role("http", data, role)
+    _role("http", data)
 
 
 @serve_app.command("dicom")
 def serve_dicom(data: Data = None) -> None:
     """Only the DICOM Storage SCP."""
-
-    def role(settings: Settings, stop: threading.Event) -> None:
-        from server import supervisor
-        from server.app import close_node, open_node
-        from server.edges.dimse import StorageScp
-
-        node = open_node(settings)
-        scp = StorageScp(node)
-        scp.start()
-        supervisor.say_ready()
-        stop.wait()
-        scp.stop()
-        close_node(node)
-
-    _role("dicom", data, role)
+    _role("dicom", data)
 
 
 @serve_app.command("worker")
 def serve_worker(data: Data = None) -> None:
     """Only the worker, which publishes settled studies."""
-
-    def role(settings: Settings, stop: threading.Event) -> None:
-        from server import supervisor
-        from server.app import close_node, open_node
-        from server.worker import Worker
-
-        node = open_node(settings)
-        supervisor.say_ready()
-        Worker(node).run(stop)
-        close_node(node)
-
-    _role("worker", data, role)
+    _role("worker", data)
 
 
-def _role(name: str, data: Path | None, role: Callable[[Settings, threading.Event], None]) -> None:
-    from server import supervisor, telemetry
+def _role(role: str, data: Path | None) -> None:
+    from server import roles
 
-    stop = threading.Event()
-    supervisor.end_with_parent()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     with told():
         settings = load(data=data)
-        telemetry.configure(name, settings.log_level)
-        role(settings, stop)
+        roles.run(role, settings, lambda: typer.echo(f"imageshare {role} runs · {_listens(settings)}"))
 
 
-# --- to try it, and to send
-
-
-@app.command()
-def demo(
-    once: Annotated[bool, typer.Option("--once", help="End after the last step: 0, or 1 if a step failed.")] = False,
-    own: Annotated[
-        Path | None, typer.Option("--input", help="A folder of your own DICOM files.", exists=True, file_okay=False)
-    ] = None,
-    keep: Annotated[Path | None, typer.Option(help="Work in this folder and leave everything in it.", file_okay=False)] = None,
-) -> None:
-    """Start a server in a temporary folder on free ports, and tell the story of a study step by step against it."""
-    from server.demo import run
-
-    with told():
-        raise typer.Exit(run(once=once, own=own, keep=keep))
-
-
-@app.command()
-def send(
-    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
-    to: Annotated[str, typer.Option(help="AE@host:port for C-STORE, or the URL of a DICOMweb service for STOW-RS.")],
-    calling: Annotated[str, typer.Option(help="The AE title to call with.")] = "IMAGESHARE",
-    token: Annotated[
-        str | None,
-        typer.Option(
-            help="Access token for STOW-RS; better in the environment, where `ps` does not show it.",
-            envvar="IMAGESHARE_TOKEN",
-            show_envvar=True,
-        ),
-    ] = None,
-) -> None:
-    """Send DICOM files or folders by C-STORE or STOW-RS. Exit code 1 if any was not taken."""
-    from rich.console import Console
-
-    from server.outbound.files import dicom_files
-    from server.sending import send_with_bar, target
-
-    with told():
-        where = target(to, token)
-        try:
-            files = list(dicom_files(paths))
-        except FileNotFoundError as error:
-            raise SettingsError(str(error)) from None
-        if not files:
-            raise SettingsError("there is no DICOM file under what was named")
-        report = send_with_bar(Console(stderr=True), "sending", files, where, calling=calling)
-    typer.echo(f"{len(report.sent)} of {len(files)} files sent to {to}: {report.bytes / 1e6:.1f} MB, {report.rate()}")
-    for reason, count in report.failed.most_common():
-        typer.echo(f"{count} not sent: {reason}", err=True)
-    if report.failed:
-        raise typer.Exit(1)
+def _listens(settings: Settings) -> str:
+    dicom = f"{settings.ae_title}@{settings.dicom_host}:{settings.dicom_port}"
+    return f"imageshare listens: {settings.base_url} · DICOM {dicom} · data {settings.data.absolute()}"
 
 
 # --- for scripts and administrators

@@ -78,8 +78,8 @@ class Report:
             self.sent.append(one.path)
             self.bytes += one.size
         else:
-            status = f" (0x{one.status:04X})" if one.status is not None else ""
-            self.failed[f"{one.reason or 'refused without a reason'}{status}"] += 1
+            status = "" if one.status is None else f"0x{one.status:04X}"
+            self.failed[one.reason or f"refused without a reason {status}".rstrip()] += 1
 
     def rate(self) -> str:
         """`84 files/s, 42.0 MB/s`."""

@@ -15,6 +15,7 @@ from server.errors import SettingsError
 from server.records import catalogue
 from server.records.installation import installation
 from server.settings import Settings
+from server.store import jobs
 from server.store.blobs import FolderBlobs, sweep
 from server.store.db import Database, ping
 from server.store.migrations import migrate
@@ -68,6 +69,16 @@ def sweep_orphans(settings: Settings, *, alone: bool) -> int:
         with database.read() as connection:
             known = catalogue.blob_ids(connection)
         return sweep(blobs, known, among=found, older_than=0 if alone else _SWEEP_AFTER)
+    finally:
+        database.close()
+
+
+def take_over(settings: Settings) -> None:
+    """Frees the jobs that a killed server had in hand, so that they need not wait for its leases. Only when nobody else works here."""
+    database = Database(settings.database)
+    try:
+        with database.write() as connection:
+            jobs.release(connection)
     finally:
         database.close()
 

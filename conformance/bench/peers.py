@@ -62,6 +62,7 @@ class Peer:
 @contextlib.contextmanager
 def imageshare(folder: Path, quiet_period: float = 1.0) -> Iterator[Peer]:
     """This project: `imageshare serve` with its defaults but for the quiet period."""
+    folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "IMAGESHARE_DATA": str(folder), "IMAGESHARE_QUIET_PERIOD": str(quiet_period)}
     command = [sys.executable, "-m", "server.cli"]
     process = subprocess.Popen(

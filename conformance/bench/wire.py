@@ -52,7 +52,7 @@ class Connection:
             return status, self._counted(int(fields[b"content-length"]), len(rest))
         if fields.get(b"transfer-encoding", b"").lower() == b"chunked":
             return status, self._chunked(rest)
-        return status, 0
+        return status, 0 if status in (204, 304) else self._until_closed(len(rest))
 
     def _counted(self, length: int, have: int) -> int:
         while have < length:
@@ -61,6 +61,11 @@ class Connection:
                 raise ConnectionError("the answer is cut off")
             have += got
         return length
+
+    def _until_closed(self, have: int) -> int:
+        while got := self._socket.recv_into(self._buffer):
+            have += got
+        return have
 
     def _chunked(self, rest: bytes) -> int:
         data = bytearray(rest)

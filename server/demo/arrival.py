@@ -32,24 +32,21 @@ def store(scene: Scene, label: str, images: tuple[Image, ...]) -> Report:
 def _start(scene: Scene) -> None:
     with scene.story.step("A server starts") as told:
         scene.server.start()
-        told.say(
-            f"HTTP {scene.server.http} · DICOM {scene.server.ae_title}@{scene.server.dicom_host}:{scene.server.dicom_port}"
-            f" · quiet period {QUIET_PERIOD:g} s instead of 5"
-        )
+        told.say(f"HTTP {scene.server.http} · DICOM {scene.server.ae_title}@{scene.server.dicom_host}:{scene.server.dicom_port}")
+        told.say(f"a study is published {QUIET_PERIOD:g} s after its last image, instead of 5, to keep the story short")
         told.look_at(f"imageshare serve --data {scene.server.data}")
 
 
 def _real(scene: Scene) -> None:
     own = scene.own
-    found = material.files_in(own) if own else material.shipped()
-    scene.twins = found
-    require(found.images, f"there is no complete DICOM file in {own}")
-    images = found.images
-    if own:
-        scene.study = material.largest_study(images)
-        images = _held_back(scene, images)
-    report = store(scene, "real files", images)
-    with scene.story.step("C-STORE: your files" if own else "C-STORE: real files") as told:
+    with scene.story.step("C-STORE: your files" if own else "C-STORE: real files", spinner=False) as told:
+        found = scene.material = material.files_in(own) if own else material.shipped()
+        require(found.images, f"there is no complete DICOM file in {own}")
+        images = found.images
+        if own:
+            scene.study = material.largest_study(images)
+            images = _held_back(scene, images)
+        report = store(scene, "your files" if own else "real files", images)
         require(report.sent, f"none of the files was taken: {report.reasons()}")
         require(own or not report.failed, f"refused: {report.reasons()}")
         told.say(f"{plural(found.studies, 'study', 'studies')} · {' '.join(found.modalities)}")
@@ -57,23 +54,22 @@ def _real(scene: Scene) -> None:
         if report.failed:
             told.say(f"{plural(report.failures, 'file')} refused: {report.reasons()}")
         if not own:
-            told.look_at("what pydicom's package brings along: files of real scanners, many transfer syntaxes")
+            told.look_at("what pydicom's package brings along, from real scanners, in many transfer syntaxes")
     if own:
         scene.study = tuple(image for image in scene.study if image.sop_instance_uid in scene.sent or image is scene.late)
 
 
 def _phantom(scene: Scene) -> None:
     with scene.story.step("A CT is generated") as told:
-        made = material.phantom(
+        images = material.phantom(
             scene.folder / "phantom", slices=PHANTOM_SLICES, seed=7, patient_id="PHANTOM-1", accession_number="CT-2026-0001"
         )
-        told.say(f"thorax phantom · 3 series · {len(made)} images of 512 x 512, 16 bit")
-    images = made
+        told.say(f"thorax phantom · 3 series · {len(images)} images of 512 x 512, 16 bit")
     if not scene.own:
-        scene.study = made
-        images = _held_back(scene, made)
-    report = store(scene, "phantom CT", images)
-    with scene.story.step("C-STORE: phantom CT") as told:
+        scene.study = images
+        images = _held_back(scene, images)
+    with scene.story.step("C-STORE: phantom CT", spinner=False) as told:
+        report = store(scene, "phantom CT", images)
         require(not report.failed, f"refused: {report.reasons()}")
         told.say(f"{plural(len(report.sent), 'file')} · {megabytes(report.bytes)} · {report.rate()}")
 
@@ -89,14 +85,14 @@ def _held_back(scene: Scene, images: tuple[Image, ...]) -> tuple[Image, ...]:
 def _again(scene: Scene) -> None:
     """The same SOP Instance with the same bytes, and with others."""
     before = dict(scene.sent)
-    first = next(image for image in scene.study if image.sop_instance_uid in scene.sent)
-    same = store(scene, "the same again", (first,))
-    twin = next((image for image in scene.twins.twins if image.sop_instance_uid in before), None) if scene.twins else None
-    other = store(scene, "other bytes", (twin,)) if twin else None
-    with scene.story.step("The same SOP Instance again") as told:
+    first = next(iter(before.values()))
+    twin = next((image for image in scene.material.twins if image.sop_instance_uid in before), None)
+    with scene.story.step("The same SOP Instance again", spinner=False) as told:
+        same = store(scene, "the same again", (first,))
         require(not same.failed, f"the same bytes again were refused: {same.reasons()}")
         told.say("same bytes: success, and nothing changes")
-        if other is not None:
+        if twin is not None:
+            other = store(scene, "other bytes", (twin,))
             require(not other.sent, "other bytes under a known SOP Instance UID were taken")
-            told.say(f"other bytes: {other.reasons()}; the first stays")
+            told.say(f"other bytes: refused with {other.reasons().partition(':')[0]}, and the first stays")
     scene.sent = before

@@ -30,8 +30,8 @@ def tell(scene: Scene) -> None:
 
 def _late(scene: Scene, late: Image) -> None:
     before = scene.imaging_study
-    report = store(scene, "late image", (late,))
-    with scene.story.step("An image comes late") as told:
+    with scene.story.step("An image comes late", spinner=False) as told:
+        report = store(scene, "late image", (late,))
         require(not report.failed, f"refused: {report.reasons()}")
         after = scene.imaging_study = scene.published(scene.study_uid)
         require(after["id"] == before["id"], "the late image made a second study")
@@ -102,8 +102,8 @@ def _rest(scene: Scene, images: tuple[Image, ...]) -> None:
     gateway = Web(
         f"{scene.server.http}/dicomweb", scene.server.token("system/ImagingStudy.c", client="demo-gateway"), direct=True
     )
-    report = send_with_bar(scene.story.console, "all again, by STOW-RS", [image.path for image in images], gateway)
-    with scene.story.step("The rest, by STOW-RS") as told:
+    with scene.story.step("The rest, by STOW-RS", spinner=False) as told:
+        report = send_with_bar(scene.story.console, "all again, by STOW-RS", [image.path for image in images], gateway)
         require(not report.failed, f"refused: {report.reasons()}")
         scene.sent.update({image.sop_instance_uid: image for image in images})
         found = scene.published(images[0].study)

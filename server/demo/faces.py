@@ -6,7 +6,7 @@ from profiles import manifest
 from profiles.document import DocumentEntry
 from profiles.manifest import ManifestContent
 from server.demo import material
-from server.demo.scene import QUIET_PERIOD, Scene, megabytes, plural, short, subject
+from server.demo.scene import QUIET_PERIOD, Scene, megabytes, plural, short, subject, wait_for
 from server.demo.story import require
 from server.demo.web import values
 
@@ -62,9 +62,10 @@ def _qido(scene: Scene) -> None:
 def _pictures(scene: Scene) -> None:
     """The middle image of each series, and one real MR beside it."""
     wanted = [image for image in material.middles(scene.study) if image.sop_instance_uid in scene.sent][:3]
-    wanted += [
+    others = [
         image for image in scene.sent.values() if image.modality == "MR" and image.has_pixels and image.study != scene.study_uid
-    ][:1]
+    ]
+    wanted += sorted(others, key=lambda image: image.size)[-1:]
     if not wanted:
         return
     with scene.story.step("DICOMweb WADO-RS rendered") as told:
@@ -82,12 +83,7 @@ def _pictures(scene: Scene) -> None:
 
 def _agreement(scene: Scene) -> None:
     with scene.story.step("All studies, FHIR and QIDO") as told:
-        for uid in {image.study for image in scene.sent.values()}:
-            scene.published(uid)
-        fhir = {
-            study["identifier"][0]["value"].removeprefix("urn:oid:"): (study["numberOfSeries"], study["numberOfInstances"])
-            for study in scene.web.pages("ImagingStudy", _count="50")
-        }
+        fhir = wait_for(lambda: _all_in_fhir(scene), "every study in FHIR")
         qido = {
             values(study, _STUDY_UID)[0]: (values(study, _SERIES_COUNT)[0], values(study, _INSTANCE_COUNT)[0])
             for study in scene.web.qido("studies", limit="5000")
@@ -97,6 +93,15 @@ def _agreement(scene: Scene) -> None:
             sum(count for _, count in fhir.values()) == len(scene.sent), "the studies have more or fewer images than were sent"
         )
         told.say(f"{plural(len(fhir), 'study', 'studies')} · {plural(len(scene.sent), 'image')}: both say the same of each")
+
+
+def _all_in_fhir(scene: Scene) -> dict[str, tuple[int, int]] | None:
+    """Study Instance UID to the numbers of series and images; None until every image that was sent is in one of them."""
+    studies = {
+        study["identifier"][0]["value"].removeprefix("urn:oid:"): (study["numberOfSeries"], study["numberOfInstances"])
+        for study in scene.web.pages("ImagingStudy", _count="50")
+    }
+    return studies if sum(count for _, count in studies.values()) == len(scene.sent) else None
 
 
 def _find_documents(scene: Scene) -> list[DocumentEntry]:

@@ -128,7 +128,7 @@ def sop_instance_uid(file: BinaryIO) -> str:
 
 
 def _image(path: Path) -> Image | None:
-    """The file's image; None for what is not complete DICOM."""
+    """The file's image; None for what is not complete DICOM, or is called something else outside than inside."""
     try:
         with path.open("rb") as file:
             dataset, transfer_syntax, offset = header.read(file)
@@ -137,6 +137,8 @@ def _image(path: Path) -> Image | None:
         return None
     (series,) = study.series
     (instance,) = series.instances
+    if dataset.file_meta.get("MediaStorageSOPInstanceUID") != instance.sop_instance_uid:
+        return None
     return Image(
         path=path,
         patient=study.patient.identifier.cx,

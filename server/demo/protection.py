@@ -53,7 +53,7 @@ def tell_audit(scene: Scene, since: str) -> None:
         refused = [row for row in rows if row[2] != "done"]
         require(any(who == "other-patient" for who, _, _ in refused), "the refused patient is not in the trail")
         require(any(who == "anonymous" for who, _, _ in refused), "the requests without token are not in the trail")
-        told.say(f"{plural(len(events), 'event')} of the last minute, {sum(rows[row] for row in refused)} of them refusals")
+        told.say(f"{plural(len(events), 'event')} since the demo began, {sum(rows[row] for row in refused)} of them refusals")
         told.look_at("GET /fhir/AuditEvent?_count=50")
         lines = [(who, what, outcome, str(count)) for (who, what, outcome), count in sorted(rows.items())]
         told.show(table(("who", "what", "outcome", "times"), lines, lambda row: "" if row[2] == "done" else "red"))

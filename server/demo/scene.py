@@ -33,7 +33,7 @@ class Scene:
     study: tuple[Image, ...] = ()
     late: Image | None = None
     """The study's last image, held back until its chapter."""
-    twins: Material | None = None
+    material: Material = field(default_factory=lambda: Material((), (), 0))
     patient: str = ""
     """Resource id of the study's patient."""
     other_patient: str = ""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -69,12 +69,15 @@ class Story:
         self.console.print(Rule(Text(f" {name} ", style="bold cyan"), align="left", characters="─", style="cyan"))
 
     @contextmanager
-    def step(self, what: str) -> Iterator[Told]:
-        """One step: a spinner while it runs, then its line. Exceptions pass on as `Failed`, drawn already."""
+    def step(self, what: str, *, spinner: bool = True) -> Iterator[Told]:
+        """One step: a spinner while it runs, then its line. Exceptions pass on as `Failed`, drawn already.
+
+        Without `spinner` the step may draw a progress bar of its own.
+        """
         self.number += 1
         told, began = Told(), time.monotonic()
         try:
-            with self._spinner(f"{self.number:>2}  {what} ..."):
+            with self._spinner(f"{self.number:>2}  {what} ...") if spinner else nullcontext():
                 yield told
         except Failed as reason:
             self._cross(what, str(reason))

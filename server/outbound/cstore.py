@@ -1,7 +1,9 @@
 """PS3.4 annex B: sending files by C-STORE, their Data Sets byte for byte as they are."""
 
 import logging
+import queue
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,10 +15,11 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE, DimsePrimitiveType
+from pynetdicom.dimse_primitives import C_STORE, DimsePrimitiveType, DimseServiceType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import build_context
 from pynetdicom.status import code_to_category
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
 from profiles.vocabulary import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from server.outbound.files import Outgoing, Sent, meaning, sorted_out
@@ -64,7 +67,7 @@ def _pair(file: Outgoing) -> tuple[str, str]:
 class _Peer:
     def __init__(self, host: str, port: int, called: str, calling: str, timeout: float) -> None:
         self._host, self._port, self._called = host, port, called
-        self._entity = ApplicationEntity(calling)
+        self._entity = _Entity(calling)
         self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         self._entity.acse_timeout = self._entity.connection_timeout = 30.0
@@ -74,9 +77,12 @@ class _Peer:
         """One association; after a loss another one for the rest, as long as the peer grants it."""
         waiting = deque(files)
         while waiting:
-            association = self._associate(waiting)
-            if not association.is_established:
-                reason = _why_not(association)
+            try:
+                association = self._associate(waiting)
+                reason = "" if association.is_established else _why_not(association)
+            except OSError:
+                reason = "no association: there is no such host"
+            if reason:
                 yield from (Sent(file.path, 0, ok=False, reason=reason) for file in waiting)
                 return
             try:
@@ -91,7 +97,7 @@ class _Peer:
 
     def _associate(self, files: Iterable[Outgoing]) -> Association:
         contexts = [build_context(*pair) for pair in dict.fromkeys(map(_pair, files))]
-        handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, _connected), (evt.EVT_REQUESTED, _requested)]
+        handlers: list[evt.EventHandlerType] = [(evt.EVT_REQUESTED, _requested)]
         return self._entity.associate(self._host, self._port, contexts, ae_title=self._called, evt_handlers=handlers)
 
 
@@ -124,15 +130,32 @@ def _why_not(association: Association) -> str:
     return "no association: there is no answer at this address"
 
 
-def _connected(event: evt.Event) -> None:
-    """Sends the short end of a message at once, whatever Nagle's algorithm would have it wait for."""
-    connection = event.assoc.dul.socket.socket if event.assoc.dul.socket else None
-    if connection is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def _requested(event: evt.Event) -> None:
     event.assoc.dimse = _Sender(event.assoc)
+
+
+class _Entity(ApplicationEntity):
+    def _create_socket(
+        self, assoc: Association, address: AddressInformation, tls_args: tuple[ssl.SSLContext, str] | None
+    ) -> AssociationSocket:
+        made = _Socket(assoc, address=address)
+        made.tls_args = tls_args
+        return made
+
+
+class _Socket(AssociationSocket):
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Sends the short end of a message at once, whatever Nagle's algorithm would have it wait for."""
+        if self.socket is not None:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().connect(primitive)
+
+    def _shutdown_socket(self) -> None:
+        """Closes also what was never connected."""
+        connection = self.socket
+        super()._shutdown_socket()
+        if connection is not None:
+            connection.close()
 
 
 class _Sender(DIMSEServiceProvider):
@@ -141,6 +164,16 @@ class _Sender(DIMSEServiceProvider):
     @property
     def maximum_pdu_size(self) -> int:
         return min(super().maximum_pdu_size or MAX_FRAGMENT, MAX_FRAGMENT)
+
+    def get_msg(self, block: bool = False) -> tuple[int, DimseServiceType] | tuple[None, None]:
+        """The next answer; none as soon as the connection is gone, which pynetdicom would wait out until its timeout."""
+        deadline = time.monotonic() + (self.dimse_timeout or float("inf"))
+        while True:
+            try:
+                return self.msg_queue.get(block=block, timeout=0.1)
+            except queue.Empty:
+                if not block or not self.dul.is_alive() or time.monotonic() > deadline:
+                    return None, None
 
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
         if not isinstance(primitive, C_STORE) or primitive.MessageIDBeingRespondedTo is not None:

@@ -76,7 +76,14 @@ class Page:
 
 
 def page(
-    connection: Connection, query: Query, *, allowed: Allowed, confined: bool, count: int, began: int, after: Position | None = None
+    connection: Connection,
+    query: Query,
+    *,
+    allowed: Allowed,
+    confined: bool,
+    count: int,
+    began: int,
+    after: Position | None = None,
 ) -> Page:
     """FHIR R4 section 3.1.1.5.4: up to `count` matches (at least 1) after `after`, in the query's order.
 
@@ -88,7 +95,11 @@ def page(
     found = _page_statement(connection, query, allowed, confined, count, began, after)
     with connection.execute(found) as rows:
         return _cut(
-            ((Position(began, row.key, row.pk), Match(query.type, row.id, row.patient, unpacked(bytes(row.body)))) for row in rows), count
+            (
+                (Position(began, row.key, row.pk), Match(query.type, row.id, row.patient, unpacked(bytes(row.body))))
+                for row in rows
+            ),
+            count,
         )
 
 
@@ -100,7 +111,9 @@ def total(connection: Connection, query: Query, *, allowed: Allowed, confined: b
     conditions, tokens = _narrowed(connection, query, allowed, began)
     if tokens and not (confined or query.patients):
         first, *others = sorted(tokens, key=len)
-        counted = select(func.count(TOKEN.c.resource_pk.distinct())).select_from(_BY_TOKEN).where(TOKEN.c.hash.in_(first), *conditions)
+        counted = (
+            select(func.count(TOKEN.c.resource_pk.distinct())).select_from(_BY_TOKEN).where(TOKEN.c.hash.in_(first), *conditions)
+        )
         return int(connection.execute(counted.where(*map(_probe, others))).scalar_one())
     counted = select(func.count()).select_from(RESOURCE).where(*conditions, *map(_probe, tokens))
     return int(connection.execute(counted).scalar_one())

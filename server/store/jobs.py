@@ -38,7 +38,7 @@ def enqueue(connection: Connection, kind: str, key: str, *, due: int) -> None:
     )
 
 
-def claim(database: Database, kinds: list[str], *, lease_seconds: float = 300.0) -> Job | None:
+def claim(database: Database, kinds: list[str], *, lease_seconds: float = 60.0) -> Job | None:
     """The job that is due longest, leased to the caller; None when nothing is due. A lease that ran out is taken over."""
     now = micros()
     # The lease is also the ticket: its low digits make it unlike any other's.
@@ -82,6 +82,11 @@ def failed(database: Database, job: Job, error: str) -> float:
             .values(leased_until=0, due=micros() + delay * 1_000_000, error=error)
         )
     return float(delay)
+
+
+def release(connection: Connection) -> None:
+    """Ends every lease. Only for who knows that nobody works any more: a worker that was killed leaves its leases behind."""
+    connection.execute(update(_JOB).where(_JOB.c.leased_until > 0).values(leased_until=0))
 
 
 def pending(connection: Connection) -> int:

@@ -147,9 +147,11 @@ class Batch:
                 key, where = self._catalogue(connection, arrival)
         except ContentConflict:
             # Somebody else stored this UID between our look and our commit: judge by the bytes again.
-            with contextlib.closing(self._ingest.blobs.open(blob.id)) as ours:
-                same = self._same_as_stored(ours, instance.sop_instance_uid, study, offset)
-            self._ingest.blobs.delete(blob.id)
+            try:
+                with contextlib.closing(self._ingest.blobs.open(blob.id)) as ours:
+                    same = self._same_as_stored(ours, instance.sop_instance_uid, study, offset)
+            finally:
+                self._ingest.blobs.delete(blob.id)
             if not same:
                 raise
             return _receipt(study, new=False)

@@ -86,7 +86,10 @@ class Renderer:
         Raises `NotAcceptable` for pixels that cannot be decoded, `TooLarge`, `Busy`, and `Unavailable` when decoding takes too long.
         """
         pieces = table.ranges(number) if table is not None else []
-        if table is not None and table.rows * table.columns * table.samples_per_pixel * max(1, table.bits_allocated // 8) > LARGEST_FRAME:
+        if (
+            table is not None
+            and table.rows * table.columns * table.samples_per_pixel * max(1, table.bits_allocated // 8) > LARGEST_FRAME
+        ):
             raise TooLarge(f"a frame of more than {LARGEST_FRAME >> 20} MiB is not rendered")
         if len(pieces) > _MOST_FRAGMENTS or sum(length for _, length in pieces) > LARGEST_FRAME:
             raise TooLarge(f"a frame of more than {LARGEST_FRAME >> 20} MiB is not rendered")

@@ -38,7 +38,12 @@ class Oversized(Exception):
 
 def main() -> None:
     """Serves jobs from the socket whose descriptor is the first argument, until it closes."""
-    for limit, value in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NOFILE, 64)):
+    for limit, value in (
+        (resource.RLIMIT_AS, _MEMORY),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 64),
+    ):
         resource.setrlimit(limit, (value, value))
     warnings.simplefilter("ignore")
     config.settings.reading_validation_mode = config.IGNORE
@@ -130,7 +135,15 @@ def _read(file: BinaryIO, offset: int, length: int) -> bytes:
 def _of_frame(dataset: Dataset, number: int) -> Dataset:
     """What one frame is displayed with: top-level attributes, over them those of the functional groups (PS3.3 section C.7.6.16)."""
     found = Dataset()
-    for name in (*_TRANSFORMS, *_WINDOWS, "PresentationLUTShape", "PixelPaddingValue", "BitsStored", "BitsAllocated", "PixelRepresentation"):
+    for name in (
+        *_TRANSFORMS,
+        *_WINDOWS,
+        "PresentationLUTShape",
+        "PixelPaddingValue",
+        "BitsStored",
+        "BitsAllocated",
+        "PixelRepresentation",
+    ):
         if name in dataset:
             found[name] = dataset[name]
     groups = list(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]
@@ -174,7 +187,7 @@ def _window(values: Pixels, stored: Pixels, attributes: Dataset, window: dict[st
     """The window asked for, the first of the frame's own, or all values from the least to the greatest, padding aside."""
     if window is not None:
         return window["center"], window["width"], window["function"]
-    with contextlib.suppress(ValueError, TypeError, IndexError):
+    with contextlib.suppress(AttributeError, ValueError, TypeError, IndexError):
         center, width = _first(attributes.WindowCenter), _first(attributes.WindowWidth) if "WindowWidth" in attributes else 0.0
         function = str(attributes.get("VOILUTFunction") or "LINEAR")
         if width >= 1 or (width > 0 and function != "LINEAR"):
@@ -202,7 +215,10 @@ def _fitted(image: Image.Image, viewport: dict[str, Any]) -> Image.Image:
     """PS3.18 section 8.3.5.1.3: the source region, scaled to fit the viewport with its aspect ratio kept."""
     left, top = viewport["source_x"] or 0, viewport["source_y"] or 0
     width, height = viewport["source_width"] or image.width - left, viewport["source_height"] or image.height - top
-    box = tuple(round(part) for part in (max(0, left), max(0, top), min(image.width, left + abs(width)), min(image.height, top + abs(height))))
+    box = tuple(
+        round(part)
+        for part in (max(0, left), max(0, top), min(image.width, left + abs(width)), min(image.height, top + abs(height)))
+    )
     if box[2] > box[0] and box[3] > box[1]:
         image = image.crop((box[0], box[1], box[2], box[3]))
     if width < 0:

@@ -107,3 +107,4 @@ def running(
                 process.wait()
         process.stdout.close()
         reader.join(2)
+        errors.close()

@@ -88,7 +88,9 @@ def instances(request: Request, stored: Iterable[str], *, single: bool) -> Form:
         taken = {each.syntax for each in wanted if each.takes(DICOM) and (each.is_multipart if multipart else each.type == DICOM)}
         if taken & {"", "*"} or needed <= taken:
             return Form(multipart, DICOM)
-    raise NotAcceptable(f'instances are offered as {MULTIPART}; type="{DICOM}" in the transfer syntax that they are stored in (transfer-syntax=*)')
+    raise NotAcceptable(
+        f'instances are offered as {MULTIPART}; type="{DICOM}" in the transfer syntax that they are stored in (transfer-syntax=*)'
+    )
 
 
 def frames(request: Request, stored_type: str, stored_syntax: str, *, single: bool) -> Form:

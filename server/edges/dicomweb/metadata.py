@@ -26,7 +26,11 @@ def metadata(request: Request) -> Response:
     with context.node(request).database.read() as connection:
         target = targets.located(request, connection)
     media_type = accept.json(request)
-    headers = {"ETag": _etag(request, target), "Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding, Authorization"}
+    headers = {
+        "ETag": _etag(request, target),
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept, Accept-Encoding, Authorization",
+    }
     if headers["ETag"] in re.findall(r'W/"[0-9a-f]+"', request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     targets.told(request, target)
@@ -46,7 +50,10 @@ def _etag(request: Request, target: Target) -> str:
 
 
 def _array(request: Request, target: Target) -> Iterator[bytes]:
-    """A JSON array, some instances at a time; no transaction stays open while the client reads."""
+    """A JSON array, some instances at a time; no transaction stays open while the client reads.
+
+    Stored URIs are relative to the instance, `bulkdata/7FE00010`: what this server is called may change.
+    """
     yield b"["
     separator = b""
     for start in range(0, len(target.instances), _TOGETHER):
@@ -55,7 +62,7 @@ def _array(request: Request, target: Target) -> Iterator[bytes]:
             stored = list(catalogue.dicom_json(connection, [instance.pk for instance in some]))
         for instance, body in zip(some, stored, strict=True):
             # In compact JSON these bytes are nothing else than the key: inside a string the quotes would be escaped.
-            yield separator + unpacked(body).replace(_KEY, b"%s%s/bulkdata/" % (_KEY, targets.url(request, instance).encode()))
+            yield separator + unpacked(body).replace(_KEY, b"%s%s/" % (_KEY, targets.url(request, instance).encode()))
             separator = b","
     yield b"]"
 

@@ -36,7 +36,9 @@ def rendered(request: Request) -> Response:
 def thumbnail(request: Request) -> Response:
     """PS3.18 section 10.4.1.1.4: a small image for a study, series, instance or frame: the middle one that has pixels."""
     wish = _wish(request)
-    return _rendered(request, Wish(wish.type, wish.window, wish.viewport or Viewport(_THUMBNAIL, _THUMBNAIL), wish.quality), middle=True)
+    return _rendered(
+        request, Wish(wish.type, wish.window, wish.viewport or Viewport(_THUMBNAIL, _THUMBNAIL), wish.quality), middle=True
+    )
 
 
 def _rendered(request: Request, wish: Wish, *, middle: bool = False) -> Response:
@@ -83,7 +85,9 @@ def _wish(request: Request) -> Wish:
     quality = parameters.get("quality", "90")
     if not (quality.isascii() and quality.isdecimal() and len(quality) <= 3 and 1 <= int(quality) <= 100):
         raise MalformedQuery("quality is a number from 1 to 100 (PS3.18 section 8.3.5.1.2)")
-    return Wish(accept.image(request, _OFFERED), _window(parameters.get("window")), _viewport(parameters.get("viewport")), int(quality))
+    return Wish(
+        accept.image(request, _OFFERED), _window(parameters.get("window")), _viewport(parameters.get("viewport")), int(quality)
+    )
 
 
 def _window(text: str | None) -> Window | None:
@@ -103,7 +107,9 @@ def _viewport(text: str | None) -> Viewport | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) not in (2, 6) or not all(re.fullmatch(_NUMBER, part, re.ASCII) or (not part and at > 1) for at, part in enumerate(parts)):
+    if len(parts) not in (2, 6) or not all(
+        re.fullmatch(_NUMBER, part, re.ASCII) or (not part and at > 1) for at, part in enumerate(parts)
+    ):
         raise MalformedQuery("viewport is width,height or width,height,x,y,width,height (PS3.18 section 8.3.5.1.3)")
     width, height = float(parts[0]), float(parts[1])
     if not (1 <= width <= _LARGEST and 1 <= height <= _LARGEST):

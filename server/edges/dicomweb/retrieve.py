@@ -35,7 +35,12 @@ def instances(request: Request) -> Response:
     targets.told(request, target)
     parts = [
         _InstancePart(
-            {"Content-Type": f"{accept.DICOM}; transfer-syntax={each.transfer_syntax}", "Content-Location": targets.url(request, each)}, each.size, each
+            {
+                "Content-Type": f"{accept.DICOM}; transfer-syntax={each.transfer_syntax}",
+                "Content-Location": targets.url(request, each),
+            },
+            each.size,
+            each,
         )
         for each in target.instances
     ]
@@ -82,7 +87,9 @@ class FramePart(multipart.Part):
     number: int
 
 
-def frame_parts(request: Request, instance: StoredInstance, table: FrameTable, numbers: list[int]) -> tuple[Form, list[FramePart]]:
+def frame_parts(
+    request: Request, instance: StoredInstance, table: FrameTable, numbers: list[int]
+) -> tuple[Form, list[FramePart]]:
     """The parts of an answer with these frames, in the form that the client takes. Raises `NotAcceptable`."""
     stored_type = media_type(instance.transfer_syntax) if table.encapsulated else OCTET_STREAM
     syntax = instance.transfer_syntax if table.encapsulated else accept.native(instance.transfer_syntax)

@@ -14,8 +14,9 @@ from server.edges import context
 from server.edges.dicomweb import accept, targets
 from server.edges.dicomweb.answers import answering
 from server.errors import Forbidden, MalformedQuery
-from server.records import catalogue, matching
-from server.records.matching import Match, Path, Query
+from server.records import catalogue, conditions, matching
+from server.records.conditions import Path
+from server.records.matching import Match, Query
 from server.work.retrieve import STUDY_TYPE
 
 MOST_RESULTS = 1000
@@ -71,8 +72,8 @@ def _search(request: Request, level: Level) -> Response:
 def _refuse_other_patient(decision: Decision, query: Query, known: Callable[[Iterable[str]], set[str]]) -> None:
     """A search that names another patient is refused, not answered with nothing: the client shall know why."""
     allowed = decision.patients(STUDY_TYPE, Interaction.SEARCH)
-    asked = query.keys.get(matching.PATIENT_ID, "").strip()
-    if allowed is not None and asked and not matching.has_wildcard(asked) and asked not in known(allowed):
+    asked = query.keys.get(conditions.PATIENT_ID, "").strip()
+    if allowed is not None and asked and not conditions.has_wildcard(asked) and asked not in known(allowed):
         raise Forbidden("the token is for another patient")
 
 
@@ -89,7 +90,7 @@ def _query(request: Request, level: Level) -> tuple[Query, list[str]]:
         if name == "includefield":
             for each in value.split(","):
                 if each.strip().lower() not in ("", "all"):
-                    matching.path(each.strip())
+                    conditions.path(each.strip())
         elif name == "fuzzymatching":
             if value.lower() not in ("true", "false"):
                 raise MalformedQuery("fuzzymatching is true or false (PS3.18 section 8.3.4.2)")
@@ -100,9 +101,11 @@ def _query(request: Request, level: Level) -> tuple[Query, list[str]]:
         elif name == "offset":
             offset = _count(name, value)
         else:
-            key = matching.path(name)
+            key = conditions.path(name)
             if keys.get(key, value) != value:
-                raise MalformedQuery("a query parameter is given twice; alternatives are joined by commas (PS3.18 section 8.3.4.1)")
+                raise MalformedQuery(
+                    "a query parameter is given twice; alternatives are joined by commas (PS3.18 section 8.3.4.1)"
+                )
             keys[key] = value
     return Query(level, keys, study, series, limit, offset), warnings
 

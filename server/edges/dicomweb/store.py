@@ -175,7 +175,9 @@ class _Intake:
 
     def _malformed(self, why: str) -> MalformedBody:
         stored = len(self._receipts)
-        error = MalformedBody(f"{why}; {stored} complete instance{'' if stored == 1 else 's'} before that stored" if stored else why)
+        error = MalformedBody(
+            f"{why}; {stored} complete instance{'' if stored == 1 else 's'} before that stored" if stored else why
+        )
         self._batch.refused(error)
         return error
 

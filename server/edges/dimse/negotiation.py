@@ -70,7 +70,9 @@ class Admission(ACSE):
     def negotiate_association(self) -> None:
         """PS3.8 section 7.1.1: accept, or reject with the reason of table 9-21 and an entry in the trail."""
         request = self.requestor.primitive
-        assert isinstance(request, A_ASSOCIATE)
+        if not isinstance(request, A_ASSOCIATE):  # the connection ended before a request
+            self.assoc.kill()
+            return
         address = _plain(self.requestor.address)
         title = _title(request.calling_ae_title)
         verdict = self._judge(request, title, address)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import A_P_ABORT
 
 from server import telemetry
 
@@ -71,6 +72,9 @@ class UpperLayer(DULServiceProvider):
             super().run_reactor()
         finally:
             self._fragments.end()
+            if self.assoc.requestor.primitive is None:
+                # The association's thread still waits for a request, and would do so until ARTIM runs out.
+                self.to_user_queue.put(A_P_ABORT())
 
     def _is_transport_event(self) -> bool:
         """Waits for the peer in `select` where pynetdicom sleeps, so that a request does not wait for the end of a nap."""

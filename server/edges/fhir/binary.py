@@ -43,11 +43,20 @@ def binary(request: Request) -> Response:
     kind = found[0].entry.mime_type
     if wants_resource(request, parameters):
         head = orjson.dumps(
-            {"resourceType": "Binary", "id": id_, "contentType": kind, "securityContext": {"reference": f"DocumentReference/{id_}"}}
+            {
+                "resourceType": "Binary",
+                "id": id_,
+                "contentType": kind,
+                "securityContext": {"reference": f"DocumentReference/{id_}"},
+            }
         )
         return StreamingResponse(_as_resource(head, chunks), media_type=FHIR_JSON)
     # A document of somebody else must never run as a page of this server.
-    headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{id_}"', "Content-Security-Policy": "sandbox"}
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": f'attachment; filename="{id_}"',
+        "Content-Security-Policy": "sandbox",
+    }
     return StreamingResponse(chunks, headers=headers, media_type=kind)
 
 

@@ -1,11 +1,13 @@
 """Liveness, readiness and metrics, in the shapes that Kubernetes and Prometheus expect."""
 
 import time
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.edges.context import node
@@ -54,9 +56,16 @@ class Measured:
 
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")
+                route = _pattern(scope)
                 REQUESTS.labels(route, str(message["status"])).inc()
                 SECONDS.labels(route).observe(time.perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, measured)
+
+
+def _pattern(scope: Scope) -> str:
+    """The pattern of the route that took the request, `other` where none did. Starlette notes only the endpoint."""
+    endpoint = scope.get("endpoint")
+    routes: Sequence[BaseRoute] = scope["app"].routes
+    return next((route.path for route in routes if isinstance(route, Route) and endpoint in (route.app, route.endpoint)), "other")

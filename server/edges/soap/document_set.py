@@ -16,6 +16,7 @@ from ihe.mtom import Attachment
 from ihe.soap import Envelope
 from profiles.audit_event import AuditedEntity, Subtype
 from profiles.identifiers import InvalidIdentifier, lenient_uid
+from profiles.vocabulary import URI_SYSTEM
 from server.edges import context
 from server.edges.soap.transaction import Answer
 from server.errors import NotFound
@@ -83,7 +84,7 @@ def asked(envelope: Envelope) -> tuple[AuditedEntity, ...]:
     """The documents that a refused request named, the first hundred: an identifier is one only if it looks like one."""
     named = (_uid((found.text or "").strip()) for found in envelope.body.iterfind(".//{*}DocumentUniqueId"))
     wanted = list(dict.fromkeys(uid for uid in named if uid))
-    return tuple(AuditedEntity(identifier=f"urn:oid:{uid}") for uid in wanted[:_NAMED])
+    return tuple(AuditedEntity(system=URI_SYSTEM, identifier=f"urn:oid:{uid}") for uid in wanted[:_NAMED])
 
 
 def _is_whole(blobs: BlobStore, wanted: Document) -> bool:

@@ -9,6 +9,7 @@ from ihe.ebrs import RegistryError
 from ihe.iti43 import DocumentRequest
 from ihe.soap import Envelope
 from profiles.audit_event import RAD_69, AuditedEntity
+from profiles.vocabulary import DICOM_UID_SYSTEM
 from server.access.decisions import Decision
 from server.edges import context
 from server.edges.soap import document_set
@@ -56,7 +57,7 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
 def _documents(found: list[tuple[DocumentRequest, StoredInstance]]) -> list[Document]:
     counts = Counter(study for _, study in {(instance.uid, instance.study_uid) for _, instance in found})
     told = {
-        study: AuditedEntity(system="urn:dicom:uid", identifier=f"urn:oid:{study}", details=(("instances", str(count)),))
+        study: AuditedEntity(system=DICOM_UID_SYSTEM, identifier=f"urn:oid:{study}", details=(("instances", str(count)),))
         for study, count in counts.items()
     }
     return [

@@ -6,6 +6,7 @@ from ihe import iti43
 from ihe.ebrs import RegistryError
 from ihe.soap import Envelope
 from profiles.audit_event import ITI_43, AuditedEntity
+from profiles.vocabulary import URI_SYSTEM
 from server.access.decisions import Decision
 from server.edges import context
 from server.edges.soap import document_set
@@ -30,7 +31,7 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
             continue
         entry = document.entry
         told = AuditedEntity(
-            system="urn:ietf:rfc:3986", identifier=f"urn:oid:{entry.unique_id}", details=(("repositoryUniqueId", entry.repository_unique_id),)
+            system=URI_SYSTEM, identifier=f"urn:oid:{entry.unique_id}", details=(("repositoryUniqueId", entry.repository_unique_id),)
         )  # fmt: skip
         found.append(Document(wanted, entry.mime_type, document.blob_id, entry.size, document.patient, told))
     return document_set.answer(request, ITI_43, found, errors)

@@ -35,7 +35,9 @@ def _oracle(text: str, patient: str | None, type_: str, letter: str) -> str | se
 
 
 WORDS = st.builds(lambda c, t, p, s: f"{c}/{t}.{p}{s}", *(st.sampled_from(v) for v in (CONTEXTS, TYPES, PERMISSIONS, SUFFIXES)))
-OTHERS = st.sampled_from(["openid", "fhirUser", "launch/patient", "offline_access", "patient/", "/.", "patient/Patient", "Patient/*.r"])
+OTHERS = st.sampled_from(
+    ["openid", "fhirUser", "launch/patient", "offline_access", "patient/", "/.", "patient/Patient", "Patient/*.r"]
+)
 
 
 @given(

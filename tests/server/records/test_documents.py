@@ -57,7 +57,9 @@ def test_rplc_deprecates_its_target(opened: Node) -> None:
         kinds = connection.execute(
             select(documents.ASSOCIATION.c.type, documents.ASSOCIATION.c.source, documents.ASSOCIATION.c.target)
         ).all()
-        submissions = list(connection.execute(select(documents.SUBMISSION.c.entry_uuid).order_by(documents.SUBMISSION.c.pk)).scalars())
+        submissions = list(
+            connection.execute(select(documents.SUBMISSION.c.entry_uuid).order_by(documents.SUBMISSION.c.pk)).scalars()
+        )
     assert [tuple(row) for row in kinds if row.type == RPLC] == [(RPLC, second.entry_uuid, first.entry_uuid)]
     members = {(row.source, row.target) for row in kinds if row.type == HAS_MEMBER}
     assert members == {(submissions[0], first.entry_uuid), (submissions[1], second.entry_uuid)}

@@ -16,14 +16,24 @@ from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.study import Instance, Patient, Series, Study
 from server.errors import MalformedQuery
 from server.records import catalogue
-from server.records.matching import Query, path, search
+from server.records.conditions import path
+from server.records.matching import Query, search
 from server.store.blobs import Blob
 from server.store.db import Database
 from server.store.migrations import migrate
 
 DATES = ("", "19991231", "20200101", "20200229", "20210615")
 TIMES = ("", "10", "1030", "103000", "103000.5", "103059.999999", "235960", "000000")
-NAMES = ("", "DOE^JOHN", "Doe^John^^", "DOE^JANE", "Müller^Åsa", "Yamada^Tarou=山田^太郎=やまだ^たろう", "O'[NEIL]%_", "MULLER^ASA^M")
+NAMES = (
+    "",
+    "DOE^JOHN",
+    "Doe^John^^",
+    "DOE^JANE",
+    "Müller^Åsa",
+    "Yamada^Tarou=山田^太郎=やまだ^たろう",
+    "O'[NEIL]%_",
+    "MULLER^ASA^M",
+)
 TEXTS = ("", "A1", "a1", "A[1]", "A%_1", "A1 B", "ÄÖ", "1")
 CODES = ("CT", "MR", "C", "SR", "RTSTRUCT")
 
@@ -61,9 +71,15 @@ def admit(connection: Connection, study: Study) -> None:
     for series in study.series:
         one = replace(study, series=(series,))
         steps = [{"00400009": {"vr": "SH", "Value": [series.series_instance_uid[-3:]]}}, {"00400009": {"vr": "SH"}}]
-        told = {"00400244": {"vr": "DA", "Value": ["20200101"]}, "00400275": {"vr": "SQ", "Value": steps}, "00081010": {"vr": "SH", "Value": ["\0S"]}}
+        told = {
+            "00400244": {"vr": "DA", "Value": ["20200101"]},
+            "00400275": {"vr": "SQ", "Value": steps},
+            "00081010": {"vr": "SH", "Value": ["\0S"]},
+        }
         uid = series.instances[0].sop_instance_uid
-        arrival = catalogue.Arrival(one, b"{}", orjson.dumps(told if series.series_instance_uid.endswith("0") else {}), Blob(uid, 1, b""), 0, "test")
+        arrival = catalogue.Arrival(
+            one, b"{}", orjson.dumps(told if series.series_instance_uid.endswith("0") else {}), Blob(uid, 1, b""), 0, "test"
+        )
         where = catalogue.place(connection, arrival)
         catalogue.admit(connection, arrival, where)
     for pk, *_ in catalogue.pending(connection, where.study_pk, prepared=False):
@@ -88,7 +104,9 @@ def filled(url: str) -> Iterator[Database]:
 
 def found(database: Database, level: str, keys: dict[str, str], **more: object) -> set[str]:
     with database.read() as connection:
-        matches, _ = search(connection, Query(level, {path(name): value for name, value in keys.items()}, limit=1000, **more), true())  # type: ignore[arg-type]
+        matches, _ = search(
+            connection, Query(level, {path(name): value for name, value in keys.items()}, limit=1000, **more), true()
+        )  # type: ignore[arg-type]
     pick = {
         "study": lambda match: match.study.study_instance_uid,
         "series": lambda match: match.series.series_instance_uid,
@@ -147,7 +165,10 @@ patterns = st.one_of(
     st.text("A1a[]%_*? BÄ", min_size=1, max_size=5).filter(lambda text: text.strip()),
 ).map(lambda text: text.strip(" "))
 name_patterns = st.one_of(
-    st.sampled_from([n for n in NAMES if n] + ["doe^john", "DOE*", "muller^asa", "Yamada^Tarou", "山田^太郎", "*太*", "d?e^j*", "o'[neil]%_", "*[*"]),
+    st.sampled_from(
+        [n for n in NAMES if n]
+        + ["doe^john", "DOE*", "muller^asa", "Yamada^Tarou", "山田^太郎", "*太*", "d?e^j*", "o'[neil]%_", "*[*"]
+    ),
     st.text("doeDjn^*?=", min_size=1, max_size=6).filter(lambda text: text.strip("^= *")),
 )
 
@@ -193,7 +214,11 @@ def test_studies_match_as_the_oracle_says(database: Database, data: st.DataObjec
         return (
             all(
                 text_matches(stored, keys[name])
-                for name, stored in (("AccessionNumber", study.accession_number), ("StudyID", study.study_id), ("PatientID", study.patient.identifier.value))
+                for name, stored in (
+                    ("AccessionNumber", study.accession_number),
+                    ("StudyID", study.study_id),
+                    ("PatientID", study.patient.identifier.value),
+                )
                 if name in keys
             )
             and all(
@@ -247,7 +272,11 @@ def test_attributes_without_a_column_match_in_their_stored_json(database: Databa
     first = {f"1.2.{number}.0" for number in range(24)}
     assert found(database, "series", {"PerformedProcedureStepStartDate": "20191231-20200102"}) == first
     assert found(database, "series", {"PerformedProcedureStepStartDate": "20200102-"}) == set()
-    assert found(database, "series", {"RequestAttributesSequence.ScheduledProcedureStepID": "3.0"}) == {"1.2.3.0", "1.2.13.0", "1.2.23.0"}
+    assert found(database, "series", {"RequestAttributesSequence.ScheduledProcedureStepID": "3.0"}) == {
+        "1.2.3.0",
+        "1.2.13.0",
+        "1.2.23.0",
+    }
     assert found(database, "series", {"00400275.00400009": "?.0"}) == {f"1.2.{number}.0" for number in range(24)}
     assert found(database, "series", {"StationName": "*S"}) == first
     assert found(database, "series", {"StationName": ""}) == first | {f"1.2.{number}.1" for number in range(24)}

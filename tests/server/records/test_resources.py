@@ -128,7 +128,10 @@ def test_large_bodies_are_packed_small() -> None:
     assert len(resources.packed(b'{"a": "b"}' * 1000)) < 200
 
 
-@given(st.lists(st.none() | st.text(max_size=5), min_size=4, max_size=4), st.lists(st.none() | st.text(max_size=5), min_size=4, max_size=4))
+@given(
+    st.lists(st.none() | st.text(max_size=5), min_size=4, max_size=4),
+    st.lists(st.none() | st.text(max_size=5), min_size=4, max_size=4),
+)
 def test_token_hashes_tell_values_apart(one: list[str | None], other: list[str | None]) -> None:
     """Absent is not empty, and no value runs into the next."""
     a = ("Patient", "identifier", one[0], one[1])

@@ -164,7 +164,9 @@ CONTENTS = st.lists(
     st.fixed_dictionaries(
         {
             "subject": st.sampled_from([{"reference": f"Patient/{each}"} for each in PATIENTS]),
-            "modality": st.lists(st.sampled_from([{"system": DCM, "code": each} for each in MODALITIES]), unique_by=str, max_size=3),
+            "modality": st.lists(
+                st.sampled_from([{"system": DCM, "code": each} for each in MODALITIES]), unique_by=str, max_size=3
+            ),
             "status": st.sampled_from(["available", "cancelled"]),
         },
         optional={"started": st.sampled_from(DATES)},
@@ -174,33 +176,45 @@ CONTENTS = st.lists(
 TOKENS = st.one_of(
     st.tuples(
         st.just("modality"),
-        st.lists(st.sampled_from(["CT", "MR", "XA", "US", f"{DCM}|CT", f"{DCM}|", "|CT", "http://other|CT"]), min_size=1, max_size=3),
+        st.lists(
+            st.sampled_from(["CT", "MR", "XA", "US", f"{DCM}|CT", f"{DCM}|", "|CT", "http://other|CT"]), min_size=1, max_size=3
+        ),
     ),
     st.tuples(st.just("status"), st.lists(st.sampled_from(["available", "cancelled", "|available"]), min_size=1, max_size=2)),
     st.tuples(
         st.just("identifier"),
-        st.lists(st.sampled_from(["urn:oid:1.2.1", "urn:dicom:uid|urn:oid:1.2.2", "urn:dicom:uid|", "|A1", "A1"]), min_size=1, max_size=3),
+        st.lists(
+            st.sampled_from(["urn:oid:1.2.1", "urn:dicom:uid|urn:oid:1.2.2", "urn:dicom:uid|", "|A1", "A1"]),
+            min_size=1,
+            max_size=3,
+        ),
     ),
 )
 DATE_VALUES = st.builds(lambda prefix, date: date_value(prefix + date), st.sampled_from(DATE_PREFIXES), st.sampled_from(DATES))
-UPDATED_VALUES = st.builds(
-    DateValue, st.sampled_from(DATE_PREFIXES), MOMENTS, st.just(0)
-).flatmap(lambda v: st.sampled_from([1, 1000, 2500]).map(lambda width: DateValue(v.prefix, v.start, v.start + width)))
+UPDATED_VALUES = st.builds(DateValue, st.sampled_from(DATE_PREFIXES), MOMENTS, st.just(0)).flatmap(
+    lambda v: st.sampled_from([1, 1000, 2500]).map(lambda width: DateValue(v.prefix, v.start, v.start + width))
+)
 
 
 def groups(values: st.SearchStrategy[Any], most: int = 2) -> st.SearchStrategy[tuple[tuple[Any, ...], ...]]:
     return st.lists(st.lists(values, min_size=1, max_size=2).map(tuple), max_size=most).map(tuple)
 
 
-QUERIES = st.builds(
-    Query,
-    type=st.just("ImagingStudy"),
-    ids=groups(st.sampled_from(["s1", "s2", "s3", "s99"]), 1),
-    patients=groups(st.sampled_from([*PATIENTS, "p99"])),
-    tokens=st.lists(TOKENS.map(lambda each: (each[0], tuple(map(token_value, each[1])))), max_size=3).map(tuple),
-    dates=groups(DATE_VALUES),
-    updated=groups(UPDATED_VALUES),
-    sort=st.builds(Sort, st.booleans(), st.booleans()),
+# At most two kinds of criteria at once: what has all of them finds nothing, and nothing is easily right.
+CRITERIA: dict[str, st.SearchStrategy[Any]] = {
+    "ids": groups(st.sampled_from(["s1", "s2", "s3", "s99"]), 1),
+    "patients": groups(st.sampled_from([*PATIENTS, "p99"]), 1),
+    "tokens": st.lists(TOKENS.map(lambda each: (each[0], tuple(map(token_value, each[1])))), min_size=1, max_size=2).map(tuple),
+    "dates": groups(DATE_VALUES, 1),
+    "updated": groups(UPDATED_VALUES, 1),
+}
+QUERIES = st.lists(st.sampled_from(sorted(CRITERIA)), unique=True, max_size=2).flatmap(
+    lambda names: st.builds(
+        Query,
+        type=st.just("ImagingStudy"),
+        sort=st.builds(Sort, st.booleans(), st.booleans()),
+        **{name: CRITERIA[name] for name in names},
+    )
 )
 
 
@@ -232,7 +246,7 @@ def test_search_finds_what_the_standard_says(database_url: str) -> None:
         @given(
             contents=CONTENTS,
             moments=st.lists(MOMENTS, min_size=12, max_size=12),
-            queries=st.lists(QUERIES, min_size=4, max_size=4),
+            queries=st.lists(QUERIES, min_size=8, max_size=8),
             patients=st.none() | st.lists(st.sampled_from(PATIENTS), min_size=1, unique=True),
             count=st.integers(1, 5),
         )
@@ -255,6 +269,34 @@ def test_search_finds_what_the_standard_says(database_url: str) -> None:
                     assert total == len(wanted)
 
         finds()
+
+
+def test_every_prefix_against_every_date(database_url: str) -> None:
+    """Each date is also the value of a study; one study has none."""
+    with opened(database_url) as database, database.write() as connection:
+        dated = [study(f"s{number}", started=date) for number, date in enumerate(DATES, 1)]
+        stored = [Kept(number, made, number) for number, made in enumerate([*dated, study("s99")], 1)]
+        for kept in stored:
+            resources.put(connection, kept.json, now=kept.updated)
+        for prefix in DATE_PREFIXES:
+            for date in DATES:
+                query = Query("ImagingStudy", dates=((date_value(prefix + date),),))
+                assert everything(connection, query, None, 100) == expected(query, None, stored), prefix + date
+
+
+def test_every_prefix_against_moments_within_a_millisecond(database_url: str) -> None:
+    """A moment is kept in microseconds and told in milliseconds; what counts is what clients see."""
+    base = 1_790_000_000_000_000
+    with opened(database_url) as database, database.write() as connection:
+        offsets = [0, 1, 999, 1000, 1500, 1999, 2000, 3001]
+        stored = [Kept(number, study(f"s{number}"), base + offset) for number, offset in enumerate(offsets, 1)]
+        for kept in stored:
+            resources.put(connection, kept.json, now=kept.updated)
+        for prefix in DATE_PREFIXES:
+            for start in (-1, 0, 1, 500, 999, 1000, 1001, 2000):
+                for width in (1, 500, 1000, 1001, 2000, 1_000_000):
+                    query = Query("ImagingStudy", updated=((DateValue(prefix, base + start, base + start + width),),))
+                    assert everything(connection, query, None, 100) == expected(query, None, stored), (prefix, start, width)
 
 
 # --- paging
@@ -347,7 +389,9 @@ def test_named_resources_are_those_that_are_there(database_url: str) -> None:
 def test_events_are_found_by_patient_and_date_newest_first(database_url: str) -> None:
     with opened(database_url) as database:
         trail = Trail(database, Agent(identifier="server"))
-        actions = [trail.action("read", REST_READ, Agent(identifier="app"), patient_id=patient) for patient in ("p1", "p2", "p1", "")]
+        actions = [
+            trail.action("read", REST_READ, Agent(identifier="app"), patient_id=patient) for patient in ("p1", "p2", "p1", "")
+        ]
         trail.write(*actions)
         trail.close()
         mine = [actions[2].id, actions[0].id]

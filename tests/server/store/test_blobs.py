@@ -151,9 +151,7 @@ def test_a_full_disk_is_storage_full_and_leaves_nothing(small_disk: Path) -> Non
     again.commit()
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret", "a/../../secret", "/etc/passwd", "..", "a/..", "../blobs-of-another/x"]
-)
+@pytest.mark.parametrize("name", ["../secret", "a/../../secret", "/etc/passwd", "..", "a/..", "../blobs-of-another/x"])
 def test_no_name_leads_outside(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret").write_bytes(b"secret")
     blobs = FolderBlobs(tmp_path / "blobs")

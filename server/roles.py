@@ -1,0 +1,82 @@
+"""The three roles of a server, each a process: HTTP, DICOM, worker. Each says when it listens and ends on SIGTERM or SIGINT."""
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from server import telemetry
+from server.app import close_node, create_app, open_node
+from server.edges.dimse import StorageScp
+from server.errors import SettingsError
+from server.settings import Settings
+from server.worker import Worker
+
+ROLES = ("http", "dicom", "worker")
+Ready = Callable[[], None]
+
+
+def run(role: str, settings: Settings, ready: Ready, listening: socket.socket | None = None) -> None:
+    """Runs one of `ROLES` until it is told to end. `listening` is the HTTP socket if somebody opened it already.
+
+    Raises `SettingsError` if a port is taken or the schema is of another version.
+    """
+    telemetry.configure(role, settings.log_level)
+    with contextlib.suppress(OSError):  # what `ps` and `top` show; Linux only
+        Path("/proc/self/comm").write_text(f"imageshare {role}"[:15])
+    if role == "http":
+        _http(settings, ready, listening or listening_socket(settings.http_host, settings.http_port))
+        return
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    {"dicom": _dicom, "worker": _worker}[role](settings, ready, stop)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound, listening TCP socket. Raises `SettingsError` if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError as error:
+        made.close()
+        reason = (error.strerror or type(error).__name__).lower()
+        raise SettingsError(f"cannot listen on {host} port {port}: {reason}") from None
+    made.listen(1024)
+    return made
+
+
+def _http(settings: Settings, ready: Ready, listening: socket.socket) -> None:
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    config = uvicorn.Config(
+        create_app(open_node(settings)), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10,
+        timeout_keep_alive=30, limit_concurrency=512, proxy_headers=False,
+    )  # fmt: skip
+    Server(config).run(sockets=[listening])
+
+
+def _dicom(settings: Settings, ready: Ready, stop: threading.Event) -> None:
+    node = open_node(settings)
+    scp = StorageScp(node)
+    scp.start()
+    ready()
+    stop.wait()
+    scp.stop()
+    close_node(node)
+
+
+def _worker(settings: Settings, ready: Ready, stop: threading.Event) -> None:
+    node = open_node(settings)
+    ready()
+    Worker(node).run(stop)
+    close_node(node)

@@ -1,0 +1,241 @@
+"""Rendered frames against pydicom's pixels, and what happens to pixels that cannot be decoded."""
+
+import io
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peers.dicomweb import Site, part10, site
+from PIL import Image
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
+
+from profiles.frames import frame_table
+from profiles.header import read
+from profiles.phantom import phantom_study
+from server.errors import NotAcceptable, TooLarge, Unavailable
+from server.work.render import Renderer, Wish
+
+SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "testdata"
+PNG = Wish("image/png")
+
+# Every decoder: native (also big-endian, deflated, bit-packed), RLE, JPEG baseline, J2K, JPEG-LS, palette, YBR, RGB.
+REAL = (
+    "CT_small.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm", "MR_small_jpeg_ls_lossless.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_rle_2frame.dcm", "SC_rgb_rle_16bit.dcm", "rtdose.dcm", "rtdose_rle_1frame.dcm",
+    "examples_ybr_color.dcm", "examples_palette.dcm", "examples_jpeg2k.dcm", "liver_1frame.dcm", "SC_ybr_full_422_uncompressed.dcm",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Iterator[Renderer]:
+    made = Renderer(1)
+    yield made
+    made.close()
+
+
+def path_of(name: str) -> Path:
+    path = get_testdata_file(name)
+    assert isinstance(path, str)
+    return Path(path)
+
+
+def rendered(renderer: Renderer, path: Path, wish: Wish = PNG, number: int = 1) -> np.ndarray:  # type: ignore[type-arg]
+    with path.open("rb") as file:
+        _, _, offset = read(file)
+        table = frame_table(file, offset)
+        return np.asarray(Image.open(io.BytesIO(renderer.render(file, wish, number, table))))
+
+
+def written(tmp_path: Path, dataset: Dataset) -> Path:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(part10(dataset))
+    return path
+
+
+def phantom(**attributes: object) -> Dataset:
+    dataset: Dataset = next(iter(phantom_study(3, 64)))
+    for name, value in attributes.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_images_of_every_kind_are_rendered(renderer: Renderer, name: str) -> None:
+    dataset = dcmread(path_of(name))
+    image = rendered(renderer, path_of(name))
+    assert image.shape[:2] == (dataset.Rows, dataset.Columns)
+    assert image.ndim == (3 if dataset.SamplesPerPixel == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR" else 2)
+    assert image.max() > image.min()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
+@pytest.mark.parametrize("name", ["HTJ2K_08_RGB.dcm", "JLSL_16_15_1_1F.dcm", "JPGLosslessP14SV1_1s_1f_8b.dcm", "parametric_map_float.dcm", "vlut_04.dcm", "emri_small.dcm"])  # fmt: skip
+def test_images_of_others_are_rendered(renderer: Renderer, name: str) -> None:
+    path = SHARED / "dicom" / "pydicom_data" / name
+    assert rendered(renderer, path).max() > 0
+
+
+def test_pixels_that_no_decoder_here_knows_are_refused(renderer: Renderer) -> None:
+    # JPEG Extended with 12 bits: the decoders that know it are under the GPL.
+    with pytest.raises(NotAcceptable):
+        rendered(renderer, path_of("JPGExtended.dcm"))
+
+
+def test_a_linear_window_is_that_of_the_standard(renderer: Renderer, tmp_path: Path) -> None:
+    dataset = phantom()
+    hounsfield = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    center, width = float(dataset.WindowCenter), float(dataset.WindowWidth)
+    expected = np.clip(np.rint(((hounsfield - (center - 0.5)) / (width - 1) + 0.5) * 255), 0, 255)
+    image = rendered(renderer, written(tmp_path, dataset)).astype(int)
+    assert np.abs(image - expected).max() <= 1  # single precision
+    assert image.min() == 0
+    assert image.max() > 200
+
+
+def test_colours_are_those_that_pydicom_decodes(renderer: Renderer) -> None:
+    dataset = dcmread(path_of("examples_ybr_color.dcm"))
+    assert np.array_equal(rendered(renderer, path_of("examples_ybr_color.dcm"), number=3), dataset.pixel_array[2])
+
+
+def test_monochrome1_is_shown_inverted(renderer: Renderer, tmp_path: Path) -> None:
+    plain = rendered(renderer, written(tmp_path, phantom()))
+    inverted = rendered(renderer, written(tmp_path, phantom(PhotometricInterpretation="MONOCHROME1")))
+    assert np.array_equal(inverted, 255 - plain)
+
+
+def test_a_j2k_frame_is_shown_as_the_native_one(renderer: Renderer, tmp_path: Path) -> None:
+    dataset = phantom()
+    plain = rendered(renderer, written(tmp_path, dataset))
+    dataset.compress(JPEG2000Lossless)
+    assert np.array_equal(rendered(renderer, written(tmp_path, dataset)), plain)
+
+
+# --- what must not take the server down
+
+
+def test_what_is_not_an_image_inside_is_refused_and_the_next_is_shown(renderer: Renderer, tmp_path: Path) -> None:
+    dataset = phantom()
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + b"\x00\xff" * 500])
+    dataset["PixelData"].is_undefined_length = True
+    dataset["PixelData"].VR = "OB"
+    path = written(tmp_path, dataset)
+    with pytest.raises((NotAcceptable, Unavailable)):
+        rendered(renderer, path)
+    assert rendered(renderer, path_of("CT_small.dcm")).shape == (128, 128)
+
+
+def test_an_enormous_frame_is_refused_before_it_is_decoded(renderer: Renderer, tmp_path: Path) -> None:
+    dataset = phantom(Rows=65535, Columns=65535)
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + b"\x00" * 50])
+    dataset["PixelData"].is_undefined_length = True
+    dataset["PixelData"].VR = "OB"
+    with pytest.raises(TooLarge):
+        rendered(renderer, written(tmp_path, dataset))
+
+
+def test_a_process_that_dies_or_hangs_is_replaced() -> None:
+    renderer, path = Renderer(1), path_of("CT_small.dcm")
+
+    def running() -> int:
+        process = renderer._slots.queue[0]
+        assert process is not None
+        return process._process.pid
+
+    try:
+        rendered(renderer, path)
+        os.kill(running(), signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            rendered(renderer, path)
+        assert rendered(renderer, path).shape == (128, 128)
+        os.kill(running(), signal.SIGSTOP)
+        renderer._seconds = 0.3
+        with pytest.raises(Unavailable):
+            rendered(renderer, path)
+        renderer._seconds = 20
+        assert rendered(renderer, path).shape == (128, 128)
+    finally:
+        renderer.close()
+
+
+# --- over HTTP
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("rendered") / "data") as made:
+        files = [path_of(name).read_bytes() for name in ("CT_small.dcm", "rtdose.dcm", "test-SR.dcm")]
+        assert made.store([part10(phantom()), *files]).status_code == 200
+        made.publish()
+        yield made
+
+
+def url(name: str | None = None) -> str:
+    dataset = phantom() if name is None else dcmread(path_of(name), stop_before_pixels=True)
+    return f"/studies/{dataset.StudyInstanceUID}/series/{dataset.SeriesInstanceUID}/instances/{dataset.SOPInstanceUID}"
+
+
+def image(server: Site, path: str, accept: str = "image/png") -> Image.Image:
+    answer = server.get(path, accept)
+    assert answer.status_code == 200, answer.text
+    return Image.open(io.BytesIO(answer.content))
+
+
+def test_jpeg_is_the_default_and_png_is_offered(server: Site) -> None:
+    for accept, type_, format_ in (
+        ("*/*", "image/jpeg", "JPEG"),
+        ("image/png", "image/png", "PNG"),
+        ("image/*;q=0.1, image/png", "image/png", "PNG"),
+    ):
+        answer = server.get(f"{url()}/rendered", accept)
+        assert answer.headers["Content-Type"] == type_
+        assert Image.open(io.BytesIO(answer.content)).format == format_
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert server.get(f"{url()}/rendered", "image/gif").status_code == 406
+    small, large = (len(server.get(f"{url()}/rendered?quality={q}").content) for q in (5, 100))
+    assert small < large
+
+
+def test_window_and_viewport_change_the_image(server: Site) -> None:
+    whole = np.asarray(image(server, f"{url()}/rendered"))
+    assert np.array_equal(np.asarray(image(server, f"{url()}/rendered?window=40,400,linear")), whole)
+    lung = np.asarray(image(server, f"{url()}/rendered?window=-600,1500,linear"))
+    assert lung.mean() > whole.mean()
+    for function in ("sigmoid", "linear-exact"):
+        assert not np.array_equal(np.asarray(image(server, f"{url()}/rendered?window=40,400,{function}")), whole)
+    assert image(server, f"{url()}/rendered?viewport=32,100").size == (32, 32)
+    region = np.asarray(image(server, f"{url()}/rendered?viewport=32,32,16,16,32,32"))
+    assert np.array_equal(region, whole[16:48, 16:48])
+    flipped = np.asarray(image(server, f"{url()}/rendered?viewport=32,32,16,16,-32,32"))
+    assert np.array_equal(flipped, whole[16:48, 16:48][:, ::-1])
+
+
+@pytest.mark.parametrize(
+    "query", ["window=1", "window=1,0,linear", "window=a,b,linear", "window=1,2,other", "viewport=0,5", "viewport=5", "viewport=99999,5", "quality=0", "quality=101", "nonsense=1", "iccprofile=yes"]
+)  # fmt: skip
+def test_parameters_out_of_range_are_400(server: Site, query: str) -> None:
+    assert server.get(f"{url()}/rendered?{query}").status_code == 400
+
+
+def test_frames_are_rendered_one_by_one(server: Site) -> None:
+    first, last = (np.asarray(image(server, f"{url('rtdose.dcm')}/frames/{number}/rendered")) for number in (1, 15))
+    assert not np.array_equal(first, last)
+    assert server.get(f"{url('rtdose.dcm')}/frames/16/rendered").status_code == 404
+    assert server.get(f"{url('rtdose.dcm')}/frames/1,2/rendered").status_code == 406
+    assert server.get(f"{url('rtdose.dcm')}/rendered").status_code == 406
+    assert server.get(f"{url('test-SR.dcm')}/rendered").status_code == 406
+
+
+def test_thumbnails_are_small(server: Site) -> None:
+    study = url().split("/series")[0]
+    for path in (study, url().split("/instances")[0], url(), f"{url()}/frames/1"):
+        assert max(image(server, f"{path}/thumbnail").size) == 128
+    assert image(server, f"{url('rtdose.dcm')}/thumbnail?viewport=16,16").size[0] <= 16

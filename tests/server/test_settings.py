@@ -1,0 +1,100 @@
+"""Settings: which source wins, what is refused, and that nothing secret is told."""
+
+from pathlib import Path
+
+import pytest
+
+from server.errors import SettingsError
+from server.settings import load
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("CONFIG", "DATA", "DATABASE_URL", "HTTP_PORT", "PUBLIC_URL", "DEVICES", "QUIET_PERIOD"):
+        monkeypatch.delenv(f"IMAGESHARE_{name}", raising=False)
+
+
+def test_arguments_over_environment_over_file_over_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(data=tmp_path).http_port == 8080
+    (tmp_path / "imageshare.toml").write_text('http_port = 1\ndicom_port = 1\norganization = "From the file"\n')
+    assert load(data=tmp_path).http_port == 1
+    monkeypatch.setenv("IMAGESHARE_HTTP_PORT", "2")
+    assert load(data=tmp_path).http_port == 2
+    settings = load(data=tmp_path, http_port=3, dicom_port=None)
+    assert (settings.http_port, settings.dicom_port, settings.organization) == (3, 1, "From the file")
+
+
+def test_the_file_is_in_the_data_folder_or_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imageshare.toml").write_text("http_port = 1\n")
+    monkeypatch.setenv("IMAGESHARE_DATA", str(tmp_path))
+    assert load().http_port == 1
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.write_text("http_port = 2\n")
+    monkeypatch.setenv("IMAGESHARE_CONFIG", str(elsewhere))
+    assert load().http_port == 2
+    monkeypatch.setenv("IMAGESHARE_CONFIG", str(tmp_path / "typo.toml"))
+    with pytest.raises(SettingsError, match="IMAGESHARE_CONFIG"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("http_prot = 1", "http_prot"),
+        ("http_port = 70000", "http_port"),
+        ('http_port = "x"', "http_port"),
+        ('timezone = "Mars/Olympus"', "timezone"),
+        ('timezone = "Europe"', "timezone"),
+        ('log_level = "LOUD"', "log_level"),
+        ('ae_title = "much too long for a title"', "ae_title"),
+        ('authorities = { HOSPITAL = "not an oid" }', "authorities.HOSPITAL"),
+        ('devices = [{ ae_title = "CT", address = "10.0.0.300" }]', "devices.0.address"),
+        ('devices = [{ ae_title = "CT", address = "10.0.0.3", colour = "red" }]', "devices.0.colour"),
+        ("quiet_period = -1", "quiet_period"),
+        ("this is no toml", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_the_field(tmp_path: Path, line: str, names: str) -> None:
+    (tmp_path / "imageshare.toml").write_text(line + "\n")
+    with pytest.raises(SettingsError) as caught:
+        load(data=tmp_path)
+    assert names in caught.value.detail
+
+
+def test_secrets_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGESHARE_DATABASE_URL", "postgresql+psycopg://user:s3cret@host/db")
+    settings = load(data=tmp_path)
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in str(settings.model_dump())
+    assert settings.database == "postgresql+psycopg://user:s3cret@host/db"
+    monkeypatch.setenv("IMAGESHARE_HTTP_PORT", "x")
+    with pytest.raises(SettingsError) as caught:
+        load(data=tmp_path)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_where_things_are(tmp_path: Path) -> None:
+    settings = load(data=tmp_path)
+    assert settings.database == f"sqlite:///{tmp_path}/imageshare.db"
+    assert settings.blob_folder == tmp_path / "blobs"
+    assert settings.base_url == "http://127.0.0.1:8080"
+    assert load(data=tmp_path, blob_url="file:///srv/blobs").blob_folder == Path("/srv/blobs")
+    assert load(data=tmp_path, public_url="https://images.example/").base_url == "https://images.example"
+    with pytest.raises(SettingsError, match="BLOB_URL"):
+        _ = load(data=tmp_path, blob_url="s3://bucket").blob_folder
+
+
+def test_devices(tmp_path: Path) -> None:
+    """Nobody beyond loopback may send until he is configured; then nobody else may."""
+    unconfigured = load(data=tmp_path)
+    assert unconfigured.device("ANY", "127.0.0.1") is not None
+    assert unconfigured.device("ANY", "::1") is not None
+    assert unconfigured.device("ANY", "10.1.2.3") is None
+    configured = load(data=tmp_path, devices=[{"ae_title": "CT", "address": "10.1.2.0/24", "assigning_authority": "1.2.3"}])
+    device = configured.device("CT ", "10.1.2.3")
+    assert device is not None
+    assert device.assigning_authority == "1.2.3"
+    for title, address in (("CT", "10.1.3.3"), ("MR", "10.1.2.3"), ("CT", "127.0.0.1"), ("ct", "10.1.2.3")):
+        assert configured.device(title, address) is None

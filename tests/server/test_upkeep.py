@@ -1,0 +1,76 @@
+"""Upkeep: the folder's lock, damaged bytes, killed workers' leases, and what `doctor` tells."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers.generated import Made, send
+from peers.imageshare import node, publish_all
+from pydantic import SecretStr
+
+from server import upkeep
+from server.edges.context import Node
+from server.errors import SettingsError
+from server.settings import load
+from server.store import jobs
+from server.work.ingest import PUBLISH
+
+
+@pytest.fixture
+def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
+    with node(tmp_path / "data", database_url) as made:
+        yield made
+
+
+def test_a_folder_has_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep.time, "sleep", lambda _: None)
+    settings = load(data=tmp_path / "data")
+    with upkeep.owned(settings):
+        with pytest.raises(SettingsError, match="another imageshare server"):
+            with upkeep.owned(settings):
+                pass
+    with upkeep.owned(settings):
+        pass
+    assert settings.data.stat().st_mode & 0o077 == 0, "patient data is for nobody else on the machine"
+
+
+def test_verify_finds_what_is_missing_or_changed(opened: Node) -> None:
+    send(opened, *(Made(number=number) for number in range(1, 5)))
+    publish_all(opened)
+    seen: list[tuple[int, int]] = []
+    assert upkeep.verify(opened.settings, lambda done, total: seen.append((done, total))) == []
+    assert seen[-1] == (5, 5)
+    missing, longer, changed, *_ = sorted(name for name, _ in opened.blobs.list())
+    root = opened.settings.blob_folder
+    (root / missing).unlink()
+    (root / longer).write_bytes((root / longer).read_bytes() + b"x")
+    body = bytearray((root / changed).read_bytes())
+    body[-1] ^= 1
+    (root / changed).write_bytes(bytes(body))
+    assert set(upkeep.verify(opened.settings)) == {missing, longer, changed}
+
+
+def test_a_killed_workers_job_is_free_at_once(opened: Node) -> None:
+    send(opened, Made())
+    assert jobs.claim(opened.database, [PUBLISH]) is not None
+    assert publish_all(opened) == 0
+    upkeep.take_over(opened.settings)
+    assert publish_all(opened) == 1
+
+
+def test_doctor_masks_secrets(tmp_path: Path) -> None:
+    url = SecretStr("postgresql+psycopg://user:s3cret@127.0.0.1:1/db?password=s3cret2&connect_timeout=1")
+    told = upkeep.doctor(load(data=tmp_path, database_url=url))
+    assert "s3cret" not in str(told)
+    by_name = {name: (value, fine) for name, value, fine in told}
+    assert by_name["database_url"][0] == "********"
+    assert by_name["database"] == ("postgresql+psycopg://user:***@127.0.0.1:1/db?connect_timeout=1&password=***", False)
+    assert by_name["blobs"][1]
+    assert by_name["http_port"] == ("8080", True)
+
+
+def test_a_database_that_cannot_be_reached_is_told_without_its_password(tmp_path: Path) -> None:
+    url = SecretStr("postgresql+psycopg://user:s3cret@127.0.0.1:1/db?connect_timeout=1")
+    with pytest.raises(SettingsError, match="cannot be reached") as caught:
+        upkeep.make_ready(load(data=tmp_path, database_url=url))
+    assert "s3cret" not in str(caught.value)
