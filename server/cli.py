@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from server.errors import ImageShareError
+from server.errors import ImageShareError, SettingsError
 from server.settings import Settings, load
 
 app = typer.Typer(
@@ -95,6 +95,60 @@ def _role(role: str, data: Path | None) -> None:
 def _listens(settings: Settings) -> str:
     dicom = f"{settings.ae_title}@{settings.dicom_host}:{settings.dicom_port}"
     return f"imageshare listens: {settings.base_url} · DICOM {dicom} · data {settings.data.absolute()}"
+
+
+# --- to try it, and to send
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the last step: 0, or 1 if a step failed.")] = False,
+    own: Annotated[
+        Path | None, typer.Option("--input", help="A folder of your own DICOM files.", exists=True, file_okay=False)
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="Work in this folder and leave everything in it.", file_okay=False)] = None,
+) -> None:
+    """Start a server in a temporary folder on free ports, and tell the story of a study step by step against it."""
+    from server.demo import run
+
+    with told():
+        raise typer.Exit(run(once=once, own=own, keep=keep))
+
+
+@app.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
+    to: Annotated[str, typer.Option(help="AE@host:port for C-STORE, or the URL of a DICOMweb service for STOW-RS.")],
+    calling: Annotated[str, typer.Option(help="The AE title to call with.")] = "IMAGESHARE",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Access token for STOW-RS; better in the environment, where `ps` does not show it.",
+            envvar="IMAGESHARE_TOKEN",
+            show_envvar=True,
+        ),
+    ] = None,
+) -> None:
+    """Send DICOM files or folders by C-STORE or STOW-RS. Exit code 1 if any was not taken."""
+    from rich.console import Console
+
+    from server.outbound.files import dicom_files
+    from server.sending import send_with_bar, target
+
+    with told():
+        where = target(to, token)
+        try:
+            files = list(dicom_files(paths))
+        except FileNotFoundError as error:
+            raise SettingsError(str(error)) from None
+        if not files:
+            raise SettingsError("there is no DICOM file under what was named")
+        report = send_with_bar(Console(stderr=True), "sending", files, where, calling=calling)
+    typer.echo(f"{len(report.sent)} of {len(files)} files sent to {to}: {report.bytes / 1e6:.1f} MB, {report.rate()}")
+    for reason, count in report.failed.most_common():
+        typer.echo(f"{count} not sent: {reason}", err=True)
+    if report.failed:
+        raise typer.Exit(1)
 
 
 # --- for scripts and administrators

@@ -122,7 +122,7 @@ def _shown(name: str, value: object) -> str:
 
 def _masked(url: URL) -> str:
     """libpq takes a password also as a parameter."""
-    secret = {name: "***" for name in url.query if "password" in name.lower()}
+    secret = {name: "masked" for name in url.query if "password" in name.lower()}
     return url.update_query_dict(secret).render_as_string(hide_password=True)
 
 

@@ -32,8 +32,10 @@ def store(scene: Scene, label: str, images: tuple[Image, ...]) -> Report:
 def _start(scene: Scene) -> None:
     with scene.story.step("A server starts") as told:
         scene.server.start()
-        told.say(f"HTTP {scene.server.http} · DICOM {scene.server.ae_title}@{scene.server.dicom_host}:{scene.server.dicom_port}")
-        told.say(f"a study is published {QUIET_PERIOD:g} s after its last image, instead of 5, to keep the story short")
+        scene.prepare()
+        told.say(f"HTTP {scene.server.http}")
+        told.say(f"DICOM {scene.server.ae_title}@{scene.server.dicom_host}:{scene.server.dicom_port}")
+        told.say(f"publishes {QUIET_PERIOD:g} s after a study's last image (default 5 s)")
         told.look_at(f"imageshare serve --data {scene.server.data}")
 
 
@@ -50,7 +52,7 @@ def _real(scene: Scene) -> None:
         require(report.sent, f"none of the files was taken: {report.reasons()}")
         require(own or not report.failed, f"refused: {report.reasons()}")
         told.say(f"{plural(found.studies, 'study', 'studies')} · {' '.join(found.modalities)}")
-        told.say(f"{plural(len(report.sent), 'file')} · {megabytes(report.bytes)} · acknowledged after sync and commit")
+        told.say(f"{plural(len(report.sent), 'file')} · {megabytes(report.bytes)} · each synced, then acknowledged")
         if report.failed:
             told.say(f"{plural(report.failures, 'file')} refused: {report.reasons()}")
         if not own:
@@ -64,7 +66,7 @@ def _phantom(scene: Scene) -> None:
         images = material.phantom(
             scene.folder / "phantom", slices=PHANTOM_SLICES, seed=7, patient_id="PHANTOM-1", accession_number="CT-2026-0001"
         )
-        told.say(f"thorax phantom · 3 series · {len(images)} images of 512 x 512, 16 bit")
+        told.say(f"thorax phantom · 3 series · {len(images)} images, 512 x 512 x 16 bit")
     if not scene.own:
         scene.study = images
         images = _held_back(scene, images)
@@ -94,5 +96,5 @@ def _again(scene: Scene) -> None:
         if twin is not None:
             other = store(scene, "other bytes", (twin,))
             require(not other.sent, "other bytes under a known SOP Instance UID were taken")
-            told.say(f"other bytes: refused with {other.reasons().partition(':')[0]}, and the first stays")
+            told.say(f"other bytes: refused, {other.reasons().partition(':')[0]}")
     scene.sent = before

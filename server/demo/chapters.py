@@ -26,7 +26,8 @@ def run(*, once: bool, own: Path | None = None, keep: Path | None = None) -> int
     Without `once` the server stays up until Ctrl-C. `own` is a folder of the reader's own DICOM files; `keep` is a folder for
     everything, which stays, where otherwise only pictures and the server's log do.
     """
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     console = demo_console()
     folder = keep or Path(tempfile.mkdtemp(prefix="imageshare-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +38,7 @@ def run(*, once: bool, own: Path | None = None, keep: Path | None = None) -> int
     story = Story(console)
     story.title(
         "imageshare demo: one study, many faces",
-        "A real server on this machine, real DICOM files, and nothing shown that was not asked over the wire.",
+        "A real server, real DICOM files, and nothing shown that was not asked over the wire.",
         f"Everything is in {folder}",
     )
     scene = Scene(story, ServerProcess(data, folder / "server.log", QUIET_PERIOD), folder, own)
@@ -113,5 +114,5 @@ def _tidy(folder: Path) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends the demo as Ctrl-C does: with its server."""
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does: with its server."""
     raise SystemExit(128 + number)

@@ -50,7 +50,7 @@ def _late(scene: Scene, late: Image) -> None:
         replaced = [f"DocumentReference/{ids[DEPRECATED]}"]
         targets = [link["target"]["reference"] for link in reference.get("relatesTo", ()) if link["code"] == "replaces"]
         require(targets == replaced, "the new manifest does not say that it replaces the old one")
-        told.say("a new manifest replaces the old one (RPLC), which ITI-18 now calls deprecated")
+        told.say("a new manifest replaces the old (RPLC), now deprecated")
         told.look_at(f"GET /fhir/ImagingStudy/{after['id']}/_history/{old}")
 
 
@@ -80,7 +80,8 @@ def _kill(scene: Scene, images: tuple[Image, ...]) -> list[Image]:
         scanner.join(60)
         require(acknowledged, "the server acknowledged nothing before it was killed")
         require(len(acknowledged) < len(images), "the whole CT was in before the server could be killed")
-        told.say(f"{len(acknowledged)} of {len(images)} images were acknowledged, then SIGKILL to the process group {pid}")
+        told.say(f"{len(acknowledged)} of {len(images)} images acknowledged")
+        told.say(f"then SIGKILL to the process group {pid}")
     return acknowledged
 
 
@@ -94,7 +95,7 @@ def _restart(scene: Scene, images: tuple[Image, ...], acknowledged: list[Image])
         lost = {image.sop_instance_uid for image in acknowledged} - stored
         require(not lost, f"{plural(len(lost), 'acknowledged image')} lost")
         require(len(stored) == found["numberOfInstances"], "FHIR and WADO show different numbers of images")
-        told.say(f"{len(acknowledged)} acknowledged · {len(stored)} found · 0 lost · each byte-identical")
+        told.say(f"{len(acknowledged)} acknowledged · {len(stored)} found · 0 lost · bytes identical")
         told.say("what was waiting was published without anyone asking")
 
 
@@ -109,7 +110,7 @@ def _rest(scene: Scene, images: tuple[Image, ...]) -> None:
         found = scene.published(images[0].study)
         stored = _byte_identical(scene, images)
         require(stored == {image.sop_instance_uid for image in images}, "the CT is not complete")
-        told.say(f"{len(images)} sent again · {found['numberOfInstances']} in the study, one each · {report.rate()}")
+        told.say(f"{len(images)} sent again, {found['numberOfInstances']} in the study · {report.rate()}")
         told.look_at(f"GET /dicomweb/studies/{images[0].study}")
 
 

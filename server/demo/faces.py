@@ -6,7 +6,7 @@ from profiles import manifest
 from profiles.document import DocumentEntry
 from profiles.manifest import ManifestContent
 from server.demo import material
-from server.demo.scene import QUIET_PERIOD, Scene, megabytes, plural, short, subject, wait_for
+from server.demo.scene import Scene, megabytes, plural, short, subject, wait_for
 from server.demo.story import require
 from server.demo.web import values
 
@@ -37,7 +37,7 @@ def _fhir(scene: Scene) -> None:
         modalities = "+".join(coding["code"] for coding in found["modality"])
         told.say(
             f"{modalities} · {plural(found['numberOfSeries'], 'series', 'series')} · {plural(found['numberOfInstances'], 'image')}"
-            f" · version {found['meta']['versionId']}, {QUIET_PERIOD:g} s after the last image"
+            f" · version {found['meta']['versionId']}"
         )
         told.look_at(f"GET /fhir/ImagingStudy?identifier=urn:dicom:uid|urn:oid:{scene.study_uid}")
         told.look_at(f"its endpoint: {endpoints[0]['address']}")
@@ -78,7 +78,7 @@ def _pictures(scene: Scene) -> None:
             target = folder / f"{image.modality.lower()}-{number}.png"
             target.write_bytes(picture)
             told.look_at(str(target))
-        told.say(f"first picture {scene.story.seconds:.0f} s after the start of the demo; open one:")
+        told.say(f"first picture {scene.story.seconds:.0f} s after the demo began; open one:")
 
 
 def _agreement(scene: Scene) -> None:
@@ -119,7 +119,7 @@ def _find_documents(scene: Scene) -> list[DocumentEntry]:
         require(own, "the study's patient has no Document Entry")
         uids = {image.study for image in scene.sent.values()}
         require(len(entries) == len(uids), f"{len(entries)} Document Entries for {len(uids)} studies")
-        told.say(f"{plural(len(entries), 'approved manifest')} of {plural(len(patients), 'patient')}, one for each study")
+        told.say(f"{plural(len(entries), 'approved manifest')} of {plural(len(patients), 'patient')}: one a study")
         told.look_at(f"POST /xds/registry · format {own[0].format_code.code} {own[0].format_code.display}")
         return entries
 
@@ -135,7 +135,8 @@ def _manifests(scene: Scene, entries: list[DocumentEntry]) -> list[ManifestConte
             read.append(manifest.read(document))
         listed = {one.sop_instance_uid for made in read for series in made.series for one in series.instances}
         require(listed == scene.sent.keys(), "the manifests list other images than were sent")
-        told.say(f"{plural(len(read), 'Key Object Selection')}, size and SHA-1 as registered, listing all {len(listed)} images")
+        told.say(f"{plural(len(read), 'Key Object Selection')} list all {len(listed)} images")
+        told.say("size and SHA-1 are as registered")
         told.look_at(f"POST /xds/repository · repositoryUniqueId {short(entries[0].repository_unique_id)}")
         return read
 
@@ -152,7 +153,7 @@ def _images(scene: Scene, manifests: list[ManifestContent]) -> None:
                 size += scene.sent[uid].size
         require(same == scene.sent.keys(), f"RAD-69 gave {len(same)} of {len(scene.sent)} images")
         told.say(
-            f"{plural(len(same), 'image')} · {megabytes(size)} · {plural(len(syntaxes), 'transfer syntax', 'transfer syntaxes')}: "
-            "every dataset byte-identical to what was sent"
+            f"{plural(len(same), 'image')} · {megabytes(size)} · {plural(len(syntaxes), 'transfer syntax', 'transfer syntaxes')}"
         )
+        told.say("every dataset byte-identical to what was sent")
         told.look_at("POST /xds/imaging-source · MTOM, streamed")

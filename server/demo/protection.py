@@ -24,20 +24,19 @@ def tell_access(scene: Scene) -> None:
     with scene.story.step("Without a token") as told:
         _all(scene, None, doors, 401)
         told.say(f"401 from {', '.join(doors)}")
+    stranger = scene.token_later("patient/*.rs", scene.other_patient or "somebody-else", "other-patient")
+    owner = scene.token_later("patient/*.rs", scene.patient, "own-app")
     with scene.story.step("With another patient's token") as told:
-        stranger = scene.server.token("patient/*.rs", patient=scene.other_patient or "somebody-else", client="other-patient")
-        _all(scene, stranger, doors, 403)
+        _all(scene, stranger.result(), doors, 403)
         told.say(f"403 from {', '.join(doors)}")
     with scene.story.step("With the patient's own token") as told:
-        own = Web(scene.server.http, scene.server.token("patient/*.rs", patient=scene.patient, client="own-app"))
+        own = Web(scene.server.http, owner.result())
         try:
             visible = [study["subject"]["reference"] for study in own.pages("ImagingStudy", _count="50")]
         finally:
             own.close()
         require(visible and set(visible) == {f"Patient/{scene.patient}"}, "the patient's token shows other patients' studies")
-        told.say(
-            f"a search of all studies finds {len(visible)} of {len({i.study for i in scene.sent.values()})}: the patient's own"
-        )
+        told.say(f"a search finds {len(visible)} of {len({i.study for i in scene.sent.values()})} studies: the patient's own")
         told.look_at(f'imageshare token --scope "patient/*.rs" --patient {scene.patient}')
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -38,8 +39,10 @@ class Scene:
     """Resource id of the study's patient."""
     other_patient: str = ""
     imaging_study: Json = field(default_factory=dict)
+    _token: "Future[str] | None" = None
     _web: Web | None = None
     _xds: Xds | None = None
+    _tokens: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
 
     @property
     def study_uid(self) -> str:
@@ -49,7 +52,8 @@ class Scene:
     def web(self) -> Web:
         """FHIR and DICOMweb with a token for everything."""
         if self._web is None:
-            self._web = Web(self.server.http, self.server.token("system/*.cruds"))
+            assert self._token, "prepared when the server started"
+            self._web = Web(self.server.http, self._token.result())
         return self._web
 
     @property
@@ -59,7 +63,16 @@ class Scene:
             self._xds = Xds(self.server.http)
         return self._xds
 
+    def prepare(self) -> None:
+        """Has the token for everything made while the first files are sent."""
+        self._token = self.token_later("system/*.cruds", None, "demo")
+
+    def token_later(self, scope: str, patient: str | None, client: str) -> "Future[str]":
+        """What `imageshare token` will print; two of them at once take no longer than one."""
+        return self._tokens.submit(self.server.token, scope, patient, client)
+
     def close(self) -> None:
+        self._tokens.shutdown(cancel_futures=True)
         for client in (self._web, self._xds):
             if client is not None:
                 client.close()

@@ -110,7 +110,7 @@ class Story:
         grid = Table.grid(padding=(0, 1), expand=True)
         grid.add_column(width=3, justify="right")
         grid.add_column(width=3, justify="right", style="bold")
-        grid.add_column(width=30, style="bold")
+        grid.add_column(width=29, style="bold")
         grid.add_column(ratio=1, overflow="fold")
         grid.add_column(width=6, justify="right", style="dim")
         grid.add_row(Text(mark, style=style), str(self.number), what, evidence, seconds)

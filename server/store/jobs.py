@@ -38,30 +38,30 @@ def enqueue(connection: Connection, kind: str, key: str, *, due: int) -> None:
     )
 
 
-def claim(database: Database, kinds: list[str], *, lease_seconds: float = 60.0) -> Job | None:
-    """The job that is due longest, leased to the caller; None when nothing is due. A lease that ran out is taken over."""
+def claim(database: Database, kind: str, *, limit: int = 1, lease_seconds: float = 300.0) -> list[Job]:
+    """Up to `limit` jobs of a kind that are due longest, leased to the caller. A lease that ran out is taken over."""
     now = micros()
     # The lease is also the ticket: its low digits make it unlike any other's.
     lease = now + int(lease_seconds * 1_000_000) + secrets.randbelow(1000)
-    oldest = (
+    due = (
         select(_JOB.c.pk)
-        .where(_JOB.c.kind.in_(kinds), _JOB.c.due <= now, _JOB.c.leased_until < now)
+        .where(_JOB.c.kind == kind, _JOB.c.due <= now, _JOB.c.leased_until < now)
         .order_by(_JOB.c.due)
-        .limit(1)
+        .limit(limit)
     )
     # A look without a lock first: an idle worker must not take SQLite's write lock several times a second.
     with database.read() as connection:
-        if connection.execute(oldest).first() is None:
-            return None
-    oldest = oldest.with_for_update(skip_locked=True)
+        if connection.execute(due.limit(1)).first() is None:
+            return []
     with database.write() as connection:
-        row = connection.execute(
+        pks = connection.execute(due.with_for_update(skip_locked=True)).scalars().all()
+        rows = connection.execute(
             update(_JOB)
-            .where(_JOB.c.pk == oldest.scalar_subquery())
+            .where(_JOB.c.pk.in_(pks))
             .values(leased_until=lease, attempts=_JOB.c.attempts + 1)
             .returning(_JOB.c.pk, _JOB.c.kind, _JOB.c.key, _JOB.c.generation, _JOB.c.attempts)
-        ).first()
-    return Job(row.pk, row.kind, row.key, row.generation, row.attempts, lease) if row else None
+        ).all()
+    return [Job(row.pk, row.kind, row.key, row.generation, row.attempts, lease) for row in rows]
 
 
 def done(connection: Connection, job: Job) -> None:

@@ -7,8 +7,8 @@ new manifest replaces the old one (RPLC), and the study stays the same study.
 
 import hashlib
 import uuid
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,41 +36,51 @@ from server.store.db import Database, micros, moment
 from server.work.ingest import discard
 
 _PREPARED_TOGETHER = 32
+_MANIFESTS_PER_FOLDER = 1000
 
 
 class Publisher:
-    """Publishes studies. `run` is what the worker calls for a job of kind `publish`."""
+    """Publishes studies. `run` is what the worker calls for jobs of kind `publish`; use it from one thread."""
 
     def __init__(self, settings: Settings, database: Database, blobs: BlobStore, installation: Installation) -> None:
         self._settings = settings
         self._database = database
         self._blobs = blobs
         self._installation = installation
+        self._batch = ""
+        self._manifests = 0
 
-    def run(self, job: jobs.Job) -> bool:
-        """Publishes the study whose row is `job.key`. False if nothing new was there. Raises what the store raises."""
+    def run(self, due: Sequence[jobs.Job]) -> int:
+        """Publishes the studies whose rows are the jobs' keys, all or none. Returns how many had something new.
+
+        Raises what the store raises, and `Unavailable` if somebody else published one of them meanwhile.
+        """
+        self._prepare([int(job.key) for job in due])
+        plans = [self._plan(job) for job in due]
+        now = micros()
+        with ExitStack() as manifests:
+            made = [manifests.enter_context(self._manifest(plan.study, now)) if plan.news else None for plan in plans]
+            with self._database.write() as connection:
+                for plan, manifest_ in zip(plans, made, strict=True):
+                    if manifest_ is not None:
+                        if not catalogue.publish(connection, plan.study_pk, plan.study, plan.news, updated=now):
+                            raise Unavailable("the study was published by another process meanwhile")
+                        self._documents(connection, plan, manifest_, now)
+                    jobs.done(connection, plan.job)
+        return len(made) - made.count(None)
+
+    def _plan(self, job: jobs.Job) -> "_Plan":
         study_pk = int(job.key)
-        self._prepare(study_pk)
         with self._database.read() as connection:
             news = [pk for pk, _ in catalogue.pending(connection, study_pk, prepared=True)]
-            study = catalogue.load(connection, study_pk, prepared=True)
-            before = documents.current(connection, study_pk)
-        if not news:
-            with self._database.write() as connection:
-                jobs.done(connection, job)
-            return False
-        now = micros()
-        with self._manifest(study, now) as made, self._database.write() as connection:
-            if not catalogue.publish(connection, study_pk, study, news, updated=now):
-                raise Unavailable("the study was published by another process meanwhile")
-            self._documents(connection, study_pk, study, made, before, now)
-            jobs.done(connection, job)
-        return True
+            return _Plan(
+                job, study_pk, news, catalogue.load(connection, study_pk, prepared=True), documents.current(connection, study_pk)
+            )
 
-    def _prepare(self, study_pk: int) -> None:
+    def _prepare(self, study_pks: Sequence[int]) -> None:
         """Makes DICOM JSON and frame offsets of each new instance; a crash loses at most the last few."""
         with self._database.read() as connection:
-            waiting = catalogue.pending(connection, study_pk, prepared=False)
+            waiting = [found for study_pk in study_pks for found in catalogue.pending(connection, study_pk, prepared=False)]
         for start in range(0, len(waiting), _PREPARED_TOGETHER):
             made = [(pk, *self._rendered(blob_id)) for pk, blob_id in waiting[start : start + _PREPARED_TOGETHER]]
             with self._database.write() as connection:
@@ -100,7 +110,7 @@ class Publisher:
             retrieve_location_uid=self._installation.imaging_source,
             retrieve_url=f"{self._settings.base_url}/dicomweb",
         )
-        writer = self._blobs.create(blob_store.batch())
+        writer = self._blobs.create(self._folder())
         try:
             writer.write(body)
             blob = writer.commit()
@@ -112,9 +122,15 @@ class Publisher:
             discard(self._database, self._blobs, blob.id)
             raise
 
-    def _documents(
-        self, connection: Connection, study_pk: int, study: Study, made: "_Manifest", before: DocumentEntry | None, now: int
-    ) -> None:
+    def _folder(self) -> str:
+        """The blob batch that manifests go into: a new one now and then, since making a folder durable costs more than a file."""
+        if self._manifests % _MANIFESTS_PER_FOLDER == 0:
+            self._batch = blob_store.batch()
+        self._manifests += 1
+        return self._batch
+
+    def _documents(self, connection: Connection, plan: "_Plan", made: "_Manifest", now: int) -> None:
+        study, before = plan.study, plan.before
         home, zone, site = self._settings.base_url, self._settings.zone, self._installation
         resources.put(connection, endpoint(site.endpoint_id, f"{home}/dicomweb", self._settings.organization), now=now)
         resources.put(connection, fhir_patient(study.patient), now=now)
@@ -136,8 +152,8 @@ class Publisher:
             entry,
             *self._submission(entry, before, dtm(made.created)),
             blob=made.blob,
-            patient_pk=catalogue.patient_pk(connection, study_pk),
-            study_pk=study_pk,
+            patient_pk=catalogue.patient_pk(connection, plan.study_pk),
+            study_pk=plan.study_pk,
         )
         if before is not None:
             _supersede(connection, _resource_id(before), now)
@@ -173,6 +189,17 @@ class Publisher:
         if before is not None:
             associations.append(Association(f"urn:uuid:{uuid.uuid4()}", RPLC, entry.entry_uuid, before.entry_uuid))
         return submission, associations
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One study as it will be: `news` are the rows of its instances that become visible, `before` its manifest until now."""
+
+    job: jobs.Job
+    study_pk: int
+    news: Sequence[int]
+    study: Study
+    before: DocumentEntry | None
 
 
 @dataclass(frozen=True, slots=True)

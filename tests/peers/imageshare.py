@@ -44,8 +44,8 @@ def publish_all(opened: Node) -> int:
     """Does every job that is due. Returns how many there were."""
     worker = Worker(opened)
     done = 0
-    while worker.once():
-        done += 1
+    while taken := worker.once():
+        done += taken
     return done
 
 

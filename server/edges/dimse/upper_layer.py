@@ -6,6 +6,7 @@ state machine, and all that is sent, stay pynetdicom's.
 """
 
 import contextlib
+import queue
 import select
 import socket
 from struct import unpack
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_P_ABORT
 
 from server import telemetry
@@ -70,11 +72,25 @@ class UpperLayer(DULServiceProvider):
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
+        except InvalidEventError as error:
+            # Two things ended the association at once, and the state machine knows only one of them.
+            telemetry.log().warning("association_aborted", door="dimse", **telemetry.failure(error))
+            if self.socket is not None:
+                self.socket.close()
+            self.to_user_queue.put(A_P_ABORT())
         finally:
             self._fragments.end()
             if self.assoc.requestor.primitive is None:
                 # The association's thread still waits for a request, and would do so until ARTIM runs out.
                 self.to_user_queue.put(A_P_ABORT())
+
+    def _process_recv_primitive(self) -> bool:
+        """PS3.8 table 9-10, state 13: nothing is sent any more. pynetdicom would take the user's late abort for an error."""
+        if self.state_machine.current_state == "Sta13":
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self.to_provider_queue.get_nowait()
+        return super()._process_recv_primitive()
 
     def _is_transport_event(self) -> bool:
         """Waits for the peer in `select` where pynetdicom sleeps, so that a request does not wait for the end of a nap."""

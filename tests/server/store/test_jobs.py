@@ -37,19 +37,32 @@ def _pending(database: Database) -> int:
         return jobs.pending(connection)
 
 
+def claim(database: Database, kind: str, **options: float) -> jobs.Job | None:
+    found = jobs.claim(database, kind, **options)  # type: ignore[arg-type]
+    return found[0] if found else None
+
+
+def test_several_are_claimed_together_and_each_once(database: Database) -> None:
+    for key in ("a", "b", "c"):
+        _enqueue(database, key)
+    assert len(jobs.claim(database, "k", limit=2)) == 2
+    assert len(jobs.claim(database, "k", limit=2)) == 1
+    assert jobs.claim(database, "k", limit=2) == []
+
+
 def _claim(database: Database, **options: float) -> jobs.Job:
-    job = jobs.claim(database, ["k"], **options)
+    job = claim(database, "k", **options)
     assert job is not None
     return job
 
 
 def test_only_what_is_due_and_of_a_known_kind_is_claimed(database: Database) -> None:
     _enqueue(database, "later", due=micros() + 60_000_000)
-    assert jobs.claim(database, ["k"]) is None
+    assert claim(database, "k") is None
     _enqueue(database, "now")
-    assert jobs.claim(database, ["other"]) is None
+    assert claim(database, "other") is None
     assert _claim(database).key == "now"
-    assert jobs.claim(database, ["k"]) is None
+    assert claim(database, "k") is None
 
 
 def test_the_longest_due_comes_first(database: Database) -> None:
@@ -73,7 +86,7 @@ def test_each_job_is_claimed_once_by_eight_threads(database: Database) -> None:
 
     def work() -> None:
         start.wait()
-        while job := jobs.claim(database, ["k"]):
+        while job := claim(database, "k"):
             claimed.append(job.key)
             _done(database, job)
 
@@ -83,7 +96,7 @@ def test_each_job_is_claimed_once_by_eight_threads(database: Database) -> None:
     for thread in threads:
         thread.join()
     # On PostgreSQL a claimer that finds all rows locked ends early; what it left is there for the others.
-    while job := jobs.claim(database, ["k"]):
+    while job := claim(database, "k"):
         claimed.append(job.key)
         _done(database, job)
     assert sorted(claimed, key=int) == [str(number) for number in range(40)]
@@ -97,7 +110,7 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_first_holder_has_no_say(data
     assert (heir.pk, heir.attempts) == (dead.pk, 2)
     _done(database, dead)
     jobs.failed(database, dead, "Late 1")
-    assert jobs.claim(database, ["k"]) is None, "the heir still has it"
+    assert claim(database, "k") is None, "the heir still has it"
     _done(database, heir)
     assert _pending(database) == 0
 
@@ -106,7 +119,7 @@ def test_what_is_asked_for_again_while_it_runs_runs_once_more(database: Database
     _enqueue(database, "x")
     first = _claim(database)
     _enqueue(database, "x")
-    assert jobs.claim(database, ["k"]) is None, "not two at a time"
+    assert claim(database, "k") is None, "not two at a time"
     _done(database, first)
     second = _claim(database)
     assert second.generation == first.generation + 1
@@ -117,7 +130,7 @@ def test_what_is_asked_for_again_while_it_runs_runs_once_more(database: Database
 def test_asking_again_moves_the_deadline(database: Database) -> None:
     _enqueue(database, "x")
     _enqueue(database, "x", due=micros() + 60_000_000)
-    assert jobs.claim(database, ["k"]) is None
+    assert claim(database, "k") is None
     assert _pending(database) == 1
 
 
@@ -128,7 +141,7 @@ def test_failures_wait_longer_each_time(database: Database) -> None:
         job = _claim(database)
         before = micros()
         delays.append(jobs.failed(database, job, "Failure 1"))
-        assert jobs.claim(database, ["k"]) is None
+        assert claim(database, "k") is None
         with database.write() as connection:
             row = connection.execute(select(JOB.c.due, JOB.c.error, JOB.c.leased_until)).one()
             assert row.due >= before + delays[-1] * 1_000_000

@@ -144,26 +144,24 @@ def test_a_patients_studies_share_one_patient(opened: Node) -> None:
 def test_workers_that_take_one_job_publish_once(opened: Node) -> None:
     """A lease that ran out: two workers hold the same study at once."""
     send(opened, *FIRST)
-    job = jobs.claim(opened.database, [PUBLISH], lease_seconds=-1)
-    again = jobs.claim(opened.database, [PUBLISH])
-    assert job is not None
-    assert again is not None
+    (job,) = jobs.claim(opened.database, PUBLISH, lease_seconds=-1)
+    (again,) = jobs.claim(opened.database, PUBLISH)
     start, results = threading.Barrier(2), []
 
     def work(held: jobs.Job) -> None:
         publisher = Publisher(opened.settings, opened.database, opened.blobs, opened.installation)
         start.wait()
         try:
-            results.append(publisher.run(held))
+            results.append(publisher.run([held]))
         except Unavailable:
-            results.append(False)
+            results.append(0)
 
     threads = [threading.Thread(target=work, args=(held,)) for held in (job, again)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(results) == [False, True]
+    assert sorted(results) == [0, 1]
     assert _one(opened, "ImagingStudy")["meta"]["versionId"] == "1"  # type: ignore[index]
     assert len(_resources(opened, "DocumentReference")) == 1
     _blobs_are_those_of_rows(opened)
@@ -194,11 +192,10 @@ class _FullDisk(FolderBlobs):
 def test_a_full_disk_publishes_nothing_and_the_retry_everything(opened: Node) -> None:
     send(opened, *FIRST)
     blobs = {name for name, _ in opened.blobs.list()}
-    job = jobs.claim(opened.database, [PUBLISH])
-    assert job is not None
+    (job,) = jobs.claim(opened.database, PUBLISH)
     full = _FullDisk(opened.settings.blob_folder)
     with pytest.raises(StorageFull):
-        Publisher(opened.settings, opened.database, full, opened.installation).run(job)
+        Publisher(opened.settings, opened.database, full, opened.installation).run([job])
     jobs.failed(opened.database, job, "StorageFull 6001")
     _nothing_is_visible(opened)
     assert {name for name, _ in opened.blobs.list()} == blobs

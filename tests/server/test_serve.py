@@ -1,0 +1,136 @@
+"""`imageshare serve`: one line when all listen, one process group, a clear word when it cannot start."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from peers.imageshare import Running, running
+
+
+def _until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 40
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def _children(server: Running) -> dict[str, psutil.Process]:
+    """The roles' processes by the role."""
+    return {child.cmdline()[-1]: child for child in psutil.Process(server.process.pid).children() if child.is_running()}
+
+
+def _imageshare(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    own = {name: value for name, value in os.environ.items() if not name.startswith("IMAGESHARE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "server.cli", *arguments], env={**own, **environment}, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+
+
+def _listens(server: Running) -> bool:
+    try:
+        return httpx2.get(f"{server.http}/readyz").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def test_a_server_from_start_to_end(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with running(data) as server:
+        assert _listens(server), "the line comes when it listens, not before"
+        assert set(_children(server)) == {"http", "dicom", "worker"}
+
+        # A second server: the folder is taken, and so is the port.
+        second = _imageshare("serve", "--data", str(data), "--http-port", "0", "--dicom-port", "0")
+        assert (second.returncode, second.stdout) == (1, "")
+        assert "another imageshare server uses the data folder" in second.stderr
+        assert "Traceback" not in second.stderr
+        port = server.http.rpartition(":")[2]
+        third = _imageshare("serve", "--data", str(tmp_path / "other"), "--http-port", port, "--dicom-port", "0")
+        assert third.returncode == 1
+        assert f"cannot listen on 127.0.0.1 port {port}" in third.stderr
+        assert "Traceback" not in third.stderr
+
+        # A child that is killed comes back, and stays.
+        for role in ("http", "worker"):
+            killed = _children(server)[role]
+            killed.kill()
+            _until(lambda killed=killed, role=role: _children(server).get(role, killed) != killed, f"{role} is not started again")
+        _until(lambda: _listens(server), "HTTP does not come back")
+        after = _children(server)
+        time.sleep(1.5)
+        assert {role: child.pid for role, child in _children(server).items()} == {role: c.pid for role, c in after.items()}
+
+        children = list(after.values())
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        assert not any(child.is_running() for child in children)
+        assert "Traceback" not in "".join(server.log)
+
+
+def test_kill_9_of_the_parent_ends_the_children(tmp_path: Path) -> None:
+    with running(tmp_path / "data") as server:
+        children = list(_children(server).values())
+        assert len(children) == 3
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        _until(lambda: not any(_alive(child) for child in children), "a child outlives its parent")
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_dicom_port_that_is_taken_is_told(tmp_path: Path, free_port: int) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port))
+        taken.listen()
+        ended = _imageshare("serve", "--data", str(tmp_path / "data"), "--http-port", "0", "--dicom-port", str(free_port))
+    assert ended.returncode == 1
+    assert f"DICOM port {free_port}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"IMAGESHARE_HTTP_PORT": "x"}, "http_port"),
+        ({"IMAGESHARE_DATABASE_URL": "nonsense:s3cret"}, "IMAGESHARE_DATABASE_URL"),
+        ({"IMAGESHARE_DATABASE_URL": "postgresql+psycopg://u:s3cret@127.0.0.1:1/db?connect_timeout=1"}, "cannot be reached"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_exit_code_1(tmp_path: Path, environment: dict[str, str], words: str) -> None:
+    ended = _imageshare("serve", "--data", str(tmp_path), **environment)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "s3cret" not in ended.stderr
+
+
+def test_doctor_and_token(tmp_path: Path) -> None:
+    fresh = _imageshare("token", "--data", str(tmp_path), "--scope", "system/*.rs")
+    assert fresh.returncode == 1
+    assert "imageshare migrate" in fresh.stderr
+    assert _imageshare("migrate", "--data", str(tmp_path)).returncode == 0
+    token = _imageshare("token", "--data", str(tmp_path), "--scope", "system/*.rs")
+    assert token.returncode == 0
+    assert token.stdout.count("\n") == 1
+    assert len(token.stdout.strip().split(".")) == 3
+    doctor = _imageshare("doctor", "--data", str(tmp_path), IMAGESHARE_PUBLIC_URL="https://images.example")
+    assert doctor.returncode == 0, doctor.stdout
+    assert "https://images.example" in doctor.stdout
+    masked = _imageshare("doctor", "--data", str(tmp_path), IMAGESHARE_DATABASE_URL="postgresql+psycopg://u:s3cret@127.0.0.1:1/d")
+    assert masked.returncode == 1
+    assert "s3cret" not in masked.stdout + masked.stderr
