@@ -134,7 +134,9 @@ class Faces:
     def registry(self, uid: str, patient: str) -> Told | None:
         """ITI-18, and ITI-43 for the manifest that it finds. A manifest has no modality of a series, an entry only those of the study."""
         escaped = patient.replace("^", "\\S\\")
-        entries = [e for e in self.archive.find(cx(self.archive, escaped)) if any(uid == r.split("^")[0] for r in e.reference_ids)]
+        entries = [
+            e for e in self.archive.find(cx(self.archive, escaped)) if any(uid == r.split("^")[0] for r in e.reference_ids)
+        ]
         if not entries:
             return None
         (entry,) = entries

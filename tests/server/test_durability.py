@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 
@@ -90,8 +91,6 @@ class Sender:
 
 def _dataset(body: bytes) -> bytes:
     """A Part 10 file without preamble and file meta information, which C-STORE does not send."""
-    from io import BytesIO
-
     return body[part10.parse(BytesIO(body)).dataset_offset :]
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import imageshare
 
+from server import sending
 from server.errors import SettingsError
 from server.outbound.files import Sent
 from server.sending import Peer, Report, Web, target
@@ -86,6 +87,20 @@ def test_a_folder_without_dicom_and_a_path_that_is_not_there(tmp_path: Path) -> 
     done = send(tmp_path / "nowhere", "--to", "IMAGESHARE@127.0.0.1:11112")
     assert done.returncode == 1
     assert "there is no" in done.stderr
+
+
+@pytest.mark.timeout(60)  # half of what an answer that never comes would be waited for
+def test_a_server_that_dies_in_the_middle_fails_the_rest_at_once(tmp_path: Path) -> None:
+    files = sorted((FILES / "dicomdirtests" / "98892003").rglob("[0-9]*"))
+    files = [path for path in files if path.is_file()]
+    report = Report()
+    with imageshare.running(tmp_path) as running:
+        for number, one in enumerate(sending.send(files, Peer("IMAGESHARE", "127.0.0.1", running.dicom_port)), 1):
+            report.note(one)
+            if number == 3:
+                running.kill()
+    assert len(report.sent) == 3
+    assert report.failures == len(files) - 3
 
 
 def test_targets() -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
+from peers.together import together
 from sqlalchemy import select, update
 
 from server.access.decisions import Interaction
@@ -189,19 +189,13 @@ def test_a_key_made_elsewhere_is_learnt(database: Database) -> None:
 
 def test_one_key_is_made_however_many_begin_at_once(database: Database) -> None:
     site = installation(database)
-    start = threading.Barrier(6)
     made: list[str] = []
 
     def begin() -> None:
         own = Tokens(database, site)
-        start.wait()
         made.append(own.issue(client="c", scope="system/*.rs"))
 
-    threads = [threading.Thread(target=begin) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert together(*[begin] * 6) == []
     with database.read() as connection:
         assert len(connection.execute(select(KEY.c.kid)).all()) == 1
     judge = Tokens(database, site)

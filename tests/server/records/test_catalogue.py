@@ -1,7 +1,7 @@
 """One study however many send it; what is not published is not there; contradictions are refused."""
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers.generated import Made, send
 from peers.imageshare import node, publish_all
+from peers.together import together
+from pydicom import Dataset, dcmwrite
 from sqlalchemy import func, select
 
 from server.edges.context import Node
@@ -28,28 +30,9 @@ def _rows(opened: Node) -> dict[str, int]:
         return {name: connection.execute(select(func.count()).select_from(table)).scalar_one() for name, table in tables.items()}
 
 
-def _together(*work: Callable[[], object]) -> list[BaseException]:
-    failed: list[BaseException] = []
-    start = threading.Barrier(len(work))
-
-    def run(each: Callable[[], object]) -> None:
-        start.wait()
-        try:
-            each()
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=run, args=(each,)) for each in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return failed
-
-
 def test_devices_that_send_one_study_at_once_make_one_study(opened: Node) -> None:
     parts = [[Made(series=1 + device % 2, number=1 + device * 5 + n) for n in range(5)] for device in range(4)]
-    assert _together(*(lambda part=part, name=f"D{i}": send(opened, *part, name=name) for i, part in enumerate(parts))) == []
+    assert together(*(lambda part=part, name=f"D{i}": send(opened, *part, name=name) for i, part in enumerate(parts))) == []
     assert _rows(opened) == {"patient": 1, "study": 1, "series": 2, "instance": 20}
     publish_all(opened)
     with opened.database.read() as connection:
@@ -142,11 +125,7 @@ def test_folded_names_meet() -> None:
     assert catalogue.folded("Müller^ÄNNE") == catalogue.folded("MU\u0308LLER^anne") == "muller^anne"
 
 
-def _file(dataset: object) -> bytes:
-    from io import BytesIO
-
-    from pydicom import dcmwrite
-
+def _file(dataset: Dataset) -> bytes:
     buffer = BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)  # type: ignore[call-overload]
+    dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

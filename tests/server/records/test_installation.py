@@ -1,9 +1,9 @@
 """The installation is made once, whoever comes first, and stays."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
+from peers.together import together
 
 from profiles.identifiers import uid
 from server.records.installation import Installation, installation
@@ -22,17 +22,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 def test_it_is_made_once_under_a_race(database: Database) -> None:
     found: list[Installation] = []
-    start = threading.Barrier(6)
-
-    def ask() -> None:
-        start.wait()
-        found.append(installation(database))
-
-    threads = [threading.Thread(target=ask) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert together(*[lambda: found.append(installation(database))] * 6) == []
     assert len(found) == 6
     assert set(found) == {installation(database)}
 

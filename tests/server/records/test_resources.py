@@ -1,12 +1,13 @@
 """FHIR resources: exact bytes, every version, one identity each."""
 
-import threading
 from collections.abc import Iterator
+from functools import partial
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peers.together import together
 from sqlalchemy import func, select
 
 from server.errors import Conflict, NotFound
@@ -96,22 +97,8 @@ def test_identifiers_and_tokens_follow_the_resource(database: Database) -> None:
 
 
 def test_writers_that_meet_make_one_resource_with_a_version_each(database: Database) -> None:
-    failed: list[BaseException] = []
-    start = threading.Barrier(6)
-
-    def write(number: int) -> None:
-        start.wait()
-        try:
-            _put(database, _patient(gender=f"g{number}"))
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    writers = [partial(_put, database, _patient(gender=f"g{number}")) for number in range(6)]
+    assert together(*writers) == []
     with database.read() as connection:
         versions = sorted(connection.execute(select(resources.VERSION.c.version)).scalars())
         assert versions == [1, 2, 3, 4, 5, 6]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import orjson
 import pytest
+from peers.together import together
 from sqlalchemy import select
 
 from profiles.audit_event import ITI_18, REFUSED, REST_READ, Agent
@@ -72,11 +73,7 @@ def test_thirty_two_writers_have_each_their_row_when_they_go_on(database: Databa
             wanted.extend(action.id for action in actions)
             missing.extend(action.id for action in actions if action.id not in found)
 
-    threads = [threading.Thread(target=write) for _ in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert together(*[write] * 32) == []
     assert missing == []
     assert sorted(_ids(database)) == sorted(wanted)
     assert len(wanted) == 320

@@ -1,11 +1,11 @@
 """The migrations lead to the schema that the tables describe, on both engines."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from peers.together import together
 
 from server.errors import SettingsError
 from server.store.db import Database
@@ -52,21 +52,12 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
 
 
 def test_processes_that_start_together_wait_for_each_other(database: Database) -> None:
-    failed: list[BaseException] = []
-
     def start() -> None:
         own = Database(database.url.render_as_string(hide_password=False))
         try:
             migrate(own)
-        except BaseException as error:
-            failed.append(error)
         finally:
             own.close()
 
-    threads = [threading.Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    assert together(*[start] * 4) == []
     require_current(database)

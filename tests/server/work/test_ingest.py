@@ -1,8 +1,9 @@
 """Taking in: acknowledged means safe, refused means that nothing is left."""
 
-import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import orjson
 import pytest
 from peers.generated import CT, ROOT, Made, send
 from peers.imageshare import node, publish_all
+from peers.together import together
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from sqlalchemy import func, select
@@ -186,28 +188,17 @@ def test_no_room_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same bytes", "other bytes"])
 def test_eight_senders_of_one_uid_at_once_store_it_once(opened: Node, same: bool) -> None:
-    start = threading.Barrier(8)
     new: list[bool] = []
-    failed: list[BaseException] = []
 
     def work(number: int) -> None:
-        start.wait()
-        try:
-            new.extend(receipt.new for receipt in send(opened, Made(pixel=0 if same else number), name=f"D{number}"))
-        except BaseException as error:
-            failed.append(error)
+        new.extend(receipt.new for receipt in send(opened, Made(pixel=0 if same else number), name=f"D{number}"))
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    failed = together(*(partial(work, number) for number in range(8)))
     assert new.count(True) == 1
     assert {type(error) for error in failed} == (set() if same else {ContentConflict})
     assert len(new) + len(failed) == 8
     assert _rows(opened) == ONE
     assert len(_blobs(opened)) == 1
-
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same bytes", "other bytes"])
@@ -240,8 +231,6 @@ class _LosesTheAnswer(Database):
     lost = False
 
     def write(self):  # type: ignore[no-untyped-def]
-        from contextlib import contextmanager
-
         @contextmanager
         def unit():  # type: ignore[no-untyped-def]
             with super(_LosesTheAnswer, self).write() as connection:

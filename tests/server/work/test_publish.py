@@ -1,8 +1,8 @@
 """Publishing: every face of a study at once, a next version for what comes late, nothing of what failed."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -10,6 +10,7 @@ import pytest
 from fhir.resources.R4B import get_fhir_model_class
 from peers.generated import Made, send
 from peers.imageshare import node, publish_all
+from peers.together import together
 from sqlalchemy import func, select, update
 
 from profiles import manifest
@@ -146,21 +147,16 @@ def test_workers_that_take_one_job_publish_once(opened: Node) -> None:
     send(opened, *FIRST)
     (job,) = jobs.claim(opened.database, PUBLISH, lease_seconds=-1)
     (again,) = jobs.claim(opened.database, PUBLISH)
-    start, results = threading.Barrier(2), []
+    results = []
 
     def work(held: jobs.Job) -> None:
         publisher = Publisher(opened.settings, opened.database, opened.blobs, opened.installation)
-        start.wait()
         try:
             results.append(publisher.run([held]))
         except Unavailable:
             results.append(0)
 
-    threads = [threading.Thread(target=work, args=(held,)) for held in (job, again)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert together(*(partial(work, held) for held in (job, again))) == []
     assert sorted(results) == [0, 1]
     assert _one(opened, "ImagingStudy")["meta"]["versionId"] == "1"  # type: ignore[index]
     assert len(_resources(opened, "DocumentReference")) == 1
@@ -213,9 +209,7 @@ def _nothing_is_visible(opened: Node) -> None:
 
 
 @pytest.mark.parametrize("where", ["publish", "put", "submit", "done"])
-def test_a_failure_anywhere_in_the_transaction_leaves_nothing(
-    opened: Node, where: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_anywhere_in_the_transaction_leaves_nothing(opened: Node, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = {"publish": catalogue, "put": resources, "submit": documents, "done": jobs}[where]
     real = getattr(module, where)
 
