@@ -68,7 +68,7 @@ def test_bytes_and_name_are_synced_before_commit_returns(blobs: FolderBlobs, mon
 
     def recorded(name: str, real: object) -> None:
         def call(*arguments: object) -> object:
-            told = os.readlink(f"/proc/self/fd/{arguments[0]}") if isinstance(arguments[0], int) else str(arguments[0])
+            told = str(Path(f"/proc/self/fd/{arguments[0]}").readlink() if isinstance(arguments[0], int) else arguments[0])
             calls.append(f"{name} {Path(told).relative_to(blobs.root)}")
             return real(*arguments)  # type: ignore[operator]
 
