@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkProcess
 
-from server import roles
+from server import roles, upkeep
 from server.errors import SettingsError
 from server.settings import Settings
 from server.telemetry import log
@@ -111,6 +111,8 @@ class Supervisor:
         for place, child in enumerate(self._children):
             if child.process.exitcode is not None and time.monotonic() - child.started > 1:  # not in a hot loop
                 log().error("process ended; starting it again", role=child.role, status=child.process.exitcode)
+                if child.role == "worker" and self.settings.database_url is None:  # nobody else works on this database
+                    upkeep.take_over(self.settings)
                 self._children[place] = self._start(child.role)
                 os.close(self._children[place].ready)
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from sqlalchemy import URL, select
@@ -113,7 +113,18 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     free = shutil.disk_usage(nearest).free
     told.append(("free space", f"{free >> 20} MiB", free > settings.min_free_bytes))
     told.append(("public URL", settings.base_url, True))
+    told += [(name, "not a setting; is it misspelt?", False) for name in sorted(unknown_variables(os.environ))]
     return told
+
+
+def unknown_variables(environment: Mapping[str, str]) -> set[str]:
+    """`IMAGESHARE_*` variables that are no setting: pydantic-settings passes over them without a word."""
+    known = {f"IMAGESHARE_{name.upper()}" for name in Settings.model_fields} | {"IMAGESHARE_CONFIG", "IMAGESHARE_TOKEN"}
+    return {
+        name
+        for name in environment
+        if name.startswith("IMAGESHARE_") and name.partition("__")[0] not in known and "TEST" not in name
+    }
 
 
 def _shown(name: str, value: object) -> str:

@@ -38,7 +38,7 @@ def enqueue(connection: Connection, kind: str, key: str, *, due: int) -> None:
     )
 
 
-def claim(database: Database, kind: str, *, limit: int = 1, lease_seconds: float = 300.0) -> list[Job]:
+def claim(database: Database, kind: str, *, limit: int = 1, lease_seconds: float = 120.0) -> list[Job]:
     """Up to `limit` jobs of a kind that are due longest, leased to the caller. A lease that ran out is taken over."""
     now = micros()
     # The lease is also the ticket: its low digits make it unlike any other's.

@@ -74,3 +74,11 @@ def test_a_database_that_cannot_be_reached_is_told_without_its_password(tmp_path
     with pytest.raises(SettingsError, match="cannot be reached") as caught:
         upkeep.make_ready(load(data=tmp_path, database_url=url))
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_doctor_tells_of_misspelt_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGESHARE_QUIET_PERIODE", "3")
+    with node(tmp_path / "data") as opened:
+        told = {name: fine for name, _, fine in upkeep.doctor(opened.settings)}
+    assert told["IMAGESHARE_QUIET_PERIODE"] is False
+    assert upkeep.unknown_variables({"IMAGESHARE_DATA": "x", "IMAGESHARE_CONFIG": "y", "HOME": "z"}) == set()
