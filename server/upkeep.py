@@ -120,11 +120,7 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
 def unknown_variables(environment: Mapping[str, str]) -> set[str]:
     """`IMAGESHARE_*` variables that are no setting: pydantic-settings passes over them without a word."""
     known = {f"IMAGESHARE_{name.upper()}" for name in Settings.model_fields} | {"IMAGESHARE_CONFIG", "IMAGESHARE_TOKEN"}
-    return {
-        name
-        for name in environment
-        if name.startswith("IMAGESHARE_") and name.partition("__")[0] not in known and "TEST" not in name
-    }
+    return {name for name in environment if name.startswith("IMAGESHARE_") and name.partition("__")[0] not in known}
 
 
 def _shown(name: str, value: object) -> str:
