@@ -21,6 +21,9 @@ PAGE_BYTES = 16 << 20
 """A page ends early beyond this: a server may return fewer than asked (FHIR R4 section 3.1.1.5.4)."""
 
 _SELECTIVE = 500
+_LONGEST = 366 * 86_400_000_000
+"""What the longest FHIR date, a leap year, covers in microseconds."""
+
 _BRANCHES = 16
 
 
@@ -243,25 +246,28 @@ def _probe(hashes: tuple[int, ...]) -> ColumnElement[bool]:
 
 
 def _on_range(start: ColumnElement[int], end: ColumnElement[int], value: DateValue) -> ColumnElement[bool]:
-    """FHIR R4 table in section 3.1.1.4.5: `value` against the range [start, end) of the resource. No date matches nothing."""
-    within = and_(start >= value.start, end <= value.end)
+    """FHIR R4 table in section 3.1.1.4.5: `value` against the range [start, end) of the resource. No date matches nothing.
+
+    Each case also bounds `start` itself, which is what an index is ordered by: no FHIR date covers more than a year.
+    """
+    within = and_(start >= value.start, start < value.end, end <= value.end)
     match value.prefix:
         case "eq":
             found = within
         case "ne":
             found = ~within
         case "gt":
-            found = end > value.end
+            found = and_(start > value.end - _LONGEST, end > value.end)
         case "lt":
             found = start < value.start
         case "ge":
-            found = or_(end > value.end, within)
+            found = and_(start > min(value.end - _LONGEST, value.start - 1), or_(end > value.end, within))
         case "le":
-            found = or_(start < value.start, within)
+            found = and_(start < value.end, or_(start < value.start, within))
         case "sa":
             found = start >= value.end
         case "eb":
-            found = end <= value.start
+            found = and_(start < value.start, end <= value.start)
     return and_(end > start, found)
 
 

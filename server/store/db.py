@@ -95,7 +95,7 @@ def _pragmas(connection: sqlite3.Connection, _: object) -> None:
         "foreign_keys=ON",
         "busy_timeout=30000",
         "temp_store=MEMORY",
-        "cache_size=-32768",
+        "cache_size=-8192",
     ):
         connection.execute(f"PRAGMA {pragma}")
 
