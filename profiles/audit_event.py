@@ -1,8 +1,8 @@
 """What was done to whose data, as a FHIR R4 AuditEvent in the shapes of IHE BALP (Basic Audit Log Patterns).
 
 One action becomes one event: successful or refused, by REST, SOAP or DICOM. BALP's patterns (Read, Create, Query and the
-same with a Patient) are for REST; an event claims a pattern's URL only where it has everything that the pattern asks for.
-An event carries no patient data but the resource id, no token but its `jti`, and no credentials.
+same with a Patient) are for REST that succeeded; an event claims a pattern's URL only where it has everything that the
+pattern asks for. A refusal has the same shape and claims none (docs/decisions/0005). An event carries no patient data but the resource id, no token but its `jti`, and no credentials.
 """
 
 import base64
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
+from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.patient import Json
 from profiles.vocabulary import (
     ACT_REASON,
@@ -27,6 +28,7 @@ from profiles.vocabulary import (
     DCM_QUERY,
     DCM_SOURCE_ROLE,
     DCM_SYSTEM,
+    DICOM_UID_SYSTEM,
     IHE_TRANSACTION,
     OBJECT_ROLE,
     PARTICIPATION_TYPE,
@@ -92,7 +94,8 @@ class Agent:
 class AuditedEntity:
     """What was read, written or asked: a resource (`reference`), a business identifier, or the raw `query`.
 
-    `details` are pairs such as `("instances", "500")`, without patient data; an entity with a query has none (BALP).
+    `details` are pairs such as `("instances", "500")`, without patient data. A query by REST has neither name nor details
+    (BALP); a stored query has its id as `identifier` (ITI TF-2 section 3.18.5.1).
     """
 
     reference: str = ""
@@ -100,6 +103,18 @@ class AuditedEntity:
     identifier: str = ""
     query: bytes = b""
     details: tuple[tuple[str, str], ...] = ()
+
+
+def dicom_objects(study: str = "", series: str = "", instance: str = "") -> tuple[AuditedEntity, ...]:
+    """The study, series and instance that these UIDs name. What is empty or no UID is left out: a client may send anything."""
+    found = []
+    for attribute, uid in (("StudyInstanceUID", study), ("SeriesInstanceUID", series), ("SOPInstanceUID", instance)):
+        try:
+            named = f"urn:oid:{lenient_uid(uid)}"
+        except InvalidIdentifier:
+            continue
+        found.append(AuditedEntity(system=DICOM_UID_SYSTEM, identifier=named, details=(("attribute", attribute),)))
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +176,8 @@ def audit_event(action: AuditedAction) -> Json:
     event: Json = {"resourceType": "AuditEvent", "id": action.id}
     if profile := _profile(action):
         event["meta"] = {"profile": [profile]}
+    if not action.rest and action.kind == "create" and INSTANCES_TRANSFERRED in action.subtypes:
+        event_type, event_display = INSTANCES_TRANSFERRED.code, INSTANCES_TRANSFERRED.display  # PS3.15 section A.5.3.7
     event["type"] = _REST if action.rest else {"system": DCM_SYSTEM, "code": event_type, "display": event_display}
     if subtypes := _subtypes(action, interaction):
         event["subtype"] = [{"system": each.system, "code": each.code, "display": each.display} for each in subtypes]
@@ -189,7 +206,10 @@ def _profile(action: AuditedAction) -> str:
     pattern = _PATTERNS.get(action.kind)
     if not pattern or not action.rest or action.outcome != SUCCESS or len(action.entities) != 1:
         return ""
-    if bool(action.entities[0].query) != (action.kind == "query") or not (action.client.address and action.server.address):
+    (entity,) = action.entities
+    if bool(entity.query) != (action.kind == "query") or not (action.client.address and action.server.address):
+        return ""
+    if entity.query and (entity.reference or entity.identifier or entity.details):
         return ""
     return f"{BALP_PROFILES}Patient{pattern}" if action.patient_id else BALP_PROFILES + pattern
 
@@ -256,8 +276,6 @@ def _entities(action: AuditedAction) -> list[Json]:
 
 
 def _entity(entity: AuditedEntity) -> Json:
-    if entity.query:
-        return {"type": _SYSTEM_OBJECT, "role": _QUERY_ROLE, "query": base64.b64encode(entity.query).decode("ascii")}
     what: Json = {}
     if entity.reference:
         what["reference"] = entity.reference
@@ -265,7 +283,12 @@ def _entity(entity: AuditedEntity) -> Json:
         what["identifier"] = (
             {"system": entity.system, "value": entity.identifier} if entity.system else {"value": entity.identifier}
         )
-    projected: Json = {"what": what or {"display": "unknown"}, "type": _SYSTEM_OBJECT, "role": _RESOURCE_ROLE}
+    projected: Json
+    if entity.query:
+        projected = {"what": what} if what else {}
+        projected |= {"type": _SYSTEM_OBJECT, "role": _QUERY_ROLE, "query": base64.b64encode(entity.query).decode("ascii")}
+    else:
+        projected = {"what": what or {"display": "unknown"}, "type": _SYSTEM_OBJECT, "role": _RESOURCE_ROLE}
     if entity.details:
         projected["detail"] = [{"type": name, "valueString": value} for name, value in entity.details]
     return projected

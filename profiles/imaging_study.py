@@ -38,7 +38,7 @@ def imaging_study(study: Study, endpoint_id: str, zone: tzinfo) -> Json:
         resource["id"] = study.id
     resource["identifier"] = _identifiers(study)
     resource["status"] = "available"
-    resource["modality"] = [_coding(modalities.modality(term), DCM_SYSTEM) for term in modalities.study_modalities(study)]
+    resource["modality"] = [_coding(modalities.modality(term), DCM_SYSTEM) for term in modalities.acquisition_modalities(study)]
     resource["subject"] = {"reference": f"Patient/{study.patient.id}"}
     if started := timestamps.fhir_date_time(study.date, study.time, zone, study.timezone):
         resource["started"] = started

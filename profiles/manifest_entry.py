@@ -121,8 +121,8 @@ def submission_set(
 
 
 def event_codes(study: Study) -> tuple[Code, ...]:
-    """IHE RAD TF-3 section 4.68.4.1.2.3.2, eventCodeList: each modality (DCM), then each body region (SNOMED CT) once."""
-    terms = [modalities.modality(term) for term in modalities.study_modalities(study)]
+    """IHE RAD TF-3 section 4.68.4.1.2.3.2, eventCodeList: each acquisition modality (DCM), then each body region (SNOMED CT) once."""
+    terms = [modalities.modality(term) for term in modalities.acquisition_modalities(study)]
     regions = [found for series in study.series if (found := anatomy.region(series.body_part))]
     return tuple(dict.fromkeys(terms + regions))
 
@@ -157,8 +157,8 @@ def xpn(pn: str) -> str:
 
 
 def _title(study: Study) -> str:
-    """The study's description, or its modalities: at most 128 characters, as registries store it (ITI TF-3 section 4.2.3.2.25)."""
-    named = study.description.strip() or " ".join((*modalities.study_modalities(study), "imaging study"))
+    """The study's description, or its acquisition modalities: at most 128 characters, as registries store it (ITI TF-3 section 4.2.3.2.25)."""
+    named = study.description.strip() or " ".join((*modalities.acquisition_modalities(study), "imaging study"))
     return named[:128]
 
 

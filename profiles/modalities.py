@@ -7,22 +7,17 @@ from profiles.vocabulary import DCM_OID
 # Modality that an object without one is said to have: PS3.3 C.7.3.1.1.1, OT
 OTHER = "OT"
 
-# PS3.16 CID 29 (acquisition) and CID 32 (everything else that a series may hold)
-_MEANINGS: dict[str, str] = {
-    "ANN": "Annotation",
+# PS3.16 CID 29, Acquisition Modality
+_ACQUISITION: dict[str, str] = {
     "AR": "Autorefraction",
-    "ASMT": "Content Assessment Result",
-    "AU": "Audio",
     "BDUS": "Ultrasound Bone Densitometry",
     "BI": "Biomagnetic Imaging",
     "BMD": "Bone Mineral Densitometry",
     "CFM": "Confocal Microscopy",
     "CR": "Computed Radiography",
     "CT": "Computed Tomography",
-    "CTPROTOCOL": "CT Protocol",
     "DG": "Diaphanography",
     "DMS": "Dermoscopy",
-    "DOC": "Document",
     "DX": "Digital Radiography",
     "ECG": "Electrocardiography",
     "EEG": "Electroencephalography",
@@ -30,16 +25,12 @@ _MEANINGS: dict[str, str] = {
     "EOG": "Electrooculography",
     "EPS": "Cardiac Electrophysiology",
     "ES": "Endoscopy",
-    "FID": "Spatial Fiducials",
     "GM": "General Microscopy",
-    "HC": "Hard Copy",
     "HD": "Hemodynamic Waveform",
     "IO": "Intra-oral Radiography",
-    "IOL": "Intraocular Lens Calculation",
     "IVOCT": "Intravascular Optical Coherence Tomography",
     "IVUS": "Intravascular Ultrasound",
     "KER": "Keratometry",
-    "KO": "Key Object Selection",
     "LEN": "Lensometry",
     "LS": "Laser Scan",
     "MG": "Mammography",
@@ -54,35 +45,48 @@ _MEANINGS: dict[str, str] = {
     "OPTENF": "Ophthalmic Tomography En Face",
     "OPV": "Ophthalmic Visual Field",
     "OSS": "Optical Surface Scanner",
-    "OT": "Other Modality",
     "PA": "Photoacoustic",
-    "PLAN": "Plan",
     "POS": "Position Sensor",
-    "PR": "Presentation State",
     "PT": "Positron emission tomography",
     "PX": "Panoramic X-Ray",
-    "REG": "Registration",
     "RESP": "Respiratory Waveform",
     "RF": "Radiofluoroscopy",
     "RG": "Radiographic imaging",
-    "RTDOSE": "RT Dose",
     "RTIMAGE": "RT Image",
-    "RTPLAN": "RT Plan",
-    "RTRECORD": "RT Treatment Record",
-    "RTSTRUCT": "RT Structure Set",
-    "RWV": "Real World Value Map",
-    "SEG": "Segmentation",
     "SM": "Slide Microscopy",
-    "SMR": "Stereometric Relationship",
-    "SR": "Structured Report Document",
     "SRF": "Subjective Refraction",
-    "TEXTUREMAP": "Texture Map",
     "TG": "Thermography",
     "US": "Ultrasound",
     "VA": "Visual Acuity",
     "XA": "X-Ray Angiography",
     "XC": "External-camera Photography",
 }
+# PS3.16 CID 32, Non-Acquisition Modality, and ANN of PS3.3 section C.7.3.1.1.1: everything else that a series may hold
+_OTHER: dict[str, str] = {
+    "ANN": "Annotation",
+    "ASMT": "Content Assessment Result",
+    "AU": "Audio",
+    "CTPROTOCOL": "CT Protocol",
+    "DOC": "Document",
+    "FID": "Spatial Fiducials",
+    "HC": "Hard Copy",
+    "IOL": "Intraocular Lens Calculation",
+    "KO": "Key Object Selection",
+    "OT": "Other Modality",
+    "PLAN": "Plan",
+    "PR": "Presentation State",
+    "REG": "Registration",
+    "RTDOSE": "RT Dose",
+    "RTPLAN": "RT Plan",
+    "RTRECORD": "RT Treatment Record",
+    "RTSTRUCT": "RT Structure Set",
+    "RWV": "Real World Value Map",
+    "SEG": "Segmentation",
+    "SMR": "Stereometric Relationship",
+    "SR": "Structured Report Document",
+    "TEXTUREMAP": "Texture Map",
+}
+_MEANINGS = {**_ACQUISITION, **_OTHER}
 
 
 def modality(value: str) -> Code:
@@ -91,12 +95,22 @@ def modality(value: str) -> Code:
     return Code(term, DCM_OID, _MEANINGS.get(term, ""))
 
 
-def study_modalities(study: Study) -> tuple[str, ...]:
-    """Modalities in Study (0008,0061): each term once, in the order of the series; of the study itself where it has no series."""
-    terms = (series.modality for series in study.series) if study.series else iter(study.modalities)
-    return tuple(dict.fromkeys(modality(term).code for term in terms))
+def acquisition_modalities(study: Study) -> tuple[str, ...]:
+    """FHIR R4 section 8.30.4, ImagingStudy.modality: those of the series' modalities that acquire (PS3.16 CID 29), each once.
+
+    All that there is (in the order of the series) where none does: a study of key objects or reports still has to be found by
+    something. What the study itself says counts where it has no series.
+    """
+    written = (series.modality for series in study.series) if study.series else iter(study.modalities)
+    terms = tuple(dict.fromkeys(modality(term).code for term in written))
+    return tuple(term for term in terms if term in _ACQUISITION) or terms
 
 
 def meanings() -> dict[str, str]:
     """The whole table, for a reader or a test: defined term -> code meaning."""
     return dict(_MEANINGS)
+
+
+def acquisition() -> frozenset[str]:
+    """The terms of PS3.16 CID 29, for a reader or a test."""
+    return frozenset(_ACQUISITION)

@@ -19,11 +19,15 @@ from server.work.ingest import Ingest
 
 
 def open_node(settings: Settings) -> Node:
-    """Opens the database and the blob store. Raises `SettingsError` if the schema is not at this version's revision."""
+    """Opens the database and the blob store.
+
+    Raises `SettingsError` if the schema is not at this version's revision, or the blob folder is not this installation's.
+    """
     database = Database(settings.database)
     require_current(database)
     blobs = FolderBlobs(settings.blob_folder, limit=settings.max_instance_bytes, reserve=settings.min_free_bytes)
     site = installation(database)
+    blobs.own(site.root)
     trail = Trail(database, Agent(identifier=site.issuer, name=settings.organization, address=settings.base_url))
     return Node(
         settings=settings,

@@ -85,11 +85,12 @@ def serve_worker(data: Data = None) -> None:
 
 
 def _role(role: str, data: Path | None) -> None:
-    from server import roles
+    from server import roles, upkeep
 
     with told():
         settings = load(data=data)
-        roles.run(role, settings, lambda: typer.echo(f"imageshare {role} runs · {_listens(settings)}"))
+        with upkeep.owned(settings, shared=True):
+            roles.run(role, settings, lambda: typer.echo(f"imageshare {role} runs · {_listens(settings)}"))
 
 
 def _listens(settings: Settings) -> str:

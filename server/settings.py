@@ -7,6 +7,7 @@ import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator
@@ -76,6 +77,22 @@ class Settings(BaseSettings):
             raise ValueError("no such time zone; take a name like Europe/Zurich") from None
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _web_address(cls, value: str | None) -> str | None:
+        """An empty one, as a compose file may have it, is none."""
+        if not value:
+            return None
+        rule = "the URL that clients call this server by, such as https://images.example.org: http or https, a host, no query"
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or any(mark in value for mark in "?#@\"'<>") or not value.isprintable() or " " in value:
+            raise ValueError(rule)
+        return value
+
     @field_validator("log_level")
     @classmethod
     def _level(cls, value: str) -> str:
@@ -118,7 +135,17 @@ class Settings(BaseSettings):
     @property
     def base_url(self) -> str:
         """What clients call this server, without a trailing slash."""
-        return (self.public_url or f"http://{self.http_host}:{self.http_port}").rstrip("/")
+        return (self.public_url or self.http_address).rstrip("/")
+
+    @property
+    def http_address(self) -> str:
+        """Where the HTTP side listens, as a URL."""
+        return f"http://{bracketed(self.http_host)}:{self.http_port}"
+
+    @property
+    def is_published(self) -> bool:
+        """Whether `public_url` names this server to others than programs on its own machine."""
+        return self.public_url is not None and not is_local_name(urlsplit(self.public_url).netloc)
 
     def device(self, title: str, address: str) -> Device | None:
         """The configured peer behind an association, or None. Without configured devices, any loopback peer is one."""
@@ -129,6 +156,20 @@ class Settings(BaseSettings):
             if device.ae_title == title.strip() and host in ipaddress.ip_network(device.address, strict=False):
                 return device
         return None
+
+
+def bracketed(host: str) -> str:
+    """RFC 3986 section 3.2.2: an IPv6 address goes in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_local_name(authority: str) -> bool:
+    """Whether the host of `host:port` is this machine whoever resolves it: `localhost` or a loopback address."""
+    try:
+        host = urlsplit(f"//{authority}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load(**overrides: object) -> Settings:

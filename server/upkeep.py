@@ -16,23 +16,33 @@ from server.records import catalogue
 from server.records.installation import installation
 from server.settings import Settings
 from server.store import jobs
-from server.store.blobs import FolderBlobs, sweep
+from server.store.blobs import FolderBlobs
 from server.store.db import Database, ping
 from server.store.migrations import migrate
 
 _SWEEP_AFTER = 3600.0
 
 
+def owned_blobs(settings: Settings, database: Database) -> FolderBlobs:
+    """The blob store, once it is known to be this installation's. Raises `SettingsError` if it is not."""
+    blobs = FolderBlobs(settings.blob_folder, limit=settings.max_instance_bytes, reserve=settings.min_free_bytes)
+    blobs.own(installation(database).root)
+    return blobs
+
+
 @contextmanager
-def owned(settings: Settings) -> Iterator[int]:
-    """Holds the data folder's lock, the yielded descriptor: two servers never share one folder. Raises `SettingsError` if another holds it."""
+def owned(settings: Settings, *, shared: bool = False) -> Iterator[int]:
+    """Holds the data folder's lock, the yielded descriptor: roles that run apart share it, a whole server has it alone.
+
+    Raises `SettingsError` if another holds it.
+    """
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         # After a kill -9 the dead server's children, who hold it too, need a moment to notice.
         for attempt in range(50):
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if attempt == 49:
@@ -57,18 +67,24 @@ def make_ready(settings: Settings) -> None:
 
 
 def sweep_orphans(settings: Settings, *, alone: bool) -> int:
-    """Deletes blobs that no row names: what a crash left between a blob's sync and its row's commit. Returns how many.
+    """Clears away what a crash left between a blob's sync and its row's commit. Returns how many files that were.
 
-    `alone`: nobody else writes here now, so every orphan goes; else only those older than an hour.
+    Unfinished files go; whole ones that no row names are set aside in `quarantine`, for they may also be newer than a database that
+    was restored. `alone`: nobody else writes here now; otherwise only files older than an hour are looked at.
+    Raises `SettingsError` if the blob folder is not this installation's.
     """
     database = Database(settings.database)
     try:
-        blobs = FolderBlobs(settings.blob_folder)
+        blobs = owned_blobs(settings, database)
+        before = time.time() - (0 if alone else _SWEEP_AFTER)
         # The files are listed before the rows are read: a blob that is committed in between is not taken for an orphan.
-        found = [blob_id for blob_id, _ in blobs.list()]
+        found = [blob_id for blob_id, modified in blobs.list() if modified <= before]
         with database.read() as connection:
             known = catalogue.blob_ids(connection)
-        return sweep(blobs, known, among=found, older_than=0 if alone else _SWEEP_AFTER)
+        orphans = [blob_id for blob_id in found if blob_id not in known]
+        for blob_id in orphans:
+            blobs.delete(blob_id, aside=not blob_id.endswith(".part"))
+        return len(orphans)
     finally:
         database.close()
 

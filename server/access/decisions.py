@@ -76,10 +76,17 @@ class Decision:
 
     def require_patient(self, type_: str, interaction: Interaction, patient: str) -> None:
         """Raises `Forbidden` unless the caller may do this to this patient's resources. Same words whether he exists or not."""
-        self.require(type_, interaction)
+        self.require_patients(type_, interaction, frozenset([patient]))
+
+    def require_patients(self, type_: str, interaction: Interaction, patients: frozenset[str]) -> None:
+        """The same for each of `patients`. The error says for the trail whose resources were refused."""
+        try:
+            self.require(type_, interaction)
+        except Forbidden as error:
+            raise Forbidden(error.detail, patients) from None
         allowed = self.patients(type_, interaction)
-        if allowed is not None and patient not in allowed:
-            raise Forbidden("the token is for another patient")
+        if allowed is not None and not patients <= allowed:
+            raise Forbidden("the token is for another patient", patients - allowed)
 
     def where(self, type_: str, interaction: Interaction, patient_column: ColumnElement[str]) -> ColumnElement[bool]:
         """The Decision as SQL: true for the rows whose patient the caller may see."""

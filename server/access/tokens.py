@@ -22,6 +22,7 @@ from server.store.tables import SigningKey
 _KEY = SigningKey.__table__  # type: ignore[attr-defined]
 _ALGORITHMS = ["ES256"]
 _LEEWAY = 5
+"""Seconds by which another process of this server may be ahead when it issues. What has expired has expired."""
 
 
 class Tokens:
@@ -66,7 +67,7 @@ class Tokens:
             raise Unauthenticated("the access token is for another server")
         now = time.time()
         expires, issued = claims.get("exp"), claims.get("iat")
-        if not isinstance(expires, int) or expires + _LEEWAY < now:
+        if not isinstance(expires, int) or expires <= now:
             raise Unauthenticated("the access token has expired")
         if not isinstance(issued, int) or issued - _LEEWAY > now:
             raise Unauthenticated("the access token is not valid yet")

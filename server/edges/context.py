@@ -15,7 +15,7 @@ from starlette.requests import Request
 from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Kind, Subtype
 from server.access.decisions import Decision
 from server.access.tokens import Tokens
-from server.errors import ImageShareError, Unauthenticated
+from server.errors import Forbidden, ImageShareError, Unauthenticated
 from server.records.installation import Installation
 from server.records.trail import Trail
 from server.settings import Settings
@@ -119,12 +119,20 @@ def refused(
     entities: tuple[AuditedEntity, ...] = (),
     rest: bool = True,
 ) -> None:
-    """Puts a refusal or failure into the trail: who asked, from where, and why not, in the error's own words."""
+    """Puts a refusal or failure into the trail: who asked, from where, for what, and why not, in the error's own words.
+
+    One event per patient whose data were refused, where that is known, so that the patient's own trail has it; else one.
+    """
     trail = node(request).trail
+    patients = error.patients if isinstance(error, Forbidden) else frozenset()
     trail.write(
-        trail.action(
-            kind, subtype, _client(request), rest=rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
-            outcome_desc=error.detail, entities=entities, request_id=request_id(request), token_id=_token_id(request),
+        *(
+            trail.action(
+                kind, subtype, _client(request), rest=rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
+                outcome_desc=error.detail, patient_id=patient, entities=entities, request_id=request_id(request),
+                token_id=_token_id(request),
+            )
+            for patient in (sorted(patients) or [""])
         )
     )  # fmt: skip
 

@@ -5,21 +5,25 @@ a new folder per file costs more than the file. A writer hashes as it writes; `c
 folder entry are on the disk. A blob exists for others once a row names it; what no row names is swept.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from server.errors import NotFound, StorageFull, TooLarge
+from server.errors import NotFound, SettingsError, StorageFull, TooLarge
 
 CHUNK = 1 << 18
+_ID = re.compile(r"\d{4}/\d\d/\d\d/[0-9a-f]{16}/[0-9a-f]{16}(\.part)?")
+_OWNER = ".imageshare"
+_ASIDE = "quarantine"
 _CHECK_EVERY = 32 << 20
 
 
@@ -50,7 +54,7 @@ class BlobStore(Protocol):
     def open(self, blob_id: str) -> BinaryIO: ...
     def stream(self, blob_id: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]: ...
     def size(self, blob_id: str) -> int: ...
-    def delete(self, blob_id: str) -> None: ...
+    def delete(self, blob_id: str, *, aside: bool = False) -> None: ...
     def list(self) -> Iterator[tuple[str, float]]: ...
 
 
@@ -67,6 +71,25 @@ class FolderBlobs:
         self.limit = limit
         self.reserve = reserve
         root.mkdir(parents=True, exist_ok=True)
+
+    def own(self, owner: str) -> None:
+        """Marks the folder as that of installation `owner`, an OID.
+
+        Raises `SettingsError` for the folder of another installation, and for one that holds anything else: what no row names is
+        swept, so a folder must be ours before anything in it is looked at.
+        """
+        marker = self.root / _OWNER
+        try:
+            if not marker.exists():
+                if any(self.root.iterdir()):
+                    raise SettingsError(f"the blob folder {self.root} is not empty and not an imageshare blob folder; name another")
+                marker.write_text(f"{owner}\n")
+                _sync_folder(self.root)
+            found = marker.read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"the blob folder {self.root} cannot be used: {error.strerror}") from None
+        if found != owner:
+            raise SettingsError(f"the blob folder {self.root} belongs to another installation than this database")
 
     def create(self, batch: str) -> "FolderWriter":
         self.check_room()
@@ -104,18 +127,27 @@ class FolderBlobs:
         except FileNotFoundError:
             raise NotFound("the stored bytes are missing") from None
 
-    def delete(self, blob_id: str) -> None:
+    def delete(self, blob_id: str, *, aside: bool = False) -> None:
+        """Removes the file, or moves it `aside` into the folder `quarantine`, where nothing looks for it."""
         path = self._path(blob_id)
-        path.unlink(missing_ok=True)
+        if aside:
+            (self.root / _ASIDE).mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(self.root / _ASIDE / blob_id.replace("/", "-"))
+        else:
+            path.unlink(missing_ok=True)
         self._drop_empty(path.parent)
 
     def list(self) -> Iterator[tuple[str, float]]:
-        """Every file with its modification time, unfinished ones too."""
+        """Every blob with its modification time, unfinished ones (`.part`) too; other files are none of ours."""
         for folder, _, names in os.walk(self.root):
             for name in names:
                 path = Path(folder) / name
+                blob_id = path.relative_to(self.root).as_posix()
+                if not _ID.fullmatch(blob_id):
+                    continue
                 try:
-                    yield path.relative_to(self.root).as_posix(), path.stat().st_mtime
+                    yield blob_id, path.stat().st_mtime
                 except FileNotFoundError:
                     continue
 
@@ -199,16 +231,6 @@ class FolderWriter:
             self._file = None
             self._part.unlink(missing_ok=True)
             self._store._drop_empty(self._part.parent)
-
-
-def sweep(blobs: BlobStore, known: set[str], *, among: Iterable[str], older_than: float) -> int:
-    """Deletes those of `among` that are not in `known` and were last written `older_than` seconds ago or more. Returns how many."""
-    limit = time.time() - older_than
-    modified = dict(blobs.list())
-    orphans = [blob_id for blob_id in among if blob_id not in known and modified.get(blob_id, limit + 1) <= limit]
-    for blob_id in orphans:
-        blobs.delete(blob_id)
-    return len(orphans)
 
 
 def _sync_folder(folder: Path) -> None:

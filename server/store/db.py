@@ -14,9 +14,16 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from server.errors import Busy, SettingsError, StorageFull
+from server.errors import Busy, SettingsError, StorageFull, Unavailable
+
+_SQLITE_FULL = {sqlite3.SQLITE_FULL}
+_SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_POSTGRESQL_FULL = {"53100"}
+_POSTGRESQL_BUSY = {"40001", "40P01", "53300", "55P03"}
+"""PostgreSQL, appendix A: serialization failure, deadlock, too many connections, lock not available."""
 
 
 class Database:
@@ -33,8 +40,8 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent view. Nothing that happens in it is kept."""
-        with self.engine.connect() as connection:
+        """A consistent view. Nothing that happens in it is kept. Raises `Unavailable` where the engine cannot be reached."""
+        with _telling(), self.engine.connect() as connection:
             if not self.is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin() as transaction:
@@ -43,12 +50,9 @@ class Database:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """All or nothing; durable when the block has ended. Raises `StorageFull` or `Busy` where the engine says so."""
-        try:
-            with self._writes.begin() as connection:
-                yield connection
-        except OperationalError as error:
-            raise _told(error) from error
+        """All or nothing; durable when the block has ended. Raises `StorageFull`, `Busy` or `Unavailable` where the engine says so."""
+        with _telling(), self._writes.begin() as connection:
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()
@@ -105,16 +109,34 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
-def _told(error: OperationalError) -> Exception:
-    text_ = str(error.orig).lower()
-    if "full" in text_ or "no space" in text_:
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Says in our own words what the engine failed of. A mistake in a statement stays what it is: a bug of ours."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Busy("the server is busy; try again") from error
+    except OperationalError as error:
+        told = _told(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _told(error: OperationalError) -> Unavailable | None:
+    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+    primary = code & 0xFF if code is not None else None  # the higher bits say more of the same
+    state: str | None = getattr(error.orig, "sqlstate", None)
+    if primary in _SQLITE_FULL or state in _POSTGRESQL_FULL:
         return StorageFull("the server has no room left; try again later")
-    if "locked" in text_ or "busy" in text_:
+    if primary in _SQLITE_BUSY or state in _POSTGRESQL_BUSY:
         return Busy("the server is busy; try again")
-    return error
+    if primary == sqlite3.SQLITE_ERROR:  # no such table, a syntax error
+        return None
+    return Unavailable("the server's database cannot be reached; try again later")
 
 
 def ping(database: Database) -> None:
-    """Raises what the engine raises when it cannot be reached."""
+    """Raises `Unavailable` when the engine cannot be reached."""
     with database.read() as connection:
         connection.execute(text("SELECT 1"))

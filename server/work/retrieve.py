@@ -22,9 +22,9 @@ def locate(
 
     Raises `NotFound` where nothing is published under these UIDs, `Forbidden` where it is another patient's.
     """
-    decision.require(STUDY_TYPE, Interaction.READ)
     found = catalogue.instances(connection, study_uid, series_uid, sop_uid)
     if not found:
+        decision.require(STUDY_TYPE, Interaction.READ)  # who may not ask at all is not told what there is
         raise NotFound("no such study, series or instance")
     decision.require_patient(STUDY_TYPE, Interaction.READ, found[0].patient)
     return found

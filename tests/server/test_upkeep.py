@@ -1,5 +1,6 @@
 """Upkeep: the folder's lock, damaged bytes, killed workers' leases, and what `doctor` tells."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,12 +8,15 @@ import pytest
 from peers.generated import Made, send
 from peers.imageshare import node, publish_all
 from pydantic import SecretStr
+from sqlalchemy import Connection
 
 from server import upkeep
 from server.edges.context import Node
 from server.errors import SettingsError
+from server.records import catalogue
 from server.settings import load
 from server.store import jobs
+from server.store.blobs import batch
 from server.work.ingest import PUBLISH
 
 
@@ -32,6 +36,66 @@ def test_a_folder_has_one_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with upkeep.owned(settings):
         pass
     assert settings.data.stat().st_mode & 0o077 == 0, "patient data is for nobody else on the machine"
+
+
+def test_roles_that_run_apart_keep_a_whole_server_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that thinks it is alone sweeps; beside a receiver it would sweep what is just coming in."""
+    monkeypatch.setattr(upkeep.time, "sleep", lambda _: None)
+    settings = load(data=tmp_path / "data")
+    with upkeep.owned(settings, shared=True), upkeep.owned(settings, shared=True):
+        with pytest.raises(SettingsError, match="another imageshare server"):
+            with upkeep.owned(settings):
+                pass
+
+
+def _orphan(opened: Node, *, finished: bool) -> Path:
+    writer = opened.blobs.create(batch())
+    writer.write(b"orphan")
+    path = opened.settings.blob_folder / writer.commit().id
+    return path if finished else path.rename(path.with_suffix(".part"))
+
+
+def test_the_sweep_clears_orphans_and_nothing_else(opened: Node) -> None:
+    send(opened, Made())
+    publish_all(opened)
+    kept = {name for name, _ in opened.blobs.list()}
+    whole, part = _orphan(opened, finished=True), _orphan(opened, finished=False)
+    others = opened.settings.blob_folder / "thesis.txt"
+    others.write_text("mine")
+    assert upkeep.sweep_orphans(opened.settings, alone=False) == 0, "they are young"
+    for path in (whole, part):
+        os.utime(path, (0, 0))
+    assert upkeep.sweep_orphans(opened.settings, alone=False) == 2
+    assert {name for name, _ in opened.blobs.list()} == kept
+    assert others.exists()
+    assert [path.read_bytes() for path in (opened.settings.blob_folder / "quarantine").iterdir()] == [b"orphan"]
+
+
+def test_the_sweep_spares_what_is_committed_while_it_looks(opened: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are listed before the rows are read: an instance whose row comes in between is no orphan."""
+    real = catalogue.blob_ids
+
+    def late(connection: Connection) -> set[str]:
+        send(opened, Made(number=9))
+        return real(connection)
+
+    monkeypatch.setattr(catalogue, "blob_ids", late)
+    send(opened, Made(number=1))
+    whole = _orphan(opened, finished=True)
+    assert upkeep.sweep_orphans(opened.settings, alone=True) == 1
+    assert not whole.exists()
+    assert upkeep.verify(opened.settings) == []
+
+
+def test_another_installations_blobs_are_not_touched(opened: Node, tmp_path: Path) -> None:
+    """A database that was mistyped, or restored from elsewhere, over somebody's blob folder."""
+    send(opened, Made())
+    before = list(opened.blobs.list())
+    other = load(data=tmp_path / "other", blob_url=f"file://{opened.settings.blob_folder}")
+    upkeep.make_ready(other)
+    with pytest.raises(SettingsError, match="another installation"):
+        upkeep.sweep_orphans(other, alone=True)
+    assert list(opened.blobs.list()) == before
 
 
 def test_verify_finds_what_is_missing_or_changed(opened: Node) -> None:

@@ -3,7 +3,6 @@
 from sqlalchemy import ColumnElement, true
 
 from server.access.decisions import Decision, Interaction
-from server.errors import Forbidden
 from server.records.search import Allowed
 
 
@@ -29,9 +28,10 @@ def confined(made: Decision, type_: str) -> frozenset[str] | None:
 
 def require_patients(made: Decision, type_: str, patients: frozenset[str]) -> None:
     """Raises `Forbidden` if one of the patients that are searched for is not the caller's, whether or not there is such a patient."""
-    limit = confined(made, type_)
-    if limit is not None and not patients <= limit:
-        raise Forbidden("the token is for another patient")
+    if type_ == "Endpoint":
+        require(made, type_, Interaction.SEARCH)
+    else:
+        made.require_patients(type_, Interaction.SEARCH, patients)
 
 
 def allowed(made: Decision, type_: str) -> Allowed:

@@ -1,13 +1,11 @@
 """Who may call the SOAP actors: programs on this machine, until partners can be configured."""
 
-import ipaddress
-from urllib.parse import urlsplit
-
 from starlette.requests import Request
 
 from server.access.decisions import Decision, everything
 from server.edges import context
 from server.errors import Forbidden
+from server.settings import is_local_name
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
@@ -19,23 +17,18 @@ def admit(request: Request) -> Decision:
     name was made to resolve to it has it too. So the request must not have been forwarded, its Host must be a loopback one,
     and the server must not be published under another name.
     """
-    public = context.node(request).settings.public_url
+    if context.node(request).settings.is_published:
+        raise Forbidden(
+            "SOAP is off, because the server has a public name (IMAGESHARE_PUBLIC_URL): whoever speaks for others on its own "
+            "machine could not be told from them, and partners cannot be configured yet"
+        )
     if (
         not context.is_loopback(request)
         or any(name in request.headers for name in _FORWARDED)
-        or not _is_local_name(request.headers.get("host", ""))
-        or (public is not None and not _is_local_name(urlsplit(public).netloc))
+        or not is_local_name(request.headers.get("host", ""))
     ):
         raise Forbidden(
             "SOAP is answered for programs on the server's own machine, called directly at a loopback address; "
             "partners cannot be configured yet"
         )
     return context.trusted(request, everything("loopback"))
-
-
-def _is_local_name(authority: str) -> bool:
-    try:
-        host = urlsplit(f"//{authority}").hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

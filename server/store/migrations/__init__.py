@@ -1,14 +1,18 @@
 """Schema migrations (Alembic), run from code: `migrate()` on start or by `imageshare migrate`."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError
 
-from server.errors import SettingsError
+from server.errors import Busy, SettingsError, StorageFull, Unavailable
 from server.store.db import Database
 
 _LOCK = 0x1AA6E5  # any constant that this application alone uses for its advisory lock
@@ -22,21 +26,50 @@ def configuration() -> Config:
 
 
 def migrate(database: Database) -> None:
-    """Brings the schema to the newest revision, in one transaction; processes that start together wait for each other."""
-    with database.write() as connection:
+    """Brings the schema to the newest revision, in one transaction; processes that start together wait for each other.
+
+    Raises `SettingsError` for a database that cannot be reached, is none, or is of a newer version.
+    """
+    with _reached(), database.write() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         config = configuration()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            raise SettingsError("the database schema is of another version of imageshare; run that, or a newer one") from None
+
+
+def sqlite_file(database: Database) -> Path | None:
+    """The file of an SQLite database, whether or not it is there; None for any other."""
+    return Path(database.url.database) if database.is_sqlite and database.url.database else None
 
 
 def require_current(database: Database) -> None:
-    """Raises `SettingsError` unless the schema is at the revision that this code was written for."""
+    """Raises `SettingsError` unless the database is there and its schema at the revision that this code was written for."""
+    file = sqlite_file(database)
+    if file is not None and not file.exists():  # SQLite would make an empty one
+        raise SettingsError(
+            f"there is no imageshare database at {file}; start `imageshare serve`, or name the data folder with --data"
+        )
     head = ScriptDirectory.from_config(configuration()).get_current_head()
-    with database.read() as connection:
+    with _reached(), database.read() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
     if found != head:
         raise SettingsError(
             f"the database schema is at revision {found or 'none'}, this version needs {head}: run `imageshare migrate`"
         )
+
+
+@contextlib.contextmanager
+def _reached() -> Iterator[None]:
+    """What keeps a process from starting is told as a `SettingsError`; a full or busy database as what it is."""
+    try:
+        yield
+    except (StorageFull, Busy):
+        raise
+    except Unavailable:
+        raise SettingsError("the database cannot be reached or written; `imageshare doctor` shows which it is") from None
+    except DatabaseError as error:
+        raise SettingsError(f"the database is not one of imageshare's, or is damaged ({type(error.orig).__name__})") from None

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.errors import NotFound, StorageFull, TooLarge
+from server.errors import NotFound, SettingsError, StorageFull, TooLarge
 from server.store import blobs as blob_store
-from server.store.blobs import FolderBlobs, batch, sweep
+from server.store.blobs import FolderBlobs, batch
+
+BATCH = "2026/01/02/0123456789abcdef"
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_a_folder_that_cannot_be_synced_leaves_nothing(blobs: FolderBlobs, monke
 
 def test_one_blob_has_a_limit(tmp_path: Path) -> None:
     blobs = FolderBlobs(tmp_path, limit=10)
-    writer = blobs.create("b")
+    writer = blobs.create(BATCH)
     writer.write(b"0123456789")
     with pytest.raises(TooLarge):
         writer.write(b"x")
@@ -112,13 +114,13 @@ def test_one_blob_has_a_limit(tmp_path: Path) -> None:
 def test_nothing_is_taken_below_the_reserve(tmp_path: Path) -> None:
     blobs = FolderBlobs(tmp_path, reserve=1 << 62)
     with pytest.raises(StorageFull):
-        blobs.create("b")
+        blobs.create(BATCH)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_reserve_is_looked_at_again_while_a_large_blob_arrives(tmp_path: Path) -> None:
     blobs = FolderBlobs(tmp_path)
-    writer = blobs.create("b")
+    writer = blobs.create(BATCH)
     blobs.reserve = 1 << 62
     with pytest.raises(StorageFull):
         for _ in range(40):
@@ -139,14 +141,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_storage_full_and_leaves_nothing(small_disk: Path) -> None:
     blobs = FolderBlobs(small_disk / "blobs")
-    kept = blobs.create("b")
+    kept = blobs.create(BATCH)
     kept.write(b"kept")
     blob = kept.commit()
-    writer = blobs.create("b")
+    writer = blobs.create(BATCH)
     with pytest.raises(StorageFull):
         writer.write(bytes(1 << 20))
     assert [name for name, _ in blobs.list()] == [blob.id]
-    again = blobs.create("b")
+    again = blobs.create(BATCH)
     again.write(bytes(1000))
     again.commit()
 
@@ -171,7 +173,7 @@ def test_what_is_not_there_is_not_found(blobs: FolderBlobs) -> None:
 
 
 def test_a_blob_that_was_cut_is_not_told_as_whole(blobs: FolderBlobs) -> None:
-    writer = blobs.create("b")
+    writer = blobs.create(BATCH)
     writer.write(b"0123456789")
     blob = writer.commit()
     with pytest.raises(NotFound, match="end early"):
@@ -181,7 +183,7 @@ def test_a_blob_that_was_cut_is_not_told_as_whole(blobs: FolderBlobs) -> None:
 @given(content=st.binary(max_size=200), offset=st.integers(0, 250), length=st.integers(0, 250))
 def test_ranges(tmp_path_factory: pytest.TempPathFactory, content: bytes, offset: int, length: int) -> None:
     blobs = FolderBlobs(tmp_path_factory.mktemp("blobs"))
-    writer = blobs.create("b")
+    writer = blobs.create(BATCH)
     writer.write(content)
     blob = writer.commit()
     length = min(length, max(0, len(content) - offset))
@@ -189,21 +191,29 @@ def test_ranges(tmp_path_factory: pytest.TempPathFactory, content: bytes, offset
     assert b"".join(blobs.stream(blob.id, min(offset, len(content)))) == content[offset:]
 
 
-def test_sweep_takes_only_what_is_old_and_unknown(blobs: FolderBlobs) -> None:
-    ids = []
-    for _ in range(3):
-        writer = blobs.create(batch())
-        writer.write(b"x")
-        ids.append(writer.commit().id)
-    known, orphan, young = ids
-    for blob_id in (known, orphan):
-        os.utime(blobs.root / blob_id, (0, 0))
-    unfinished = blobs.create(batch())
-    unfinished.write(b"x")
-    everything = [name for name, _ in blobs.list()]
-    assert sweep(blobs, {known}, among=everything, older_than=3600) == 1
-    assert {name for name, _ in blobs.list()} == set(everything) - {orphan}
-    assert sweep(blobs, {known}, among=everything, older_than=0) == 2
-    assert [name for name, _ in blobs.list()] == [known]
-    assert young != orphan
-    unfinished.abort()
+def test_only_blobs_are_listed_and_what_is_set_aside_is_kept(blobs: FolderBlobs) -> None:
+    writer = blobs.create(batch())
+    writer.write(b"x")
+    blob = writer.commit()
+    (blobs.root / "thesis.txt").write_text("mine")
+    (blobs.root / blob.id).with_suffix(".txt").write_text("mine, too")
+    assert [name for name, _ in blobs.list()] == [blob.id]
+    blobs.delete(blob.id, aside=True)
+    blobs.delete(blob.id, aside=True)
+    assert list(blobs.list()) == []
+    assert [path.read_bytes() for path in (blobs.root / "quarantine").iterdir()] == [b"x"]
+    with pytest.raises(NotFound):
+        blobs.open(blob.id)
+
+
+def test_a_folder_is_one_installations_or_nobodys(tmp_path: Path) -> None:
+    ours = FolderBlobs(tmp_path / "blobs")
+    ours.own("2.25.1")
+    ours.own("2.25.1")
+    with pytest.raises(SettingsError, match="another installation"):
+        FolderBlobs(tmp_path / "blobs").own("2.25.2")
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "thesis.txt").write_text("mine")
+    with pytest.raises(SettingsError, match="not empty"):
+        FolderBlobs(tmp_path / "documents").own("2.25.1")
+    assert [path.name for path in (tmp_path / "documents").iterdir()] == ["thesis.txt"]
