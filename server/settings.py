@@ -147,6 +147,13 @@ class Settings(BaseSettings):
         """Whether `public_url` names this server to others than programs on its own machine."""
         return self.public_url is not None and not is_local_name(urlsplit(self.public_url).netloc)
 
+    def may_associate(self, address: str) -> bool:
+        """Whether any peer at this address can be a configured one."""
+        host = ipaddress.ip_address(address)
+        if not self.devices:
+            return host.is_loopback
+        return any(host in ipaddress.ip_network(device.address, strict=False) for device in self.devices)
+
     def device(self, title: str, address: str) -> Device | None:
         """The configured peer behind an association, or None. Without configured devices, any loopback peer is one."""
         host = ipaddress.ip_address(address)

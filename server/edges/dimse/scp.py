@@ -26,6 +26,7 @@ ARTIM = 30.0
 """Seconds that a connection may take to request an association (PS3.8 section 9.1.5)."""
 
 _SPARE_CONNECTIONS = 64
+_STRANGERS = 8
 
 Address = tuple[str, int]
 
@@ -108,7 +109,7 @@ class _Server(ThreadedAssociationServer):
         self.node = node
         self._listener = listener
         self._lock = threading.Lock()
-        self._associations: set[Association] = set()
+        self._associations: dict[Association, bool] = {}
         self._admitted: set[Association] = set()
         super().__init__(_entity(node), address, node.settings.ae_title, [build_context(Verification)], request_handler=_Handler)
 
@@ -122,14 +123,19 @@ class _Server(ThreadedAssociationServer):
         self.server_address = self.socket.getsockname()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether one more connection is taken at all: those that ask for nothing go when ARTIM runs out."""
-        with self._lock:
-            self._associations = {each for each in self._associations if each.is_alive() or each.dul.is_alive()}
-            return len(self._associations) < self.node.settings.max_associations + _SPARE_CONNECTIONS
+        """Whether one more connection is taken at all: those that ask for nothing go when ARTIM runs out.
 
-    def opened(self, association: Association) -> None:
+        Strangers, whose only answer can be a reject, have a few places of their own, so that they cannot take the devices'.
+        """
+        known = self.node.settings.may_associate(str(client_address[0]))
         with self._lock:
-            self._associations.add(association)
+            self._associations = {each: at for each, at in self._associations.items() if each.is_alive() or each.dul.is_alive()}
+            taken = sum(at == known for at in self._associations.values())
+            return taken < (self.node.settings.max_associations + _SPARE_CONNECTIONS if known else _STRANGERS)
+
+    def opened(self, association: Association, address: str) -> None:
+        with self._lock:
+            self._associations[association] = self.node.settings.may_associate(address)
 
     def room(self, association: Association) -> bool:
         """Admits an association if the limit allows."""
@@ -175,5 +181,5 @@ class _Handler(RequestHandler):
         # These set the timers of the upper layer, which is a new one.
         association.acse_timeout = association.acse_timeout
         association.network_timeout = association.network_timeout
-        self.server.opened(association)
+        self.server.opened(association, str(self.client_address[0]))
         return association

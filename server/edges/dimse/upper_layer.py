@@ -9,6 +9,7 @@ import contextlib
 import queue
 import select
 import socket
+import time
 from struct import unpack
 from typing import Protocol
 
@@ -24,6 +25,7 @@ MAX_PDU = 1 << 20
 """Of PDUs that are not P-DATA-TF. An A-ASSOCIATE-RQ with 128 contexts of 60 transfer syntaxes has 250 kB."""
 
 _POLL = 0.001
+_ARTIM = 30.0
 _P_DATA_TF = 0x04
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
@@ -59,6 +61,7 @@ class UpperLayer(DULServiceProvider):
         self._memory = memoryview(bytearray(CHUNK))
         self._item = memoryview(bytearray(6))
         self._ending = False
+        self._requested_by = time.monotonic() + (assoc.acse_timeout or _ARTIM)
 
     def end(self) -> None:
         """Called from another thread: lets what is being stored be answered, then aborts."""
@@ -160,16 +163,23 @@ class UpperLayer(DULServiceProvider):
             self._fragments.fragment_ends(last=bool(control & 2))
 
     def _fill(self, view: memoryview, *, quickly: bool = False) -> None:
-        """Receives until `view` is full. Raises `_Closed`, or `TimeoutError` after too long a silence."""
+        """Receives until `view` is full. Raises `_Closed`, or `TimeoutError` after too long a silence.
+
+        An association must be requested within the ARTIM time as a whole (PS3.8 section 9.1.5), however slowly it trickles in.
+        """
         connection = self.socket.socket if self.socket is not None else None
         if connection is None:
             raise _Closed
         if quickly and _QUICKACK is not None:
             # A sender with Nagle's algorithm on holds back the end of a message until we acknowledge its beginning.
             connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        silence = connection.gettimeout()
         while view:
+            if self.state_machine.current_state == "Sta2":
+                connection.settimeout(max(0.001, self._requested_by - time.monotonic()))
             count = connection.recv_into(view)
             if not count:
                 raise _Closed
             view = view[count:]
+        connection.settimeout(silence)
         self._idle_timer.restart()

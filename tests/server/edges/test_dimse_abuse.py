@@ -1,5 +1,6 @@
 """What a hostile, broken or unlucky peer may send to the DICOM port: the protocol's own error, and nothing left behind."""
 
+import contextlib
 import os
 import socket
 import struct
@@ -17,10 +18,13 @@ from peers.imageshare import node
 from peers.scanner import associated, instances, listening, nothing_stored, outcomes, store, store_bytes, stored_bytes, written
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
+from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
+from pynetdicom.sop_class import Verification
 
 from server.edges.context import Node
+from server.settings import Device
 
 
 def p_data(*items: tuple[int, bytes], context_id: int = 1) -> bytes:
@@ -261,6 +265,43 @@ def test_idle_connections_do_not_keep_devices_out(tmp_path: Path) -> None:
         assert store(scp, *instances()) == [(0, "")]
         for connection in idle:
             connection.close()
+
+
+def test_a_request_that_trickles_in_has_the_artim_time_as_a_whole(tmp_path: Path) -> None:
+    """PS3.8 section 9.1.5. Each byte comes soon after the last, the request never comes to its end."""
+    with node(tmp_path / "data", association_idle=1) as opened, listening(opened) as scp:
+        with socket.create_connection(scp.address) as slow:
+            slow.sendall(b"\x01\x00\x00\x0f\x00\x00")
+            slow.settimeout(0.3)
+            sent = 0
+            for _ in range(60):
+                try:
+                    assert slow.recv(1) == b""
+                    break
+                except TimeoutError:
+                    slow.sendall(b"\x00")
+                    sent += 1
+                except ConnectionError:
+                    break
+        assert sent < 20, "every byte began the waiting anew"
+
+
+def test_strangers_do_not_take_the_devices_places(tmp_path: Path) -> None:
+    device = Device(ae_title="SCANNER", address="127.0.0.2")
+    with node(tmp_path / "data", devices=(device,)) as opened, listening(opened) as scp:
+        strangers = [socket.create_connection(scp.address) for _ in range(150)]
+        for stranger in strangers:
+            with contextlib.suppress(ConnectionError):
+                stranger.sendall(b"\x01\x00\x00\x0f\x00\x00")
+        entity = AE("SCANNER")
+        association = entity.associate(
+            *scp.address, contexts=[build_context(Verification)], ae_title="IMAGESHARE", bind_address=("127.0.0.2", 0)
+        )
+        assert association.is_established
+        assert association.send_c_echo().Status == 0
+        association.release()
+        for stranger in strangers:
+            stranger.close()
 
 
 def test_stop_ends_what_is_open_and_takes_nothing_new(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from server.errors import StorageFull, Unavailable
 from server.records import catalogue, documents, resources
 from server.settings import load
 from server.store import jobs
-from server.store.blobs import Blob, FolderBlobs, FolderWriter
+from server.store.blobs import Blob, FolderBlobs, FolderWriter, batch
 from server.store.db import micros
 from server.store.tables import Job
 from server.upkeep import sweep_orphans
@@ -233,10 +233,11 @@ def test_a_failure_anywhere_in_the_transaction_leaves_nothing(opened: Node, wher
 def test_a_manifest_that_a_crash_left_without_a_row_is_swept(opened: Node) -> None:
     send(opened, *FIRST)
     publish_all(opened)
-    writer = opened.blobs.create("2026/01/05/crashed")
+    folder = batch()
+    writer = opened.blobs.create(folder)
     writer.write(b"manifest")
     writer.commit()
-    unfinished = opened.blobs.create("2026/01/05/crashed")
+    unfinished = opened.blobs.create(folder)
     unfinished.write(b"half")
     assert sweep_orphans(opened.settings, alone=False) == 0, "others may be about to name it"
     assert sweep_orphans(opened.settings, alone=True) == 2
