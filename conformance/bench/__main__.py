@@ -55,7 +55,7 @@ def _images(folder: Path, instances: int, progress: Progress) -> list[report.Mea
                     measured.append(door(bare, files))
             else:
                 for peer in filter(None, (ours, theirs)):
-                    images.await_published(peer, uid, len(files))
+                    measured.append(images.until_visible(peer, uid, files))
                     task = progress.add_task(f"retrieve: {peer.name}", total=None)
                     measured.append(images.retrieve(peer, files))
                     progress.update(task, completed=1, total=1)

@@ -34,7 +34,7 @@ def store(peer: Peer, files: Sequence[Path]) -> Measurement:
     ]
     before, began = peer.cpu_seconds(), time.perf_counter()
     subprocess.run(listing, check=True, env={**os.environ, "TCP_NODELAY": "1"}, capture_output=True)
-    return _measured("C-STORE, 1 association", peer, files, time.perf_counter() - began, before)
+    return _measured("C-STORE to acknowledgement", peer, files, time.perf_counter() - began, before)
 
 
 def stow(peer: Peer, files: Sequence[Path]) -> Measurement:
@@ -43,7 +43,7 @@ def stow(peer: Peer, files: Sequence[Path]) -> Measurement:
     status = post(peer, [(path.stat().st_size, path) for path in files])
     if status != 200:
         raise RuntimeError(f"STOW-RS to {peer.name} answered {status}")
-    return _measured("STOW-RS, 1 request", peer, files, time.perf_counter() - began, before)
+    return _measured("STOW-RS to acknowledgement", peer, files, time.perf_counter() - began, before)
 
 
 def post(peer: Peer, parts: Sequence[tuple[int, Path | bytes]]) -> int:
@@ -113,15 +113,15 @@ def ceiling(files: Sequence[Path]) -> Measurement:
     return Measurement("WADO-RS, whole study", "bare socket", len(files) / elapsed, "files/s", size / elapsed / 1e6)
 
 
-def await_published(peer: Peer, uid: str, instances: int, seconds: float = 300) -> None:
-    """Waits until WADO-RS gives the study as a whole (a server may publish later than it acknowledges)."""
+def until_visible(peer: Peer, uid: str, files: Sequence[Path], seconds: float = 300) -> Measurement:
+    """From the last acknowledgement until QIDO-RS lists every instance: what a server still does afterwards, its waiting included."""
     connection = Connection(peer.dicomweb, peer.headers)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        status, size = connection.get(f"{_path(peer)}/studies/{uid}/instances?limit={instances}", "application/dicom+json")
-        if status == 200 and size > 200 * instances:
+    before, began = peer.cpu_seconds(), time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        status, size = connection.get(f"{_path(peer)}/studies/{uid}/instances?limit={len(files)}", "application/dicom+json")
+        if status == 200 and size > 200 * len(files):
             connection.close()
-            return
+            return _measured("until visible, after STOW-RS", peer, files, time.perf_counter() - began, before)
         time.sleep(0.2)
     raise RuntimeError(f"{peer.name} did not publish the study in {seconds:.0f} s")
 

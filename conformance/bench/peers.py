@@ -22,12 +22,16 @@ from pathlib import Path
 import psutil
 
 _BARE = """
+import socket
 import sys
 from pynetdicom import AE, evt, AllStoragePresentationContexts, ALL_TRANSFER_SYNTAXES
+def opened(event):
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 ae = AE('BARE'); ae.maximum_pdu_size = 0
 for context in AllStoragePresentationContexts[:120]:
     ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES)
-ae.start_server(('127.0.0.1', int(sys.argv[1])), evt_handlers=[(evt.EVT_C_STORE, lambda event: 0x0000)])
+handlers = [(evt.EVT_CONN_OPEN, opened), (evt.EVT_C_STORE, lambda event: 0x0000)]
+ae.start_server(('127.0.0.1', int(sys.argv[1])), evt_handlers=handlers)
 """
 
 

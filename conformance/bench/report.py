@@ -25,6 +25,8 @@ class Measurement:
     memory: float = 0.0
     p50: float = 0.0
     p95: float = 0.0
+    ceiling: str = ""
+    """The work, of the same server in the same run, that this one cannot be faster than."""
 
 
 def machine() -> str:
@@ -43,13 +45,17 @@ def machine() -> str:
 
 
 def show(measured: Sequence[Measurement], ours: str = "imageshare") -> None:
-    """A table on the terminal, with the ratio of ours to each other for the same work."""
+    """A table on the terminal: for others the ratio of ours to theirs in the same work, for ours that to its ceiling."""
     table = Table(title="Benchmarks", caption=machine())
-    for column in ("work", "who", "rate", "MB/s", "CPU ms/file", "peak MB", "p50 ms", "p95 ms", "ours : theirs"):
+    for column in ("work", "who", "rate", "MB/s", "CPU ms/file", "peak MB", "p50 ms", "p95 ms", "ratio"):
         table.add_column(column, justify="left" if column in ("work", "who") else "right")
     rates = {row.work: row.rate for row in measured if row.who == ours}
     for row in measured:
-        ratio = f"{rates[row.work] / row.rate:.2f}" if row.who != ours and row.rate and row.work in rates else ""
+        ratio = ""
+        if row.who != ours and row.rate and row.work in rates:
+            ratio = f"ours {rates[row.work] / row.rate:.2f} x"
+        elif row.ceiling in rates:
+            ratio = f"{row.rate / rates[row.ceiling]:.2f} of ceiling"
         table.add_row(
             row.work, row.who, f"{row.rate:,.0f} {row.unit}", _or_blank(row.megabytes), _or_blank(row.cpu_ms, 2), _or_blank(row.memory),
             _or_blank(row.p50, 2), _or_blank(row.p95, 2), ratio,

@@ -15,6 +15,7 @@ from conformance.bench.peers import Peer
 from conformance.bench.report import Measurement
 
 _PER_REQUEST = 200
+_CONSTANT = "constant body (/livez)"
 
 
 def fill(peer: Peer, studies: int, progress: Progress) -> float:
@@ -45,7 +46,7 @@ def measure(peer: Peer, seconds: float, connections: Sequence[int] = (1, 8)) -> 
     patients = [entry["subject"]["reference"] for entry in entries]
     identifiers = [entry["identifier"][0]["value"] for entry in entries]
     asked: dict[str, Callable[[int], str]] = {
-        "constant body (/livez)": lambda n: "/livez",
+        _CONSTANT: lambda n: "/livez",
         "read ImagingStudy": lambda n: f"/fhir/ImagingStudy/{studies[n % len(studies)]}",
         "search by identifier": lambda n: f"/fhir/ImagingStudy?identifier=urn:dicom:uid%7C{identifiers[n % len(identifiers)]}",
         "search by patient, _include": lambda n: (
@@ -62,10 +63,11 @@ def measure(peer: Peer, seconds: float, connections: Sequence[int] = (1, 8)) -> 
             load = wire.run(peer.base, peer.headers, path, connections=count, seconds=seconds)
             if load.failed:
                 raise RuntimeError(f"{name}: {load.failed} of {len(load.latencies)} requests failed")
+            with_ = f", {count} connection{'s' if count > 1 else ''}"
             measured.append(
                 Measurement(
-                    f"{name}, {count} connection{'s' if count > 1 else ''}", peer.name, load.rate, "requests/s",
-                    p50=load.percentile(0.5), p95=load.percentile(0.95), memory=peer.peak_memory(),
+                    name + with_, peer.name, load.rate, "requests/s", p50=load.percentile(0.5), p95=load.percentile(0.95),
+                    memory=peer.peak_memory(), ceiling="" if name == _CONSTANT else _CONSTANT + with_,
                 )
             )  # fmt: skip
     return measured
