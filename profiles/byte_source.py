@@ -68,7 +68,7 @@ class InflatedBytes(ByteSource):
             keep = min(max(position - self._base, 0), len(self._window))
             self._base, self._window = self._base + keep, self._window[keep:] + piece
             if self._base + len(self._window) > self._limit + (1 << 18):
-                raise HeaderError(f"the deflated data set inflates to more than {self._limit >> 20} MiB, which is refused")
+                raise HeaderError(f"the deflated data set inflates to more than {self._limit >> 20} MiB; that is refused")
         return self._base + len(self._window) >= position + count
 
     def take(self, position: int, count: int, ahead: int = 65536) -> bytes:

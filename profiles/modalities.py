@@ -1,4 +1,4 @@
-"""Modalities: the defined terms of Modality (0008,0060) with their meanings, and those that a study has."""
+"""Modalities: the defined terms of Modality (0008,0060) with their meanings, and those that a study was acquired with."""
 
 from profiles.document import Code
 from profiles.study import Study
@@ -61,6 +61,7 @@ _ACQUISITION: dict[str, str] = {
     "XA": "X-Ray Angiography",
     "XC": "External-camera Photography",
 }
+
 # PS3.16 CID 32, Non-Acquisition Modality, and ANN of PS3.3 section C.7.3.1.1.1: everything else that a series may hold
 _OTHER: dict[str, str] = {
     "ANN": "Annotation",
@@ -86,6 +87,7 @@ _OTHER: dict[str, str] = {
     "SR": "Structured Report Document",
     "TEXTUREMAP": "Texture Map",
 }
+
 _MEANINGS = {**_ACQUISITION, **_OTHER}
 
 

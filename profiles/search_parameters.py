@@ -69,12 +69,16 @@ OFFERED: Mapping[str, tuple[SearchParameter, ...]] = {
         SearchParameter("_id", "token", f"{_R4}Resource-id"),
         SearchParameter("patient", "reference", f"{_R4}AuditEvent-patient"),
         SearchParameter("date", "date", f"{_R4}AuditEvent-date"),
+        SearchParameter("outcome", "token", f"{_R4}AuditEvent-outcome"),
     ),
 }
 """Resource type -> its search parameters."""
 
 DATE_PARAMETER: Mapping[str, str] = {"ImagingStudy": "started", "DocumentReference": "date", "AuditEvent": "date"}
 """Resource type -> the parameter that stands for its clinical date (`Extracted.date`), by which it is sorted."""
+
+AUDIT_OUTCOMES: Final = ("http://hl7.org/fhir/audit-event-outcome", "http://terminology.hl7.org/CodeSystem/audit-event-outcome")
+"""The code system of AuditEvent.outcome in R4, and as IHE BALP names it."""
 
 INCLUDES: Mapping[str, tuple[str, ...]] = {"ImagingStudy": ("ImagingStudy:endpoint",)}
 """Resource type -> `_include` values."""

@@ -4,22 +4,41 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from server.errors import ImageShareError, SettingsError
-from server.settings import Settings, load
+from server.settings import Settings, bracketed, load
 
 app = typer.Typer(
     name="imageshare",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help=__doc__,
     rich_markup_mode=None,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"imageshare {version('imageshare')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    _: Annotated[bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Share medical images: DICOM files come in by C-STORE or STOW-RS, and each study goes out as DICOMweb, FHIR R4 and IHE XDS-I.b.
+
+    One set of access rules and one audit trail stand behind all of them. To see it at work: imageshare demo. To run it:
+    imageshare serve, which makes its data folder and database on first start.
+    """
+
+
 serve_app = typer.Typer(invoke_without_command=True, help="Run the server: everything in one process group, or one role.")
 app.add_typer(serve_app, name="serve")
 
@@ -89,13 +108,15 @@ def _role(role: str, data: Path | None) -> None:
 
     with told():
         settings = load(data=data)
+        upkeep.require_ready(settings)
         with upkeep.owned(settings, shared=True):
             roles.run(role, settings, lambda: typer.echo(f"imageshare {role} runs · {_listens(settings)}"))
 
 
 def _listens(settings: Settings) -> str:
-    dicom = f"{settings.ae_title}@{settings.dicom_host}:{settings.dicom_port}"
-    return f"imageshare listens: {settings.base_url} · DICOM {dicom} · data {settings.data.absolute()}"
+    public = f" (public {settings.base_url})" if settings.public_url else ""
+    dicom = f"{settings.ae_title}@{bracketed(settings.dicom_host)}:{settings.dicom_port}"
+    return f"imageshare listens: {settings.http_address}{public} · DICOM {dicom} · data {settings.data.absolute()}"
 
 
 # --- to try it, and to send
@@ -120,7 +141,7 @@ def demo(
 def send(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
     to: Annotated[str, typer.Option(help="AE@host:port for C-STORE, or the URL of a DICOMweb service for STOW-RS.")],
-    calling: Annotated[str, typer.Option(help="The AE title to call with.")] = "IMAGESHARE",
+    calling: Annotated[str | None, typer.Option(help="The AE title to call with; IMAGESHARE_SEND where absent.")] = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -134,17 +155,18 @@ def send(
     from rich.console import Console
 
     from server.outbound.files import dicom_files
-    from server.sending import send_with_bar, target
+    from server.sending import CALLING, calling_title, send_with_bar, target
 
     with told():
         where = target(to, token)
+        title = calling_title(calling) if calling is not None else CALLING
         try:
             files = list(dicom_files(paths))
         except FileNotFoundError as error:
             raise SettingsError(str(error)) from None
         if not files:
             raise SettingsError("there is no DICOM file under what was named")
-        report = send_with_bar(Console(stderr=True), "sending", files, where, calling=calling)
+        report = send_with_bar(Console(stderr=True), "sending", files, where, calling=title)
     typer.echo(f"{len(report.sent)} of {len(files)} files sent to {to}: {report.bytes / 1e6:.1f} MB, {report.rate()}")
     for reason, count in report.failed.most_common():
         typer.echo(f"{count} not sent: {reason}", err=True)
@@ -159,20 +181,26 @@ def send(
 def token(
     scope: Annotated[str, typer.Option(help='SMART scopes, such as "system/*.rs" or "patient/*.rs".')],
     data: Data = None,
-    patient: Annotated[str | None, typer.Option(help="Patient resource id that the token is bound to.")] = None,
+    patient: Annotated[
+        str | None,
+        typer.Option(help="The patient that patient/ scopes open: resource id, Patient ID, or its authority's OID|Patient ID."),
+    ] = None,
     client: Annotated[str, typer.Option(help="Client id that the audit trail names.")] = "script",
     seconds: Annotated[int, typer.Option(min=1, max=86400, help="Lifetime.")] = 3600,
 ) -> None:
     """Print a signed access token, and nothing else."""
+    from server.access.grants import check_scopes, named_patient
     from server.access.tokens import Tokens
     from server.records.installation import installation
     from server.store.db import Database
     from server.store.migrations import require_current
 
     with told():
+        check_scopes(scope, bound=patient is not None)
         database = Database(load(data=data).database)
         require_current(database)
-        typer.echo(Tokens(database, installation(database)).issue(client=client, scope=scope, patient=patient, seconds=seconds))
+        bound = named_patient(database, patient) if patient is not None else None
+        typer.echo(Tokens(database, installation(database)).issue(client=client, scope=scope, patient=bound, seconds=seconds))
 
 
 @app.command()
@@ -209,9 +237,12 @@ def verify(data: Data = None) -> None:
 
     from server import upkeep
 
-    with told(), Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("verify")
-        bad = upkeep.verify(load(data=data), lambda done, total: progress.update(task, completed=done, total=total))
+    with told():
+        settings = load(data=data)
+        upkeep.require_ready(settings)
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("verify")
+            bad = upkeep.verify(settings, lambda done, total: progress.update(task, completed=done, total=total))
     for blob_id in bad:
         typer.echo(f"BAD {blob_id}")
     typer.echo(f"{len(bad)} of the stored objects are missing or changed" if bad else "every stored object is as it was written")

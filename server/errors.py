@@ -26,9 +26,15 @@
 Messages name the rule and the remedy, never a value that a patient could be known by.
 """
 
+import re
+from typing import Final
+
+_LONGEST_LO: Final = 64
+_CITATION: Final = re.compile(r" \([A-Z][^()]*\)")
+
 
 class ImageShareError(Exception):
-    """The root. `detail` is fit to be sent to the client."""
+    """The root. `detail` is fit to be sent to the client; `short` too, where there is room for a line only."""
 
     number = 1000
     http_status = 500
@@ -38,14 +44,31 @@ class ImageShareError(Exception):
     """C-STORE status (PS3.4 table B.2-1, PS3.7 annex C)."""
     stow_reason = 0x0110
     """Failure Reason 0008,1197 of a STOW-RS response (PS3.18 section 10.5.3)."""
+    summary = "the server could not do it"
+    """What every error of this class has in common, in at most 64 characters."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, short: str = "") -> None:
         super().__init__(detail)
         self.detail = detail
+        self._short = short
+
+    @property
+    def short(self) -> str:
+        """Error Comment (0000,0902), a Long String of at most 64 characters (PS3.7 annex C, PS3.5 table 6.2-1). Never cut in a phrase.
+
+        What the raiser gave, else `detail` without the paragraphs that it cites, else what stands before its first semicolon
+        (the rule; the remedy comes after it), else what the class says.
+        """
+        whole = _CITATION.sub("", self.detail)
+        for text in (self._short, whole, whole.partition(";")[0]):
+            if 0 < len(text) <= _LONGEST_LO:
+                return text
+        return self.summary
 
 
 class SettingsError(ImageShareError):
     number = 1100
+    summary = "the configuration is wrong"
 
 
 class Refused(ImageShareError):
@@ -54,15 +77,18 @@ class Refused(ImageShareError):
     fhir_code = "invalid"
     dimse_status = 0xC000
     stow_reason = 0xC000
+    summary = "the request is refused"
 
 
 class MalformedQuery(Refused):
     number = 2001
+    summary = "a parameter is wrong"
 
 
 class MalformedBody(Refused):
     number = 2002
     fhir_code = "structure"
+    summary = "the body is malformed"
 
 
 class MalformedInstance(Refused):
@@ -70,12 +96,14 @@ class MalformedInstance(Refused):
     fhir_code = "structure"
     dimse_status = 0xC000
     stow_reason = 0xC000
+    summary = "these bytes are not a complete DICOM instance"
 
 
 class InstanceMismatch(Refused):
     number = 2102
     dimse_status = 0xA900
     stow_reason = 0xA900
+    summary = "the data set is not what was announced"
 
 
 class NotSupported(Refused):
@@ -83,18 +111,21 @@ class NotSupported(Refused):
     fhir_code = "not-supported"
     dimse_status = 0x0122
     stow_reason = 0x0122
+    summary = "this is not supported here"
 
 
 class NotAcceptable(Refused):
     number = 2202
     http_status = 406
     fhir_code = "not-supported"
+    summary = "this is not offered in a form that was asked for"
 
 
 class UnsupportedMediaType(Refused):
     number = 2203
     http_status = 415
     fhir_code = "not-supported"
+    summary = "a body of this type is not taken here"
 
 
 class TooLarge(Refused):
@@ -103,6 +134,7 @@ class TooLarge(Refused):
     fhir_code = "too-long"
     dimse_status = 0xA700
     stow_reason = 0xA700
+    summary = "this is larger than is taken here"
 
 
 class AccessError(ImageShareError):
@@ -111,28 +143,39 @@ class AccessError(ImageShareError):
     fhir_code = "forbidden"
     dimse_status = 0x0124
     stow_reason = 0x0124
+    summary = "access is denied"
 
 
 class Unauthenticated(AccessError):
     number = 3001
     http_status = 401
     fhir_code = "login"
+    summary = "a valid token is needed"
 
 
 class Forbidden(AccessError):
+    """`patients` are the resource ids of those whose data were refused, as far as is known: for the trail, never for the answer."""
+
     number = 3002
+    summary = "this is not allowed"
+
+    def __init__(self, detail: str, patients: frozenset[str] = frozenset()) -> None:
+        super().__init__(detail)
+        self.patients = patients - {""}
 
 
 class NotFound(ImageShareError):
     number = 4001
     http_status = 404
     fhir_code = "not-found"
+    summary = "this is not here"
 
 
 class Gone(ImageShareError):
     number = 4002
     http_status = 410
     fhir_code = "deleted"
+    summary = "this was deleted"
 
 
 class Conflict(ImageShareError):
@@ -141,16 +184,19 @@ class Conflict(ImageShareError):
     fhir_code = "conflict"
     dimse_status = 0x0111
     stow_reason = 0x0111
+    summary = "this contradicts what is stored"
 
 
 class ContentConflict(Conflict):
     number = 5001
+    summary = "this UID is stored with other content"
 
 
 class PatientConflict(Conflict):
     number = 5002
     dimse_status = 0xA900
     stow_reason = 0xA900
+    summary = "this UID belongs to another patient or study"
 
 
 class Unavailable(ImageShareError):
@@ -159,14 +205,17 @@ class Unavailable(ImageShareError):
     fhir_code = "transient"
     dimse_status = 0xA700
     stow_reason = 0xA700
+    summary = "this is not possible now; try again later"
 
 
 class StorageFull(Unavailable):
     number = 6001
     http_status = 507
     fhir_code = "no-store"
+    summary = "the server has no room left; try again later"
 
 
 class Busy(Unavailable):
     number = 6002
     fhir_code = "throttled"
+    summary = "the server is busy; try again"

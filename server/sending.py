@@ -22,6 +22,9 @@ from server.errors import SettingsError
 from server.outbound import cstore, stow
 from server.outbound.files import Sent
 
+CALLING = "IMAGESHARE_SEND"
+"""The AE title that files are sent under: not the one that our own server is called by."""
+
 _PEER = re.compile(r"(?P<title>[^@]+)@(?P<host>\[[^\]]+\]|[^:@\[\]]+):(?P<port>[0-9]{1,5})")
 
 
@@ -48,8 +51,8 @@ Target = Peer | Web
 
 def target(text: str, token: str | None = None) -> Target:
     """`AE@host:port` or the URL of a DICOMweb service. Raises `SettingsError`."""
-    if re.match(r"https?://[^/]", text):
-        return Web(text.rstrip("/").removesuffix("/studies"), token)
+    if re.match(r"https?://", text):
+        return Web(_url(text).rstrip("/").removesuffix("/studies"), token)
     found = _PEER.fullmatch(text)
     if not found or not 0 < int(found["port"]) < 65536:
         raise SettingsError("--to takes AE@host:port, such as IMAGESHARE@127.0.0.1:11112, or the URL of a DICOMweb service")
@@ -57,6 +60,24 @@ def target(text: str, token: str | None = None) -> Target:
         return Peer(ae_title(found["title"]), found["host"].strip("[]"), int(found["port"]))
     except InvalidIdentifier as error:
         raise SettingsError(f"--to: {error}") from None
+
+
+def _url(text: str) -> str:
+    try:
+        url = httpx2.URL(text)
+        if url.host and (url.port is None or 0 < url.port < 65536) and not set(text) & set("?#"):
+            return text
+    except httpx2.InvalidURL:
+        pass
+    raise SettingsError("--to: this is not the URL of a DICOMweb service, such as https://pacs.example.org/dicomweb")
+
+
+def calling_title(text: str) -> str:
+    """The AE title to call with. Raises `SettingsError` for one that PS3.5 section 6.2 does not allow."""
+    try:
+        return ae_title(text)
+    except InvalidIdentifier as error:
+        raise SettingsError(f"--calling: {error}") from None
 
 
 @dataclass
@@ -93,7 +114,7 @@ class Report:
         return "; ".join(f"{count} x {reason}" for reason, count in self.failed.most_common())
 
 
-def send(files: Iterable[Path], to: Target, *, calling: str = "IMAGESHARE") -> Iterator[Sent]:
+def send(files: Iterable[Path], to: Target, *, calling: str = CALLING) -> Iterator[Sent]:
     """Sends `files` and tells what became of each as it becomes known. A peer that cannot be reached is a failure of each file."""
     if isinstance(to, Peer):
         return cstore.send(files, to.host, to.port, called=to.title, calling=calling)
@@ -105,7 +126,7 @@ def _stow(files: Iterable[Path], to: Web) -> Iterator[Sent]:
         yield from stow.send(files, to.url, token=to.token, client=client)
 
 
-def send_with_bar(console: Console, label: str, files: Sequence[Path], to: Target, *, calling: str = "IMAGESHARE") -> Report:
+def send_with_bar(console: Console, label: str, files: Sequence[Path], to: Target, *, calling: str = CALLING) -> Report:
     """`send` with a progress bar on `console`, which goes when it is done."""
     report = Report()
     began = time.monotonic()

@@ -7,9 +7,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import URL, select
-from sqlalchemy.exc import OperationalError
 
 from server.errors import SettingsError
 from server.records import catalogue
@@ -18,7 +18,7 @@ from server.settings import Settings
 from server.store import jobs
 from server.store.blobs import FolderBlobs
 from server.store.db import Database, ping
-from server.store.migrations import migrate
+from server.store.migrations import migrate, require_current, sqlite_file
 
 _SWEEP_AFTER = 3600.0
 
@@ -36,8 +36,11 @@ def owned(settings: Settings, *, shared: bool = False) -> Iterator[int]:
 
     Raises `SettingsError` if another holds it.
     """
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    _make(settings.data)
+    try:
+        descriptor = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(settings.data, error) from None
     try:
         # After a kill -9 the dead server's children, who hold it too, need a moment to notice.
         for attempt in range(50):
@@ -53,17 +56,35 @@ def owned(settings: Settings, *, shared: bool = False) -> Iterator[int]:
         os.close(descriptor)
 
 
+def require_ready(settings: Settings) -> None:
+    """Raises `SettingsError` unless there is a database of this version; makes nothing."""
+    database = Database(settings.database)
+    try:
+        require_current(database)
+    finally:
+        database.close()
+
+
 def make_ready(settings: Settings) -> None:
-    """Creates what is missing and brings the schema up to date."""
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Creates what is missing and brings the schema up to date. Raises `SettingsError`."""
+    _make(settings.data)
     database = Database(settings.database)
     try:
         migrate(database)
         installation(database)
-    except OperationalError:
-        raise SettingsError("the database cannot be reached or written; `imageshare doctor` shows which it is") from None
     finally:
         database.close()
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise _unusable(folder, error) from None
+
+
+def _unusable(folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"the data folder {folder} cannot be used: {(error.strerror or type(error).__name__).lower()}")
 
 
 def sweep_orphans(settings: Settings, *, alone: bool) -> int:
@@ -100,9 +121,13 @@ def take_over(settings: Settings) -> None:
 
 
 def verify(settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
-    """Reads every blob and compares size and SHA-256 with its row. Returns the ids of those that are missing or differ."""
+    """Reads every blob and compares size and SHA-256 with its row. Returns the ids of those that are missing or differ.
+
+    Raises `SettingsError` where there is no database of this version, and makes none.
+    """
     database = Database(settings.database)
     try:
+        require_current(database)
         blobs = FolderBlobs(settings.blob_folder)
         with database.read() as connection:
             rows = connection.execute(select(catalogue.BLOB.c.id, catalogue.BLOB.c.size, catalogue.BLOB.c.sha256)).all()
@@ -121,14 +146,20 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     """What is in force and whether it works: (what, value with secrets masked, fine?)."""
     told = [(name, _shown(name, value), True) for name, value in settings.model_dump().items() if value is not None]
     database = Database(settings.database)
-    told.append(("database", _masked(database.url), _works(lambda: ping(database))))
+    file = sqlite_file(database)
+    if file is not None and not file.exists():  # to ask it would make it
+        told.append(("database", f"{_masked(database.url)} (not there yet)", os.access(_nearest(file), os.W_OK)))
+    else:
+        told.append(("database", _masked(database.url), _works(lambda: ping(database))))
     database.close()
     folder = settings.blob_folder
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    nearest = _nearest(folder)
     told.append(("blobs", str(folder), os.access(nearest, os.W_OK)))
     free = shutil.disk_usage(nearest).free
     told.append(("free space", f"{free >> 20} MiB", free > settings.min_free_bytes))
     told.append(("public URL", settings.base_url, True))
+    soap = "off because public_url is set" if settings.is_published else "answers programs on this machine (loopback)"
+    told.append(("SOAP", soap, True))
     told += [(name, "not a setting; is it misspelt?", False) for name in sorted(unknown_variables(os.environ))]
     return told
 
@@ -137,6 +168,11 @@ def unknown_variables(environment: Mapping[str, str]) -> set[str]:
     """`IMAGESHARE_*` variables that are no setting: pydantic-settings passes over them without a word."""
     known = {f"IMAGESHARE_{name.upper()}" for name in Settings.model_fields} | {"IMAGESHARE_CONFIG", "IMAGESHARE_TOKEN"}
     return {name for name in environment if name.startswith("IMAGESHARE_") and name.partition("__")[0] not in known}
+
+
+def _nearest(path: Path) -> Path:
+    """`path`, or the nearest folder above it that is there."""
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
 
 
 def _shown(name: str, value: object) -> str:

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -43,9 +45,8 @@ def postgresql_url() -> Iterator[str]:
         pytest.skip(str(reason))
 
 
-@pytest.fixture
-def postgresql_database(postgresql_url: str) -> Iterator[str]:
-    """The URL of a new, empty PostgreSQL database; dropped afterwards, whoever is still connected."""
+@contextmanager
+def _new_postgresql_database(postgresql_url: str) -> Iterator[str]:
     name = f"test_{next(_database_numbers)}"
     server = sqlalchemy.create_engine(postgresql_url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
     with server.connect() as connection:
@@ -57,6 +58,13 @@ def postgresql_database(postgresql_url: str) -> Iterator[str]:
         connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+@pytest.fixture
+def postgresql_database(postgresql_url: str) -> Iterator[str]:
+    """The URL of a new, empty PostgreSQL database; dropped afterwards, whoever is still connected."""
+    with _new_postgresql_database(postgresql_url) as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a new, empty database; a test that asks for it runs once on each engine."""
@@ -64,6 +72,28 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'database.sqlite3'}"
     url: str = request.getfixturevalue("postgresql_database")
     return url
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def databases(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], AbstractContextManager[str]]:
+    """A function whose `with` block has the URL of a new, empty database, for a test that needs several; on each engine."""
+
+    @contextmanager
+    def sqlite() -> Iterator[str]:
+        yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'database.sqlite3'}"
+
+    if request.param == "sqlite":
+        return sqlite
+    return partial(_new_postgresql_database, request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture(scope="module")
+def module_database_url(databases: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """As `database_url`, for a server that all tests of a module share; they run first on one engine, then on the other."""
+    with databases() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,9 @@ from sqlalchemy import ColumnElement, false, true
 from server.errors import Forbidden
 
 _SCOPE = re.compile(r"(?P<context>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]+)\.(?P<permission>\*|read|write|c?r?u?d?s?)")
+OTHER_PATIENT = "the token is for another patient"
+"""What is said of another patient's data, whether or not there are any."""
+
 _V1 = {"read": "rs", "write": "cud", "*": "cruds"}
 
 
@@ -86,7 +89,7 @@ class Decision:
             raise Forbidden(error.detail, patients) from None
         allowed = self.patients(type_, interaction)
         if allowed is not None and not patients <= allowed:
-            raise Forbidden("the token is for another patient", patients - allowed)
+            raise Forbidden(OTHER_PATIENT, patients - allowed)
 
     def where(self, type_: str, interaction: Interaction, patient_column: ColumnElement[str]) -> ColumnElement[bool]:
         """The Decision as SQL: true for the rows whose patient the caller may see."""

@@ -49,6 +49,9 @@ def run(*, once: bool, own: Path | None = None, keep: Path | None = None) -> int
         scene.server.stop()
         if keep is None:
             _tidy(folder)
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            left = "Pictures and the server's log stay" if keep is None else "Everything stays"
+            console.print(Text(f"  {left} in {folder}", style="dim"), soft_wrap=True)
 
 
 def _tell(scene: Scene, *, once: bool) -> int:

@@ -69,8 +69,10 @@ def is_loopback(request: Request) -> bool:
 def decision(request: Request) -> Decision:
     """The Decision behind the request's bearer token (RFC 6750 section 2.1). Raises `Unauthenticated`.
 
-    A token in the query string is not looked at: URLs are logged.
+    A token in the query string is not looked at: URLs are logged. It is made once a request.
     """
+    if (known := _made(request)) is not None:
+        return known
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if not token:
         raise Unauthenticated("an access token is needed: Authorization: Bearer ...")

@@ -1,6 +1,8 @@
 """PS3.18 section 10.5: sending files by STOW-RS, streamed from disk."""
 
 import secrets
+import socket
+import ssl
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,8 +13,15 @@ from server.outbound.files import Outgoing, Sent, meaning, sorted_out
 
 CHUNK = 1 << 18
 _DICOM_JSON = "application/dicom+json"
-_FINAL = (401, 403, 404, 405)
-"""HTTP answers that the next request would get too."""
+_FINAL = {
+    401: "set IMAGESHARE_TOKEN to an access token that this server takes",
+    403: "the access token does not allow it; set IMAGESHARE_TOKEN to one that does",
+    404: "there is no DICOMweb service at this URL",
+    405: "there is no DICOMweb service at this URL, or it stores nothing",
+}
+"""HTTP answers that the next request would get too, and what to do about them."""
+_NOBODY = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
+_LONGEST_COMMENT = 200
 
 
 def send(
@@ -43,10 +52,12 @@ def send(
             try:
                 answer = _post(web, url, batch, token)
             except (httpx2.HTTPError, OSError) as error:
-                yield from _all(batch, f"the request failed: {type(error).__name__}")
+                reason = _why_not(error)
+                refused = reason if isinstance(error, _NOBODY) else ""
+                yield from _all(batch, reason)
                 continue
             if answer.status_code in _FINAL:
-                refused = f"HTTP {answer.status_code} {answer.reason_phrase}"
+                refused = f"{_status(answer)}: {_FINAL[answer.status_code]}"
                 yield from _all(batch, refused)
                 continue
             yield from _results(batch, answer)
@@ -98,26 +109,94 @@ def _body(batch: list[Outgoing], head: bytes, tail: bytes) -> Iterator[bytes]:
     yield tail
 
 
+def _why_not(error: httpx2.HTTPError | OSError) -> str:
+    """A request that got no answer, in a sentence; the words of a library may quote what was sent."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "no TLS connection: the server's certificate is not one that is trusted here"
+        if isinstance(cause, ssl.SSLError):
+            return "no TLS connection: what answers there speaks no TLS, or another version"
+        if isinstance(cause, socket.gaierror):
+            return "there is no such host"
+        cause = cause.__cause__ or cause.__context__
+    match error:
+        case httpx2.ConnectError() | httpx2.ConnectTimeout():
+            return "there is no answer at this address"
+        case httpx2.ProxyError():
+            return "the proxy does not let the request through"
+        case httpx2.TimeoutException():
+            return "the server did not answer in time"
+        case httpx2.RemoteProtocolError() if "disconnected" in str(error):
+            return "the connection ended before the answer; is there a DICOMweb service at this address?"
+        case httpx2.RemoteProtocolError():
+            return "what answers there is no HTTP server"
+        case httpx2.NetworkError():
+            return "the connection broke before the answer"
+        case OSError():
+            return f"it cannot be read: {(error.strerror or str(error)).lower()}"
+    return f"the request failed: {type(error).__name__}"
+
+
 def _results(batch: list[Outgoing], answer: httpx2.Response) -> Iterator[Sent]:
-    """PS3.18 section 10.5.3: the Referenced SOP and Failed SOP sequences of the answer, file by file."""
+    """PS3.18 section 10.5.3: the Referenced SOP, Failed SOP and Other Failures sequences of the answer, file by file.
+
+    An item of Other Failures (0008,119A) names no instance: those that nothing else is said of get its reason.
+    """
     try:
         told = orjson.loads(answer.content) if answer.content else {}
         stored = {_value(item, "00081155") for item in _items(told, "00081199")}
-        failed = {_value(item, "00081155"): _value(item, "00081197") for item in _items(told, "00081198")}
+        failed = {_value(item, "00081155"): _failure(item) for item in _items(told, "00081198")}
+        others = [_failure(item) for item in _items(told, "0008119A")]
     except (orjson.JSONDecodeError, AttributeError, TypeError, IndexError):
-        stored, failed = set(), {}
+        told, stored, failed, others = {}, set(), {}, []
+    unnamed = [file for file in batch if file.sop_instance_uid not in failed.keys() | stored]
+    otherwise = iter(others if len(others) == len(unnamed) else [_together(others)] * len(unnamed) if others else [])
     for file in batch:
         uid = file.sop_instance_uid
         if uid in failed:
-            status = failed[uid]
-            number = status if isinstance(status, int) else None
-            yield Sent(file.path, file.size, ok=False, status=number, reason=meaning(number) if number is not None else "refused")
+            yield _refused(file, *failed[uid])
         elif uid in stored:
             yield Sent(file.path, file.size, ok=True, status=0)
+        elif other := next(otherwise, None):
+            yield _refused(file, *other)
         elif answer.is_success:
             yield Sent(file.path, file.size, ok=False, reason="the answer does not name this instance")
         else:
-            yield Sent(file.path, file.size, ok=False, reason=f"HTTP {answer.status_code} {answer.reason_phrase}")
+            detail = _plain(told.get("detail")) if isinstance(told, dict) else ""  # RFC 9457
+            yield Sent(file.path, file.size, ok=False, reason=f"{_status(answer)}: {detail}" if detail else _status(answer))
+
+
+def _failure(item: dict[str, object]) -> tuple[int | None, str]:
+    """Failure Reason (0008,1197) and, where the server gives one, its Error Comment (0000,0902)."""
+    status = _value(item, "00081197")
+    return status if isinstance(status, int) else None, _plain(_value(item, "00000902"))
+
+
+def _told(status: int | None, comment: str) -> str:
+    return ": ".join(each for each in (meaning(status) if status is not None else "", comment) if each) or "refused"
+
+
+def _refused(file: Outgoing, status: int | None, comment: str) -> Sent:
+    return Sent(file.path, file.size, ok=False, status=status, reason=_told(status, comment))
+
+
+def _together(failures: list[tuple[int | None, str]]) -> tuple[int | None, str]:
+    """One reason for files that cannot be told apart."""
+    if len(set(failures)) == 1:
+        return failures[0]
+    return None, "one of: " + "; ".join(dict.fromkeys(_told(*each) for each in failures))
+
+
+def _plain(text: object) -> str:
+    """What a server says, fit for one line on a screen."""
+    return (
+        "".join(each if each.isprintable() else " " for each in text)[:_LONGEST_COMMENT].strip() if isinstance(text, str) else ""
+    )
+
+
+def _status(answer: httpx2.Response) -> str:
+    return f"HTTP {answer.status_code} {answer.reason_phrase}".rstrip()
 
 
 def _items(dataset: dict[str, dict[str, list[dict[str, object]]]], tag: str) -> list[dict[str, object]]:

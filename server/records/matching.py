@@ -60,6 +60,11 @@ def patient_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
     return set(connection.execute(select(PATIENT.c.value).where(PATIENT.c.id.in_(sorted(ids)))).scalars())
 
 
+def patients_of(connection: Connection, value: str) -> frozenset[str]:
+    """Resource ids of the patients with this Patient ID (0010,0020), whichever authority assigned it."""
+    return frozenset(connection.execute(select(PATIENT.c.id).where(PATIENT.c.value == value)).scalars())
+
+
 # --- statements
 
 

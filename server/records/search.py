@@ -8,9 +8,9 @@ whose rows carry the date ("newest CT of all patients").
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, exists, false, func, or_, select, tuple_, union
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, exists, false, func, or_, select, true, tuple_, union
 
-from profiles.search_parameters import DateValue, TokenValue
+from profiles.search_parameters import AUDIT_OUTCOMES, DateValue, TokenValue
 from server.records.resources import RESOURCE, TOKEN, token_hash, unpacked
 from server.records.trail import EVENT, events
 
@@ -325,4 +325,12 @@ def _event_conditions(query: Query, allowed: Allowed, began: int) -> list[Column
         *(EVENT.c.id.in_(ids) for ids in query.ids),
         *(EVENT.c.patient.in_(ids) for ids in query.patients),
         *(or_(*(_on_instant(EVENT.c.recorded, value) for value in values)) for values in query.dates),
+        *(or_(*map(_on_outcome, values)) for parameter, values in query.tokens if parameter == "outcome"),
     ]
+
+
+def _on_outcome(value: TokenValue) -> ColumnElement[bool]:
+    """AuditEvent.outcome is a code, whose system is that of its required binding (FHIR R4 section 3.1.1.4.10)."""
+    if value.system is not None and value.system not in AUDIT_OUTCOMES:
+        return false()
+    return EVENT.c.outcome == value.code if value.code is not None else true()

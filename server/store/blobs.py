@@ -70,7 +70,10 @@ class FolderBlobs:
         self.root = root
         self.limit = limit
         self.reserve = reserve
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"the blob folder {root} cannot be used: {error.strerror}") from None
 
     def own(self, owner: str) -> None:
         """Marks the folder as that of installation `owner`, an OID.

@@ -233,7 +233,11 @@ class Identity(Row, table=True):
 
 class AuditEvent(Row, table=True):
     __tablename__ = "audit_event"
-    __table_args__ = (Index("ix_audit_event_patient", "patient", "recorded"), Index("ix_audit_event_recorded", "recorded", "pk"))
+    __table_args__ = (
+        Index("ix_audit_event_patient", "patient", "recorded"),
+        Index("ix_audit_event_recorded", "recorded", "pk"),
+        Index("ix_audit_event_outcome", "outcome", "recorded", "pk"),
+    )
     pk: int | None = Field(default=None, sa_column=_key())
     id: str = Field(unique=True)
     recorded: int = Field(sa_type=BigInteger)

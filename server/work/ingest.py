@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import orjson
+from pydicom.dataset import Dataset
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from profiles import header
-from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Subtype
+from profiles import header, part10
+from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Subtype, dicom_objects
 from profiles.dicom_json import level_attributes
 from profiles.identifiers import InvalidIdentifier
 from profiles.study import Study
+from profiles.vocabulary import DICOM_UID_SYSTEM
 from server.errors import ContentConflict, ImageShareError, InstanceMismatch, MalformedInstance
 from server.records import catalogue
 from server.records.installation import Installation
@@ -30,6 +32,7 @@ from server.store.blobs import BlobStore, Writer
 from server.store.db import Database, micros
 
 _SeriesKey = tuple[str, str, str, str]
+_SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
 
 PUBLISH = "publish"
 """Kind of the job whose key is a study's row and whose deadline is the end of its quiet period."""
@@ -116,27 +119,36 @@ class Batch:
         Raises `MalformedInstance`, `InstanceMismatch`, `ContentConflict`, `PatientConflict`, `StorageFull` or `Busy`; the refusal is
         in the audit trail then.
         """
+        dataset = None
         try:
-            return self._store(writer, announced)
+            dataset, transfer_syntax, offset = _header(writer)
+            return self._store(writer, announced, dataset, transfer_syntax, offset)
         except ImageShareError as error:
-            self.refused(error)
+            self.refused(error, announced, dataset)
             raise
         finally:
             writer.abort()  # without effect after a commit
 
-    def refused(self, error: ImageShareError) -> None:
-        """Puts a refusal into the audit trail: who, from where, why (by number); nothing of what was sent."""
+    def refused(self, error: ImageShareError, announced: Announced = _ANNOUNCED_NOTHING, dataset: Dataset | None = None) -> None:
+        """Puts a refusal into the audit trail: who, from where, why, and which study and instance, as far as that can be told.
+
+        Of what was sent nothing else is told: the UIDs of `dataset`, where its header could be read, and those `announced`.
+        """
         sender, trail = self._sender, self._ingest.trail
         trail.write(
             trail.action(
                 "create", sender.subtype, sender.agent, rest=sender.rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
-                outcome_desc=error.detail, request_id=sender.request_id, token_id=sender.token_id,
+                outcome_desc=error.detail, entities=_named(announced, dataset), request_id=sender.request_id, token_id=sender.token_id,
             )
         )  # fmt: skip
 
-    def _store(self, writer: Writer, announced: Announced) -> Receipt:
-        study, attributes, offset = self._header(writer)
+    def _store(self, writer: Writer, announced: Announced, dataset: Dataset, transfer_syntax: str, offset: int) -> Receipt:
+        try:
+            study = header.extract(dataset, transfer_syntax, self._domains)
+        except (header.HeaderError, InvalidIdentifier) as error:
+            raise _malformed(error) from None
         _check(study, announced)
+        attributes = (orjson.dumps(level_attributes(dataset, "study")), orjson.dumps(level_attributes(dataset, "series")))
         ((instance,),) = (series.instances for series in study.series)
         if self._seen(writer, instance.sop_instance_uid, study, offset):
             return _receipt(study, new=False)
@@ -160,19 +172,6 @@ class Batch:
             raise
         self._places[key] = where
         return _receipt(study, new=True)
-
-    def _header(self, writer: Writer) -> tuple[Study, tuple[bytes, bytes], int]:
-        try:
-            with contextlib.closing(writer.reader()) as file:
-                dataset, transfer_syntax, offset = header.read(file)
-            study = header.extract(dataset, transfer_syntax, self._domains)
-        except (header.HeaderError, InvalidIdentifier) as error:
-            raise MalformedInstance(str(error)) from None
-        return (
-            study,
-            (orjson.dumps(level_attributes(dataset, "study")), orjson.dumps(level_attributes(dataset, "series"))),
-            offset,
-        )
 
     def _seen(self, writer: Writer, uid: str, study: Study, offset: int) -> bool:
         with contextlib.closing(writer.reader()) as ours:
@@ -202,18 +201,20 @@ class Batch:
         due = micros() + int(self._ingest.settings.quiet_period * 1_000_000)
         jobs.enqueue(connection, PUBLISH, str(where.study_pk), due=due)
         if not any(known.study_pk == where.study_pk for known in self._places.values()):
-            self._imported(connection, where)
+            self._imported(connection, study.study_instance_uid, where)
         return key, where
 
-    def _imported(self, connection: Connection, where: catalogue.Place) -> None:
+    def _imported(self, connection: Connection, study_uid: str, where: catalogue.Place) -> None:
         """One event per batch and study, in the transaction of its first instance."""
         sender, trail = self._sender, self._ingest.trail
+        study = AuditedEntity(
+            f"ImagingStudy/{catalogue.study_id(connection, where.study_pk)}", DICOM_UID_SYSTEM, f"urn:oid:{study_uid}"
+        )
         trail.record(
             connection,
             trail.action(
                 "create", sender.subtype, sender.agent, rest=sender.rest, patient_id=catalogue.patient_id(connection, where.patient_pk),
-                entities=(AuditedEntity(reference=f"ImagingStudy/{catalogue.study_id(connection, where.study_pk)}"),),
-                request_id=sender.request_id, token_id=sender.token_id,
+                entities=(study,), request_id=sender.request_id, token_id=sender.token_id,
             ),
         )  # fmt: skip
 
@@ -228,6 +229,34 @@ def discard(database: Database, blobs: BlobStore, blob_id: str) -> None:
             kept = catalogue.names_blob(connection, blob_id)
         if not kept:
             blobs.delete(blob_id)
+
+
+def _header(writer: Writer) -> tuple[Dataset, str, int]:
+    try:
+        with contextlib.closing(writer.reader()) as file:
+            return header.read(file)
+    except header.HeaderError as error:
+        raise _malformed(error) from None
+
+
+def _named(announced: Announced, dataset: Dataset | None) -> tuple[AuditedEntity, ...]:
+    """The study and instance as the header has them and as they were announced: one each, where the two agree."""
+    told = dicom_objects(study=announced.study_instance_uid or "", instance=announced.sop_instance_uid or "")
+    found: tuple[AuditedEntity, ...] = ()
+    if dataset is not None:
+        found = dicom_objects(study=_uid(dataset, _STUDY_INSTANCE_UID), instance=_uid(dataset, _SOP_INSTANCE_UID))
+    return tuple(dict.fromkeys((*found, *told)))
+
+
+def _uid(dataset: Dataset, tag: int) -> str:
+    value = getattr(part10.stored(dataset, tag), "value", None)
+    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else str(value or "")
+
+
+def _malformed(error: ValueError) -> MalformedInstance:
+    """Its short form says which UID is none; all else is short already, or what the class says has to do."""
+    tag = error.tag if isinstance(error, header.HeaderError) and isinstance(error.__cause__, InvalidIdentifier) else None
+    return MalformedInstance(str(error), f"{part10.keyword(tag)} is not a UID (PS3.5 section 9.1)" if tag is not None else "")
 
 
 def _check(study: Study, announced: Announced) -> None:

@@ -23,6 +23,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
+from server.work import render_jpeg_extended
 from server.work.render import ANSWER, DONE, LARGEST_FRAME, OVERSIZED, REQUEST, UNDECODABLE
 
 _MEMORY = 4 << 30
@@ -47,6 +48,7 @@ def main() -> None:
         resource.setrlimit(limit, (value, value))
     warnings.simplefilter("ignore")
     config.settings.reading_validation_mode = config.IGNORE
+    render_jpeg_extended.install()
     Image.MAX_IMAGE_PIXELS = None  # frames are measured before they are decoded
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         while True:

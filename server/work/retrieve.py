@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection
 
 from profiles.frames import FrameTable
-from server.access.decisions import Decision, Interaction
-from server.errors import NotFound
+from server.access.decisions import OTHER_PATIENT, Decision, Interaction
+from server.errors import Forbidden, NotFound
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
 from server.store.blobs import BlobStore
@@ -20,14 +20,29 @@ def locate(
 ) -> list[StoredInstance]:
     """The instances under a study, series or instance, all of them or none.
 
-    Raises `NotFound` where nothing is published under these UIDs, `Forbidden` where it is another patient's.
+    Raises `NotFound` where nothing is published under these UIDs, `Forbidden` as `require_study` does.
     """
     found = catalogue.instances(connection, study_uid, series_uid, sop_uid)
     if not found:
-        decision.require(STUDY_TYPE, Interaction.READ)  # who may not ask at all is not told what there is
-        raise NotFound("no such study, series or instance")
+        require_study(connection, decision, Interaction.READ, study_uid)
+        raise NotFound("no such series or instance in this study")
     decision.require_patient(STUDY_TYPE, Interaction.READ, found[0].patient)
     return found
+
+
+def require_study(connection: Connection, decision: Decision, interaction: Interaction, study_uid: str) -> None:
+    """Raises `Forbidden` where a study is not the caller's, and `NotFound` where there is none and the caller may see every patient.
+
+    UIDs are no secret, so who is confined to a patient is told the same of a stranger's study and of none.
+    """
+    try:
+        owner = catalogue.study_patient(connection, study_uid)
+    except NotFound:
+        decision.require(STUDY_TYPE, interaction)
+        if decision.patients(STUDY_TYPE, interaction) is not None:
+            raise Forbidden(OTHER_PATIENT) from None
+        raise
+    decision.require_patient(STUDY_TYPE, interaction, owner)
 
 
 def visible(connection: Connection, decision: Decision, sop_uids: Sequence[str]) -> dict[str, StoredInstance]:

@@ -145,9 +145,7 @@ def schema(name: str) -> etree.XMLSchema:
 
 
 def check_schema(body: _Element) -> None:
-    """Holds a payload against the schema of its namespace, as XOP 1.0 section 2 reads it: with each Include resolved."""
-    if not SHARED.exists():
-        return
+    """Holds a payload against the schema of its namespace, as XOP 1.0 section 2 reads it: with each Include resolved. Wants `SHARED`."""
     copy = etree.fromstring(etree.tostring(body))
     for include in list(copy.iter(f"{{{xml.XOP}}}Include")):
         parent = include.getparent()
@@ -163,7 +161,8 @@ def payload(response: httpx2.Response) -> _Element:
     envelope = soap.parse(response.content)
     assert envelope.relates_to == "urn:uuid:0a0a0a0a-0000-4000-8000-000000000001"
     assert envelope.action in response.headers["content-type"]
-    check_schema(envelope.body)
+    if SHARED.exists():  # else test_soap_schemas.py is a skip that is counted
+        check_schema(envelope.body)
     return soap.response_of(envelope)
 
 
@@ -184,7 +183,8 @@ def retrieved(response: httpx2.Response) -> tuple[RetrieveResponse, dict[str, by
     envelope = soap.parse(root.data)
     assert envelope.action == iti43.RESPONSE_ACTION
     assert envelope.relates_to == "urn:uuid:0a0a0a0a-0000-4000-8000-000000000001"
-    check_schema(envelope.body)
+    if SHARED.exists():  # else test_soap_schemas.py is a skip that is counted
+        check_schema(envelope.body)
     answer = iti43.parse_response(soap.response_of(envelope))
     assert {document.content_id for document in answer.documents} == parts.keys()
     return answer, {each.request.document_unique_id: bytes(parts[each.content_id]) for each in answer.documents}

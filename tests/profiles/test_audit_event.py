@@ -8,6 +8,7 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from profiles.audit_event import (
     INSTANCES_TRANSFERRED,
     ITI_67,
+    RAD_68,
     RAD_69,
     RAD_107,
     REFUSED,
@@ -17,6 +18,7 @@ from profiles.audit_event import (
     AuditedEntity,
     Kind,
     audit_event,
+    dicom_objects,
 )
 
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
@@ -160,13 +162,48 @@ def test_an_event_that_lacks_what_the_pattern_asks_for_claims_none(lacking: dict
 
 
 @pytest.mark.parametrize(
-    ("kind", "code", "action"), [("create", "110107", "C"), ("export", "110106", "R"), ("query", "110112", "E")]
+    ("kind", "code", "action"), [("create", "110104", "C"), ("export", "110106", "R"), ("query", "110112", "E")]
 )
 def test_soap_and_dicom_use_the_event_types_of_dicom(kind: Kind, code: str, action: str) -> None:
     event = event_of(replace(READ, kind=kind, rest=False, subtypes=(RAD_69, INSTANCES_TRANSFERRED)))
     assert event["type"]["code"] == code  # type: ignore[index]
     assert event["action"] == action
     assert [each["code"] for each in event["subtype"]] == ["RAD-69", "110104"]  # type: ignore[attr-defined]
+
+
+def test_an_import_by_soap_is_an_import_and_one_by_dicom_a_transfer() -> None:
+    """PS3.15 sections A.5.3.5 and A.5.3.7."""
+    by_soap = event_of(replace(READ, kind="create", rest=False, subtypes=(RAD_68,)))
+    by_dicom = event_of(replace(READ, kind="create", rest=False, subtypes=(INSTANCES_TRANSFERRED,)))
+    assert by_soap["type"]["code"] == "110107"  # type: ignore[index]
+    assert by_dicom["type"] == {
+        "system": "http://dicom.nema.org/resources/ontology/DCM",
+        "code": "110104",
+        "display": "DICOM Instances Transferred",
+    }
+
+
+def test_a_stored_query_keeps_its_id_and_its_encoding() -> None:
+    """ITI TF-2 section 3.18.5.1: ParticipantObjectID, -Query and -Detail."""
+    asked = AuditedEntity("", "urn:ietf:rfc:3986", "urn:uuid:q", b"<q/>", (("QueryEncoding", "UTF-8"),))
+    event = event_of(replace(QUERY, rest=False, entities=(asked,)))
+    entity = event["entity"][0]  # type: ignore[index]
+    assert entity["what"] == {"identifier": {"system": "urn:ietf:rfc:3986", "value": "urn:uuid:q"}}
+    assert base64.b64decode(entity["query"]) == b"<q/>"
+    assert entity["detail"] == [{"type": "QueryEncoding", "valueString": "UTF-8"}]
+    assert "name" not in entity  # FHIR R4 sev-1: a name or a query, not both
+    assert "meta" not in event_of(replace(QUERY, entities=(asked,))), "BALP: entity[query].what 0..0"
+
+
+def test_the_objects_of_a_request_are_those_whose_uids_are_uids() -> None:
+    study, instance = dicom_objects(study="1.2.3", series="../../etc", instance="1.2.3.4")
+    assert (study.system, study.identifier, study.details) == (
+        "urn:dicom:uid",
+        "urn:oid:1.2.3",
+        (("attribute", "StudyInstanceUID"),),
+    )
+    assert (instance.identifier, instance.details) == ("urn:oid:1.2.3.4", (("attribute", "SOPInstanceUID"),))
+    assert dicom_objects(study="1" * 65, instance="Doe^Jane") == dicom_objects() == ()
 
 
 def test_what_the_server_does_of_itself_it_requests_itself() -> None:

@@ -8,6 +8,7 @@ import pytest
 from fhir.resources.R4B.endpoint import Endpoint
 from fhir.resources.R4B.imagingstudy import ImagingStudy
 from hypothesis import given, settings
+from pydicom.sr._cid_dict import cid_concepts
 from pydicom.sr._concepts_dict import concepts
 
 from conformance.generated import studies
@@ -18,6 +19,7 @@ from profiles.study import Instance, Patient, Series, Study
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "testdata"
 CT = "1.2.840.10008.5.1.4.1.1.2"
+CID_29 = {code for keyword in cid_concepts[29]["DCM"] for code, (_, groups) in concepts["DCM"][keyword].items() if 29 in groups}
 STUDY = Study(
     study_instance_uid="1.2.3",
     patient=Patient(PatientIdentifier("4711", AssigningAuthority("1.2.9")), "DOE^JOHN", id="p1"),
@@ -61,7 +63,6 @@ def test_a_study_is_one_imaging_study_with_everything_in_it() -> None:
         "status": "available",
         "modality": [
             {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "CT", "display": "Computed Tomography"},
-            {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "OT", "display": "Other Modality"},
         ],
         "subject": {"reference": "Patient/p1"},
         "started": "2026-01-07T10:11:12+01:00",
@@ -142,7 +143,30 @@ def test_every_study_is_valid_and_meets_the_smart_imaging_profile(study: Study) 
     assert model.numberOfInstances == study.instance_count
     projected = {each["uid"]: [instance["uid"] for instance in each["instance"]] for each in resource["series"]}
     assert projected == {each.series_instance_uid: [one.sop_instance_uid for one in each.instances] for each in study.series}
-    assert {each["modality"]["code"] for each in resource["series"]} == {each["code"] for each in resource["modality"]}
+    every, told = [each["modality"]["code"] for each in resource["series"]], [each["code"] for each in resource["modality"]]
+    acquired = [term for term in every if term in CID_29]
+    assert told == list(dict.fromkeys(acquired or every))
+
+
+@pytest.mark.parametrize(
+    ("series", "told"),
+    [
+        (["KO", "CT", "SR", "PT", "CT"], ["CT", "PT"]),
+        (["SEG", "", "PR", "SEG"], ["SEG", "OT", "PR"]),
+        (["MR", "HOUSE TERM"], ["MR"]),
+        (["HOUSE TERM"], ["HOUSE TERM"]),
+    ],
+)
+def test_a_study_has_the_modalities_that_acquired_it(series: list[str], told: list[str]) -> None:
+    study = replace(STUDY, series=tuple(Series(f"1.2.3.{number}", term) for number, term in enumerate(series, 1)))
+    assert modalities.acquisition_modalities(study) == tuple(told)
+    resource = orjson.loads(orjson.dumps(imaging_study(study, "wado", UTC)))
+    assert [each["code"] for each in resource["modality"]] == told
+    assert [each["modality"]["code"] for each in resource["series"]] == [term or "OT" for term in series]
+
+
+def test_acquisition_modalities_are_those_of_dicoms_own_context_group() -> None:
+    assert modalities.acquisition() == CID_29
 
 
 def test_a_study_without_series_still_is_one() -> None:

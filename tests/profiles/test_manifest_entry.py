@@ -53,7 +53,6 @@ def test_the_entry_of_a_manifest_says_what_xds_i_wants() -> None:
     assert entry.service_start == "20260106233000"
     assert [(code.code, code.scheme) for code in entry.event_codes] == [
         ("CT", "1.2.840.10008.2.16.4"),
-        ("SR", "1.2.840.10008.2.16.4"),
         ("816094009", "2.16.840.1.113883.6.96"),
     ]
     assert entry.reference_ids == (
@@ -92,6 +91,23 @@ def test_a_study_that_says_little_has_an_entry_all_the_same() -> None:
     assert entry.authors == ()
     assert entry.reference_ids == ("1.2.3^^^^urn:ihe:iti:xds:2016:studyInstanceUID",)
     assert entry.source_patient_info == ("PID-3|47\\S\\11^^^&1.2.9&ISO",)
+
+
+def test_the_title_and_the_codes_name_what_acquired_the_images() -> None:
+    mixed = entry_of(study_of("SR", "MR", "KO", "PT", "MR"))
+    assert mixed.title == "MR PT imaging study"
+    assert [code.code for code in mixed.event_codes] == ["MR", "PT"]
+
+
+def test_without_an_acquisition_modality_all_that_there_is_is_named() -> None:
+    reports = entry_of(study_of("SR", "KO"))
+    assert reports.title == "SR KO imaging study"
+    assert [code.code for code in reports.event_codes] == ["SR", "KO"]
+
+
+def study_of(*terms: str) -> Study:
+    series = tuple(Series(f"1.2.3.{number}", term, instances=(IMAGE,)) for number, term in enumerate(terms, 1))
+    return Study("1.2.3", Patient(STUDY.patient.identifier), series=series)
 
 
 def test_an_accession_number_without_authority_has_an_empty_one() -> None:

@@ -22,6 +22,8 @@ from server.app import create_app
 from server.edges.context import Node
 
 _first_study = count(1, 10)
+_ACQUIRE = frozenset({"CT", "MR"})
+"""Those of `SOP_CLASSES` that PS3.16 CID 29 has; OT is none."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class Faces:
         ((study,),) = [[entry["resource"] for entry in bundle["entry"]]]
         assert study["numberOfSeries"] == len(study["series"])
         assert study["numberOfInstances"] == sum(series["numberOfInstances"] for series in study["series"])
-        assert {coding["code"] for coding in study["modality"]} == {series["modality"]["code"] for series in study["series"]}
+        every = {series["modality"]["code"] for series in study["series"]}
+        assert {coding["code"] for coding in study["modality"]} == _acquired(every)
         patient = self.http.get(f"/fhir/{study['subject']['reference']}").json()
         accession = [identifier["value"] for identifier in study["identifier"] if "type" in identifier]
         for series in study["series"]:
@@ -132,7 +135,7 @@ class Faces:
         )
 
     def registry(self, uid: str, patient: str) -> Told | None:
-        """ITI-18, and ITI-43 for the manifest that it finds. A manifest has no modality of a series, an entry only those of the study."""
+        """ITI-18, and ITI-43 for the manifest that it finds. A manifest names no modality: here its SOP Classes tell them."""
         escaped = patient.replace("^", "\\S\\")
         entries = [
             e for e in self.archive.find(cx(self.archive, escaped)) if any(uid == r.split("^")[0] for r in e.reference_ids)
@@ -147,19 +150,18 @@ class Faces:
         accession = [r.split("^")[0] for r in entry.reference_ids if "accession" in r]
         assert content.accession_number == (accession[0] if accession else "")
         assert entry.source_patient_id.split("^")[0] == escaped
-        modalities = {code.code for code in entry.event_codes}
+        every = {_modality(series.instances[0].sop_class_uid) for series in content.series}
+        assert {code.code for code in entry.event_codes} == _acquired(every)
         return Told(
             content.patient_id,
             content.accession_number,
             frozenset(
                 (
                     series.series_instance_uid,
-                    modality,
+                    _modality(series.instances[0].sop_class_uid),
                     frozenset((i.sop_instance_uid, i.sop_class_uid) for i in series.instances),
                 )
                 for series in content.series
-                for modality in [_modality(series.instances[0].sop_class_uid)]
-                if modality in modalities
             ),
         )
 
@@ -171,6 +173,11 @@ def _value(item: dict[str, dict[str, list[str]]], tag: str) -> str:
 
 def _modality(sop_class: str) -> str:
     return {uid: modality for modality, uid in SOP_CLASSES.items()}[sop_class]
+
+
+def _acquired(every: set[str]) -> set[str]:
+    """What ImagingStudy.modality and eventCodeList say of a study whose series have these; QIDO-RS has all of them."""
+    return every & _ACQUIRE or every
 
 
 def _agree(faces: Faces, studies: dict[str, Told], wanted: dict[str, Told]) -> None:

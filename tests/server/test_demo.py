@@ -46,6 +46,7 @@ def test_the_whole_story(tmp_path: Path) -> None:
     assert "0 lost" in done.stdout
     (folder,) = tmp_path.glob("imageshare-demo-*")
     assert sorted(path.name for path in folder.iterdir()) == ["pictures", "server.log"]
+    assert f"Pictures and the server's log stay in {folder}" in done.stdout
     for path in (folder / "pictures").iterdir():
         with Picture.open(path) as picture:
             low, high = picture.convert("L").getextrema()

@@ -1,12 +1,13 @@
 """Every real file at hand, all the way round: in by C-STORE and by STOW-RS, out by WADO-RS and RAD-69, byte for byte.
 
 Files that contradict each other (one SOP Instance UID with other bytes, one study for two patients) go into rounds of their own, each
-with an empty server. What is refused is refused for a reason of the file, and the reasons are counted.
+with an empty server, on each database engine. What is refused is refused for a reason of the file, and the reasons are counted.
 """
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from server.edges.context import Node
 from server.outbound import cstore
 
 PYDICOM = Path(pydicom.__file__).parent / "data"
+Databases = Callable[[], AbstractContextManager[str]]
 DOMAINS = PatientDomains("2.25.9", AssigningAuthority("2.25.9.1"), AssigningAuthority("2.25.9.6"))
 WHOLE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
@@ -122,9 +124,9 @@ def _by_c_store(opened: Node, folder: Path, files: list[File]) -> dict[str, byte
     return {paths[each.path].uid: paths[each.path].dataset for each in told if each.ok}
 
 
-def _round(folder: Path, files: list[File], *, stow: bool) -> int:
+def _round(folder: Path, database_url: str, files: list[File], *, stow: bool) -> int:
     """Returns how many went round."""
-    with node(folder / "data") as opened:
+    with node(folder / "data", database_url) as opened:
         headers = {"Authorization": f"Bearer {opened.tokens.issue(client='test', scope='system/*.cruds')}"}
         client = TestClient(create_app(opened), base_url="http://127.0.0.1:8080", client=LOOPBACK, headers=headers)
         sent = _by_stow(client, files) if stow else _by_c_store(opened, folder, files)
@@ -143,25 +145,26 @@ def _round(folder: Path, files: list[File], *, stow: bool) -> int:
         return len(sent)
 
 
-def _all_round(folder: Path, files: list[File]) -> None:
+def _all_round(folder: Path, databases: Databases, files: list[File]) -> None:
     went = {False: 0, True: 0}
     for number, together in enumerate(_rounds(files)):
         for stow in went:
             (folder / f"{number}-{stow}").mkdir()
-            went[stow] += _round(folder / f"{number}-{stow}", together, stow=stow)
+            with databases() as database_url:
+                went[stow] += _round(folder / f"{number}-{stow}", database_url, together, stow=stow)
     assert went[True] == len(files)
     assert went[False] >= 0.9 * len(files)
 
 
-def test_pydicoms_own_files(tmp_path: Path) -> None:
+def test_pydicoms_own_files(tmp_path: Path, databases: Databases) -> None:
     files, refused = _corpus(PYDICOM)
     assert len(files) > 150, refused
-    _all_round(tmp_path, files)
+    _all_round(tmp_path, databases, files)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
 @pytest.mark.parametrize("folder", ["nist/ImageCache", "dicom"])
-def test_the_files_of_others(tmp_path: Path, folder: str) -> None:
+def test_the_files_of_others(tmp_path: Path, databases: Databases, folder: str) -> None:
     files, refused = _corpus(SHARED / folder)
     assert len(files) > 60, refused
-    _all_round(tmp_path, files)
+    _all_round(tmp_path, databases, files)

@@ -29,8 +29,8 @@ def send(*arguments: str | Path, **environment: str) -> "subprocess.CompletedPro
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imageshare.Running]:
-    with imageshare.running(tmp_path_factory.mktemp("server")) as running:
+def server(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[imageshare.Running]:
+    with imageshare.running(tmp_path_factory.mktemp("server"), module_database_url) as running:
         yield running
 
 
@@ -50,7 +50,7 @@ def test_stow_without_a_token_is_refused_for_every_file(server: imageshare.Runni
     done = send(FILES / "dicomdirtests" / "98892003", "--to", f"{server.http}/dicomweb/studies")
     assert done.returncode == 1
     assert done.stdout.startswith("0 of 17 files sent")
-    assert "17 not sent: HTTP 401" in done.stderr
+    assert "17 not sent: HTTP 401 Unauthorized: set IMAGESHARE_TOKEN" in done.stderr
 
 
 def test_failures_are_counted_by_reason_and_never_name_a_file(server: imageshare.Running, tmp_path: Path) -> None:
@@ -90,17 +90,36 @@ def test_a_folder_without_dicom_and_a_path_that_is_not_there(tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(60)  # half of what an answer that never comes would be waited for
-def test_a_server_that_dies_in_the_middle_fails_the_rest_at_once(tmp_path: Path) -> None:
+def test_a_server_that_dies_in_the_middle_fails_the_rest_at_once(tmp_path: Path, database_url: str) -> None:
     files = sorted((FILES / "dicomdirtests" / "98892003").rglob("[0-9]*"))
     files = [path for path in files if path.is_file()]
     report = Report()
-    with imageshare.running(tmp_path) as running:
+    with imageshare.running(tmp_path, database_url) as running:
         for number, one in enumerate(sending.send(files, Peer("IMAGESHARE", "127.0.0.1", running.dicom_port)), 1):
             report.note(one)
             if number == 3:
                 running.kill()
     assert len(report.sent) == 3
     assert report.failures == len(files) - 3
+
+
+def test_files_are_not_sent_under_the_servers_own_title(tmp_path: Path) -> None:
+    assert sending.calling_title(sending.CALLING) == sending.CALLING != "IMAGESHARE"
+    device = '[{"ae_title": "IMAGESHARE_SEND", "address": "127.0.0.1"}]'
+    with imageshare.running(tmp_path, devices=device) as running:
+        to = f"IMAGESHARE@127.0.0.1:{running.dicom_port}"
+        assert send(FILES / "CT_small.dcm", "--to", to).returncode == 0
+        assert "association rejected" in send(FILES / "CT_small.dcm", "--to", to, "--calling", "OTHER").stderr
+    refused = send(FILES / "CT_small.dcm", "--to", to, "--calling", "A" * 17)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "--calling" in refused.stderr
+
+
+def test_a_dicom_port_is_no_web_server(server: imageshare.Running) -> None:
+    done = send(FILES / "CT_small.dcm", "--to", f"http://127.0.0.1:{server.dicom_port}/dicomweb")
+    assert done.returncode == 1
+    assert "1 not sent:" in done.stderr
+    assert "Error" not in done.stderr
 
 
 def test_targets() -> None:
@@ -111,9 +130,13 @@ def test_targets() -> None:
     assert "secret" not in repr(target("https://pacs.example/dicomweb", "secret"))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "PACS", "PACS@host", "@host:104", "PACS@host:0", "PACS@host:70000", "A" * 17 + "@h:1", "ftp://x"]
-)
+@pytest.mark.parametrize("text", ["http://", "http://h:99999/", "http://h/?x", "ftp://x"])
+def test_no_urls(text: str) -> None:
+    with pytest.raises(SettingsError, match="--to"):
+        target(text)
+
+
+@pytest.mark.parametrize("text", ["", "PACS", "PACS@host", "@host:104", "PACS@host:0", "PACS@host:70000", "A" * 17 + "@h:1"])
 def test_no_targets(text: str) -> None:
     with pytest.raises(SettingsError, match="--to"):
         target(text)

@@ -82,6 +82,10 @@ def test_where_things_are(tmp_path: Path) -> None:
     assert settings.base_url == "http://127.0.0.1:8080"
     assert load(data=tmp_path, blob_url="file:///srv/blobs").blob_folder == Path("/srv/blobs")
     assert load(data=tmp_path, public_url="https://images.example/").base_url == "https://images.example"
+    assert load(data=tmp_path, public_url="https://images.example/").http_address == "http://127.0.0.1:8080"
+    assert load(data=tmp_path, public_url="").base_url == "http://127.0.0.1:8080", "a compose file's empty variable"
+    assert load(data=tmp_path, http_host="::1").base_url == "http://[::1]:8080"
+    assert load(data=tmp_path, public_url="https://example.org/images/").base_url == "https://example.org/images"
     with pytest.raises(SettingsError, match="BLOB_URL"):
         _ = load(data=tmp_path, blob_url="s3://bucket").blob_folder
 
@@ -98,3 +102,22 @@ def test_devices(tmp_path: Path) -> None:
     assert device.assigning_authority == "1.2.3"
     for title, address in (("CT", "10.1.3.3"), ("MR", "10.1.2.3"), ("CT", "127.0.0.1"), ("ct", "10.1.2.3")):
         assert configured.device(title, address) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "images.example",
+        "ftp://x",
+        "https://",
+        "https:///x",
+        "http://h:70000",
+        "http://h:0",
+        "http://u:p@h",
+        "http://h?x",
+        "http://[",
+    ],
+)
+def test_a_public_url_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match=r"public_url.*https://images\.example\.org"):
+        load(data=tmp_path, public_url=text)

@@ -17,6 +17,7 @@ from server.records import catalogue
 from server.settings import load
 from server.store import jobs
 from server.store.blobs import batch
+from server.store.db import Database
 from server.work.ingest import PUBLISH
 
 
@@ -146,3 +147,32 @@ def test_the_doctor_tells_of_misspelt_variables(tmp_path: Path, monkeypatch: pyt
         told = {name: fine for name, _, fine in upkeep.doctor(opened.settings)}
     assert told["IMAGESHARE_QUIET_PERIODE"] is False
     assert upkeep.unknown_variables({"IMAGESHARE_DATA": "x", "IMAGESHARE_CONFIG": "y", "HOME": "z"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("public", "told"),
+    [(None, "loopback"), ("http://localhost:1", "loopback"), ("https://images.example", "off because public_url is set")],
+)
+def test_the_doctor_tells_whom_soap_answers(tmp_path: Path, public: str | None, told: str) -> None:
+    assert told in {name: value for name, value, _ in upkeep.doctor(load(data=tmp_path, public_url=public))}["SOAP"]
+
+
+def test_the_doctor_makes_no_database(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "not" / "there"):
+        rows = {name: (value, fine) for name, value, fine in upkeep.doctor(load(data=folder))}
+        assert rows["database"][0].endswith("(not there yet)")
+        assert rows["database"][1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_schema_of_a_newer_version_is_told(tmp_path: Path) -> None:
+    settings = load(data=tmp_path)
+    upkeep.make_ready(settings)
+    database = Database(settings.database)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'ffff'")
+    database.close()
+    with pytest.raises(SettingsError, match="another version"):
+        upkeep.make_ready(settings)
+    with pytest.raises(SettingsError, match="revision ffff"):
+        upkeep.require_ready(settings)

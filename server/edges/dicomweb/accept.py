@@ -1,7 +1,12 @@
 """Content negotiation: PS3.18 section 8.7 over RFC 9110 section 12.5.1.
 
-Nothing is transcoded yet: a transfer syntax other than the stored one is not acceptable. Where the client names none, PS3.18
-section 8.7.3.5.2 has Explicit VR Little Endian as the default; the answer is as stored, and says so in each part's header.
+Nothing is transcoded yet, so one rule holds for instances and frames, in one part or in many: without a
+`transfer-syntax` parameter, and with `transfer-syntax=*`, they are sent as stored, and the header of each part says which
+transfer syntax that is; a named one is acceptable where it is the stored one, and else the answer is 406. A bulk value is judged
+alike, but is octets only and has no such label.
+
+Where the client names none, PS3.18 section 8.7.3.5.2 has Explicit VR Little Endian as the default. We send what is stored
+even then: an answer that its reader can tell is of more use than 406.
 """
 
 import re
@@ -98,14 +103,12 @@ def frames(request: Request, stored_type: str, stored_syntax: str, *, single: bo
     for each in ranges(request):
         if not each.is_multipart and not single:
             continue
-        multipart = each.is_multipart
-        if each.syntax not in ("", "*", stored_syntax):
+        if each.syntax not in ("", "*") and native(each.syntax) != stored_syntax:
             continue
-        if each.takes(stored_type):
-            return Form(multipart, stored_type)
-        # Clients that want compressed frames whatever they are ask for octet streams in any transfer syntax.
-        if each.takes(OCTET_STREAM) and each.syntax:
-            return Form(multipart, OCTET_STREAM)
+        # Clients that want compressed frames whatever they are ask for octet streams.
+        for type_ in (stored_type, OCTET_STREAM):
+            if each.takes(type_):
+                return Form(each.is_multipart, type_)
     raise NotAcceptable(f"this is offered as {stored_type}, in the transfer syntax that it is stored in (transfer-syntax=*)")
 
 

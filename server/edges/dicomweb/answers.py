@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from profiles.audit_event import Kind, Subtype
 from server.edges import context
+from server.edges.dicomweb import targets
 from server.errors import AccessError, ImageShareError, Unauthenticated
 from server.telemetry import failure, log
 
@@ -27,6 +28,7 @@ def answering(kind: Kind, subtype: Subtype) -> Callable[[Handler], Handler]:
         @functools.wraps(handler)
         def endpoint(request: Request) -> Response:
             try:
+                context.decision(request)  # before anything of the request is looked at
                 response = handler(request)
             except Exception as error:  # noqa: BLE001 an edge answers whatever happens
                 response = _failed(request, error, kind, subtype)
@@ -44,6 +46,7 @@ def answering_async(kind: Kind, subtype: Subtype) -> Callable[[AsyncHandler], As
         @functools.wraps(handler)
         async def endpoint(request: Request) -> Response:
             try:
+                await run_in_threadpool(context.decision, request)
                 response = await handler(request)
             except ClientDisconnect:
                 response = Response(status_code=400)  # for the log: nobody reads it
@@ -75,7 +78,7 @@ def _failed(request: Request, error: Exception, kind: Kind, subtype: Subtype) ->
         return problem(request, 500, "the server failed; the request id helps to find out why", ImageShareError.number)
     if isinstance(error, AccessError):
         try:
-            context.refused(request, error, kind, subtype)
+            context.refused(request, error, kind, subtype, entities=targets.asked(request, kind))
         except Exception as lost:  # noqa: BLE001 a refusal stays one where the trail cannot be written; that is logged
             log().error("refusal not recorded", door="dicomweb", request_id=context.request_id(request), **failure(lost))
     response = problem(request, error.http_status, error.detail, error.number)

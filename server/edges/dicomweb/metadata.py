@@ -35,7 +35,7 @@ def metadata(request: Request) -> Response:
         return Response(status_code=304, headers=headers)
     targets.told(request, target)
     body = _array(request, target)
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if _takes_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
         body = _gzipped(body)
     return StreamingResponse(body, headers=headers, media_type=media_type)
@@ -65,6 +65,15 @@ def _array(request: Request, target: Target) -> Iterator[bytes]:
             yield separator + unpacked(body).replace(_KEY, b"%s%s/" % (_KEY, targets.url(request, instance).encode()))
             separator = b","
     yield b"]"
+
+
+def _takes_gzip(header: str) -> bool:
+    """RFC 9110 section 12.5.3: `gzip` or `*` with a weight that is not 0."""
+    for item in header.split(","):
+        coding, _, parameters = item.partition(";")
+        if coding.strip().lower() in ("gzip", "*"):
+            return not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", parameters)
+    return False
 
 
 def _gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:

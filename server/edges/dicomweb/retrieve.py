@@ -1,4 +1,7 @@
-"""WADO-RS (PS3.18 section 10.4; IHE RAD-107): instances and frames, byte by byte as they were stored."""
+"""WADO-RS (PS3.18 section 10.4; IHE RAD-107): instances and frames, byte by byte as they were stored.
+
+`server.edges.dicomweb.accept` has the rule of which transfer syntax is acceptable; each part's header names the one it is in.
+"""
 
 import re
 import secrets

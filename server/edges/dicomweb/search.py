@@ -1,23 +1,22 @@
 """QIDO-RS (PS3.18 section 10.6; IHE RAD-129): searches for studies, series and instances."""
 
-from collections.abc import Callable, Iterable
-
 import orjson
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from profiles.audit_event import RAD_129, AuditedEntity
+from profiles.audit_event import RAD_129
 from profiles.dicom_json import Attributes, query_result
 from profiles.query_attributes import Level
-from server.access.decisions import Decision, Interaction
+from server.access.decisions import OTHER_PATIENT, Decision, Interaction
 from server.edges import context
 from server.edges.dicomweb import accept, targets
 from server.edges.dicomweb.answers import answering
-from server.errors import Forbidden, MalformedQuery
+from server.errors import Forbidden, MalformedQuery, Refused
 from server.records import catalogue, conditions, matching
 from server.records.conditions import Path
 from server.records.matching import Match, Query
-from server.work.retrieve import STUDY_TYPE
+from server.work.retrieve import STUDY_TYPE, require_study
 
 MOST_RESULTS = 1000
 MOST_INSTANCES = 20_000
@@ -46,20 +45,20 @@ def instances(request: Request) -> Response:
 
 def _search(request: Request, level: Level) -> Response:
     node, decision = context.node(request), context.decision(request)
-    decision.require(STUDY_TYPE, Interaction.SEARCH)
-    media_type = accept.json(request)
-    query, warnings = _query(request, level)
+    try:
+        media_type = accept.json(request)
+        query, warnings = _query(request, level)
+    except Refused:
+        decision.require(STUDY_TYPE, Interaction.SEARCH)  # who may not search at all is told so first
+        raise
     with node.database.read() as connection:
-        if query.study_uid is not None:
-            patient = catalogue.study_patient(connection, query.study_uid)
-            decision.require_patient(STUDY_TYPE, Interaction.SEARCH, patient)
-        _refuse_other_patient(decision, query, lambda ids: matching.patient_ids(connection, ids))
+        _permit(connection, decision, query)
         allowed = decision.where(STUDY_TYPE, Interaction.SEARCH, catalogue.PATIENT.c.id)
         matches, more = matching.search(connection, query, allowed)
     if more:
         warnings.append(_MORE)
-    asked = f"{request.url.path.removeprefix('/dicomweb')}?{request.url.query}".encode()
-    context.told(request, "query", RAD_129, patients={match.patient for match in matches}, entities=(AuditedEntity(query=asked),))
+    asked = targets.asked(request, "query")
+    context.told(request, "query", RAD_129, patients={match.patient for match in matches}, entities=asked)
     home = targets.base(request)
     body = b"[" + b",".join(_result(match, query, home) for match in matches) + b"]"
     response = Response(body, media_type=media_type)
@@ -69,12 +68,21 @@ def _search(request: Request, level: Level) -> Response:
     return response
 
 
-def _refuse_other_patient(decision: Decision, query: Query, known: Callable[[Iterable[str]], set[str]]) -> None:
-    """A search that names another patient is refused, not answered with nothing: the client shall know why."""
+def _permit(connection: Connection, decision: Decision, query: Query) -> None:
+    """A search that names another patient is refused, not answered with nothing: the client shall know why.
+
+    Raises `Forbidden`, whether or not there is such a patient, and `NotFound` for a study of the path that is not there.
+    """
     allowed = decision.patients(STUDY_TYPE, Interaction.SEARCH)
-    asked = query.keys.get(conditions.PATIENT_ID, "").strip()
-    if allowed is not None and asked and not conditions.has_wildcard(asked) and asked not in known(allowed):
-        raise Forbidden("the token is for another patient")
+    if query.study_uid is not None:
+        require_study(connection, decision, Interaction.SEARCH, query.study_uid)
+    named = query.keys.get(conditions.PATIENT_ID, "").strip()
+    names_one = allowed is not None and named and not conditions.has_wildcard(named)
+    if names_one and named not in matching.patient_ids(connection, allowed or ()):
+        others = matching.patients_of(connection, named)
+        decision.require_patients(STUDY_TYPE, Interaction.SEARCH, others)
+        raise Forbidden(OTHER_PATIENT)
+    decision.require(STUDY_TYPE, Interaction.SEARCH)
 
 
 def _query(request: Request, level: Level) -> tuple[Query, list[str]]:

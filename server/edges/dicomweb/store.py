@@ -170,7 +170,7 @@ class _Intake:
                 self._failures.append(Failure(error, *named))
 
     def _refused(self, error: ImageShareError) -> None:
-        self._batch.refused(error)
+        self._batch.refused(error, self._announced)
         self._failures.append(Failure(error))
 
     def _malformed(self, why: str) -> MalformedBody:
@@ -178,7 +178,7 @@ class _Intake:
         error = MalformedBody(
             f"{why}; {stored} complete instance{'' if stored == 1 else 's'} before that stored" if stored else why
         )
-        self._batch.refused(error)
+        self._batch.refused(error, self._announced)
         return error
 
 

@@ -17,7 +17,6 @@ from server.work.ingest import Receipt
 
 DICOM_XML: Final = "application/dicom+xml"
 _NATIVE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
-_LONGEST_LO = 64
 
 Attributes = dict[str, dict[str, object]]
 
@@ -99,7 +98,7 @@ def _failed(failure: Failure) -> Attributes:
 
 
 def _reason(failure: Failure) -> Attributes:
-    return {"00000902": _one("LO", failure.error.detail[:_LONGEST_LO].strip()), "00081197": _one("US", failure.error.stow_reason)}
+    return {"00000902": _one("LO", failure.error.short), "00081197": _one("US", failure.error.stow_reason)}
 
 
 def _one(vr: str, value: str | int) -> dict[str, object]:

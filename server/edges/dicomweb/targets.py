@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 from starlette.requests import Request
 
-from profiles.audit_event import RAD_107, AuditedEntity
+from profiles.audit_event import RAD_107, AuditedEntity, Kind, dicom_objects
 from profiles.identifiers import InvalidIdentifier, lenient_uid
 from server.edges import context
 from server.errors import MalformedQuery
@@ -48,6 +48,14 @@ def told(request: Request, target: Target) -> None:
     details = (("instances", str(len(target.instances))),) if len(target.instances) > 1 else (("instance", first.uid),)
     entity = AuditedEntity(reference=f"ImagingStudy/{target.study_id}", details=details)
     context.told(request, "read", RAD_107, patients=[first.patient], entities=(entity,))
+
+
+def asked(request: Request, kind: Kind) -> tuple[AuditedEntity, ...]:
+    """What a request was after, for the trail: the query as the client wrote it, or what the UIDs of the path name."""
+    if kind == "query":
+        path = str(request.scope["path"]).removeprefix("/dicomweb").encode("utf-8", "replace")
+        return (AuditedEntity(query=path + b"?" + request.scope["query_string"]),)
+    return dicom_objects(*(request.path_params.get(name, "") for name in ("study", "series", "instance")))
 
 
 def base(request: Request) -> str:

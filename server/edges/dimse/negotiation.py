@@ -12,7 +12,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from profiles.audit_event import INSTANCES_TRANSFERRED, REFUSED, Agent
+from profiles.audit_event import INSTANCES_TRANSFERRED, REFUSED, Agent, AuditedEntity
 from profiles.identifiers import InvalidIdentifier, ae_title
 from server import telemetry
 from server.edges.context import Node
@@ -77,7 +77,7 @@ class Admission(ACSE):
         title = _title(request.calling_ae_title)
         verdict = self._judge(request, title, address)
         if not isinstance(verdict, Device):
-            self._reject(verdict, title, address)
+            self._reject(verdict, title, address, _title(request.called_ae_title))
             return
         reception = self.assoc.dimse
         assert isinstance(reception, Reception)
@@ -96,13 +96,14 @@ class Admission(ACSE):
             return _CALLING_UNKNOWN
         return device if self._room(self.assoc) else _TOO_MANY
 
-    def _reject(self, rejection: _Rejection, title: str, address: str) -> None:
+    def _reject(self, rejection: _Rejection, title: str, address: str, called: str) -> None:
         result, source, reason, words = rejection
         trail = self._node.trail
+        asked = AuditedEntity(identifier=called, details=(("attribute", "called AE title"),))
         trail.write(
             trail.action(
                 "create", INSTANCES_TRANSFERRED, Agent(identifier=title or "unknown", address=address), rest=False,
-                outcome=REFUSED, outcome_desc=words,
+                outcome=REFUSED, outcome_desc=words, entities=(asked,) if called else (),
             )
         )  # fmt: skip
         telemetry.log().warning("association_rejected", door="dimse", ae_title=title, address=address, reason_number=reason)

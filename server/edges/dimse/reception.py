@@ -5,7 +5,6 @@ the thread that reads, so a peer that sends ahead waits in its own socket.
 """
 
 import secrets
-import textwrap
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -160,7 +159,9 @@ class Reception(DIMSEServiceProvider):
                 try:
                     lenient_uid(value)
                 except InvalidIdentifier as error:
-                    raise MalformedInstance(f"Affected SOP {name} UID: {error}") from None
+                    raise MalformedInstance(
+                        f"Affected SOP {name} UID: {error}", f"Affected SOP {name} UID is not a UID (PS3.5 section 9.1)"
+                    ) from None
             head = part10_head(
                 request.sop_class_uid, request.sop_instance_uid, context.transfer_syntax[0], self._source, self._receiver
             )
@@ -209,11 +210,10 @@ class Reception(DIMSEServiceProvider):
             request.writer = None
         status, comment = _PROCESSING_FAILURE, "the server failed; its log says where"
         if isinstance(error, ImageShareError):
-            # LO has 64 characters (PS3.5 table 6.2-1)
-            status, comment = error.dimse_status, textwrap.shorten(error.detail, 64, placeholder="...")
+            status, comment = error.dimse_status, error.short
             if not recorded and self._batch is not None:
                 try:
-                    self._batch.refused(error)
+                    self._batch.refused(error, Announced(request.sop_class_uid, request.sop_instance_uid))
                 except Exception as failure:  # noqa: BLE001 (the refusal stands even where it cannot be recorded)
                     telemetry.log().error("trail_failed", door="dimse", request_id=self.request_id, **telemetry.failure(failure))
         telemetry.log().warning(

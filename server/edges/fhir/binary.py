@@ -12,6 +12,7 @@ from profiles.vocabulary import FHIR_JSON
 from server.access.decisions import Interaction
 from server.edges import context
 from server.edges.fhir.negotiation import only, pairs, wants_resource
+from server.edges.fhir.permission import if_granted
 from server.edges.fhir.query import FHIR_ID
 from server.edges.fhir.read import READ_PARAMETERS
 from server.errors import NotFound
@@ -27,15 +28,15 @@ def binary(request: Request) -> Response:
     id_ = request.path_params["id"]
     parameters = pairs(request.scope["query_string"])
     only(parameters, READ_PARAMETERS)
-    made.require("DocumentReference", Interaction.READ)
     node = context.node(request)
     found = []
-    if FHIR_ID.fullmatch(id_):
-        with node.database.read() as connection:
-            patient = resources.read(connection, "DocumentReference", id_).patient
-            found = documents.by_uuid(connection, [f"urn:uuid:{id_}"])
-    if not found:
-        raise NotFound("there is no Binary with this id")
+    with if_granted(made, "DocumentReference"):
+        if FHIR_ID.fullmatch(id_):
+            with node.database.read() as connection:
+                patient = resources.read(connection, "DocumentReference", id_).patient
+                found = documents.by_uuid(connection, [f"urn:uuid:{id_}"])
+        if not found:
+            raise NotFound("there is no Binary with this id")
     made.require_patient("DocumentReference", Interaction.READ, patient)
     size = node.blobs.size(found[0].blob_id)
     context.told(request, "read", REST_READ, patients=(patient,), entities=(AuditedEntity(reference=f"Binary/{id_}"),))

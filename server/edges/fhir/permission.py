@@ -1,8 +1,12 @@
 """How the Decision applies to FHIR types: most are in a patient's compartment, an Endpoint is in nobody's."""
 
+import contextlib
+from collections.abc import Iterator
+
 from sqlalchemy import ColumnElement, true
 
 from server.access.decisions import Decision, Interaction
+from server.errors import Gone, NotFound
 from server.records.search import Allowed
 
 
@@ -19,6 +23,19 @@ def require_patient(made: Decision, type_: str, interaction: Interaction, patien
         require(made, type_, interaction)
     else:
         made.require_patient(type_, interaction, patient)
+
+
+@contextlib.contextmanager
+def if_granted(made: Decision, type_: str) -> Iterator[None]:
+    """Who may not read a type at all is told so, and not whether the resource is there.
+
+    It is looked up all the same: the trail of the patient whose it is shall have the attempt (`require_patient`).
+    """
+    try:
+        yield
+    except (NotFound, Gone):
+        require(made, type_, Interaction.READ)
+        raise
 
 
 def confined(made: Decision, type_: str) -> frozenset[str] | None:

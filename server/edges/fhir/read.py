@@ -1,5 +1,7 @@
 """Read and vread of a resource."""
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -9,12 +11,12 @@ from server.access.decisions import Interaction
 from server.edges import context
 from server.edges.fhir.negotiation import negotiate, only, pairs, resource_response
 from server.edges.fhir.outcome import NotOffered
-from server.edges.fhir.permission import require, require_patient
+from server.edges.fhir.permission import if_granted, require_patient
 from server.edges.fhir.query import FHIR_ID
 from server.errors import NotFound
 from server.records import resources
 from server.records.resources import Stored
-from server.records.trail import EVENT, events
+from server.records.trail import EVENT, events, without_queries
 
 READ_PARAMETERS = frozenset({"_format", "_pretty"})
 
@@ -26,8 +28,7 @@ def read(request: Request) -> Response:
     parameters = pairs(request.scope["query_string"])
     pretty = negotiate(request, parameters)
     only(parameters, READ_PARAMETERS)
-    require(made, type_, Interaction.READ)
-    with context.node(request).database.read() as connection:
+    with if_granted(made, type_), context.node(request).database.read() as connection:
         if not FHIR_ID.fullmatch(id_):
             raise NotFound(f"there is no {type_} with this id")
         if type_ == "AuditEvent":
@@ -38,6 +39,8 @@ def read(request: Request) -> Response:
         else:
             stored = resources.read(connection, type_, id_)
     require_patient(made, type_, Interaction.READ, stored.patient)
+    if type_ == "AuditEvent" and made.patients(type_, Interaction.READ) is not None:
+        stored = replace(stored, body=without_queries(stored.body))
     entity = AuditedEntity(reference=f"{type_}/{id_}")
     context.told(request, "read", REST_READ, patients=_patients(stored), entities=(entity,))
     return resource_response(request, stored, pretty=pretty)
@@ -50,11 +53,10 @@ def vread(request: Request) -> Response:
     parameters = pairs(request.scope["query_string"])
     pretty = negotiate(request, parameters)
     only(parameters, READ_PARAMETERS)
-    require(made, type_, Interaction.READ)
-    # A version id is a string; ours are numbers without leading zeros, all others name nothing.
-    if not (version.isascii() and version.isdigit() and str(int(version[:9])) == version and FHIR_ID.fullmatch(id_)):
-        raise NotFound(f"there is no {type_} with this id and version")
-    with context.node(request).database.read() as connection:
+    with if_granted(made, type_), context.node(request).database.read() as connection:
+        # A version id is a string; ours are numbers without leading zeros, all others name nothing.
+        if not (version.isascii() and version.isdigit() and str(int(version[:9])) == version and FHIR_ID.fullmatch(id_)):
+            raise NotFound(f"there is no {type_} with this id and version")
         stored = resources.vread(connection, type_, id_, int(version))
     require_patient(made, type_, Interaction.READ, stored.patient)
     entity = AuditedEntity(reference=f"{type_}/{id_}/_history/{version}")
@@ -73,8 +75,20 @@ def known_type(request: Request) -> str:
 def asked_resource(request: Request) -> tuple[AuditedEntity, ...]:
     """What a refused read was after, for the trail: a reference, where the path makes one."""
     type_, id_ = request.path_params.get("type", "Binary"), request.path_params.get("id", "")
-    known = type_ in OFFERED or type_ == "Binary"
-    return (AuditedEntity(reference=f"{type_}/{id_}"),) if known and FHIR_ID.fullmatch(id_) else ()
+    return _reference(type_, id_, request.path_params.get("version", ""))
+
+
+def asked_otherwise(request: Request) -> tuple[AuditedEntity, ...]:
+    """The same for a request that no interaction here takes, such as a PUT: the resource that its path begins with."""
+    type_, _, rest = request.path_params.get("path", "").partition("/")
+    return _reference(type_, rest.partition("/")[0], "")
+
+
+def _reference(type_: str, id_: str, version: str) -> tuple[AuditedEntity, ...]:
+    if not (type_ in OFFERED or type_ == "Binary") or not FHIR_ID.fullmatch(id_):
+        return ()
+    history = f"/_history/{version}" if FHIR_ID.fullmatch(version) else ""
+    return (AuditedEntity(reference=f"{type_}/{id_}{history}"),)
 
 
 def _patients(stored: Stored) -> tuple[str, ...]:

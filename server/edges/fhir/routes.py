@@ -13,7 +13,7 @@ from server.edges.fhir.binary import binary
 from server.edges.fhir.capability import capability_statement
 from server.edges.fhir.negotiation import negotiate, pairs, prettied
 from server.edges.fhir.outcome import MethodNotOffered, NotOffered, guarded
-from server.edges.fhir.read import asked_resource, read, vread
+from server.edges.fhir.read import asked_otherwise, asked_resource, read, vread
 from server.edges.fhir.search import asked_query, search
 from server.errors import MalformedBody, TooLarge, UnsupportedMediaType
 from server.store.db import instant, micros
@@ -89,11 +89,7 @@ def _otherwise(request: Request) -> Response:
     raise NotOffered("this server has no such FHIR interaction; see [base]/metadata for what it has")
 
 
-def _nothing(_: Request) -> tuple[()]:
-    return ()
-
-
 _SEARCH = guarded(search, "query", REST_SEARCH, asked_query)
 _POSTED = guarded(_posted, "query", REST_SEARCH, asked_query)
-_CUT_OFF = guarded(_cut_off, "query", REST_SEARCH, _nothing)
-_OTHERWISE = guarded(_otherwise, "read", REST_READ, _nothing)
+_CUT_OFF = guarded(_cut_off, "query", REST_SEARCH, asked_query)
+_OTHERWISE = guarded(_otherwise, "read", REST_READ, asked_otherwise)

@@ -1,6 +1,7 @@
 """Type search by GET and by POST."""
 
 import re
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,12 +13,13 @@ from server.edges import context
 from server.edges.fhir.bundle import address, searchset
 from server.edges.fhir.cursor import seal, unseal
 from server.edges.fhir.negotiation import is_lenient, negotiate, pairs, prettied
-from server.edges.fhir.outcome import outcome
+from server.edges.fhir.outcome import ParameterError, outcome
 from server.edges.fhir.permission import allowed, confined, require, require_patients
 from server.edges.fhir.query import Search, read_search
 from server.edges.fhir.read import known_type
 from server.records import search as records
 from server.records.search import Match, Page, Position
+from server.records.trail import without_queries
 from server.store.db import micros
 
 # As orjson writes a reference; within a JSON string every quote is escaped, so this is never somebody's text.
@@ -30,9 +32,12 @@ def search(request: Request) -> Response:
     type_ = known_type(request)
     parameters = pairs(request.scope["query_string"]) + pairs(_form(request))
     pretty = negotiate(request, parameters)
-    require(made, type_, Interaction.SEARCH)
     base = f"{context.node(request).settings.base_url}/fhir"
-    asked = read_search(type_, parameters, base=base, lenient=is_lenient(request))
+    try:
+        asked = read_search(type_, parameters, base=base, lenient=is_lenient(request))
+    except ParameterError:
+        require(made, type_, Interaction.SEARCH)  # who may not search at all is told so first
+        raise
     require_patients(made, type_, asked.patients)
     body, patients = _answer(request, made, asked, base)
     context.told(request, "query", REST_SEARCH, patients=patients | asked.patients, entities=asked_query(request))
@@ -64,6 +69,8 @@ def _answer(request: Request, made: Decision, asked: Search, base: str) -> tuple
     with node.database.read() as connection:
         if not asked.counts_only:
             found = records.page(connection, query, allowed=may, confined=few, count=asked.count, began=began, after=after)
+            if few and query.type == "AuditEvent":
+                found = replace(found, matches=tuple(replace(event, body=without_queries(event.body)) for event in found.matches))
             if asked.includes:
                 named = {id_.decode("ascii") for match in found.matches for id_ in _ENDPOINTS.findall(match.body)}
                 included = records.named(connection, "Endpoint", sorted(named))

@@ -1,3 +1,3 @@
-"""Operations: `/livez`, `/readyz` and `/metrics`. No patient data passes here."""
+"""Operations: `/`, `/livez`, `/readyz` and `/metrics`, and what no edge answers. No patient data passes here."""
 
 from server.edges.operations.routes import install as install

@@ -1,24 +1,29 @@
-"""Liveness, readiness and metrics, in the shapes that Kubernetes and Prometheus expect."""
+"""Liveness, readiness and metrics, in the shapes that Kubernetes and Prometheus expect; the front page and every dead end."""
 
 import time
 from collections.abc import Sequence
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.edges.context import node
+from server.edges.operations.elsewhere import elsewhere
+from server.edges.operations.front import front
 from server.store.db import ping
 from server.telemetry import REGISTRY, REQUESTS, SECONDS
 
 
 def install(app: FastAPI) -> None:
+    app.add_route("/", front)
     app.add_route("/livez", livez)
     app.add_route("/readyz", readyz)
     app.add_route("/metrics", metrics)
+    app.add_exception_handler(HTTPException, elsewhere)
     app.add_middleware(Measured)
 
 

@@ -58,5 +58,5 @@ def _root(content_type: str, body: bytes) -> bytes:
 
 
 def source(envelope: Envelope) -> bytes:
-    """The payload as XML on its own, for the trail."""
-    return etree.tostring(envelope.body)
+    """The payload as XML on its own, in UTF-8, for the trail."""
+    return etree.tostring(envelope.body, encoding="UTF-8", xml_declaration=False)

@@ -1,6 +1,7 @@
 """The Document Registry: Registry Stored Query."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lxml.etree import _Element
 from starlette.requests import Request
@@ -10,7 +11,9 @@ from ihe.ebrs import RegistryError
 from ihe.find_documents import FindDocuments, typed
 from ihe.iti18 import ReturnType
 from ihe.soap import Envelope
+from ihe.stored_queries import STORED_QUERIES
 from profiles.audit_event import ITI_18, AuditedEntity
+from profiles.vocabulary import URI_SYSTEM
 from server.access.decisions import Decision
 from server.edges import context
 from server.edges.soap import message
@@ -47,8 +50,10 @@ def _failed(errors: Sequence[RegistryError]) -> _Element:
 
 
 def _asked(envelope: Envelope) -> tuple[AuditedEntity, ...]:
-    """ITI TF-2 section 3.18.5.1: the trail keeps the query as it was asked."""
-    return (AuditedEntity(query=message.source(envelope)),)
+    """ITI TF-2 section 3.18.5.1.2: the query as it was asked, its encoding, and the id of the stored query where it is one's."""
+    query_id = next((found.get("id", "") for found in envelope.body.iterfind(".//{*}AdhocQuery")), "")
+    entity = AuditedEntity(query=message.source(envelope), details=(("QueryEncoding", "UTF-8"),))
+    return (replace(entity, system=URI_SYSTEM, identifier=query_id) if query_id in STORED_QUERIES else entity,)
 
 
 REGISTRY_STORED_QUERY = Transaction(

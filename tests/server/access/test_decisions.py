@@ -120,6 +120,21 @@ def test_the_refusal_is_the_same_whether_the_patient_exists_or_not() -> None:
     assert "q" not in texts.pop().split()
 
 
+@pytest.mark.parametrize("scope", ["patient/*.rs", "patient/Patient.rs", ""])
+def test_the_refusal_knows_whose_data_were_refused(scope: str) -> None:
+    decision = Decision("app", parse_scopes(scope), "p")
+    with pytest.raises(Forbidden) as caught:
+        decision.require_patient("ImagingStudy", Interaction.READ, "q")
+    assert caught.value.patients == {"q"}
+    with pytest.raises(Forbidden) as caught:
+        decision.require_patient("ImagingStudy", Interaction.READ, "")
+    assert caught.value.patients == frozenset()
+    with pytest.raises(Forbidden) as caught:
+        decision.require_patients("ImagingStudy", Interaction.SEARCH, frozenset(["p", "q", "r"]))
+    assert caught.value.patients == ({"q", "r"} if decision.patients("ImagingStudy", Interaction.SEARCH) else {"p", "q", "r"})
+    assert "q" not in caught.value.detail.split()
+
+
 def test_everything_is_everything() -> None:
     decision = everything("partner")
     assert all(decision.patients(type_, interaction) is None for type_ in TYPES for interaction in Interaction)

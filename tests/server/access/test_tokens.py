@@ -74,7 +74,10 @@ def test_no_token_is_like_another(tokens: Tokens) -> None:
 
 
 def test_expired(tokens: Tokens) -> None:
-    _refused(tokens, tokens.issue(client="c", scope="system/*.rs", seconds=-10), "expired")
+    """RFC 7519 section 4.1.4: from the very second on. Issuer and verifier have one clock, so nothing is added."""
+    for seconds in (-10, -1, 0):
+        _refused(tokens, tokens.issue(client="c", scope="system/*.rs", seconds=seconds), "expired")
+    assert tokens.decide(tokens.issue(client="c", scope="system/*.rs", seconds=60)).subject == "c"
 
 
 def test_of_another_installation(tmp_path: Path, database: Database, tokens: Tokens) -> None:

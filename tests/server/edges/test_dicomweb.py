@@ -1,20 +1,25 @@
 """QIDO-RS and WADO-RS over a real socket, with dicomweb-client and with plain requests."""
 
+import base64
 import gzip
 import json
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 import requests
 from peers.dicomweb import Site, part10, site
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ihe.multipart import PartData, PartStart, Splitter, boundary_of
 from profiles.phantom import phantom_study
+from server.records import trail
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "testdata"
 NATIVE = "1.2.840.10008.1.2.1"
@@ -54,9 +59,9 @@ def phantom() -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, phantom: list[bytes]) -> Iterator[Site]:
+def server(tmp_path_factory: pytest.TempPathFactory, module_database_url: str, phantom: list[bytes]) -> Iterator[Site]:
     """A site with the phantom and the real files of pydicom, published."""
-    with site(tmp_path_factory.mktemp("dicomweb") / "data") as made:
+    with site(tmp_path_factory.mktemp("dicomweb") / "data", module_database_url) as made:
         answer = made.store([*phantom, *(real(name) for name in REAL)])
         assert answer.status_code == 200, answer.text
         made.publish()
@@ -178,15 +183,46 @@ def test_compressed_frames_are_sent_as_they_are_and_say_so(server: Site, name: s
         ("*/*", media_type),
         ('multipart/related; type="image/*"', media_type),
         ('multipart/related; type="application/octet-stream"; transfer-syntax=*', "application/octet-stream"),
+        ('multipart/related; type="application/octet-stream"', "application/octet-stream"),
     ):
         found = parts(server.get(path, accept))
         assert [type_ for type_, _ in found] == [f"{told}; transfer-syntax={dataset.file_meta.TransferSyntaxUID}"] * count
         # The end of a fragment may be padded, or not.
         assert [data.rstrip(b"\0") for _, data in found] == [data.rstrip(b"\0") for data in expected]
-    assert server.get(path, 'multipart/related; type="application/octet-stream"').status_code == 406
     metadata = server.get(instance_path(real(name)) + "/metadata").json()[0]
     uri = metadata["7FE00010"]["BulkDataURI"].removeprefix(server.url)
     assert len(parts(server.get(uri))) == count
+
+
+@pytest.mark.parametrize("name", ["SC_rgb_rle_2frame.dcm", "rtdose.dcm", "JPEG2000.dcm"])
+@pytest.mark.parametrize("kind", ["instance", "frame"])
+@pytest.mark.parametrize("multipart", [True, False])
+def test_one_rule_for_transfer_syntaxes(server: Site, name: str, kind: str, multipart: bool) -> None:
+    """As stored without a parameter and with `*`, said in the part's header; a named one is that or 406."""
+    path = instance_path(real(name)) + ("" if kind == "instance" else "/frames/1")
+    syntax = dcmread(BytesIO(real(name)), stop_before_pixels=True).file_meta.TransferSyntaxUID
+    type_ = "application/dicom" if kind == "instance" else "application/octet-stream"
+    wanted = f'multipart/related; type="{type_}"' if multipart else type_
+    # What native frames are labelled with: pixels have no VR.
+    told = ExplicitVRLittleEndian if kind == "frame" and syntax == ImplicitVRLittleEndian else syntax
+    found = set()
+    for parameter in ("", "; transfer-syntax=*", f"; transfer-syntax={syntax}", f'; transfer-syntax="{syntax}"'):
+        answer = server.get(path, wanted + parameter)
+        assert answer.status_code == 200
+        ((header, body),) = parts(answer) if multipart else [(answer.headers["Content-Type"], answer.content)]
+        assert header == f"{type_}; transfer-syntax={told}"
+        found.add(body)
+    assert len(found) == 1
+    for other in ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.2", "1.2.3", "nonsense"):
+        assert server.get(path, f"{wanted}; transfer-syntax={other}").status_code == 406
+
+
+def test_what_is_acceptable_in_one_form_may_be_sent_in_it(server: Site) -> None:
+    """The most wanted form that can be had, not the most wanted one or nothing."""
+    path = instance_path(real("JPEG2000.dcm")) + "/frames/1"
+    both = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1, image/jp2; q=0.1'
+    answer = server.get(path, both)
+    assert (answer.status_code, answer.headers["Content-Type"].split(";")[0]) == (200, "image/jp2")
 
 
 def test_frames_of_a_multiframe_instance_by_number(server: Site) -> None:
@@ -301,6 +337,12 @@ def test_a_query_that_cannot_be_understood_is_400(server: Site, query: str) -> N
 # --- who may
 
 
+def last_event(server: Site) -> dict[str, Any]:
+    with server.node.database.read() as connection:
+        (event,) = trail.events(connection, limit=1)
+    return dict(orjson.loads(event.body))
+
+
 PATHS = ("/studies/{study}/series", "/studies/{study}", "/studies/{study}/metadata", "/studies/{study}/series/{series}/instances/{instance}/frames/1",
          "/studies/{study}/series/{series}/instances/{instance}/rendered", "/studies/{study}/thumbnail",
          "/studies/{study}/series/{series}/instances/{instance}/bulkdata/7FE00010")  # fmt: skip
@@ -326,9 +368,39 @@ def test_another_patients_study_403(server: Site, first: dict[str, str], path: s
     assert answer.status_code == 403
     assert "PHANTOM" not in answer.text
     subtype, outcome, patient = server.trail()[-1]
-    assert (subtype in ("RAD-107", "RAD-129"), outcome != "0", patient) == (True, True, "")
+    assert (subtype, outcome, patient) == ("RAD-129" if path.endswith("/series") else "RAD-107", "4", server.patient("PHANTOM-1"))
+    asked = [f"urn:oid:{first[name]}" for name in ("study", "series", "instance") if f"{{{name}}}" in path]
+    (entity, *more) = last_event(server)["entity"]
+    if "query" in entity:
+        assert base64.b64decode(entity["query"]).decode() == path.format(**first) + "?"
+    else:
+        found = [each["what"]["identifier"]["value"] for each in (entity, *more) if "detail" in each]
+        assert found == asked
+    narrow = server.token("patient/Patient.rs", other)
+    assert server.get(path.format(**first), token=narrow).status_code == 403
+    assert server.trail()[-1] == (subtype, "4", server.patient("PHANTOM-1")), "an app without any right to images as well"
     own = server.token("patient/ImagingStudy.rs", server.patient("PHANTOM-1"))
     assert server.get(path.format(**first), token=own).status_code == 200
+
+
+def test_a_refused_search_is_in_the_trail_of_the_patient_that_it_names(server: Site) -> None:
+    token = server.token("patient/ImagingStudy.rs", server.patient("PHANTOM-1"))
+    for name, patients in (("1CT1", [server.patient("1CT1")]), ("NOBODY", [""])):
+        before = len(server.trail())
+        answer = server.get(f"/studies?PatientID={name}&limit=1", token=token)
+        assert answer.status_code == 403
+        assert not any(patient and patient in answer.text for patient in patients)
+        assert server.trail()[before:] == [("RAD-129", "4", patient) for patient in patients]
+        assert base64.b64decode(last_event(server)["entity"][0]["query"]).decode() == f"/studies?PatientID={name}&limit=1"
+
+
+def test_a_refusal_names_only_what_is_a_uid(server: Site) -> None:
+    answer = requests.get(f"{server.url}/studies/1.2.3/series/Doe%5EJane/metadata", headers={}, timeout=20)
+    assert answer.status_code in (400, 401)
+    assert requests.get(f"{server.url}/studies/1.2.3", headers={}, timeout=20).status_code == 401
+    found = [each["what"]["identifier"]["value"] for each in last_event(server)["entity"]]
+    assert found[0] == "urn:oid:1.2.3"
+    assert "Doe" not in str(found)
 
 
 def test_a_patients_token_finds_that_patient_only(server: Site) -> None:

@@ -13,23 +13,24 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000Lossless
 
 from profiles.frames import frame_table
 from profiles.header import read
 from profiles.phantom import phantom_study
 from server.errors import NotAcceptable, TooLarge, Unavailable
-from server.work.render import Renderer, Wish
+from server.work.render import Renderer, Window, Wish
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "testdata"
 PNG = Wish("image/png")
 
-# Every decoder: native (also big-endian, deflated, bit-packed), RLE, JPEG baseline, J2K, JPEG-LS, palette, YBR, RGB.
+# Every decoder: native (also big-endian, deflated, bit-packed), RLE, JPEG baseline and extended, J2K, JPEG-LS, palette, YBR, RGB.
 REAL = (
     "CT_small.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm", "MR_small_jpeg_ls_lossless.dcm",
     "SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_rle_2frame.dcm", "SC_rgb_rle_16bit.dcm", "rtdose.dcm", "rtdose_rle_1frame.dcm",
     "examples_ybr_color.dcm", "examples_palette.dcm", "examples_jpeg2k.dcm", "liver_1frame.dcm", "SC_ybr_full_422_uncompressed.dcm",
+    "JPGExtended.dcm",
 )  # fmt: skip
 
 
@@ -82,10 +83,25 @@ def test_images_of_others_are_rendered(renderer: Renderer, name: str) -> None:
     assert rendered(renderer, path).max() > 0
 
 
-def test_pixels_that_no_decoder_here_knows_are_refused(renderer: Renderer) -> None:
-    # JPEG Extended with 12 bits: the decoders that know it are under the GPL.
+def test_jpeg_extended_has_all_of_its_12_bits(renderer: Renderer) -> None:
+    # Bone scan: counts from 0 to 264, as libjpeg-turbo decodes them too. Eight bits of twelve would have 16 of these steps.
+    wish = Wish("image/png", Window(128, 255, "LINEAR_EXACT"))
+    image = rendered(renderer, path_of("JPGExtended.dcm"), wish)
+    assert (int(image.min()), int(image.max())) == (0, 255)
+    assert len(np.unique(image)) > 150
+
+
+@pytest.mark.parametrize("damage", ["BitsAllocated", "PixelRepresentation", "SamplesPerPixel", "cut off", "Rows"])
+def test_pixels_that_no_decoder_here_knows_are_refused(renderer: Renderer, tmp_path: Path, damage: str) -> None:
+    dataset = dcmread(path_of("JPGExtended.dcm"))
+    (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    if damage == "cut off":
+        dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
+    else:
+        setattr(dataset, damage, {"BitsAllocated": 8, "PixelRepresentation": 1, "SamplesPerPixel": 3, "Rows": 4096}[damage])
     with pytest.raises(NotAcceptable):
-        rendered(renderer, path_of("JPGExtended.dcm"))
+        rendered(renderer, written(tmp_path, dataset))
+    assert rendered(renderer, path_of("CT_small.dcm")).max() > 0  # and the process lives on
 
 
 def test_a_linear_window_is_that_of_the_standard(renderer: Renderer, tmp_path: Path) -> None:
@@ -170,8 +186,8 @@ def test_a_process_that_dies_or_hangs_is_replaced() -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with site(tmp_path_factory.mktemp("rendered") / "data") as made:
+def server(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("rendered") / "data", module_database_url) as made:
         files = [path_of(name).read_bytes() for name in ("CT_small.dcm", "rtdose.dcm", "test-SR.dcm")]
         assert made.store([part10(phantom()), *files]).status_code == 200
         made.publish()

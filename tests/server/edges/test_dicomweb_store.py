@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import orjson
 import pytest
 from lxml import etree
 from peers.dicomweb import Site, multipart, part10, site
@@ -17,7 +18,7 @@ from pydicom import dcmread
 from sqlalchemy import func, select
 
 from profiles.phantom import phantom_study
-from server.records import catalogue
+from server.records import catalogue, trail
 from server.store.tables import METADATA
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=b'
@@ -30,8 +31,8 @@ def files() -> list[bytes]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path / "data", max_instance_bytes=1 << 20) as made:
+def server(tmp_path: Path, database_url: str) -> Iterator[Site]:
+    with site(tmp_path / "data", database_url, max_instance_bytes=1 << 20) as made:
         yield made
 
 
@@ -91,6 +92,11 @@ def test_the_same_again_changes_nothing_and_other_content_is_refused(server: Sit
     assert held(server)["files"] == 3
     assert any(subtype == "RAD-108" and outcome != "0" for subtype, outcome, _ in server.trail())
     assert server.store([changed(files[0], ImageComments="other")]).status_code == 409
+    with server.node.database.read() as connection:
+        (event,) = trail.events(connection, limit=1)
+    first = dcmread(BytesIO(files[0]))
+    named = [each["what"]["identifier"]["value"] for each in orjson.loads(event.body)["entity"]][:2]
+    assert named == [f"urn:oid:{first.StudyInstanceUID}", f"urn:oid:{first.SOPInstanceUID}"]
 
 
 def test_a_study_in_the_url_must_be_that_of_the_instances(server: Site, files: list[bytes]) -> None:
@@ -220,8 +226,8 @@ def test_a_connection_that_breaks_leaves_nothing_of_the_open_part(server: Site, 
     assert held(server) == NOTHING
 
 
-def test_a_full_disk_is_507_and_leaves_nothing(tmp_path: Path, files: list[bytes]) -> None:
-    with site(tmp_path / "data", min_free_bytes=1 << 60) as made:
+def test_a_full_disk_is_507_and_leaves_nothing(tmp_path: Path, database_url: str, files: list[bytes]) -> None:
+    with site(tmp_path / "data", database_url, min_free_bytes=1 << 60) as made:
         answer = made.store(files)
         assert answer.status_code == 507
         assert answer.headers["Retry-After"]

@@ -7,10 +7,22 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import orjson
 import pydicom
 import pytest
 from peers.imageshare import node, publish_all
-from peers.scanner import after_head, associated, instances, listening, nothing_stored, outcomes, store, stored_bytes, written
+from peers.scanner import (
+    after_head,
+    associated,
+    instances,
+    listening,
+    nothing_stored,
+    outcomes,
+    store,
+    store_bytes,
+    stored_bytes,
+    written,
+)
 from pydicom import filereader
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
@@ -42,11 +54,13 @@ def test_echoscu_is_answered(tmp_path: Path, dcmtk: Callable[[str], Path]) -> No
 
 
 @pytest.mark.parametrize("nodelay", ["0", "1"])
-def test_storescu_sends_a_study_that_is_published(tmp_path: Path, dcmtk: Callable[[str], Path], nodelay: str) -> None:
+def test_storescu_sends_a_study_that_is_published(
+    tmp_path: Path, database_url: str, dcmtk: Callable[[str], Path], nodelay: str
+) -> None:
     made = instances(3)
     for number, dataset in enumerate(made):
         dataset.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
-    with node(tmp_path / "data") as opened, listening(opened) as scp:
+    with node(tmp_path / "data", database_url) as opened, listening(opened) as scp:
         command = [dcmtk("storescu"), "-aec", "IMAGESHARE", "127.0.0.1", str(scp.address[1]), *sorted(tmp_path.glob("*.dcm"))]
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TCP_NODELAY": nodelay}, check=False)
         assert done.returncode == 0, done.stderr
@@ -76,11 +90,22 @@ def test_other_bytes_are_refused_and_the_first_stay(tmp_path: Path, database_url
         dataset.SeriesDescription = "CHANGED"
         ((status, comment),) = store(scp, dataset)
         assert status == 0x0111
-        assert "other content" in comment
-        assert len(comment) <= 64
+        assert comment == "this SOP Instance UID is stored with other content"
         assert stored_bytes(opened, dataset.SOPInstanceUID) == first
         assert len(list(opened.blobs.list())) == 1
-        assert sum(b"stored with other content" in body for body in outcomes(opened)) == 1
+        (refused,) = [orjson.loads(body) for body in outcomes(opened) if b"stored with other content" in body]
+        named = [each["what"]["identifier"]["value"] for each in refused["entity"]]
+        assert named[:2] == [f"urn:oid:{dataset.StudyInstanceUID}", f"urn:oid:{dataset.SOPInstanceUID}"]
+        assert len(named) == 3, "and the request id, which the log has too"
+        assert refused["type"]["code"] == "110104"
+
+
+def test_what_is_no_data_set_is_refused_by_the_uid_of_its_command(tmp_path: Path) -> None:
+    with node(tmp_path / "data") as opened, listening(opened) as scp:
+        status, _ = store_bytes(scp, "1.2.3.4", b"this is no data set")
+        assert status == 0xC000
+        (refused,) = map(orjson.loads, outcomes(opened))
+        assert refused["entity"][0]["what"]["identifier"] == {"system": "urn:dicom:uid", "value": "urn:oid:1.2.3.4"}
 
 
 def test_two_devices_send_one_study_at_once(tmp_path: Path, database_url: str) -> None:
@@ -104,12 +129,12 @@ def test_two_devices_send_one_study_at_once(tmp_path: Path, database_url: str) -
         assert len(list(opened.blobs.list())) == 6 + 1  # and the manifest
 
 
-def test_a_patient_id_without_issuer_is_of_the_devices_authority(tmp_path: Path) -> None:
+def test_a_patient_id_without_issuer_is_of_the_devices_authority(tmp_path: Path, database_url: str) -> None:
     devices = [
         {"ae_title": "SCANNER", "address": "127.0.0.0/8", "assigning_authority": "1.2.3.4.5"},
         {"ae_title": "OTHER", "address": "127.0.0.1"},
     ]
-    with node(tmp_path / "data", devices=devices) as opened, listening(opened) as scp:
+    with node(tmp_path / "data", database_url, devices=devices) as opened, listening(opened) as scp:
         assert store(scp, *instances(IssuerOfPatientID="")) == [(0, "")]
         publish_all(opened)
         with opened.database.read() as connection:
@@ -135,6 +160,7 @@ def test_strangers_are_rejected_and_recorded(tmp_path: Path, calling: str, calle
         (told,) = outcomes(opened)
         assert calling.encode() in told
         assert b'"outcome":"4"' in told
+        assert orjson.loads(told)["entity"][0]["what"]["identifier"]["value"] == called
         assert nothing_stored(opened)
 
 
@@ -179,10 +205,10 @@ def test_the_first_transfer_syntax_proposed_is_taken(tmp_path: Path) -> None:
         association.release()
 
 
-def _round_trip(tmp_path: Path, files: list[Path]) -> int:
+def _round_trip(tmp_path: Path, database_url: str, files: list[Path]) -> int:
     """Sends files, asserts that what was stored is what was sent. Returns how many were."""
     same = 0
-    with node(tmp_path / "data") as opened, listening(opened) as scp:
+    with node(tmp_path / "data", database_url) as opened, listening(opened) as scp:
         for sent in cstore.send(files, *scp.address, called="IMAGESHARE", calling="TEST"):
             # Refused, if at all, for a reason of the file: broken, without UIDs, the UID of another file, or not for a study.
             if not sent.ok:
@@ -201,13 +227,13 @@ def _round_trip(tmp_path: Path, files: list[Path]) -> int:
     return same
 
 
-def test_pydicoms_own_files_come_out_as_they_went_in(tmp_path: Path) -> None:
-    assert _round_trip(tmp_path, list(dicom_files([Path(pydicom.__file__).parent / "data"]))) > 50
+def test_pydicoms_own_files_come_out_as_they_went_in(tmp_path: Path, database_url: str) -> None:
+    assert _round_trip(tmp_path, database_url, list(dicom_files([Path(pydicom.__file__).parent / "data"]))) > 50
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
-def test_the_nist_studies_come_out_as_they_went_in(tmp_path: Path) -> None:
-    assert _round_trip(tmp_path, list(dicom_files([SHARED / "nist" / "ImageCache"]))) > 20
+def test_the_nist_studies_come_out_as_they_went_in(tmp_path: Path, database_url: str) -> None:
+    assert _round_trip(tmp_path, database_url, list(dicom_files([SHARED / "nist" / "ImageCache"]))) > 20
 
 
 def test_logs_hold_no_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
@@ -219,6 +245,7 @@ def test_logs_hold_no_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture,
         store(scp, dataset)
     printed = "".join(capfd.readouterr()) + caplog.text
     assert "c_store_refused" in printed
+    assert dataset.SOPInstanceUID not in printed
     assert "ecret" not in printed
     assert "SECRET" not in printed
     assert dataset.SOPInstanceUID not in printed

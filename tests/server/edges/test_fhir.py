@@ -664,6 +664,62 @@ def test_each_refusal_is_in_the_trail(small: Site) -> None:
     assert f"Patient/{small.other}" in str(small.events()[5])
 
 
+def test_refused_attempts_are_in_the_trail_of_whose_data_they_were(site: Site) -> None:
+    """What the patient asks: who wanted my images and was turned away."""
+    study = site.study(CT_OTHER)
+    (document,) = [
+        each["resource"]["id"] for each in site.bundle(f"DocumentReference?patient={site.other}")["entry"]
+    ]  # fmt: skip
+    mine, narrow = site.token("patient/*.rs", site.mine), site.token("patient/Observation.rs", site.mine)
+    victim = f"AuditEvent?patient={site.other}&outcome=4"
+    asked = {
+        f"Patient/{site.other}": f"Patient/{site.other}",
+        f"ImagingStudy/{study}": f"ImagingStudy/{study}",
+        f"ImagingStudy/{study}/_history/1": f"ImagingStudy/{study}/_history/1",
+        f"Binary/{document}": f"Binary/{document}",
+        f"ImagingStudy?patient={site.other}": f"ImagingStudy?patient={site.other}",
+        f"DocumentReference?patient=Patient/{site.other},{site.mine}": f"DocumentReference?patient=Patient/{site.other},{site.mine}",
+    }
+    for headers in (mine, narrow):
+        for path, named in asked.items():
+            before = site.mark()
+            text = refusal(site.get(path, headers), 403, "forbidden")["diagnostics"]
+            assert site.other not in text
+            event, *others = site.events(before)
+            if headers is mine:
+                assert others == []
+            assert {event["id"] for event in site.events(before)} & set(site.ids(victim))
+            entity = event["entity"][0]
+            assert named == (base64.b64decode(entity["query"]).decode() if "query" in entity else entity["what"]["reference"])
+            assert event["outcome"] == "4"
+            assert "meta" not in event or not event["meta"].get("profile"), "BALP's patterns are for what succeeded"
+    theirs = site.token("patient/AuditEvent.rs", site.other)
+    assert len(site.ids(victim, theirs)) == 2 * len(asked)
+
+
+def test_refusals_can_be_listed(site: Site) -> None:
+    site.get(f"Patient/{site.other}", site.token("patient/*.rs", site.mine))
+    refused = site.ids("AuditEvent?outcome=4")
+    assert len(refused) == 1
+    done = site.ids("AuditEvent?outcome=0&_count=1000")
+    assert done
+    assert not set(done) & set(refused)
+    for system in ("http://hl7.org/fhir/audit-event-outcome", "http://terminology.hl7.org/CodeSystem/audit-event-outcome"):
+        assert site.ids(f"AuditEvent?outcome={system}|4") == refused
+    assert site.ids("AuditEvent?outcome=4,8,12") == refused
+    assert site.ids("AuditEvent?outcome=urn:other|4") == []
+    assert site.bundle("AuditEvent?outcome=4&_summary=count")["total"] == 1
+    told = {each["type"]: each for each in site.http.get("/fhir/metadata").json()["rest"][0]["resource"]}
+    assert "outcome" in {each["name"] for each in told["AuditEvent"]["searchParam"]}
+
+
+def test_a_request_that_nothing_takes_says_what_it_was_for(small: Site) -> None:
+    before = small.mark()
+    assert small.http.put(f"/fhir/Patient/{small.mine}", json={}).status_code == 401
+    (event,) = small.events(before)
+    assert event["entity"][0]["what"]["reference"] == f"Patient/{small.mine}"
+
+
 def test_the_trail_is_read_as_audit_events(site: Site) -> None:
     site.get(f"Patient/{site.other}")
     mine = site.token("patient/AuditEvent.rs", site.mine)

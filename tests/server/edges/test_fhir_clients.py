@@ -20,12 +20,12 @@ MADE = [Made(study=number, patient=f"P{number % 2}", modality="CT" if number % 3
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[Running]:
     data: Path = tmp_path_factory.mktemp("clients") / "data"
-    with imageshare.node(data) as node:
+    with imageshare.node(data, module_database_url) as node:
         send(node, *MADE, *(replace(made, number=2) for made in MADE))
         imageshare.publish_all(node)
-    with imageshare.running(data) as running:
+    with imageshare.running(data, module_database_url) as running:
         yield running
 
 

@@ -1,6 +1,7 @@
 """The SOAP addresses in a process of their own: other people's clients, memory, and a client that goes away."""
 
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from ihe import iti18, mtom, rad69, soap
 from ihe.find_documents import FindDocuments
 from profiles.document import APPROVED
+from server.settings import Settings
 
 WSDL = SHARED / "ipf" / "xds-main-wsdl" / "wsdl"
 _SERVE = """
@@ -36,13 +38,15 @@ uvicorn.run(app, fd=int(sys.argv[2]), log_level="error", proxy_headers=False)
 
 
 @contextmanager
-def served(data: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A server process over `data`: its URL and itself."""
+def served(settings: Settings) -> Iterator[tuple[str, psutil.Process]]:
+    """A server process over the same data folder and database: its URL and itself."""
+    environment = {**os.environ, "IMAGESHARE_DATABASE_URL": settings.database}
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         number = listening.fileno()
-        with subprocess.Popen([sys.executable, "-c", _SERVE, str(data), str(number)], pass_fds=[number]) as process:
+        command = [sys.executable, "-c", _SERVE, str(settings.data), str(number)]
+        with subprocess.Popen(command, env=environment, pass_fds=[number]) as process:
             try:
                 yield f"http://127.0.0.1:{listening.getsockname()[1]}", psutil.Process(process.pid)
             finally:
@@ -51,8 +55,8 @@ def served(data: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Iterator[Archive]:
-    with imageshare.node(tmp_path / "data") as node:
+def archive(tmp_path: Path, database_url: str) -> Iterator[Archive]:
+    with imageshare.node(tmp_path / "data", database_url) as node:
         yield Archive(node)
 
 
@@ -66,7 +70,7 @@ def test_zeep_finds_documents(archive: Archive) -> None:
     archive.send(instance())
     (entry,) = archive.find(cx(archive))
     client = zeep.Client(str(WSDL / "iti18.wsdl"), settings=zeep.Settings(strict=False))
-    with served(archive.node.settings.data) as (url, _):
+    with served(archive.node.settings) as (url, _):
         service = client.create_service("{urn:ihe:iti:xds-b:2007}DocumentRegistry_Binding_Soap12", url + REGISTRY)
         asked = {"$XDSDocumentEntryPatientId": f"'{cx(archive)}'", "$XDSDocumentEntryStatus": f"('{APPROVED}')"}
         answer = service.DocumentRegistry_RegistryStoredQuery(
@@ -91,7 +95,7 @@ def test_memory_is_flat_while_a_large_study_is_sent(archive: Archive) -> None:
         files.append(_written(one))
     archive.send(*files)
     wanted = [uids(file) for file in files]
-    with served(archive.node.settings.data) as (url, process):
+    with served(archive.node.settings) as (url, process):
         assert _retrieved(url, archive, wanted[:1]) > len(files[0])
         before = _peak(process)
         total = _retrieved(url, archive, wanted)
@@ -103,7 +107,7 @@ def test_memory_is_flat_while_a_large_study_is_sent(archive: Archive) -> None:
 def test_a_client_that_goes_away_in_the_middle_harms_nobody(archive: Archive) -> None:
     file = instance(pixels=2048)
     archive.send(file)
-    with served(archive.node.settings.data) as (url, _):
+    with served(archive.node.settings) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         head = (
             f"POST {SOURCE} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/soap+xml\r\nContent-Length: %d\r\n\r\n"

@@ -70,7 +70,13 @@ def test_a_server_with_a_public_name_does_not_trust_loopback(tmp_path: Path) -> 
     """Its reverse proxy may be on the same machine, and say nothing of whom it speaks for."""
     with imageshare.node(tmp_path / "data", public_url="https://images.example.org") as node:
         response = Archive(node).client().post(REGISTRY, content=b"<x/>", headers={"Content-Type": "application/soap+xml"})
-        fault(response, 403)
+        assert "IMAGESHARE_PUBLIC_URL" in fault(response, 403).reason
+
+
+def test_a_public_name_of_this_machine_is_no_other(tmp_path: Path) -> None:
+    with imageshare.node(tmp_path / "data", public_url="http://localhost:8080") as node:
+        response = Archive(node).client().post(REGISTRY, content=b"<x/>", headers={"Content-Type": "application/soap+xml"})
+        assert response.status_code != 403
 
 
 @pytest.mark.parametrize("base_url", ["http://localhost:8080", "http://[::1]:8080"])

@@ -1,5 +1,6 @@
 """ITI-18 over HTTP: what the Document Registry finds, and what it says when it finds nothing."""
 
+import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from ihe import iti18, xml
 from ihe.ebrs import FAILURE
 from ihe.find_documents import FindDocuments, GetDocuments
 from ihe.iti18 import ReturnType
+from ihe.stored_queries import STORED_QUERIES
 from profiles.document import APPROVED, DEPRECATED
 
 
@@ -75,6 +77,11 @@ def test_an_unknown_patient_has_no_documents(archive: Archive) -> None:
     assert archive.find("P404^^^&1.2.3&ISO") == ()
     (event,) = archive.trail("ITI-18")
     assert (event.outcome, event.patient) == ("0", "")
+    entity = event.body["entity"][0]
+    # ITI TF-2 section 3.18.5.1.2: FindDocuments, as it was asked
+    assert entity["what"]["identifier"]["value"] == "urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d"
+    assert entity["detail"] == [{"type": "QueryEncoding", "valueString": "UTF-8"}]
+    assert b"P404^^^" in base64.b64decode(entity["query"])
 
 
 def test_a_patient_id_that_is_none_is_an_error(archive: Archive) -> None:
@@ -100,8 +107,8 @@ def test_a_late_instance_replaces_the_manifest(archive: Archive) -> None:
         assert sum(len(series.ReferencedSOPSequence) for series in study.ReferencedSeriesSequence) == images
 
 
-def test_a_study_that_is_not_settled_is_not_found(tmp_path: Path) -> None:
-    with imageshare.node(tmp_path / "data", quiet_period=3600) as node:
+def test_a_study_that_is_not_settled_is_not_found(tmp_path: Path, database_url: str) -> None:
+    with imageshare.node(tmp_path / "data", database_url, quiet_period=3600) as node:
         archive = Archive(node)
         file = instance()
         archive.send(file)
@@ -133,4 +140,6 @@ def test_queries_that_are_refused(archive: Archive, query_id: str, code: str) ->
     (event,) = archive.trail("ITI-18")
     assert event.outcome == "4"
     assert event.why.startswith(code)
-    assert "query" in event.body["entity"][0]
+    entity = event.body["entity"][0]
+    assert "query" in entity
+    assert ("what" in entity) == (query_id in STORED_QUERIES), "what a client calls a query need not be one"

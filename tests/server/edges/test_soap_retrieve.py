@@ -27,13 +27,6 @@ def archive(tmp_path: Path, database_url: str) -> Iterator[Archive]:
         yield Archive(node)
 
 
-@pytest.fixture
-def sqlite_archive(tmp_path: Path) -> Iterator[Archive]:
-    """For what never reaches the database but for the trail."""
-    with imageshare.node(tmp_path / "data") as node:
-        yield Archive(node)
-
-
 @pytest.mark.parametrize("in_mtom", [True, False])
 def test_the_manifest_is_what_its_entry_says(archive: Archive, in_mtom: bool) -> None:
     file = instance()
@@ -88,17 +81,17 @@ def test_every_image_is_what_was_sent(archive: Archive) -> None:
 
 
 @needs_shared
-def test_the_toolkits_images_come_back_as_they_are(sqlite_archive: Archive) -> None:
+def test_the_toolkits_images_come_back_as_they_are(archive: Archive) -> None:
     files = {}
     for path in sorted((SHARED / "nist" / "ImageCache" / "std").glob("IDS-DEPT0[0-4]*/images/*")):
         file = path.read_bytes()
         files.setdefault(uids(file)[2], file)
-    sqlite_archive.send(*files.values())
+    archive.send(*files.values())
     syntaxes = {
         str(pydicom.dcmread(io.BytesIO(file), stop_before_pixels=True).file_meta.TransferSyntaxUID) for file in files.values()
     }
     assert len(syntaxes) > 1
-    answer, documents = sqlite_archive.images(*map(uids, files.values()), syntaxes=sorted(syntaxes))
+    answer, documents = archive.images(*map(uids, files.values()), syntaxes=sorted(syntaxes))
     assert answer.status == SUCCESS
     assert documents == files
 
@@ -119,20 +112,20 @@ def test_the_toolkits_images_come_back_as_they_are(sqlite_archive: Archive) -> N
         ("case-9_Invalid_Transfer_Syntax_UID", "XDSRepositoryError"),
     ],
 )
-def test_the_toolkits_error_cases(sqlite_archive: Archive, case: str, code: str) -> None:
+def test_the_toolkits_error_cases(archive: Archive, case: str, code: str) -> None:
     images = [path.read_bytes() for path in (SHARED / "nist" / "ImageCache" / "std" / "IDS-DEPT002-a" / "images").iterdir()]
     # One image of each of the study's two series is enough.
-    sqlite_archive.send(*(file for file in images if uids(file)[2].endswith((".201604020954059.1", ".201604020954059.22"))))
-    assert len(sqlite_archive.sent) == 2
+    archive.send(*(file for file in images if uids(file)[2].endswith((".201604020954059.1", ".201604020954059.22"))))
+    assert len(archive.sent) == 2
     request = (NIST_CASES / case / "RAD-69Request.xml").read_bytes()
-    ours = sqlite_archive.node.installation.imaging_source.encode()
+    ours = archive.node.installation.imaging_source.encode()
     body = etree.fromstring(request.replace(b"1.3.6.1.4.1.21367.13.80.110<", ours + b"<"))
     (wanted,) = [found.text for found in body.iter(f"{{{xml.XDS_B}}}DocumentUniqueId")]
     assert wanted
-    answer, documents = retrieved(sqlite_archive.post(SOURCE, rad69.REQUEST_ACTION, body, in_mtom=True))
-    (event,) = sqlite_archive.trail("RAD-69")
+    answer, documents = retrieved(archive.post(SOURCE, rad69.REQUEST_ACTION, body, in_mtom=True))
+    (event,) = archive.trail("RAD-69")
     if not code:
-        assert (answer.status, documents) == (SUCCESS, {wanted: sqlite_archive.sent[wanted]})
+        assert (answer.status, documents) == (SUCCESS, {wanted: archive.sent[wanted]})
         return
     assert (answer.status, documents) == (FAILURE, {})
     assert [(error.code, error.location) for error in answer.errors] == [(code, wanted)]

@@ -1,5 +1,7 @@
 """STOW-RS as client, against our own DICOMweb edge and against servers that answer badly."""
 
+import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +9,7 @@ from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import httpx2
 import pytest
 import uvicorn
 from peers.imageshare import node
@@ -71,12 +74,52 @@ def test_each_file_has_its_own_result(tmp_path: Path) -> None:
 def test_without_a_token_one_request_is_enough(tmp_path: Path) -> None:
     with node(tmp_path / "data") as opened, web(opened) as url:
         results = list(stow.send(_files(tmp_path), url, batch_files=1))
-    assert [(each.ok, each.reason) for each in results] == [(False, "HTTP 401 Unauthorized")] * 3
+    assert {each.ok for each in results} == {False}
+    assert {each.reason for each in results} == {
+        "HTTP 401 Unauthorized: set IMAGESHARE_TOKEN to an access token that this server takes"
+    }
 
 
 def test_nobody_there(tmp_path: Path, free_port: int) -> None:
     (result,) = stow.send(_files(tmp_path, 1), f"http://127.0.0.1:{free_port}")
-    assert result.reason == "the request failed: ConnectError"
+    assert result.reason == "there is no answer at this address"
+
+
+def test_no_such_host(tmp_path: Path) -> None:
+    (result,) = stow.send(_files(tmp_path, 1), "http://nobody.invalid/dicomweb", client=httpx2.Client(trust_env=False))
+    assert result.reason == "there is no such host"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"220 mail.example ESMTP\r\n\r\n", "what answers there is no HTTP server"),
+        (b"", "the connection ended before the answer; is there a DICOMweb service at this address?"),
+    ],
+)
+def test_what_answers_is_no_http_server(tmp_path: Path, said: bytes, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection, connection.makefile("rb") as request:
+                length = 0
+                while (line := request.readline()).strip():
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.partition(b":")[2])
+                request.read(length)
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        results = list(stow.send(_files(tmp_path, 1), f"http://127.0.0.1:{listening.getsockname()[1]}"))
+        thread.join()
+    assert [each.reason for each in results] == [reason]
+
+
+def test_https_where_there_is_none(tmp_path: Path, odd: "_OddServer") -> None:
+    (result,) = stow.send(_files(tmp_path, 1), f"https://127.0.0.1:{odd.server_address[1]}")
+    assert result.reason == "no TLS connection: what answers there speaks no TLS, or another version"
 
 
 class _Odd(BaseHTTPRequestHandler):
@@ -122,12 +165,51 @@ def odd() -> Iterator[_OddServer]:
         (200, b"no JSON", "the answer does not name this instance"),
         (500, b"", "HTTP 500 Internal Server Error"),
         (503, b'{"00081198": {"Value": [{}]}}', "HTTP 503 Service Unavailable"),
+        (507, b'{"status": 507, "detail": "no room\\nleft"}', "HTTP 507 Insufficient Storage: no room left"),
+        (500, b'{"detail": [1]}', "HTTP 500 Internal Server Error"),
+        (500, b"[]", "HTTP 500 Internal Server Error"),
+        (403, b"", "HTTP 403 Forbidden: the access token does not allow it; set IMAGESHARE_TOKEN to one that does"),
+        (404, b"", "HTTP 404 Not Found: there is no DICOMweb service at this URL"),
     ],
 )
 def test_answers_that_say_nothing(tmp_path: Path, odd: _OddServer, status: int, answer: bytes, reason: str) -> None:
     odd.answer = (status, answer)
     (result,) = stow.send(_files(tmp_path, 1), f"http://127.0.0.1:{odd.server_address[1]}/")
     assert (result.ok, result.reason) == (False, reason)
+
+
+def _item(reason: int, comment: str = "") -> dict[str, object]:
+    told: dict[str, object] = {"00081197": {"vr": "US", "Value": [reason]}}
+    return {**told, "00000902": {"vr": "LO", "Value": [comment]}} if comment else told
+
+
+@pytest.mark.parametrize(
+    ("others", "reasons"),
+    [
+        ([_item(0xC000, "cut off")], ["0xC000 Cannot Understand: cut off"] * 2),
+        ([_item(0xA700), _item(0xC000, "cut off")], ["0xA700 Refused: Out of Resources", "0xC000 Cannot Understand: cut off"]),
+        (
+            [_item(0xA700), _item(0xC000, "cut off"), _item(0xA700)],
+            ["one of: 0xA700 Refused: Out of Resources; 0xC000 Cannot Understand: cut off"] * 2,
+        ),
+    ],
+)
+def test_failures_that_name_no_instance_are_told(
+    tmp_path: Path, odd: _OddServer, others: list[dict[str, object]], reasons: list[str]
+) -> None:
+    """PS3.18 section 10.5.3.1: Other Failures Sequence (0008,119A), with the comment beside the reason."""
+    uids = [dataset.SOPInstanceUID for dataset in instances(4)]
+    failed = {**_item(0x0122, "not here"), "00081155": {"vr": "UI", "Value": [uids[1]]}}
+    answer = {
+        "00081198": {"vr": "SQ", "Value": [failed]},
+        "00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uids[0]]}}]},
+        "0008119A": {"vr": "SQ", "Value": others},
+    }
+    odd.answer = (202, json.dumps(answer).encode())
+    results = list(stow.send(_files(tmp_path, 4), f"http://127.0.0.1:{odd.server_address[1]}"))
+    assert [each.ok for each in results] == [True, False, False, False]
+    assert (results[1].status, results[1].reason) == (0x0122, "0x0122 Refused: SOP Class Not Supported: not here")
+    assert [each.reason for each in results[2:]] == reasons
 
 
 def test_the_request_is_what_the_standard_says(tmp_path: Path, odd: _OddServer) -> None:

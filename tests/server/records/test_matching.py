@@ -17,7 +17,7 @@ from profiles.study import Instance, Patient, Series, Study
 from server.errors import MalformedQuery
 from server.records import catalogue
 from server.records.conditions import path
-from server.records.matching import Query, search
+from server.records.matching import Query, patient_ids, patients_of, search
 from server.store.blobs import Blob
 from server.store.db import Database
 from server.store.migrations import migrate
@@ -321,3 +321,12 @@ def test_what_cannot_be_matched_is_refused(level: str, keys: dict[str, str], tmp
     with pytest.raises(MalformedQuery):
         found(database, level, keys)
     database.close()
+
+
+def test_patients_by_their_patient_id(database: Database) -> None:
+    """TEXTS has eight values in 24 studies, each of another authority: three patients have each."""
+    with database.read() as connection:
+        owners = patients_of(connection, "A1")
+        assert len(owners) == 3
+        assert patient_ids(connection, owners) == {"A1"}
+        assert patients_of(connection, "nobody") == frozenset()

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import ColumnElement, Connection, event, true
 
-from profiles.audit_event import REST_READ, Agent
+from profiles.audit_event import FAILED, REFUSED, REST_READ, SUCCESS, Agent, Outcome
 from profiles.search_parameters import DATE_PREFIXES, DateValue, TokenValue, date_range, date_value, token_value
 from server.records import resources, search
 from server.records.search import Position, Query, Sort
@@ -412,6 +412,30 @@ def test_events_are_found_by_patient_and_date_newest_first(database_url: str) ->
             one = Query("AuditEvent", ids=((actions[3].id,),))
             assert ids(search.page(connection, one, allowed=everybody, confined=False, count=9, began=LATER)) == [actions[3].id]
             assert search.total(connection, query, allowed=everybody, confined=False, began=0) == 0
+
+
+def test_events_are_found_by_outcome(database_url: str) -> None:
+    with opened(database_url) as database:
+        trail = Trail(database, Agent(identifier="server"))
+        outcomes: tuple[Outcome, ...] = (SUCCESS, REFUSED, FAILED, REFUSED)
+        actions = [trail.action("read", REST_READ, Agent(identifier="app"), outcome=each, patient_id="p") for each in outcomes]
+        trail.write(*actions)
+        trail.close()
+        newest = [action.id for action in reversed(actions)]
+        with database.read() as connection:
+            for text, wanted in (
+                ("4", [newest[0], newest[2]]), ("8", [newest[1]]), ("12", []), ("4,8", newest[:3]), ("http://hl7.org/fhir/audit-event-outcome|", newest),
+                ("http://terminology.hl7.org/CodeSystem/audit-event-outcome|0", newest[3:]), ("|4", []), ("urn:other|4", []),
+            ):  # fmt: skip
+                query = Query("AuditEvent", patients=(("p",),), tokens=(("outcome", tuple(map(token_value, text.split(",")))),))
+                page = search.page(connection, query, allowed=everybody, confined=False, count=2, began=LATER)
+                rest = (
+                    search.page(connection, query, allowed=everybody, confined=False, count=2, began=LATER, after=page.next)
+                    if page.next
+                    else None
+                )
+                assert ids(page) + (ids(rest) if rest else []) == wanted, text
+                assert search.total(connection, query, allowed=everybody, confined=False, began=LATER) == len(wanted)
 
 
 # --- plans

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, Table, select
 
-from server.errors import SettingsError, StorageFull
+from server.errors import SettingsError, StorageFull, Unavailable
 from server.store.db import Database, instant, micros, moment, ping
 
 THINGS = Table("things", MetaData(), Column("pk", Integer, primary_key=True))
@@ -90,11 +90,35 @@ def test_a_full_sqlite_database_is_storage_full(tmp_path: object) -> None:
     database.close()
 
 
-def test_ping_raises_when_the_engine_is_away(tmp_path: object) -> None:
-    database = Database(f"sqlite:///{tmp_path}/no/such/folder/database")
-    with pytest.raises(sqlalchemy.exc.OperationalError):
+@pytest.mark.parametrize("url", ["sqlite:///{}/no/such/folder/database", "postgresql+psycopg://u:s3cret@127.0.0.1:1/full"])
+def test_an_engine_that_is_away_is_unavailable_for_readers_and_writers(tmp_path: object, url: str) -> None:
+    """503 or 0xA700: a sender tries again later. Its name is no reason to take it for full."""
+    database = Database(url.format(tmp_path))
+    with pytest.raises(Unavailable) as reading:
         ping(database)
+    with pytest.raises(Unavailable) as writing, database.write():
+        pass
+    for caught in (reading, writing):
+        assert type(caught.value) is Unavailable
+        assert "s3cret" not in str(caught.value)
     database.close()
+
+
+def test_a_connection_that_is_lost_in_the_middle_is_unavailable(postgresql_database: str) -> None:
+    database = Database(postgresql_database)
+    with pytest.raises(Unavailable), database.read() as connection:
+        own = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with database.read() as other:
+            other.exec_driver_sql(f"SELECT pg_terminate_backend({own})")
+        connection.exec_driver_sql("SELECT 1")
+    ping(database)
+    database.close()
+
+
+def test_a_wrong_statement_stays_a_bug(database: Database) -> None:
+    for unit in (database.read, database.write):
+        with pytest.raises(sqlalchemy.exc.DBAPIError, match="nothing_like_it"), unit() as connection:
+            connection.exec_driver_sql("SELECT * FROM nothing_like_it")
 
 
 @pytest.mark.parametrize("url", ["nonsense s3cret", "foo+bar://user:s3cret@host/db", "postgresql+pg9000://u:s3cret@h/d"])

@@ -1,6 +1,7 @@
 """The migrations lead to the schema that the tables describe, on both engines."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -8,7 +9,7 @@ from alembic.migration import MigrationContext
 from peers.together import together
 
 from server.errors import SettingsError
-from server.store.db import Database
+from server.store.db import Database, ping
 from server.store.migrations import migrate, require_current
 from server.store.tables import METADATA
 
@@ -27,7 +28,15 @@ def test_the_migrated_schema_is_that_of_the_tables(database: Database) -> None:
         assert compare_metadata(context, METADATA) == []
 
 
+def test_a_database_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/database")
+    with pytest.raises(SettingsError, match="there is no imageshare database"):
+        require_current(database)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_database_is_refused_with_what_to_do(database: Database) -> None:
+    ping(database)  # which makes SQLite's file
     with pytest.raises(SettingsError, match="imageshare migrate"):
         require_current(database)
     migrate(database)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -112,7 +113,57 @@ def test_other_bytes_under_the_same_uid_are_refused_and_the_first_stay(opened: N
     refusals = [event for event in _events(opened) if event["outcome"] == "4"]
     assert len(refusals) == 2
     assert "LIAR" in orjson.dumps(refusals[0]).decode()
-    assert Made().uid not in orjson.dumps(refusals).decode(), "a refusal tells nothing of what was sent"
+    told = orjson.dumps(refusals[0]).decode()
+    for secret in ("P1", "Thea", "A1", "GENERATED"):
+        assert f'"{secret}' not in told, "of what was sent a refusal tells the UIDs only"
+
+
+def _objects(event: dict[str, object]) -> list[tuple[str, str]]:
+    """(attribute, UID) of the entities that are DICOM objects."""
+    entities: list[dict[str, Any]] = orjson.loads(orjson.dumps(event.get("entity", [])))
+    return [
+        (each["detail"][0]["valueString"], each["what"]["identifier"]["value"].removeprefix("urn:oid:"))
+        for each in entities
+        if each["what"].get("identifier", {}).get("system") == "urn:dicom:uid" and "detail" in each
+    ]
+
+
+def test_a_refusal_says_which_instance_was_refused(opened: Node) -> None:
+    made = Made()
+    both = [("StudyInstanceUID", made.study_uid), ("SOPInstanceUID", made.uid)]
+    send(opened, made)
+    with pytest.raises(ContentConflict):
+        send(opened, Made(pixel=9))
+    assert _objects(_events(opened)[0]) == both
+    nameless = made.dataset()
+    nameless.SeriesInstanceUID = ""
+    with pytest.raises(MalformedInstance):
+        send(opened, _file(nameless))
+    assert _objects(_events(opened)[0]) == both, "the header could be read, though it is not complete"
+    with pytest.raises(MalformedInstance):
+        send(opened, b"no DICOM file at all")
+    assert _objects(_events(opened)[0]) == []
+
+
+def test_a_refusal_says_what_was_announced(opened: Node) -> None:
+    batch = opened.ingest.batch(Sender(INSTANCES_TRANSFERRED, "DEVICE", "127.0.0.1"))
+    for body, found in ((Made().part10(), [("SOPInstanceUID", Made().uid)]), (b"cut off", [])):
+        writer = batch.receive()
+        writer.write(body)
+        with pytest.raises(ImageShareError):
+            batch.store(writer, Announced(sop_instance_uid="1.2.3", study_instance_uid="1.2"))
+        objects = _objects(_events(opened)[0])
+        assert objects[-2:] == [("StudyInstanceUID", "1.2"), ("SOPInstanceUID", "1.2.3")]
+        assert set(found) <= set(objects)
+
+
+def test_an_import_names_its_study_as_a_resource_and_by_its_uid(opened: Node) -> None:
+    send(opened, Made())
+    (event,) = _events(opened)
+    assert orjson.loads(orjson.dumps(event["type"]))["code"] == "110104"
+    what = orjson.loads(orjson.dumps(event["entity"]))[0]["what"]
+    assert what["reference"].startswith("ImagingStudy/")
+    assert what["identifier"] == {"system": "urn:dicom:uid", "value": f"urn:oid:{Made().study_uid}"}
 
 
 def test_other_content_is_told_also_when_the_stored_one_is_longer(opened: Node) -> None:

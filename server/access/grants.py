@@ -1,0 +1,53 @@
+"""What a token is to be issued for, checked beforehand: a scope or patient with a slip in it would grant nothing, silently."""
+
+from sqlalchemy import select
+
+from server.access.decisions import parse_scopes
+from server.errors import SettingsError
+from server.records.catalogue import PATIENT
+from server.store.db import Database
+
+_CONTEXTS = ("patient/", "user/", "system/")
+
+
+def check_scopes(text: str, *, bound: bool) -> None:
+    """SMART App Launch 2.2, scopes: raises `SettingsError` unless every resource scope in `text` grants something, and one is there.
+
+    `bound`: the token will name a patient. Words that are no resource scopes (`openid`, `launch` ...) pass.
+    """
+    granted = parse_scopes(text)
+    for word in text.split():
+        if word.startswith(_CONTEXTS) and not parse_scopes(word):
+            if "?" in word:
+                raise SettingsError(
+                    f"--scope: {word}: scopes constrained by a query are not offered yet; leave out the ? and what follows"
+                )
+            raise SettingsError(f"--scope: {word} is no SMART scope; take one like patient/ImagingStudy.rs or system/*.rs")
+    if not granted:
+        raise SettingsError(
+            "--scope: nothing in it grants anything; take SMART scopes like patient/ImagingStudy.rs or system/*.rs"
+        )
+    if not bound and any(scope.context == "patient" for scope in granted):
+        raise SettingsError("--scope: patient/ scopes open one patient's data: name the patient with --patient")
+
+
+def named_patient(database: Database, text: str) -> str:
+    """The resource id of the patient that a person names by it, by `OID|Patient ID` (also `urn:oid:OID|...`), or by Patient ID alone.
+
+    Raises `SettingsError`, which repeats nothing of `text`, if there is none or a Patient ID alone means several.
+    """
+    authority, bar, value = text.strip().rpartition("|")
+    same = PATIENT.c.value == value.strip()
+    assigned = PATIENT.c.authority == authority.strip().removeprefix("urn:oid:")
+    wanted = same & assigned if bar else same | (PATIENT.c.id == value)
+    with database.read() as connection:
+        found = connection.execute(select(PATIENT.c.id, PATIENT.c.authority).where(wanted).order_by(PATIENT.c.authority)).all()
+    exact = [row for row in found if not bar and row.id == value] or found
+    if not exact:
+        raise SettingsError("--patient: no patient here has this id; give the resource id, or OID|Patient ID")
+    if len(exact) > 1:
+        authorities = ", ".join(row.authority for row in exact)
+        raise SettingsError(
+            f"--patient: several patients have this Patient ID; put one of these and a | before it: {authorities}"
+        )
+    return str(exact[0].id)
