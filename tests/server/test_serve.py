@@ -13,8 +13,15 @@ import httpx2
 import psutil
 import pytest
 from peers.imageshare import Running, running
+from sqlalchemy import func, select, update
 
 from server.roles import ROLES
+from server.store import jobs
+from server.store.db import Database, micros
+from server.store.tables import Job
+from server.work.ingest import PUBLISH
+
+JOB = Job.__table__  # type: ignore[attr-defined]
 
 
 def _until(holds: Callable[[], bool], what: str) -> None:
@@ -36,6 +43,11 @@ def _imageshare(*arguments: str, **environment: str) -> "subprocess.CompletedPro
         [sys.executable, "-m", "server.cli", *arguments], env={**own, **environment}, capture_output=True, text=True, timeout=60,
         check=False,
     )  # fmt: skip
+
+
+def _attempts(database: Database) -> int:
+    with database.read() as connection:
+        return int(connection.execute(select(func.max(JOB.c.attempts))).scalar_one())
 
 
 def _listens(server: Running) -> bool:
@@ -77,6 +89,18 @@ def test_a_server_from_start_to_end(tmp_path: Path, database_url: str) -> None:
         assert server.process.wait(20) == 0
         assert not any(child.is_running() for child in children)
         assert "Traceback" not in "".join(server.log)
+
+
+def test_what_a_killed_worker_had_in_hand_is_free_for_the_next(tmp_path: Path) -> None:
+    """On the embedded default, where nobody else works: the next worker need not wait for the lease."""
+    with running(tmp_path / "data") as server:
+        database = Database(f"sqlite:///{tmp_path / 'data' / 'imageshare.db'}")
+        with database.write() as connection:
+            jobs.enqueue(connection, PUBLISH, "12345", due=micros() - 1)
+            connection.execute(update(JOB).values(leased_until=micros() + 3_600_000_000))
+        _children(server)["worker"].kill()
+        _until(lambda: _attempts(database) > 0, "the job waits for the dead worker's lease")
+        database.close()
 
 
 def test_kill_9_of_the_parent_ends_the_children(tmp_path: Path) -> None:
@@ -123,6 +147,7 @@ def test_wrong_settings_are_one_line_and_exit_code_1(tmp_path: Path, environment
 
 
 def test_doctor_and_token(tmp_path: Path) -> None:
+    # On SQLite alone: what the commands say; a schema is made on both engines above, and in tests/server/store.
     assert _imageshare("migrate", "--data", str(tmp_path)).returncode == 0
     token = _imageshare("token", "--data", str(tmp_path), "--scope", "system/*.rs")
     assert token.returncode == 0

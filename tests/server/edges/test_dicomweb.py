@@ -348,7 +348,11 @@ PATHS = ("/studies/{study}/series", "/studies/{study}", "/studies/{study}/metada
          "/studies/{study}/series/{series}/instances/{instance}/bulkdata/7FE00010")  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [*PATHS, "/studies"])
+MALFORMED = ("/studies/{study}/series/{series}/instances/{instance}/frames/x", "/studies/{study}/series/{series}/instances/{instance}/bulkdata/x",
+             "/studies/{study}/series/{series}/instances/{instance}/rendered?x=1", "/studies?x=1", "/studies/abc")  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/studies", *MALFORMED])
 def test_without_a_good_token_401(server: Site, first: dict[str, str], path: str) -> None:
     for headers in ({}, {"Authorization": "Bearer forged"}, {"Authorization": "Basic eDp5"}):
         before = len(server.trail())
@@ -415,6 +419,29 @@ def test_a_patients_token_finds_that_patient_only(server: Site) -> None:
     assert server.get("/studies", token=server.token("patient/ImagingStudy.rs")).status_code == 403
 
 
+@pytest.mark.parametrize(
+    "path", ["/studies/1.2.3", "/studies/1.2.3/metadata", "/studies/1.2.3/series", "/studies/{study}/series/1.2.3"]
+)
+def test_who_is_confined_to_a_patient_cannot_tell_a_strangers_study_from_none(
+    server: Site, first: dict[str, str], path: str
+) -> None:
+    stranger = server.token("patient/*.rs", server.patient("1CT1"))
+    assert server.get(path.format(**first), token=stranger).status_code == 403
+    assert server.get(path.format(**first)).status_code == 404
+    own = server.token("patient/*.rs", server.patient("PHANTOM-1"))
+    assert server.get(f"/studies/{first['study']}/series/1.2.3", token=own).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "packed"),
+    [("gzip", True), ("br, GZIP;q=0.5", True), ("*", True), ("gzip;q=0", False), ("gzip; q=0.000", False), ("br", False)],
+)
+def test_metadata_is_packed_for_who_takes_it(server: Site, first: dict[str, str], asked: str, packed: bool) -> None:
+    answer = server.get(f"/studies/{first['study']}/metadata", Accept_Encoding=asked)
+    assert (answer.headers.get("Content-Encoding") == "gzip") == packed
+    assert len(answer.json()) == 12
+
+
 def test_every_disclosure_is_in_the_trail_before_the_answer(server: Site, first: dict[str, str]) -> None:
     patient = server.patient("PHANTOM-1")
     study = f"/studies/{first['study']}"
@@ -426,6 +453,9 @@ def test_every_disclosure_is_in_the_trail_before_the_answer(server: Site, first:
         before = len(server.trail())
         assert server.get(path).status_code == 200
         assert server.trail()[before:] == [(subtype, "0", patient)]
+    before = len(server.trail())
+    assert server.get(instance_path(real("JPEG2000.dcm")) + "/bulkdata/7FE00010").status_code == 200
+    assert [told[:2] for told in server.trail()[before:]] == [("RAD-107", "0")], "what is encapsulated goes another way"
 
 
 def test_what_is_not_there_is_404_and_bad_uids_are_400(server: Site, first: dict[str, str]) -> None:

@@ -631,6 +631,20 @@ def test_a_search_is_in_the_trail_once_for_each_patient(site: Site) -> None:
         assert "PatientQuery" in event["meta"]["profile"][0]
 
 
+def test_a_patients_trail_does_not_tell_of_whom_else_somebody_searched(site: Site) -> None:
+    site.ids(f"ImagingStudy?patient={site.mine},{site.other}")
+    theirs = site.token("patient/AuditEvent.rs", site.mine)
+    seen = site.bundle("AuditEvent", theirs)
+    assert seen["entry"]
+    for entry in seen["entry"]:
+        alone = site.get(f"AuditEvent/{entry['resource']['id']}", theirs).json()
+        for event in (entry["resource"], alone):
+            AuditEvent.model_validate(event)
+            assert not any("query" in entity for entity in event["entity"])
+            assert site.other not in str(event)
+    assert any("query" in entity for entry in site.bundle("AuditEvent")["entry"] for entity in entry["resource"]["entity"])
+
+
 def test_a_search_that_found_nothing_is_in_the_trail_too(small: Site) -> None:
     for query, patient in ((f"patient={small.mine}&modality=XA", small.mine), ("modality=XA", "")):
         before = small.mark()

@@ -57,8 +57,8 @@ def test_fhirpy_counts(server: Running, token: str) -> None:
 
 
 def test_fhirpy_is_told_what_is_wrong(server: Running, token: str) -> None:
-    client = SyncFHIRClient(f"{server.http}/fhir", authorization=f"Bearer {server.token('patient/*.rs', 'nobody')}")
-    assert client.resources("Patient").fetch_all() == []
+    client = SyncFHIRClient(f"{server.http}/fhir", authorization=f"Bearer {server.token('patient/*.rs', 'P0')}")
+    assert [patient["identifier"][0]["value"] for patient in client.resources("Patient").fetch_all()] == ["P0"]
     with pytest.raises(ForbiddenError, match="forbidden"):
         client.resources("ImagingStudy").search(patient="somebody").fetch_all()
     client = SyncFHIRClient(f"{server.http}/fhir", authorization=f"Bearer {token}")
