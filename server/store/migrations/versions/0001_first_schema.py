@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_audit_event_id")),
     )
     with op.batch_alter_table("audit_event", schema=None) as batch_op:
+        batch_op.create_index("ix_audit_event_outcome", ["outcome", "recorded", "pk"], unique=False)
         batch_op.create_index("ix_audit_event_patient", ["patient", "recorded"], unique=False)
         batch_op.create_index("ix_audit_event_recorded", ["recorded", "pk"], unique=False)
 
@@ -351,6 +352,7 @@ def downgrade() -> None:
     with op.batch_alter_table("audit_event", schema=None) as batch_op:
         batch_op.drop_index("ix_audit_event_recorded")
         batch_op.drop_index("ix_audit_event_patient")
+        batch_op.drop_index("ix_audit_event_outcome")
 
     op.drop_table("audit_event")
     # ### end Alembic commands ###
