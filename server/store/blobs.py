@@ -85,7 +85,9 @@ class FolderBlobs:
         try:
             if not marker.exists():
                 if any(self.root.iterdir()):
-                    raise SettingsError(f"the blob folder {self.root} is not empty and not an imageshare blob folder; name another")
+                    raise SettingsError(
+                        f"the blob folder {self.root} is not empty and not an imageshare blob folder; name another"
+                    )
                 marker.write_text(f"{owner}\n")
                 _sync_folder(self.root)
             found = marker.read_text().strip()
