@@ -11,6 +11,8 @@ from rich.progress import Progress
 from conformance.bench import images, peers, report, resources
 from conformance.bench.corpus import ct_study
 
+_ROUNDS = 3
+
 
 def main() -> None:
     """Runs what is asked for and prints the table; writes bench.json and bench.png where `--out` says."""
@@ -32,6 +34,7 @@ def main() -> None:
                     report.Measurement("STOW-RS and publish, small studies", ours.name, asked.studies / seconds, "studies/s")
                 )
                 measured += resources.measure(ours, asked.seconds)
+    measured = report.best(measured)
     report.show(measured)
     report.keep(measured, asked.out)
 
@@ -49,16 +52,15 @@ def _images(folder: Path, instances: int, progress: Progress) -> list[report.Mea
             for peer in filter(None, (ours, theirs)):
                 task = progress.add_task(f"{door.__name__}: {peer.name}", total=None)
                 measured.append(door(peer, files))
+                if door is images.stow:
+                    measured.append(images.until_visible(peer, uid, files))
                 progress.update(task, completed=1, total=1)
             if door is images.store:
                 with peers.bare_pynetdicom() as bare:
                     measured.append(door(bare, files))
-            else:
-                for peer in filter(None, (ours, theirs)):
-                    measured.append(images.until_visible(peer, uid, files))
-                    task = progress.add_task(f"retrieve: {peer.name}", total=None)
-                    measured.append(images.retrieve(peer, files))
-                    progress.update(task, completed=1, total=1)
+                continue
+            for _ in range(_ROUNDS):  # interleaved, so that what else the machine does meets all alike
+                measured += [images.retrieve(peer, files) for peer in (ours, theirs) if peer]
                 measured.append(images.ceiling(files))
     return measured
 

@@ -69,22 +69,21 @@ def post(peer: Peer, parts: Sequence[tuple[int, Path | bytes]]) -> int:
     return status
 
 
-def retrieve(peer: Peer, files: Sequence[Path], rounds: int = 3) -> Measurement:
-    """WADO-RS of the whole study, the best of `rounds`."""
+def retrieve(peer: Peer, files: Sequence[Path]) -> Measurement:
+    """WADO-RS of the whole study, over a new connection."""
     uid = str(pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
     expected = sum(path.stat().st_size for path in files)
-    before, best = peer.cpu_seconds(), float("inf")
-    for _ in range(rounds):
-        connection = Connection(peer.dicomweb, peer.headers)
-        began = time.perf_counter()
-        status, size = connection.get(
-            f"{_path(peer)}/studies/{uid}", 'multipart/related; type="application/dicom"; transfer-syntax=*'
-        )
-        best = min(best, time.perf_counter() - began)
-        connection.close()
-        if status != 200 or size < 0.99 * expected:
-            raise RuntimeError(f"WADO-RS from {peer.name} answered {status} with {size} of {expected} bytes")
-    return _measured("WADO-RS, whole study", peer, files, best, before, rounds)
+    before = peer.cpu_seconds()
+    connection = Connection(peer.dicomweb, peer.headers)
+    began = time.perf_counter()
+    status, size = connection.get(
+        f"{_path(peer)}/studies/{uid}", 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    )
+    elapsed = time.perf_counter() - began
+    connection.close()
+    if status != 200 or size < 0.99 * expected:
+        raise RuntimeError(f"WADO-RS from {peer.name} answered {status} with {size} of {expected} bytes")
+    return _measured("WADO-RS, whole study", peer, files, elapsed, before)
 
 
 def ceiling(files: Sequence[Path]) -> Measurement:
@@ -130,7 +129,7 @@ def _path(peer: Peer) -> str:
     return "/" + peer.dicomweb.split("/", 3)[3]
 
 
-def _measured(work: str, peer: Peer, files: Sequence[Path], elapsed: float, cpu_before: float, rounds: int = 1) -> Measurement:
+def _measured(work: str, peer: Peer, files: Sequence[Path], elapsed: float, cpu_before: float) -> Measurement:
     size = sum(path.stat().st_size for path in files)
-    cpu = 1000 * (peer.cpu_seconds() - cpu_before) / len(files) / rounds
+    cpu = 1000 * (peer.cpu_seconds() - cpu_before) / len(files)
     return Measurement(work, peer.name, len(files) / elapsed, "files/s", size / elapsed / 1e6, cpu, peer.peak_memory())

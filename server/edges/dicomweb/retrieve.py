@@ -113,10 +113,10 @@ def answer(form: Form, parts: list[multipart.P], body: Callable[[multipart.P], I
     if not form.multipart:
         (part,) = parts
         headers = {**part.headers, "Content-Length": str(part.size)}
-        return StreamingResponse(body(part), headers=headers)
+        return StreamingResponse(context.together(body(part)), headers=headers)
     boundary = secrets.token_hex(16)
     return StreamingResponse(
-        multipart.chunks(boundary, parts, body),
+        context.together(multipart.chunks(boundary, parts, body)),
         headers={
             "Content-Type": multipart.content_type(boundary, form.type),
             "Content-Length": str(multipart.content_length(boundary, parts)),

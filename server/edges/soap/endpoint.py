@@ -4,7 +4,6 @@ The order: who asks (403), what kind of message (415, 413), the envelope (fault)
 """
 
 import uuid
-from collections.abc import Iterable, Iterator
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -21,8 +20,6 @@ from server.edges.soap import message
 from server.edges.soap.access import admit
 from server.edges.soap.transaction import Answer, Transaction
 from server.errors import Conflict, ImageShareError, NotSupported, Refused, Unavailable
-
-_TOGETHER = 1 << 18
 
 
 class SoapEndpoint:
@@ -136,22 +133,7 @@ def _rendered(transaction: Transaction, envelope: Envelope, answer: Answer) -> R
         "Content-Type": mtom.content_type(boundary, transaction.response_action),
         "Content-Length": str(mtom.content_length(root, answer.attachments, boundary)),
     }
-    return StreamingResponse(_together(mtom.chunks(root, answer.attachments, answer.content, boundary)), headers=headers)
-
-
-def _together(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of 256 KiB or more: each piece costs a change of thread."""
-    waiting: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= _TOGETHER:
-            yield b"".join(waiting)
-            waiting.clear()
-            size = 0
-    if waiting:
-        yield b"".join(waiting)
+    return StreamingResponse(context.together(mtom.chunks(root, answer.attachments, answer.content, boundary)), headers=headers)
 
 
 def _message_id() -> str:
