@@ -125,9 +125,7 @@ def extract(resource: Json) -> Extracted:
     tokens = [("identifier", system, value) for system, value in identifiers]
     if status:
         tokens.append(("status", _STATUS_SYSTEM.get(type_, ""), status))
-    tokens += [
-        ("modality", str(coding.get("system", "")), str(coding.get("code", ""))) for coding in resource.get("modality", ())
-    ]
+    tokens += [("modality", str(coding.get("system", "")), str(coding.get("code", ""))) for coding in _modalities(resource)]
     unique = _UNIQUE[type_]
     return Extracted(
         patient=_patient(type_, resource),
@@ -151,6 +149,12 @@ def _patient(type_: str, resource: Json) -> str:
         return str(resource["id"])
     reference = str((resource.get("subject") or {}).get("reference", ""))
     return reference.removeprefix("Patient/") if reference.startswith("Patient/") else ""
+
+
+def _modalities(resource: Json) -> Iterator[Json]:
+    """R4 defines the parameter on the series: ImagingStudy.modality leaves out what acquired nothing."""
+    yield from resource.get("modality", ())
+    yield from (series["modality"] for series in resource.get("series", ()) if "modality" in series)
 
 
 def _identifiers(type_: str, resource: Json) -> Iterator[tuple[str, str]]:

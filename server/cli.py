@@ -78,11 +78,12 @@ def serve(
         with upkeep.owned(settings):
             upkeep.make_ready(settings)
             alone = settings.database_url is None
-            upkeep.sweep_orphans(settings, alone=alone)
-            if alone:
-                upkeep.take_over(settings)
-            running = Supervisor(settings)
-            raise typer.Exit(running.run(_listens(running.settings)))
+            with upkeep.owned_blob_folder(settings, shared=not alone):
+                upkeep.sweep_orphans(settings, alone=alone)
+                if alone:
+                    upkeep.take_over(settings)
+                running = Supervisor(settings)
+                raise typer.Exit(running.run(_listens(running.settings)))
 
 
 @serve_app.command("http")
@@ -109,7 +110,7 @@ def _role(role: str, data: Path | None) -> None:
     with told():
         settings = load(data=data)
         upkeep.require_ready(settings)
-        with upkeep.owned(settings, shared=True):
+        with upkeep.owned(settings, shared=True), upkeep.owned_blob_folder(settings, shared=True):
             roles.run(role, settings, lambda: typer.echo(f"imageshare {role} runs · {_listens(settings)}"))
 
 

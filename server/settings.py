@@ -149,20 +149,26 @@ class Settings(BaseSettings):
 
     def may_associate(self, address: str) -> bool:
         """Whether any peer at this address can be a configured one."""
-        host = ipaddress.ip_address(address)
+        host = plain_address(address)
         if not self.devices:
             return host.is_loopback
         return any(host in ipaddress.ip_network(device.address, strict=False) for device in self.devices)
 
     def device(self, title: str, address: str) -> Device | None:
         """The configured peer behind an association, or None. Without configured devices, any loopback peer is one."""
-        host = ipaddress.ip_address(address)
+        host = plain_address(address)
         if not self.devices:
             return Device(ae_title=title, address=address) if host.is_loopback else None
         for device in self.devices:
             if device.ae_title == title.strip() and host in ipaddress.ip_network(device.address, strict=False):
                 return device
         return None
+
+
+def plain_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address as settings are written: without zone, and IPv4 where it is IPv4 within IPv6 (RFC 4291 section 2.5.5.2)."""
+    host = ipaddress.ip_address(address.partition("%")[0])
+    return (host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None) or host
 
 
 def bracketed(host: str) -> str:

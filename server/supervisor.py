@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkProcess
 
 from server import roles, upkeep
-from server.errors import SettingsError
+from server.errors import ImageShareError, SettingsError
 from server.settings import Settings
-from server.telemetry import log
+from server.telemetry import failure, log
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
@@ -112,7 +112,10 @@ class Supervisor:
             if child.process.exitcode is not None and time.monotonic() - child.started > 1:  # not in a hot loop
                 log().error("process ended; starting it again", role=child.role, status=child.process.exitcode)
                 if child.role == "worker" and self.settings.database_url is None:  # nobody else works on this database
-                    upkeep.take_over(self.settings)
+                    try:
+                        upkeep.take_over(self.settings)
+                    except ImageShareError as error:  # its leases will run out by themselves
+                        log().error("leases not freed", role=child.role, **failure(error))
                 self._children[place] = self._start(child.role)
                 os.close(self._children[place].ready)
 

@@ -19,6 +19,7 @@ from server.store import jobs
 from server.store.blobs import FolderBlobs
 from server.store.db import Database, ping
 from server.store.migrations import migrate, require_current, sqlite_file
+from server.telemetry import log
 
 _SWEEP_AFTER = 3600.0
 
@@ -31,16 +32,37 @@ def owned_blobs(settings: Settings, database: Database) -> FolderBlobs:
 
 
 @contextmanager
-def owned(settings: Settings, *, shared: bool = False) -> Iterator[int]:
-    """Holds the data folder's lock, the yielded descriptor: roles that run apart share it, a whole server has it alone.
+def owned(settings: Settings, *, shared: bool = False) -> Iterator[None]:
+    """Holds the data folder's lock: roles that run apart share it, a whole server has it alone.
 
     Raises `SettingsError` if another holds it.
     """
     _make(settings.data)
+    with _locked(settings.data / "lock", shared=shared, what=f"data folder {settings.data}"):
+        yield
+
+
+@contextmanager
+def owned_blob_folder(settings: Settings, *, shared: bool) -> Iterator[None]:
+    """Holds the blob folder's lock, alone or `shared`: two data folders may name one blob folder, and who is alone sweeps it.
+
+    Raises `SettingsError` if the folder is not this installation's, or another server holds it.
+    """
+    database = Database(settings.database)
     try:
-        descriptor = os.open(settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        marker = owned_blobs(settings, database).marker
+    finally:
+        database.close()
+    with _locked(marker, shared=shared, what=f"blob folder {marker.parent}"):
+        yield
+
+
+@contextmanager
+def _locked(file: Path, *, shared: bool, what: str) -> Iterator[None]:
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _unusable(settings.data, error) from None
+        raise _unusable(file.parent, error) from None
     try:
         # After a kill -9 the dead server's children, who hold it too, need a moment to notice.
         for attempt in range(50):
@@ -49,9 +71,9 @@ def owned(settings: Settings, *, shared: bool = False) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if attempt == 49:
-                    raise SettingsError(f"another imageshare server uses the data folder {settings.data}") from None
+                    raise SettingsError(f"another imageshare server uses the {what}") from None
                 time.sleep(0.1)
-        yield descriptor
+        yield
     finally:
         os.close(descriptor)
 
@@ -84,7 +106,7 @@ def _make(folder: Path) -> None:
 
 
 def _unusable(folder: Path, error: OSError) -> SettingsError:
-    return SettingsError(f"the data folder {folder} cannot be used: {(error.strerror or type(error).__name__).lower()}")
+    return SettingsError(f"the folder {folder} cannot be used: {(error.strerror or type(error).__name__).lower()}")
 
 
 def sweep_orphans(settings: Settings, *, alone: bool) -> int:
@@ -105,7 +127,11 @@ def sweep_orphans(settings: Settings, *, alone: bool) -> int:
         orphans = [blob_id for blob_id in found if blob_id not in known]
         for blob_id in orphans:
             blobs.delete(blob_id, aside=not blob_id.endswith(".part"))
+        if orphans:
+            log().warning("orphaned blobs cleared away; whole ones are in quarantine", count=len(orphans))
         return len(orphans)
+    except OSError as error:
+        raise _unusable(settings.blob_folder, error) from None
     finally:
         database.close()
 
@@ -155,6 +181,8 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     folder = settings.blob_folder
     nearest = _nearest(folder)
     told.append(("blobs", str(folder), os.access(nearest, os.W_OK)))
+    if aside := len(list(folder.glob("quarantine/*"))):
+        told.append(("quarantine", f"{aside} blobs that no row names; see docs/decisions/0008", False))
     free = shutil.disk_usage(nearest).free
     told.append(("free space", f"{free >> 20} MiB", free > settings.min_free_bytes))
     told.append(("public URL", settings.base_url, True))

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from server.errors import NotFound, SettingsError, StorageFull, TooLarge
+from server.errors import NotFound, SettingsError, StorageFull, TooLarge, Unavailable
 
 CHUNK = 1 << 18
 _ID = re.compile(r"\d{4}/\d\d/\d\d/[0-9a-f]{16}/[0-9a-f]{16}(\.part)?")
@@ -81,20 +81,38 @@ class FolderBlobs:
         Raises `SettingsError` for the folder of another installation, and for one that holds anything else: what no row names is
         swept, so a folder must be ours before anything in it is looked at.
         """
-        marker = self.root / _OWNER
         try:
-            if not marker.exists():
-                if any(self.root.iterdir()):
-                    raise SettingsError(
-                        f"the blob folder {self.root} is not empty and not an imageshare blob folder; name another"
-                    )
-                marker.write_text(f"{owner}\n")
-                _sync_folder(self.root)
-            found = marker.read_text().strip()
+            found = self._marked(owner)
         except OSError as error:
             raise SettingsError(f"the blob folder {self.root} cannot be used: {error.strerror}") from None
         if found != owner:
             raise SettingsError(f"the blob folder {self.root} belongs to another installation than this database")
+
+    @property
+    def marker(self) -> Path:
+        """The file that says whose the folder is; who uses the folder holds a lock on it."""
+        return self.root / _OWNER
+
+    def _marked(self, owner: str) -> str:
+        """What the marker says; makes it in an empty folder, whole or not at all. An empty one is what a full disk or a power cut left."""
+        if not self.marker.exists() and any(
+            not path.name.startswith(_OWNER) for path in self.root.iterdir() if path.name != "lost+found"
+        ):
+            raise SettingsError(f"the blob folder {self.root} is not empty and not an imageshare blob folder; name another")
+        if not (self.marker.exists() and self.marker.read_text().strip()):
+            made = self.root / f"{_OWNER}.{secrets.token_hex(8)}"
+            with made.open("x") as file:
+                file.write(f"{owner}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if self.marker.exists():
+                made.replace(self.marker)
+            else:
+                with contextlib.suppress(FileExistsError):  # somebody else was first
+                    os.link(made, self.marker)
+                made.unlink()
+            _sync_folder(self.root)
+        return self.marker.read_text().strip()
 
     def create(self, batch: str) -> "FolderWriter":
         self.check_room()
@@ -249,4 +267,4 @@ def _sync_folder(folder: Path) -> None:
 def _told(error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFull("the server has no room left; try again later")
-    return error
+    return Unavailable("the server's storage cannot be written; try again later")

@@ -224,7 +224,7 @@ def discard(database: Database, blobs: BlobStore, blob_id: str) -> None:
 
     Where that cannot be told, the blob stays; if no row names it, it is swept.
     """
-    with contextlib.suppress(SQLAlchemyError):
+    with contextlib.suppress(SQLAlchemyError, ImageShareError, OSError):
         with database.read() as connection:
             kept = catalogue.names_blob(connection, blob_id)
         if not kept:

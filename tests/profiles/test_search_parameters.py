@@ -173,3 +173,10 @@ def test_the_tables_agree_with_each_other() -> None:
     assert INCLUDES.keys() <= OFFERED.keys()
     for parameters in OFFERED.values():
         assert len({parameter.name for parameter in parameters}) == len(parameters)
+
+
+def test_a_study_is_found_by_the_modality_of_any_series() -> None:
+    """R4 defines the parameter as ImagingStudy.series.modality, which has also what acquired nothing."""
+    ct, seg = {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "CT"}, {"system": "urn:x", "code": "SEG"}
+    study = {"resourceType": "ImagingStudy", "id": "1", "modality": [ct], "series": [{"modality": ct}, {"modality": seg}, {}]}
+    assert {token[2] for token in extract(study).tokens if token[0] == "modality"} == {"CT", "SEG"}

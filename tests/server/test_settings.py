@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import SettingsError
-from server.settings import load
+from server.settings import Device, load
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +121,12 @@ def test_devices(tmp_path: Path) -> None:
 def test_a_public_url_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match=r"public_url.*https://images\.example\.org"):
         load(data=tmp_path, public_url=text)
+
+
+def test_an_ipv4_device_is_one_also_on_a_port_for_both(tmp_path: Path) -> None:
+    device = Device(ae_title="CT1", address="10.1.2.0/24")
+    settings = load(data=tmp_path, devices=(device,))
+    for address, known in (("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("::ffff:10.9.9.9", False), ("fe80::1%eth0", False)):
+        assert settings.may_associate(address) == known
+        assert (settings.device("CT1", address) == device) == known
+    assert load(data=tmp_path).may_associate("::ffff:127.0.0.1")

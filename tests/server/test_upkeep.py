@@ -1,6 +1,7 @@
 """Upkeep: the folder's lock, damaged bytes, killed workers' leases, and what `doctor` tells."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,30 @@ def test_another_installations_blobs_are_not_touched(opened: Node, tmp_path: Pat
     with pytest.raises(SettingsError, match="another installation"):
         upkeep.sweep_orphans(other, alone=True)
     assert list(opened.blobs.list()) == before
+
+
+def test_who_is_alone_in_a_blob_folder_keeps_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the data folder, tried beside the server that it was copied from, has the same OID and the same blob folder."""
+    monkeypatch.setattr(upkeep.time, "sleep", lambda _: None)
+    settings = load(data=tmp_path / "data", blob_url=f"file://{tmp_path / 'blobs'}")
+    upkeep.make_ready(settings)
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    copy = load(data=tmp_path / "copy", blob_url=f"file://{tmp_path / 'blobs'}")
+    with upkeep.owned_blob_folder(settings, shared=False):
+        for shared in (False, True):
+            with pytest.raises(SettingsError, match="another imageshare server uses the blob folder"):
+                with upkeep.owned_blob_folder(copy, shared=shared):
+                    pass
+    with upkeep.owned_blob_folder(copy, shared=True), upkeep.owned_blob_folder(settings, shared=True):
+        pass
+
+
+def test_the_doctor_tells_of_the_quarantine(opened: Node) -> None:
+    _orphan(opened, finished=True)
+    upkeep.sweep_orphans(opened.settings, alone=True)
+    told = {name: (value, fine) for name, value, fine in upkeep.doctor(opened.settings)}
+    assert told["quarantine"][0].startswith("1 ")
+    assert told["quarantine"][1] is False
 
 
 def test_verify_finds_what_is_missing_or_changed(opened: Node) -> None:

@@ -1,6 +1,5 @@
 """PS3.8 section 7.1 and PS3.7 annex D.3: who may associate, and what for."""
 
-import ipaddress
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -17,7 +16,7 @@ from profiles.identifiers import InvalidIdentifier, ae_title
 from server import telemetry
 from server.edges.context import Node
 from server.edges.dimse.reception import Reception
-from server.settings import Device
+from server.settings import Device, plain_address
 
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
@@ -73,7 +72,7 @@ class Admission(ACSE):
         if not isinstance(request, A_ASSOCIATE):  # the connection ended before a request
             self.assoc.kill()
             return
-        address = _plain(self.requestor.address)
+        address = str(plain_address(self.requestor.address))
         title = _title(request.calling_ae_title)
         verdict = self._judge(request, title, address)
         if not isinstance(verdict, Device):
@@ -135,9 +134,3 @@ def _title(text: str) -> str:
         return ae_title(text)
     except InvalidIdentifier:
         return ""
-
-
-def _plain(address: str) -> str:
-    """An address as settings are written: without zone, and IPv4 where it is IPv4 within IPv6 (RFC 4291 section 2.5.5.2)."""
-    host = ipaddress.ip_address(address.partition("%")[0])
-    return str((host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None) or host)

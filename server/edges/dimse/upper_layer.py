@@ -173,13 +173,16 @@ class UpperLayer(DULServiceProvider):
         if quickly and _QUICKACK is not None:
             # A sender with Nagle's algorithm on holds back the end of a message until we acknowledge its beginning.
             connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        # Data that came with the connection are read before the state machine has heard of either.
+        requesting = self.state_machine.current_state in ("Sta1", "Sta2")
         silence = connection.gettimeout()
         while view:
-            if self.state_machine.current_state == "Sta2":
+            if requesting:
                 connection.settimeout(max(0.001, self._requested_by - time.monotonic()))
             count = connection.recv_into(view)
             if not count:
                 raise _Closed
             view = view[count:]
-        connection.settimeout(silence)
+        if requesting:
+            connection.settimeout(silence)
         self._idle_timer.restart()

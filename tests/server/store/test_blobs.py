@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peers.together import together
 
-from server.errors import NotFound, SettingsError, StorageFull, TooLarge
+from server.errors import NotFound, SettingsError, StorageFull, TooLarge, Unavailable
 from server.store import blobs as blob_store
 from server.store.blobs import FolderBlobs, batch
 
@@ -97,7 +98,7 @@ def test_a_folder_that_cannot_be_synced_leaves_nothing(blobs: FolderBlobs, monke
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(blob_store, "_sync_folder", fails)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(Unavailable):
         writer.commit()
     assert _files(blobs) == []
 
@@ -217,3 +218,24 @@ def test_a_folder_is_one_installations_or_nobodys(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="not empty"):
         FolderBlobs(tmp_path / "documents").own("2.25.1")
     assert [path.name for path in (tmp_path / "documents").iterdir()] == ["thesis.txt"]
+
+
+def test_a_marker_that_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """A full disk or a power cut at the first start leaves it empty; images may have come since."""
+    folder = FolderBlobs(tmp_path)
+    (tmp_path / ".imageshare").touch()
+    writer = folder.create(BATCH)
+    writer.write(b"x")
+    blob = writer.commit()
+    folder.own("2.25.1")
+    folder.own("2.25.1")
+    assert folder.size(blob.id) == 1
+    with pytest.raises(SettingsError, match="another installation"):
+        folder.own("2.25.2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".imageshare", "2026"]
+
+
+def test_many_may_mark_a_fresh_volume_at_once(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    assert together(*[lambda: FolderBlobs(tmp_path).own("2.25.1") for _ in range(8)]) == []
+    assert (tmp_path / ".imageshare").read_text() == "2.25.1\n"
