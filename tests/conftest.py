@@ -14,7 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import sqlalchemy
-from peers import postgresql
+from peers import imageshare, postgresql
 
 DEEP = os.environ.get("IMAGESHARE_TEST_DEEP") == "1"
 
@@ -72,6 +72,23 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'database.sqlite3'}"
     url: str = request.getfixturevalue("postgresql_database")
     return url
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which engine the nodes of a test are on that names no database."""
+    if request.param == "postgresql":
+        maker = partial(_new_postgresql_database, request.getfixturevalue("postgresql_url"))
+        monkeypatch.setattr(imageshare, "new_database", maker)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Where a module says `ON_BOTH_ENGINES`, each test that does not choose itself runs on SQLite and on PostgreSQL."""
+    chosen = {"database_url", "module_database_url", "databases", "postgresql_database"} & set(metafunc.fixturenames)
+    generated = hasattr(metafunc.function, "hypothesis")  # which takes no fixture that is made once a test
+    if getattr(metafunc.module, "ON_BOTH_ENGINES", False) and not chosen and not generated:
+        metafunc.fixturenames.insert(0, "engine")  # before what makes a node
+        metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

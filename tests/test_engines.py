@@ -1,6 +1,10 @@
 """The databases that tests run on are there, empty, and keep what is written."""
 
+from pathlib import Path
+
+import pytest
 import sqlalchemy
+from peers import imageshare
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
 
@@ -49,3 +53,11 @@ def test_unicode_and_order_are_the_bytes(database_url: str) -> None:
     with engine.connect() as connection:
         assert list(connection.execute(rows).scalars()) == ["B", "a", "b", "é"]
     engine.dispose()
+
+
+ON_BOTH_ENGINES = True
+
+
+def test_a_node_that_names_no_database_is_on_the_engine_of_the_test(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    with imageshare.node(tmp_path / "data") as opened:
+        assert opened.database.is_sqlite == (request.node.callspec.params["engine"] == "sqlite")

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +21,24 @@ from server.store.migrations import migrate
 from server.worker import Worker
 
 
+def _embedded() -> AbstractContextManager[str | None]:
+    return nullcontext()
+
+
+new_database: Callable[[], AbstractContextManager[str | None]] = _embedded
+"""Makes the database of a node that names none: SQLite in its folder, unless the `engine` fixture says PostgreSQL."""
+
+
 @contextmanager
 def node(data: Path, database_url: str | None = None, **settings: object) -> Iterator[Node]:
     """The server's parts over an empty database; publishes without a quiet period unless told otherwise."""
+    fresh = nullcontext(database_url) if database_url or (data / "imageshare.db").exists() else new_database()
+    with fresh as url, _node(data, url, **settings) as opened:
+        yield opened
+
+
+@contextmanager
+def _node(data: Path, database_url: str | None, **settings: object) -> Iterator[Node]:
     data.mkdir(parents=True, exist_ok=True)
     made = load(
         data=data,

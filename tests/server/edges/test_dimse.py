@@ -33,6 +33,8 @@ from server.outbound import cstore
 from server.outbound.files import dicom_files
 from server.records import catalogue
 
+ON_BOTH_ENGINES = True
+
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "testdata"
 
 

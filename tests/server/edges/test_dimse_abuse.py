@@ -26,6 +26,8 @@ from pynetdicom.sop_class import Verification
 from server.edges.context import Node
 from server.settings import Device
 
+ON_BOTH_ENGINES = True
+
 
 def p_data(*items: tuple[int, bytes], context_id: int = 1) -> bytes:
     """A P-DATA-TF PDU of `(control header, value)` items."""
@@ -287,7 +289,7 @@ def test_a_request_that_trickles_in_has_the_artim_time_as_a_whole(tmp_path: Path
             sent = 0
             for _ in range(60):
                 try:
-                    assert slow.recv(1) == b""
+                    assert slow.recv(1) in (b"", b"\x07"), "closed, or aborted before"
                     break
                 except TimeoutError:
                     slow.sendall(b"\x00")

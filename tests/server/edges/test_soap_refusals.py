@@ -30,6 +30,8 @@ from ihe.find_documents import FindDocuments, GetDocuments
 from server.access.decisions import Decision, everything, parse_scopes
 from server.edges.soap import endpoint
 
+ON_BOTH_ENGINES = True
+
 
 @pytest.fixture
 def archive(tmp_path: Path, database_url: str) -> Iterator[Archive]:
@@ -38,7 +40,7 @@ def archive(tmp_path: Path, database_url: str) -> Iterator[Archive]:
 
 
 @pytest.fixture
-def sqlite_archive(tmp_path: Path) -> Iterator[Archive]:
+def one_archive(tmp_path: Path) -> Iterator[Archive]:
     """For what never reaches the database but for the trail."""
     with imageshare.node(tmp_path / "data") as node:
         yield Archive(node)
@@ -55,13 +57,13 @@ def sqlite_archive(tmp_path: Path) -> Iterator[Archive]:
 )
 @pytest.mark.parametrize("path", [REGISTRY, REPOSITORY, SOURCE])
 def test_only_this_machine_is_answered(
-    sqlite_archive: Archive, path: str, address: tuple[str, int], base_url: str, headers: dict[str, str]
+    one_archive: Archive, path: str, address: tuple[str, int], base_url: str, headers: dict[str, str]
 ) -> None:
-    response = sqlite_archive.client(address, base_url).post(
+    response = one_archive.client(address, base_url).post(
         path, content=b"<x/>", headers={"Content-Type": "application/soap+xml", **headers}
     )
     assert fault(response, 403).code == "Sender"
-    (event,) = sqlite_archive.trail({REGISTRY: "ITI-18", REPOSITORY: "ITI-43", SOURCE: "RAD-69"}[path])
+    (event,) = one_archive.trail({REGISTRY: "ITI-18", REPOSITORY: "ITI-43", SOURCE: "RAD-69"}[path])
     assert event.outcome == "4"
     assert {"address": address[0], "type": "2"} in [agent.get("network") for agent in event.body["agent"]]
 
@@ -80,8 +82,8 @@ def test_a_public_name_of_this_machine_is_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("base_url", ["http://localhost:8080", "http://[::1]:8080"])
-def test_loopback_has_several_names(sqlite_archive: Archive, base_url: str) -> None:
-    client = sqlite_archive.client(("::1", 50000), base_url)
+def test_loopback_has_several_names(one_archive: Archive, base_url: str) -> None:
+    client = one_archive.client(("::1", 50000), base_url)
     message = soap.render_request(iti18.REQUEST_ACTION, iti18.request(FindDocuments("P1^^^&1.2&ISO").query()), "urn:uuid:1", "")
     assert client.post(REGISTRY, content=message, headers={"Content-Type": "application/soap+xml"}).status_code == 200
 
@@ -151,11 +153,11 @@ MTOM = mtom.content_type("b0undary", iti18.REQUEST_ACTION)
     ],
 )
 def test_messages_that_are_none(
-    sqlite_archive: Archive, change: Callable[[bytes], bytes], content_type: str, status: int, code: str
+    one_archive: Archive, change: Callable[[bytes], bytes], content_type: str, status: int, code: str
 ) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
-    response = sqlite_archive.client().post(REGISTRY, content=change(good()), headers=headers)
-    (event,) = sqlite_archive.trail("ITI-18")
+    response = one_archive.client().post(REGISTRY, content=change(good()), headers=headers)
+    (event,) = one_archive.trail("ITI-18")
     if status == 200:
         assert iti18.parse_response(soap.response_of(soap.parse(response.content))).status == SUCCESS
         return
@@ -178,32 +180,32 @@ def test_a_message_that_is_too_large(tmp_path: Path, announced: bool) -> None:
         assert [event.outcome for event in archive.trail("ITI-18")] == ["4"]
 
 
-def test_a_compressed_message_is_not_unpacked(sqlite_archive: Archive) -> None:
+def test_a_compressed_message_is_not_unpacked(one_archive: Archive) -> None:
     headers = {"Content-Type": PLAIN, "Content-Encoding": "gzip"}
-    fault(sqlite_archive.client().post(REGISTRY, content=good(), headers=headers), 415)
+    fault(one_archive.client().post(REGISTRY, content=good(), headers=headers), 415)
 
 
-def test_only_post_is_answered(sqlite_archive: Archive) -> None:
-    response = sqlite_archive.client().get(f"{REGISTRY}?wsdl")
+def test_only_post_is_answered(one_archive: Archive) -> None:
+    response = one_archive.client().get(f"{REGISTRY}?wsdl")
     fault(response, 405)
     assert response.headers["allow"] == "POST"
 
 
 def test_a_failure_of_ours_is_a_receiver_fault_without_its_text(
-    sqlite_archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    one_archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("Doe^Jane")
 
     monkeypatch.setattr("server.work.documents.find", broken)
-    response = sqlite_archive.client().post(REGISTRY, content=good(), headers={"Content-Type": PLAIN, "X-Request-Id": "r-1"})
+    response = one_archive.client().post(REGISTRY, content=good(), headers={"Content-Type": PLAIN, "X-Request-Id": "r-1"})
     refused = fault(response, 500)
     assert refused.code == "Receiver"
     assert "r-1" in refused.reason
     assert response.headers["x-request-id"] == "r-1"
     assert b"Doe" not in response.content
     assert soap.parse(response.content).relates_to == "urn:uuid:1"
-    (event,) = sqlite_archive.trail("ITI-18")
+    (event,) = one_archive.trail("ITI-18")
     assert event.outcome == "8"
 
 
@@ -235,8 +237,8 @@ def test_the_trail_keeps_the_query_and_the_caller(archive: Archive) -> None:
     assert everything("loopback").subject in str(event.body["agent"])
 
 
-def test_no_message_at_all_is_our_failure(sqlite_archive: Archive) -> None:
-    client = sqlite_archive.client()
+def test_no_message_at_all_is_our_failure(one_archive: Archive) -> None:
+    client = one_archive.client()
     message = good()
 
     @given(

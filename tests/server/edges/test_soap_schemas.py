@@ -16,6 +16,8 @@ from ihe.find_documents import FindDocuments, GetDocuments
 from ihe.iti18 import ReturnType
 from ihe.iti43 import DocumentRequest
 
+ON_BOTH_ENGINES = True
+
 pytestmark = needs_shared
 
 

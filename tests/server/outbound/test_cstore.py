@@ -10,6 +10,8 @@ from peers.scanner import after_head, instances, listening, stored_bytes
 
 from server.outbound import cstore
 
+ON_BOTH_ENGINES = True
+
 
 def _files(folder: Path, count: int = 3) -> list[Path]:
     made = []

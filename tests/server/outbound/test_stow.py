@@ -19,6 +19,8 @@ from server.app import create_app
 from server.edges.context import Node
 from server.outbound import stow
 
+ON_BOTH_ENGINES = True
+
 
 def _files(folder: Path, count: int = 3) -> list[Path]:
     made = []
