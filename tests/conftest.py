@@ -74,12 +74,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest) -> Iterator[None]:
     """Which engine the nodes of a test are on that names no database."""
-    if request.param == "postgresql":
-        maker = partial(_new_postgresql_database, request.getfixturevalue("postgresql_url"))
-        monkeypatch.setattr(imageshare, "new_database", maker)
+    before = imageshare.new_database
+    if getattr(request, "param", "sqlite") == "postgresql":
+        imageshare.new_database = partial(_new_postgresql_database, request.getfixturevalue("postgresql_url"))
+    yield
+    imageshare.new_database = before
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -87,7 +89,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     chosen = {"database_url", "module_database_url", "databases", "postgresql_database"} & set(metafunc.fixturenames)
     generated = hasattr(metafunc.function, "hypothesis")  # which takes no fixture that is made once a test
     if getattr(metafunc.module, "ON_BOTH_ENGINES", False) and not chosen and not generated:
-        metafunc.fixturenames.insert(0, "engine")  # before what makes a node
         metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
 
 
