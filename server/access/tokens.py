@@ -10,7 +10,7 @@ import time
 import orjson
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, GuestProtocol, KeySet
+from joserfc.jwk import ECKey, GuestProtocol
 from sqlalchemy import select, text
 
 from server.access.decisions import Decision, parse_scopes
@@ -115,8 +115,3 @@ class Tokens:
             self._load()
         assert self._signing is not None
         return self._signing
-
-    def key_set(self) -> KeySet:
-        """The public keys."""
-        self._load()
-        return KeySet(list(self._keys.values()))

@@ -214,13 +214,6 @@ def test_a_retired_key_still_verifies_but_signs_no_more(database: Database, toke
     assert [tokens.decide(token).subject for token in (old, new)] == ["old", "new"]
 
 
-def test_the_key_set_can_be_shown(tokens: Tokens) -> None:
-    tokens.issue(client="c", scope="")
-    (key,) = tokens.key_set().as_dict(private=False)["keys"]
-    assert key["kty"] == "EC"
-    assert "d" not in key
-
-
 @given(st.binary(max_size=60), st.integers(0, 2))
 def test_any_change_of_any_part_is_refused(tmp_path_factory: pytest.TempPathFactory, noise: bytes, part: int) -> None:
     tokens = _shared(tmp_path_factory)
