@@ -16,7 +16,8 @@ from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.query_attributes import OPTIONAL, REQUIRED, Level
 from profiles.timestamps import dicom_date, dicom_time
 from server.errors import MalformedQuery
-from server.records.catalogue import INSTANCE, PATIENT, PUBLISHED, SERIES, STUDY, folded
+from server.records.catalogue import INSTANCE, PATIENT, PUBLISHED, SERIES, STUDY
+from server.records.placing import folded
 
 Path = tuple[str, ...]
 """An attribute: its tag as eight upper-case hexadecimal digits, or those of a sequence and of an attribute in its items."""

@@ -260,3 +260,12 @@ class Job(Row, table=True):
     leased_until: int = Field(default=0, sa_type=BigInteger)
     error: str = ""
     """Type and number of the last failure, never its text."""
+
+
+# --- lifecycle: rejection, correction, retention, the feed of changes (migration 0004)
+
+
+# --- DICOM peers, worklist, performed procedure steps, storage commitment (migration 0005)
+
+
+# --- Unified Procedure Steps (migration 0006)

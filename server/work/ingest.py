@@ -22,7 +22,7 @@ from profiles.identifiers import InvalidIdentifier
 from profiles.study import Study
 from profiles.vocabulary import DICOM_UID_SYSTEM
 from server.errors import ContentConflict, ImageShareError, InstanceMismatch, MalformedInstance
-from server.records import catalogue
+from server.records import catalogue, placing
 from server.records.installation import Installation
 from server.records.trail import Trail
 from server.settings import Settings
@@ -107,7 +107,7 @@ class Batch:
         self._sender = sender
         self._folder = blob_store.batch()
         self._domains = ingest.installation.domains(ingest.settings, sender.authority)
-        self._places: dict[_SeriesKey, catalogue.Place] = {}
+        self._places: dict[_SeriesKey, placing.Place] = {}
 
     def receive(self) -> Writer:
         """A writer for the Part 10 bytes of one instance. Raises `StorageFull`."""
@@ -155,7 +155,7 @@ class Batch:
         blob = writer.commit()
         try:
             with self._ingest.database.write() as connection:
-                arrival = catalogue.Arrival(study, *attributes, blob, offset, f"{self._sender.subtype.code} {self._sender.name}")
+                arrival = placing.Arrival(study, *attributes, blob, offset, f"{self._sender.subtype.code} {self._sender.name}")
                 key, where = self._catalogue(connection, arrival)
         except ContentConflict:
             # Somebody else stored this UID between our look and our commit: judge by the bytes again.
@@ -192,19 +192,19 @@ class Batch:
             )
         return True
 
-    def _catalogue(self, connection: Connection, arrival: catalogue.Arrival) -> tuple["_SeriesKey", catalogue.Place]:
+    def _catalogue(self, connection: Connection, arrival: placing.Arrival) -> tuple["_SeriesKey", placing.Place]:
         study = arrival.study
         identifier = study.patient.identifier
         key = (identifier.authority.oid, identifier.value, study.study_instance_uid, study.series[0].series_instance_uid)
-        where = self._places.get(key) or catalogue.place(connection, arrival)
-        catalogue.admit(connection, arrival, where)
+        where = self._places.get(key) or placing.place(connection, arrival)
+        placing.admit(connection, arrival, where)
         due = micros() + int(self._ingest.settings.quiet_period * 1_000_000)
         jobs.enqueue(connection, PUBLISH, str(where.study_pk), due=due)
         if not any(known.study_pk == where.study_pk for known in self._places.values()):
             self._imported(connection, study.study_instance_uid, where)
         return key, where
 
-    def _imported(self, connection: Connection, study_uid: str, where: catalogue.Place) -> None:
+    def _imported(self, connection: Connection, study_uid: str, where: placing.Place) -> None:
         """One event per batch and study, in the transaction of its first instance."""
         sender, trail = self._sender, self._ingest.trail
         study = AuditedEntity(

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from server.edges.context import Node
 from server.errors import NotFound, PatientConflict
-from server.records import catalogue
+from server.records import catalogue, placing
 
 
 @pytest.fixture
@@ -116,13 +116,13 @@ def test_text_that_one_engine_would_refuse_is_stored_on_both(opened: Node) -> No
 
 @given(st.text(max_size=30))
 def test_folded_names_have_no_case_and_fold_once(name: str) -> None:
-    folded = catalogue.folded(name)
-    assert catalogue.folded(folded) == folded
+    folded = placing.folded(name)
+    assert placing.folded(folded) == folded
     assert folded == " ".join(folded.split())
 
 
 def test_folded_names_meet() -> None:
-    assert catalogue.folded("Müller^ÄNNE") == catalogue.folded("MU\u0308LLER^anne") == "muller^anne"
+    assert placing.folded("Müller^ÄNNE") == placing.folded("MU\u0308LLER^anne") == "muller^anne"
 
 
 def _file(dataset: Dataset) -> bytes:

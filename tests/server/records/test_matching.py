@@ -15,7 +15,7 @@ from sqlalchemy import Connection, true
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.study import Instance, Patient, Series, Study
 from server.errors import MalformedQuery
-from server.records import catalogue
+from server.records import catalogue, placing
 from server.records.conditions import path
 from server.records.matching import Query, patient_ids, patients_of, search
 from server.store.blobs import Blob
@@ -77,11 +77,11 @@ def admit(connection: Connection, study: Study) -> None:
             "00081010": {"vr": "SH", "Value": ["\0S"]},
         }
         uid = series.instances[0].sop_instance_uid
-        arrival = catalogue.Arrival(
+        arrival = placing.Arrival(
             one, b"{}", orjson.dumps(told if series.series_instance_uid.endswith("0") else {}), Blob(uid, 1, b""), 0, "test"
         )
-        where = catalogue.place(connection, arrival)
-        catalogue.admit(connection, arrival, where)
+        where = placing.place(connection, arrival)
+        placing.admit(connection, arrival, where)
     for pk, *_ in catalogue.pending(connection, where.study_pk, prepared=False):
         catalogue.prepare(connection, pk, attributes=b"{}", dicom_json=b"", frame_table=None)
     loaded = catalogue.load(connection, where.study_pk, prepared=True)
@@ -128,8 +128,8 @@ def text_matches(stored: str, pattern: str) -> bool:
 
 
 def name_matches(stored: str, pattern: str) -> bool:
-    wanted = catalogue.folded(pattern).rstrip("^= ")
-    name = catalogue.folded(stored)
+    wanted = placing.folded(pattern).rstrip("^= ")
+    name = placing.folded(stored)
     groups = name.split("=")
     spans = {"=".join(groups[a:b]) for a in range(len(groups)) for b in range(a + 1, len(groups) + 1)}
     tails = [wanted] if wanted.endswith("*") else [wanted + "^" * n for n in range(5)]
