@@ -1,0 +1,85 @@
+"""The seam between the DICOM port and its services: what a service is, and what it sees of an association.
+
+A service is a row of a table: which SOP Classes it negotiates, which requests it answers, and the permission that a peer needs.
+The port negotiates, reads messages and calls the handler in the association's thread; C-STORE streams and has its own
+way in (`reception`). The conformance statement is written from the same tables.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ihe.dimse import Command
+from server.edges.context import Node
+from server.settings import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """PS3.8 section 9.3.3.2: an accepted presentation context. `scu`, `scp`: the roles that the requestor may take in it."""
+
+    id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    scu: bool = True
+    scp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request whose Data Set, if any, is complete; `data_set` is as it was sent, in the context's transfer syntax."""
+
+    context: Context
+    command: Command
+    data_set: bytes = b""
+
+
+class Association(Protocol):
+    """One accepted association, as services see it. All methods are for the thread that the handler was called in."""
+
+    node: Node
+    device: Device
+    """The configured peer: what it may do and who assigns its patient ids."""
+    calling: str
+    called: str
+    address: str
+    request_id: str
+    contexts: Mapping[int, Context]
+    extended: Mapping[str, bytes]
+    """SOP Class Extended Negotiation (PS3.7 section D.3.3.5): what was agreed, by abstract syntax."""
+
+    def respond(self, context: Context, command: Command, data_set: bytes | Iterable[bytes] | None = None) -> None:
+        """Sends a response; `command.has_data_set` is set from `data_set`. Raises `Ended` where the peer is gone."""
+
+    def perform(self, context: Context, command: Command, data_set: bytes | Iterable[bytes] | None = None) -> Command:
+        """Sends a request of ours over this association (a C-STORE sub-operation of C-GET, N-EVENT-REPORT); returns the response.
+
+        The association gives it its Message ID. Raises `Ended`.
+        """
+
+    def cancelled(self, message_id: int) -> bool:
+        """PS3.7 section 9.3.2.3: whether a C-CANCEL-RQ for that request has arrived. Looks at what is there, waits for nothing."""
+
+
+class Ended(Exception):
+    """The association was aborted or its connection is gone; the handler lets it pass."""
+
+
+Handler = Callable[[Association, Message], None]
+"""Answers one request: responses, the last of them with a final status. What it raises is answered with 0x0110 and logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """`commands` maps a Command Field (request) to its handler. `permission` is a member of `Device.permissions`.
+
+    `transfer_syntaxes` are those that identifiers may be in, most wanted first. `extended` answers a proposal of Extended
+    Negotiation for one of the SOP Classes: the application information that is agreed to, None for none.
+    """
+
+    name: str
+    permission: str
+    abstract_syntaxes: frozenset[str]
+    commands: Mapping[int, Handler]
+    transfer_syntaxes: tuple[str, ...] = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2")
+    extended: Callable[[str, bytes], bytes | None] = field(default=lambda _abstract_syntax, _asked: None)
