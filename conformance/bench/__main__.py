@@ -2,36 +2,49 @@
 
 import argparse
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pydicom
 from rich.progress import Progress
 
-from conformance.bench import images, peers, report, resources
+from conformance.bench import images, network, peers, report, resources, web
 from conformance.bench.corpus import ct_study
+from conformance.bench.peers import Peer
+from conformance.bench.report import Measurement
 
+_SUITES = ("store", "images", "web", "fhir")
 _ROUNDS = 3
+_NAGLED = 60
 
 
 def main() -> None:
     """Runs what is asked for and prints the table; writes bench.json and bench.png where `--out` says."""
     parser = argparse.ArgumentParser(prog="python -m conformance.bench", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["images", "fhir"], help="images, fhir (default: both)")
+    parser.add_argument("what", nargs="*", default=list(_SUITES), help=f"{', '.join(_SUITES)} (default: all)")
     parser.add_argument("--instances", type=int, default=500, help="images of the CT study")
+    parser.add_argument("--archive", type=int, default=201, help="small studies of 10 images behind the DICOMweb searches")
     parser.add_argument("--studies", type=int, default=20_000, help="studies behind the FHIR searches")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each FHIR load")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="of the C-STORE and WADO-RS measurements, interleaved")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.png")
     asked = parser.parse_args()
-    measured: list[report.Measurement] = []
-    with tempfile.TemporaryDirectory(prefix="imageshare-bench-") as folder, Progress() as progress:
+    measured: list[Measurement] = []
+    with tempfile.TemporaryDirectory(prefix="imageshare-bench-") as name, Progress() as progress:
+        folder = Path(name)
+        files = ct_study(folder / "ct", asked.instances)
+        if "store" in asked.what:
+            measured += _store(folder, files, asked.rounds, progress)
         if "images" in asked.what:
-            measured += _images(Path(folder), asked.instances, progress)
+            measured += _images(folder, files, asked.rounds, progress)
+        if "web" in asked.what:
+            measured += _web(folder, files, asked.archive, asked.seconds, progress)
         if "fhir" in asked.what:
-            with peers.imageshare(Path(folder) / "fhir" / "data") as ours:
+            with peers.imageshare(folder / "fhir" / "data") as ours:
                 seconds = resources.fill(ours, asked.studies, progress)
                 measured.append(
-                    report.Measurement("STOW-RS and publish, small studies", ours.name, asked.studies / seconds, "studies/s")
+                    Measurement("STOW-RS and publish, small studies", ours.name, asked.studies / seconds, "studies/s")
                 )
                 measured += resources.measure(ours, asked.seconds)
     measured = report.best(measured)
@@ -39,29 +52,61 @@ def main() -> None:
     report.keep(measured, asked.out)
 
 
-def _images(folder: Path, instances: int, progress: Progress) -> list[report.Measurement]:
-    task = progress.add_task("generate the CT study", total=None)
-    files = ct_study(folder / "ct", instances)
-    uid = str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
-    progress.update(task, completed=1, total=1)
+@contextmanager
+def _both(folder: Path, *, durable: bool = True, nodelay: bool = True) -> Iterator[list[Peer]]:
+    """Both servers at once, each over an empty folder."""
+    with ExitStack() as stack, tempfile.TemporaryDirectory(dir=folder) as fresh:
+        ours = stack.enter_context(peers.imageshare(Path(fresh) / "ours" / "data", durable=durable))
+        theirs = stack.enter_context(peers.orthanc(Path(fresh) / "orthanc" / "data", durable=durable, nodelay=nodelay))
+        yield [ours, theirs] if theirs else [ours]
+
+
+def _store(folder: Path, files: Sequence[Path], rounds: int, progress: Progress) -> list[Measurement]:
+    """C-STORE: durable and not, 1, 4 and 16 associations, and with clients and servers as they come. Every store is a first one."""
     measured = []
-    for door in (images.store, images.stow):
-        with ExitStack() as stack:
-            ours = stack.enter_context(peers.imageshare(folder / f"ours-{door.__name__}" / "data"))
-            theirs = stack.enter_context(peers.orthanc(folder / f"orthanc-{door.__name__}" / "data"))
-            for peer in filter(None, (ours, theirs)):
-                task = progress.add_task(f"{door.__name__}: {peer.name}", total=None)
-                measured.append(door(peer, files))
-                if door is images.stow:
-                    measured.append(images.until_visible(peer, uid, files))
-                progress.update(task, completed=1, total=1)
-            if door is images.store:
-                with peers.bare_pynetdicom() as bare:
-                    measured.append(door(bare, files))
-                continue
-            for _ in range(_ROUNDS):  # interleaved, so that what else the machine does meets all alike
-                measured += [images.retrieve(peer, files) for peer in (ours, theirs) if peer]
+    for durable in (True, False):
+        for associations in (1, 4, 16) if durable else (1, 4):
+            work = f"C-STORE CT, {associations} association{'s' if associations > 1 else ''}{'' if durable else ', not durable'}"
+            task = progress.add_task(work, total=rounds)
+            for _ in range(rounds):
+                with _both(folder, durable=durable) as both:
+                    measured += [network.store(peer, files, associations, work=work) for peer in both]
+                progress.advance(task)
+    task = progress.add_task("C-STORE, clients as they come", total=1)
+    with _both(folder, nodelay=False) as both:
+        work = "C-STORE CT, 1 association, Nagle's algorithm left on"
+        measured += [network.store(peer, files[:_NAGLED], nodelay=False, work=work) for peer in both]
+    progress.advance(task)
+    with peers.bare_pynetdicom() as bare:
+        measured.append(network.store(bare, files))
+    return measured
+
+
+def _images(folder: Path, files: Sequence[Path], rounds: int, progress: Progress) -> list[Measurement]:
+    """STOW-RS, WADO-RS of the study, and the DICOM network's questions about it."""
+    uid = str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
+    measured = []
+    for number in range(rounds):
+        task = progress.add_task(f"STOW-RS, WADO-RS, C-FIND, C-GET, C-MOVE, round {number + 1}", total=None)
+        with _both(folder) as both:
+            for peer in both:
+                measured += [images.stow(peer, files), images.until_visible(peer, uid, files)]
+            for _ in range(rounds):
+                measured += [images.retrieve(peer, files) for peer in both]
                 measured.append(images.ceiling(files))
+            measured += [row for peer in both for row in network.ask(peer, files)]
+        progress.update(task, completed=1, total=1)
+    return measured
+
+
+def _web(folder: Path, files: Sequence[Path], studies: int, seconds: float, progress: Progress) -> list[Measurement]:
+    with _both(folder) as both:
+        stored = [web.fill(peer, files, studies, progress) for peer in both]
+        task = progress.add_task("QIDO-RS, metadata, frames, rendered, ZIP", total=len(both))
+        measured = []
+        for peer, what in zip(both, stored, strict=True):
+            measured += web.measure(peer, what, seconds)
+            progress.advance(task)
     return measured
 
 

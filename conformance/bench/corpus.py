@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+)
 
 from profiles.identifiers import uuid_oid
 from profiles.phantom import phantom_study
@@ -48,9 +54,53 @@ def small_studies(count: int, seed: int = 11) -> Iterator[bytes]:
         dataset.HighBit, dataset.PixelRepresentation, dataset.SamplesPerPixel = 15, 0, 1
         dataset.PhotometricInterpretation = "MONOCHROME2"
         dataset.PixelData = np.full((16, 16), number % 4096, dtype="<u2").tobytes()
-        buffer = pydicom.filebase.DicomBytesIO()
-        dataset.save_as(buffer, enforce_file_format=True)
-        yield buffer.getvalue()
+        yield _bytes(dataset)
+
+
+def archive(studies: int, series: int, instances: int, seed: int = 23) -> Iterator[bytes]:
+    """Part 10 files of `studies` studies with `series` series of `instances` images of 64 x 64 each (8 kB); a patient has one study."""
+    for number, data in enumerate(small_studies(studies, seed)):
+        dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(data))
+        dataset.PatientID, dataset.PatientName = f"ARC-{number:05}", f"Archive{number % 10}^Person{number}"
+        dataset.StudyDate = f"2020{1 + number // 28 % 12:02}{1 + number % 28:02}"
+        dataset.Rows = dataset.Columns = 64
+        dataset.PixelData = np.full((64, 64), number % 4096, dtype="<u2").tobytes()
+        for row in range(series):
+            dataset.SeriesNumber, dataset.SeriesInstanceUID = row + 1, _uid(f"{seed}-{number}-{row}")
+            for column in range(instances):
+                dataset.InstanceNumber = column + 1
+                dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = _uid(f"{seed}-{number}-{row}-{column}")
+                yield _bytes(dataset)
+
+
+def radiograph(side: int = 2700) -> bytes:
+    """A digital radiograph of `side` x `side` pixels, 12 of 16 bits: a smooth picture with noise, as a detector gives it."""
+    down, across = np.mgrid[0:side, 0:side] / side
+    noise = np.random.default_rng(5).normal(0, 12, (side, side))
+    pixels = np.clip(2000 + 1500 * np.sin(5 * down) * np.cos(4 * across) + noise, 0, 4095).astype("<u2")
+    dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(next(small_studies(1, seed=31))))
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
+    dataset.Modality, dataset.BitsStored, dataset.HighBit = "DX", 12, 11
+    dataset.WindowCenter, dataset.WindowWidth = 2000, 4000
+    dataset.Rows = dataset.Columns = side
+    dataset.PixelData = pixels.tobytes()
+    return _bytes(dataset)
+
+
+def deep(frames: int = 200) -> bytes:
+    """One multi-frame instance of `frames` frames of 512 x 512 x 16 bit."""
+    dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(next(small_studies(1, seed=37))))
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+    dataset.Modality, dataset.NumberOfFrames = "OT", frames
+    dataset.Rows = dataset.Columns = 512
+    dataset.PixelData = np.random.default_rng(6).integers(0, 4096, (frames, 512, 512), dtype="<u2").tobytes()
+    return _bytes(dataset)
+
+
+def _bytes(dataset: Dataset) -> bytes:
+    buffer = pydicom.filebase.DicomBytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def _uid(name: str) -> UID:

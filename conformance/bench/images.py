@@ -1,9 +1,6 @@
-"""Taking in and giving back a CT study: C-STORE, STOW-RS and WADO-RS, beside Orthanc and a bare receiver."""
+"""Taking in and giving back a CT study over DICOMweb: STOW-RS and WADO-RS, beside Orthanc and a bare socket."""
 
-import os
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,27 +11,6 @@ import pydicom
 from conformance.bench.peers import Peer, free_port
 from conformance.bench.report import Measurement
 from conformance.bench.wire import Connection
-
-
-def store(peer: Peer, files: Sequence[Path]) -> Measurement:
-    """C-STORE by dcmtk's storescu over one association, TCP_NODELAY set at both ends."""
-    program = shutil.which("storescu", path="/usr/bin:/usr/local/bin")
-    assert program, "dcmtk's storescu is not installed"
-    listing = [
-        program,
-        "-aec",
-        peer.ae_title,
-        "-aet",
-        "BENCH",
-        "+sd",
-        "-R",
-        "127.0.0.1",
-        str(peer.dicom_port),
-        str(files[0].parent),
-    ]
-    before, began = peer.cpu_seconds(), time.perf_counter()
-    subprocess.run(listing, check=True, env={**os.environ, "TCP_NODELAY": "1"}, capture_output=True)
-    return _measured("C-STORE to acknowledgement", peer, files, time.perf_counter() - began, before)
 
 
 def stow(peer: Peer, files: Sequence[Path]) -> Measurement:

@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -35,6 +36,9 @@ ae.start_server(('127.0.0.1', int(sys.argv[1])), evt_handlers=handlers)
 """
 
 
+_PERMISSIONS = ["store", "query", "retrieve", "worklist", "mpps", "commit"]
+
+
 @dataclass
 class Peer:
     """A running server: where it answers and which process group it is."""
@@ -46,6 +50,8 @@ class Peer:
     dicomweb: str = ""
     base: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    client_port: int = 0
+    """Where it takes the AE title BENCH to be, as a destination of C-MOVE."""
     _peak: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,6 +61,30 @@ class Peer:
         """Highest MB of all its processes together so far, sampled 4 times a second (PSS: a shared page counts once)."""
         self._peak = max(self._peak, self._memory())
         return self._peak
+
+    def results(self, path: str) -> list[dict[str, Any]]:
+        """What a DICOMweb search answers."""
+        request = urllib.request.Request(  # noqa: S310 our own loopback URL
+            self.base + path, headers={**self.headers, "Accept": "application/dicom+json"}
+        )
+        with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
+            body = answer.read()
+        found: list[dict[str, Any]] = json.loads(body) if body else []
+        return found
+
+    def await_results(self, path: str, count: int, seconds: float = 600) -> None:
+        """Waits until a search has `count` results."""
+        ends = time.monotonic() + seconds
+        while len(self.results(path)) < count:
+            if time.monotonic() > ends:
+                raise RuntimeError(f"{self.name} has not listed {count} results within {seconds:.0f} s")
+            time.sleep(1)
+
+    def study_id(self, uid: str) -> str:
+        """Orthanc's own name for a study."""
+        request = urllib.request.Request(f"{self.base}/tools/lookup", uid.encode())  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            return next(str(each["ID"]) for each in json.load(answer) if each["Type"] == "Study")
 
     def _sample(self) -> None:
         while self.process.poll() is None:
@@ -78,10 +108,18 @@ class Peer:
 
 
 @contextlib.contextmanager
-def imageshare(folder: Path, quiet_period: float = 1.0) -> Iterator[Peer]:
-    """This project: `imageshare serve` with its defaults but for the quiet period."""
+def imageshare(folder: Path, quiet_period: float = 1.0, *, durable: bool = True) -> Iterator[Peer]:
+    """This project: `imageshare serve` with its defaults but for the quiet period and the one DICOM peer."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "IMAGESHARE_DATA": str(folder), "IMAGESHARE_QUIET_PERIOD": str(quiet_period)}
+    client = free_port()
+    device = {"ae_title": "BENCH", "address": "127.0.0.1", "host": "127.0.0.1", "port": client, "permissions": _PERMISSIONS}
+    environment = {
+        **os.environ,
+        "IMAGESHARE_DATA": str(folder),
+        "IMAGESHARE_QUIET_PERIOD": str(quiet_period),
+        "IMAGESHARE_DEVICES": json.dumps([device]),
+        "IMAGESHARE_DURABLE": str(durable).lower(),
+    }
     command = [sys.executable, "-m", "server.cli"]
     process = subprocess.Popen(
         [*command, "serve", "--http-port", "0", "--dicom-port", "0"],
@@ -98,34 +136,43 @@ def imageshare(folder: Path, quiet_period: float = 1.0) -> Iterator[Peer]:
             [*command, "token", "--scope", "system/*.cruds", "--seconds", "86400"],
             env=environment, capture_output=True, text=True, check=True,
         ).stdout.strip()  # fmt: skip
-        yield Peer("imageshare", "IMAGESHARE", port, process, f"{base}/dicomweb", base, {"Authorization": f"Bearer {token}"})
+        peer = Peer(
+            "imageshare", "IMAGESHARE", port, process, f"{base}/dicomweb", base, {"Authorization": f"Bearer {token}"}, client
+        )
+        _own(peer)
+        yield peer
     finally:
         _end(process)
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path) -> Iterator[Peer | None]:
+def orthanc(folder: Path, *, durable: bool = True, nodelay: bool = True) -> Iterator[Peer | None]:
     """Debian's Orthanc with its DICOMweb plugin; None where it is not installed."""
     program = shutil.which("Orthanc", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         yield None
         return
-    http, dicom = free_port(), free_port()
+    http, dicom, client = free_port(), free_port(), free_port()
     settings = {
         "Name": "bench", "StorageDirectory": str(folder), "IndexDirectory": str(folder), "HttpPort": http, "DicomPort": dicom,
         "DicomAet": "ORTHANC", "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "DicomCheckCalledAet": False,
         "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"], "DicomWeb": {"Enable": True}, "StableAge": 3600,
+        "SyncStorageArea": durable, "DicomModalities": {"BENCH": ["BENCH", "127.0.0.1", client]}, "DicomAlwaysAllowGet": True,
+        "LimitFindResults": 0, "LimitFindInstances": 0,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))
     process = subprocess.Popen(
-        [program, str(config)], env={**os.environ, "TCP_NODELAY": "1"}, stdout=subprocess.DEVNULL,
+        [program, str(config)], env={**os.environ, **({"TCP_NODELAY": "1"} if nodelay else {})}, stdout=subprocess.DEVNULL,
         stderr=(folder.parent / "orthanc.log").open("w"), text=True,
     )  # fmt: skip
     try:
         _await_http(f"http://127.0.0.1:{http}/system")
-        yield Peer("Orthanc", "ORTHANC", dicom, process, f"http://127.0.0.1:{http}/dicom-web", f"http://127.0.0.1:{http}")
+        base = f"http://127.0.0.1:{http}"
+        peer = Peer("Orthanc", "ORTHANC", dicom, process, f"{base}/dicom-web", base, client_port=client)
+        _own(peer)
+        yield peer
     finally:
         _end(process)
 
@@ -140,6 +187,19 @@ def bare_pynetdicom() -> Iterator[Peer]:
         yield Peer("bare pynetdicom", "BARE", port, process)
     finally:
         _end(process)
+
+
+def _own(peer: Peer) -> None:
+    """A server left over from before must not be measured in place of this one."""
+    root = psutil.Process(peer.process.pid)
+    ports = {
+        each.laddr.port
+        for process in (root, *root.children(recursive=True))
+        for each in process.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN
+    }
+    if not {peer.dicom_port, int(peer.base.rpartition(":")[2])} <= ports:
+        raise RuntimeError(f"another server answers on the ports of {peer.name}")
 
 
 def free_port() -> int:

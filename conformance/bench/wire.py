@@ -99,6 +99,8 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     elapsed: float = 0.0
     failed: int = 0
+    bytes: int = 0
+    """Of the longest answer."""
 
     @property
     def rate(self) -> float:
@@ -110,8 +112,17 @@ class Load:
         return 1000 * ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
 
-def run(base: str, headers: dict[str, str], path: Callable[[int], str], *, connections: int, seconds: float) -> Load:
-    """Asks `path(n)` over and over on each of `connections` for `seconds`."""
+def run(
+    base: str,
+    headers: dict[str, str],
+    path: Callable[[int], str],
+    *,
+    connections: int,
+    seconds: float,
+    accept: str = "*/*",
+    least: int = 0,
+) -> Load:
+    """Asks `path(n)` over and over on each of `connections` for `seconds`. An answer of less than `least` bytes has failed."""
     load, lock, began = Load(), threading.Lock(), time.perf_counter()
 
     def client(number: int) -> None:
@@ -120,9 +131,10 @@ def run(base: str, headers: dict[str, str], path: Callable[[int], str], *, conne
         turn = number
         while time.perf_counter() - began < seconds:
             start = time.perf_counter()
-            status, _ = connection.get(path(turn))
+            status, size = connection.get(path(turn), accept)
             mine.append(time.perf_counter() - start)
-            failed += status >= 400
+            failed += status >= 400 or size < least
+            load.bytes = max(load.bytes, size)
             turn += connections
         connection.close()
         with lock:
