@@ -11,6 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from conformance.bench.targets import RATIOS
+
+PEER = "Orthanc"
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -63,7 +67,9 @@ def show(measured: Sequence[Measurement], ours: str = "imageshare") -> None:
     for row in measured:
         ratio = ""
         if row.who != ours and row.rate and row.work in rates:
-            ratio = f"ours {rates[row.work] / row.rate:.2f} x"
+            ratio = f"ours {rates[row.work] / row.rate:.2f} x" + (
+                f" of {RATIOS[row.work]:g}" if row.who == PEER and row.work in RATIOS else ""
+            )
         elif row.ceiling in rates:
             ratio = f"{row.rate / rates[row.ceiling]:.2f} of ceiling"
         table.add_row(
@@ -108,6 +114,35 @@ def keep(measured: Sequence[Measurement], folder: Path) -> None:
     axes.text(0, -0.08, machine(), transform=axes.transAxes, fontsize=6, color="#55697d")
     figure.tight_layout()
     figure.savefig(folder / "bench.png", dpi=110)
+    plt.close(figure)
+    _ratios(measured, folder / "ratios.png")
+
+
+def _ratios(measured: Sequence[Measurement], path: Path, ours: str = "imageshare") -> None:
+    """Our rate as a multiple of the peer's, work by work, with what we have set ourselves to reach."""
+    from matplotlib import pyplot as plt
+
+    rates = {(row.work, row.who): row.rate for row in measured}
+    works = [work for work, who in rates if who == PEER and rates.get((work, ours)) and rates[work, PEER]]
+    if not works:
+        return
+    figure, axes = plt.subplots(figsize=(11, 1.4 + 0.3 * len(works)))
+    values = [rates[work, ours] / rates[work, PEER] for work in works]
+    reached = ["#3b6ea5" if value >= RATIOS.get(work, 0) else "#b5483a" for work, value in zip(works, values, strict=True)]
+    axes.barh(range(len(works)), values, color=reached)
+    axes.set_yticks(range(len(works)), works, fontsize=8)
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    axes.axvline(1, color="#55697d", linewidth=0.8)
+    for place, (work, value) in enumerate(zip(works, values, strict=True)):
+        axes.text(value, place, f" {value:,.1f}", va="center", fontsize=8)
+        if work in RATIOS:
+            axes.plot([RATIOS[work]] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)
+    axes.set_title("rate of imageshare as a multiple of Orthanc's in the same run; black: what it is meant to reach")
+    axes.text(0, -0.06, machine(), transform=axes.transAxes, fontsize=6, color="#55697d")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def _or_blank(value: float, digits: int = 0) -> str:
