@@ -9,12 +9,12 @@ from pathlib import Path
 import pydicom
 from rich.progress import Progress
 
-from conformance.bench import images, network, peers, report, resources, web
+from conformance.bench import abuse, images, network, peers, report, resources, web
 from conformance.bench.corpus import ct_study
 from conformance.bench.peers import Peer
 from conformance.bench.report import Measurement
 
-_SUITES = ("store", "images", "web", "fhir")
+_SUITES = ("store", "images", "web", "fhir", "abuse")
 _ROUNDS = 3
 _NAGLED = 60
 
@@ -47,9 +47,14 @@ def main() -> None:
                     Measurement("STOW-RS and publish, small studies", ours.name, asked.studies / seconds, "studies/s")
                 )
                 measured += resources.measure(ours, asked.seconds)
-    measured = report.best(measured)
-    report.show(measured)
-    report.keep(measured, asked.out)
+        outcomes = _abuse(folder, progress) if "abuse" in asked.what else []
+    if measured:
+        measured = report.best(measured)
+        report.show(measured)
+        report.keep(measured, asked.out)
+    if outcomes:
+        report.show_abuse(outcomes)
+        report.keep_abuse(outcomes, asked.out)
 
 
 @contextmanager
@@ -108,6 +113,17 @@ def _web(folder: Path, files: Sequence[Path], studies: int, seconds: float, prog
             measured += web.measure(peer, what, seconds)
             progress.advance(task)
     return measured
+
+
+def _abuse(folder: Path, progress: Progress) -> list[abuse.Outcome]:
+    outcomes = []
+    for name, server in (("ours", peers.imageshare), ("orthanc", peers.orthanc)):
+        task = progress.add_task(f"bad input: {name}", total=len(abuse.CASES))
+        outcomes += abuse.run(
+            lambda name=name, server=server: server(Path(tempfile.mkdtemp(dir=folder)) / name / "data"),  # type: ignore[misc]
+            lambda told, task=task: progress.update(task, advance=1, description=told),  # type: ignore[misc]
+        )
+    return outcomes
 
 
 if __name__ == "__main__":

@@ -97,6 +97,14 @@ def deep(frames: int = 200) -> bytes:
     return _bytes(dataset)
 
 
+def data_set(dataset: Dataset) -> bytes:
+    """A Data Set as it goes over an association: Explicit VR Little Endian, without preamble and File Meta Information."""
+    buffer = pydicom.filebase.DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    pydicom.filewriter.write_dataset(buffer, dataset)
+    return buffer.getvalue()
+
+
 def _bytes(dataset: Dataset) -> bytes:
     buffer = pydicom.filebase.DicomBytesIO()
     dataset.save_as(buffer, enforce_file_format=True)

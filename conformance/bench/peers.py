@@ -59,7 +59,7 @@ class Peer:
 
     def peak_memory(self) -> float:
         """Highest MB of all its processes together so far, sampled 4 times a second (PSS: a shared page counts once)."""
-        self._peak = max(self._peak, self._memory())
+        self._peak = max(self._peak, self.memory())
         return self._peak
 
     def results(self, path: str) -> list[dict[str, Any]]:
@@ -91,7 +91,8 @@ class Peer:
             self.peak_memory()
             time.sleep(0.25)
 
-    def _memory(self) -> float:
+    def memory(self) -> float:
+        """MB of all its processes together, now."""
         total = 0
         with contextlib.suppress(OSError, psutil.Error):
             root = psutil.Process(self.process.pid)

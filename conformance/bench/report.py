@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from conformance.bench.abuse import Outcome
 from conformance.bench.targets import RATIOS
 
 PEER = "Orthanc"
@@ -143,6 +144,36 @@ def _ratios(measured: Sequence[Measurement], path: Path, ours: str = "imageshare
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def show_abuse(outcomes: Sequence[Outcome], ours: str = "imageshare") -> None:
+    """What bad input did, case by case, ours first."""
+    table = Table(title="Bad input", caption=machine())
+    for column in ("case", "who", "answer", "s", "peak MB", "grown MB", "serves on"):
+        table.add_column(column, justify="left" if column in ("case", "who", "answer") else "right")
+    for case in dict.fromkeys(outcome.case for outcome in outcomes):
+        for row in (row for row in outcomes if row.case == case):
+            table.add_row(
+                case if row.who == ours else "", row.who, row.answer[:70], f"{row.seconds:.1f}", f"{row.memory:,.0f}",
+                f"{row.grown:,.0f}", "yes" if row.serves else "NO",
+            )  # fmt: skip
+    Console(width=180).print(table)
+
+
+def keep_abuse(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """`abuse.json` and `abuse.md`, the same table for people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "abuse.json").write_text(
+        json.dumps({"machine": machine(), "outcomes": [asdict(row) for row in outcomes]}, indent=1)
+    )
+    lines = ["| case | who | answer | s | peak MB | serves on |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row.case} | {row.who} | {row.answer} | {row.seconds:.1f} | {row.memory:,.0f} | {'yes' if row.serves else '**no**'} |"
+        for case in dict.fromkeys(outcome.case for outcome in outcomes)
+        for row in outcomes
+        if row.case == case
+    ]
+    (folder / "abuse.md").write_text("\n".join(lines) + "\n")
 
 
 def _or_blank(value: float, digits: int = 0) -> str:

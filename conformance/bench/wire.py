@@ -25,6 +25,17 @@ class Connection:
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: {accept}\r\n{self._headers}\r\n".encode())
         return self._answer()
 
+    def fetch(self, path: str, accept: str = "*/*") -> tuple[int, bytes]:
+        """The same, with the body kept; closes the connection."""
+        self._socket.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: {accept}\r\n{self._headers}Connection: close\r\n\r\n".encode()
+        )
+        whole = bytearray()
+        while got := self._socket.recv(_CHUNK):
+            whole += got
+        head, _, body = bytes(whole).partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+
     def post(self, path: str, content_type: str, length: int, body: Iterator[bytes], accept: str = "*/*") -> tuple[int, int]:
         self._socket.sendall(
             f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n"
