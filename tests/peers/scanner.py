@@ -14,13 +14,13 @@ from pynetdicom.presentation import build_context
 
 from profiles.phantom import phantom_study
 from server.edges.context import Node
-from server.edges.dimse import StorageScp, serve
+from server.edges.dimse import DicomPort, serve
 from server.records import catalogue
 from server.records.trail import events
 
 
 @contextmanager
-def listening(opened: Node) -> Iterator[StorageScp]:
+def listening(opened: Node) -> Iterator[DicomPort]:
     scp = serve(opened, ("127.0.0.1", 0))
     try:
         yield scp
@@ -30,7 +30,7 @@ def listening(opened: Node) -> Iterator[StorageScp]:
 
 @contextmanager
 def associated(
-    scp: StorageScp,
+    scp: DicomPort,
     *,
     calling: str = "SCANNER",
     called: str = "IMAGESHARE",
@@ -57,14 +57,14 @@ def instances(count: int = 1, **attributes: object) -> list[Dataset]:
     return made
 
 
-def store(scp: StorageScp, *datasets: Dataset, calling: str = "SCANNER") -> list[tuple[int, str]]:
+def store(scp: DicomPort, *datasets: Dataset, calling: str = "SCANNER") -> list[tuple[int, str]]:
     with associated(scp, calling=calling) as association:
         assert association.is_established
         answers = [association.send_c_store(dataset) for dataset in datasets]
     return [(answer.Status, answer.get("ErrorComment", "")) for answer in answers]
 
 
-def store_bytes(scp: StorageScp, sop_instance_uid: str, encoded: bytes, syntax: str = ExplicitVRLittleEndian) -> tuple[int, str]:
+def store_bytes(scp: DicomPort, sop_instance_uid: str, encoded: bytes, syntax: str = ExplicitVRLittleEndian) -> tuple[int, str]:
     """C-STORE of a data set that need not be one, under the UID that the command shall have."""
     with associated(scp, contexts=((CTImageStorage, syntax),)) as association:
         request = C_STORE()

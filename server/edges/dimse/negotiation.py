@@ -1,31 +1,40 @@
-"""PS3.8 section 7.1 and PS3.7 annex D.3: who may associate, and what for."""
+"""PS3.8 section 7.1 and PS3.7 annex D.3: who may associate, and what for. Requests in, answers out; no socket."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 
 from pydicom.uid import UID, PrivateTransferSyntaxes
-from pynetdicom import evt
-from pynetdicom.acse import ACSE
-from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from profiles.audit_event import INSTANCES_TRANSFERRED, REFUSED, Agent, AuditedEntity
+from ihe import pdu
+from ihe.pdu import AnsweredContext, AssociateAccept, AssociateReject, AssociateRequest, Extended, ProposedContext, Role
 from profiles.identifiers import InvalidIdentifier, ae_title
-from server import telemetry
-from server.edges.context import Node
-from server.edges.dimse.reception import Reception
-from server.settings import Device, plain_address
+from profiles.transfer_syntaxes import DECODED
+from profiles.vocabulary import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from server.association import MAX_LENGTH
+from server.edges.dimse.service import Context, Service
+from server.records.peers import Peers
+from server.settings import Device
 
-_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+WINDOW = 16
+"""PS3.7 annex D.3.3.3: how many requests a peer may send ahead of their answers, if it asks. They are answered in their order."""
 
-# Result, source and reason of an A-ASSOCIATE-RJ, PS3.8 table 9-21, and what the trail says of it
-_Rejection = tuple[int, int, int, str]
-_WRONG_CONTEXT: _Rejection = (1, 1, 2, "the application context is not DICOM's (PS3.7 annex A.2.1)")
-_CALLING_UNKNOWN: _Rejection = (1, 1, 3, "no device is configured with this calling AE title at this address")
-_CALLED_UNKNOWN: _Rejection = (1, 1, 7, "the called AE title is not this server's")
-_TOO_MANY: _Rejection = (2, 3, 2, "too many associations at once; try again later")
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """PS3.8 table 9-21, and what the trail says of it."""
+
+    answer: AssociateReject
+    words: str
+
+
+_WRONG_VERSION = Rejection(AssociateReject(1, 2, 2), "the protocol version is not version 1 (PS3.8 section 9.3.2)")
+_WRONG_CONTEXT = Rejection(AssociateReject(1, 1, 2), "the application context is not DICOM's (PS3.7 annex A.2.1)")
+_CALLING_UNKNOWN = Rejection(AssociateReject(1, 1, 3), "no device is configured with this calling AE title at this address")
+_CALLED_UNKNOWN = Rejection(AssociateReject(1, 1, 7), "the called AE title is not this server's")
+TOO_MANY = Rejection(AssociateReject(2, 3, 2), "too many associations at once; try again later")
+REJECTIONS = (_WRONG_VERSION, _WRONG_CONTEXT, _CALLED_UNKNOWN, _CALLING_UNKNOWN, TOO_MANY)
+"""Every reason to reject an association, in the order that they are looked for."""
 
 # Storage of what belongs to no patient and no study (PS3.4 table GG.3-1), which a study archive has no place for
 _NON_PATIENT = frozenset(
@@ -51,86 +60,110 @@ def is_storage(sop_class_uid: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def is_known_transfer_syntax(transfer_syntax_uid: str) -> bool:
-    """PS3.6 table A-1: every transfer syntax for DIMSE, retired ones too, and private ones that pydicom has been told of."""
+    """PS3.6 table A-1: every transfer syntax for DIMSE, retired ones too, newer ones that can be decoded, and private ones that pydicom has been told of."""
     uid = UID(transfer_syntax_uid)
-    if uid in PrivateTransferSyntaxes:
+    if uid in PrivateTransferSyntaxes or uid in DECODED:
         return True
     return uid.type == "Transfer Syntax" and not uid.startswith(_NOT_DIMSE)
 
 
-class Admission(ACSE):
-    """Judges an A-ASSOCIATE-RQ and leaves the answer to pynetdicom. `room` says whether one more association fits."""
-
-    def __init__(self, assoc: Association, node: Node, room: Callable[[Association], bool]) -> None:
-        super().__init__(assoc)
-        self._node = node
-        self._room = room
-
-    def negotiate_association(self) -> None:
-        """PS3.8 section 7.1.1: accept, or reject with the reason of table 9-21 and an entry in the trail."""
-        request = self.requestor.primitive
-        if not isinstance(request, A_ASSOCIATE):  # the connection ended before a request
-            self.assoc.kill()
-            return
-        address = str(plain_address(self.requestor.address))
-        title = _title(request.calling_ae_title)
-        verdict = self._judge(request, title, address)
-        if not isinstance(verdict, Device):
-            self._reject(verdict, title, address, _title(request.called_ae_title))
-            return
-        reception = self.assoc.dimse
-        assert isinstance(reception, Reception)
-        reception.admit(verdict, title, address, self._node.settings.ae_title)
-        self.acceptor.supported_contexts = _narrowed(request.presentation_context_definition_list)
-        super().negotiate_association()
-
-    def _judge(self, request: A_ASSOCIATE, title: str, address: str) -> "Device | _Rejection":
-        settings = self._node.settings
-        if request.application_context_name != _APPLICATION_CONTEXT:
-            return _WRONG_CONTEXT
-        if request.called_ae_title.strip() != settings.ae_title:
-            return _CALLED_UNKNOWN
-        device = settings.device(title, address) if title else None
-        if device is None:
-            return _CALLING_UNKNOWN
-        return device if self._room(self.assoc) else _TOO_MANY
-
-    def _reject(self, rejection: _Rejection, title: str, address: str, called: str) -> None:
-        result, source, reason, words = rejection
-        trail = self._node.trail
-        asked = AuditedEntity(identifier=called, details=(("attribute", "called AE title"),))
-        trail.write(
-            trail.action(
-                "create", INSTANCES_TRANSFERRED, Agent(identifier=title or "unknown", address=address), rest=False,
-                outcome=REFUSED, outcome_desc=words, entities=(asked,) if called else (),
-            )
-        )  # fmt: skip
-        telemetry.log().warning("association_rejected", door="dimse", ae_title=title, address=address, reason_number=reason)
-        self.send_reject(result, source, reason)
-        evt.trigger(self.assoc, evt.EVT_REJECTED, {})
-        self.assoc.kill()
-
-
-def _narrowed(proposed: list[PresentationContext]) -> list[PresentationContext]:
-    """PS3.8 section 7.1.1.13: what this association supports: of each proposed context the first transfer syntax that is known.
-
-    The proposals are narrowed to it, because pynetdicom would choose by the acceptor's order, not by the proposer's.
-    """
-    supported: dict[str, PresentationContext] = {str(Verification): build_context(Verification)}
-    for context in proposed:
-        sop_class = str(context.abstract_syntax)
-        if not is_storage(sop_class):
-            continue
-        chosen = next((each for each in context.transfer_syntax if is_known_transfer_syntax(each)), None)
-        here = supported.setdefault(sop_class, build_context(sop_class, []))
-        if chosen is not None:
-            context.transfer_syntax = [chosen]
-            here.add_transfer_syntax(chosen)
-    return list(supported.values())
-
-
-def _title(text: str) -> str:
+def title(text: str) -> str:
+    """An AE title as it is compared and recorded; empty for what is none."""
     try:
         return ae_title(text)
     except InvalidIdentifier:
         return ""
+
+
+def judged(request: AssociateRequest, address: str, ours: str, peers: Peers) -> Device | Rejection:
+    """PS3.8 section 7.1.1: the known peer behind a request to the AE title `ours`, or why it is rejected."""
+    if not request.protocol_version & 1:
+        return _WRONG_VERSION
+    if request.application_context != pdu.APPLICATION_CONTEXT:
+        return _WRONG_CONTEXT
+    if request.called.strip() != ours:
+        return _CALLED_UNKNOWN
+    calling = title(request.calling)
+    found = peers.admitted(calling, address) if calling else None
+    return found.device(address) if found is not None else _CALLING_UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What an association is about: the answer to its requestor, the contexts by id, extended negotiation by abstract syntax."""
+
+    answer: AssociateAccept
+    contexts: Mapping[int, Context]
+    extended: Mapping[str, bytes]
+
+
+def agreed(request: AssociateRequest, device: Device, services: Mapping[str, Service]) -> Agreement:
+    """PS3.7 annex D.3: the answer to an acceptable request. `services` are those that are offered, by abstract syntax."""
+    asked = {each.sop_class: each for each in request.user.roles}
+    answers = [_answered(each, asked.get(each.abstract_syntax), device, services) for each in request.contexts]
+    contexts = {each.id: each for _, each in answers if each is not None}
+    accepted = {each.abstract_syntax: each for each in contexts.values()}
+    extended = dict(_extended(request, accepted, services))
+    user = pdu.UserInformation(
+        max_length=MAX_LENGTH,
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        operations=_window(request.user.operations),
+        roles=tuple(Role(name, accepted[name].scu, accepted[name].scp) for name in asked if name in accepted),
+        extended=tuple(Extended(*each) for each in extended.items()),
+    )
+    # PS3.8 table 9-17: the titles are not looked at by the requestor, and shall be those that it sent.
+    answer = AssociateAccept(
+        called=request.called, calling=request.calling, contexts=tuple(each for each, _ in answers), user=user
+    )
+    return Agreement(answer, contexts, extended)
+
+
+def _answered(
+    proposed: ProposedContext, asked: Role | None, device: Device, services: Mapping[str, Service]
+) -> tuple[AnsweredContext, Context | None]:
+    """PS3.8 section 7.1.1.14: the result for one presentation context, and the context if it is accepted."""
+    name = proposed.abstract_syntax
+    service = services.get(name)
+    if service is not None:
+        may_be_scu = not service.permission or service.permission in device.permissions
+        may_be_scp = service.requestor_may_be_scp and may_be_scu
+        syntaxes = service.transfer_syntaxes
+        chosen = next((each for each in syntaxes if each in proposed.transfer_syntaxes), None)
+    elif is_storage(name):
+        may_be_scu, may_be_scp = "store" in device.permissions, "retrieve" in device.permissions
+        chosen = next((each for each in proposed.transfer_syntaxes if is_known_transfer_syntax(each)), None)
+    else:
+        return AnsweredContext(proposed.id, pdu.ABSTRACT_SYNTAX_NOT_SUPPORTED, _echoed(proposed)), None
+    if chosen is None:
+        return AnsweredContext(proposed.id, pdu.TRANSFER_SYNTAXES_NOT_SUPPORTED, _echoed(proposed)), None
+    # PS3.7 annex D.3.3.4: without a proposal of roles the requestor is SCU.
+    scu = may_be_scu and (asked is None or asked.scu)
+    scp = may_be_scp and asked is not None and asked.scp
+    if not scu and not scp:
+        return AnsweredContext(proposed.id, pdu.USER_REJECTION, _echoed(proposed)), None
+    return AnsweredContext(proposed.id, pdu.ACCEPTANCE, chosen), Context(proposed.id, name, chosen, scu, scp)
+
+
+def _echoed(proposed: ProposedContext) -> str:
+    """PS3.8 table 9-18: a transfer syntax without meaning, which some peers want to be one nevertheless."""
+    return proposed.transfer_syntaxes[0] if proposed.transfer_syntaxes else "1.2.840.10008.1.2"
+
+
+def _extended(
+    request: AssociateRequest, accepted: Mapping[str, Context], services: Mapping[str, Service]
+) -> Iterator[tuple[str, bytes]]:
+    for each in request.user.extended:
+        service = services.get(each.sop_class)
+        if service is None or each.sop_class not in accepted:
+            continue
+        answer = service.extended(each.sop_class, each.information)
+        if answer is not None:
+            yield each.sop_class, answer
+
+
+def _window(asked: tuple[int, int] | None) -> tuple[int, int] | None:
+    """PS3.7 annex D.3.3.3: operations that the requestor may invoke, and that it performs, at once; 0 asks for any number."""
+    if asked is None:
+        return None
+    return min(asked[0] or WINDOW, WINDOW), 1

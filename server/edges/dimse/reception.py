@@ -1,169 +1,89 @@
 """PS3.7 section 9.1.1 and PS3.4 annex B: C-STORE, from the fragments of a message to the status in its answer.
 
-The Data Set goes from the socket into the blob store as it arrives and is never decoded or held; it is stored and answered in
-the thread that reads, so a peer that sends ahead waits in its own socket.
+The Data Set goes from the socket into the blob store as it arrives and is never held. Receiving and answering are two steps, so
+that the requests which a peer has sent ahead are committed together.
 """
 
-import secrets
 from dataclasses import dataclass
-from io import BytesIO
 
-from pydicom.dataset import Dataset
-from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import decode
-from pynetdicom.pdu_primitives import P_DATA
-
+from ihe.dimse import Command, CommandField
 from profiles.audit_event import INSTANCES_TRANSFERRED
 from profiles.identifiers import InvalidIdentifier, lenient_uid
-from server import telemetry
+from server import association, telemetry
 from server.edges.dimse.file_meta import part10_head
-from server.edges.dimse.upper_layer import ProtocolError
-from server.errors import ImageShareError, MalformedInstance
+from server.edges.dimse.service import Context
+from server.errors import ImageShareError, MalformedInstance, NotSupported
 from server.settings import Device
 from server.store.blobs import Writer
-from server.work.ingest import Announced, Batch, Ingest, Sender
+from server.work.ingest import Announced, Ingest, Pending, Sender
 
-MAX_COMMAND = 1 << 16
-MAX_IDENTIFIER = 1 << 20
-"""Of the Data Sets of messages that are not C-STORE."""
-
-_C_STORE_RQ = 0x0001
-_NO_DATA_SET = 0x0101
-_SUCCESS = 0x0000
-_PROCESSING_FAILURE = 0x0110
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+SERVER_FAILED = "the server failed; its log says where"
 
 
 @dataclass(slots=True)
-class _Request:
-    """A C-STORE-RQ under way: `writer` until it is stored or has failed, then `failure` (status, comment)."""
+class StoreRequest:
+    """A C-STORE-RQ under way: `writer` until it is submitted or has failed, then `pending` or `failure` (status, comment)."""
 
-    context_id: int
-    message_id: int
-    sop_class_uid: str
-    sop_instance_uid: str
+    context: Context
+    command: Command
     writer: Writer | None = None
+    pending: Pending | None = None
     failure: tuple[int, str] | None = None
 
 
-class Reception(DIMSEServiceProvider):
-    """The DIMSE side of one association that sends to us. C-STORE is done here, all else is pynetdicom's."""
+class Reception:
+    """What one association stores. `device` is the configured peer, `calling` and `called` are the AE titles."""
 
-    def __init__(self, assoc: Association, ingest: Ingest) -> None:
-        super().__init__(assoc)
-        self._ingest = ingest
-        self._batch: Batch | None = None
-        self._source = self._receiver = ""
-        self._context_id: int | None = None
-        self._command: bytearray | None = bytearray()
-        self._identifier = bytearray()
-        self._request: _Request | None = None
-        self.request_id = secrets.token_hex(8)
+    def __init__(self, ingest: Ingest, device: Device, calling: str, called: str, address: str, request_id: str) -> None:
+        self._source, self._receiver = calling, called
+        self._request_id = request_id
+        self._batch = ingest.batch(
+            Sender(INSTANCES_TRANSFERRED, calling, address, authority=device.assigning_authority, request_id=request_id)
+        )
         self.instances = self.failures = 0
 
-    def admit(self, device: Device, calling: str, address: str, called: str) -> None:
-        """The association is accepted: its instances come from this device."""
-        self._source, self._receiver = calling, called
-        self._batch = self._ingest.batch(
-            Sender(INSTANCES_TRANSFERRED, calling, address, authority=device.assigning_authority, request_id=self.request_id)
-        )
+    def receive(self, peer: association.Association, context: Context, command: Command) -> StoreRequest:
+        """PS3.7 section 9.3.1.1: receives the Data Set of a C-STORE-RQ and checks it. What is returned must be answered.
 
-    # --- the fragments of messages, PS3.7 section 6.3.1 and PS3.8 annex E
-
-    @property
-    def receiving(self) -> bool:
-        return self._context_id is not None
-
-    def fragment_begins(self, context_id: int, *, command: bool) -> None:
-        if command != (self._command is not None):
-            raise ProtocolError("a Data Set without a Command, or the other way round (PS3.7 section 6.3.1)")
-        if self._context_id not in (None, context_id):
-            raise ProtocolError("one message in two presentation contexts (PS3.8 annex E.1)")
-        self._context_id = context_id
-
-    def fragment_data(self, data: memoryview) -> None:
-        if self._command is not None:
-            self._command += data
-            if len(self._command) > MAX_COMMAND:
-                raise ProtocolError("a Command Set that is too long")
-        elif self._request is not None:
-            self._write(self._request, data)
-        else:
-            self._identifier += data
-            if len(self._identifier) > MAX_IDENTIFIER:
-                raise ProtocolError("an Identifier that is too long")
-
-    def fragment_ends(self, *, last: bool) -> None:
-        if not last:
-            return
-        context_id, self._context_id = self._context_id, None
-        assert context_id is not None
-        if self._command is not None:
-            self._commanded(context_id, bytes(self._command))
-        else:
-            self._command = bytearray()
-            if self._request is not None:
-                request, self._request = self._request, None
-                self._answer(request)
-            else:
-                self._pass_on(context_id, b"\x02" + bytes(self._identifier))
-                self._identifier.clear()
-
-    def end(self) -> None:
-        if self._request is not None and self._request.writer is not None:
-            self._request.writer.abort()
-        self._request = None
-        if self._batch is not None:
-            telemetry.log().info(
-                "association_ended", door="dimse", ae_title=self._source, instances=self.instances, count=self.failures,
-                request_id=self.request_id,
-            )  # fmt: skip
-
-    def _commanded(self, context_id: int, encoded: bytes) -> None:
-        """A Command Set is complete."""
-        command = decode(BytesIO(encoded), True, True)
-        has_data_set = command.get("CommandDataSetType") != _NO_DATA_SET
-        if command.get("CommandField") == _C_STORE_RQ:
-            request = self._begin(context_id, command)
-            if has_data_set:
-                self._request = request
-            else:
-                self._fail(request, MalformedInstance("a C-STORE request without Data Set"), recorded=False)
-                self._answer(request)
-        else:
-            self._pass_on(context_id, b"\x03" + encoded)
-        if has_data_set:
-            self._command, self._context_id = None, context_id
-        else:
-            self._command = bytearray()
-
-    def _pass_on(self, context_id: int, fragment: bytes) -> None:
-        message = P_DATA()
-        message.presentation_data_value_list.append((context_id, fragment))
-        self.receive_primitive(message)
-
-    # --- C-STORE
-
-    def _begin(self, context_id: int, command: Dataset) -> _Request:
-        """PS3.7 section 9.3.1.1. Raises `ProtocolError` where it could not be answered."""
-        context = next((each for each in self.assoc.accepted_contexts if each.context_id == context_id), None)
-        message_id = command.get("MessageID")
-        if context is None or not isinstance(message_id, int) or self._batch is None:
-            raise ProtocolError("a C-STORE request without Message ID, or in a context that was not accepted")
-        request = _Request(
-            context_id, message_id, str(command.get("AffectedSOPClassUID", "")), str(command.get("AffectedSOPInstanceUID", ""))
-        )
+        Raises `Ended`; nothing is left of the instance then.
+        """
+        request = self._begin(context, command)
         try:
-            for name, value in (("Class", request.sop_class_uid), ("Instance", request.sop_instance_uid)):
+            if not command.has_data_set:
+                self._fail(request, MalformedInstance("a C-STORE request without Data Set"), recorded=False)
+                return request
+            peer.receive_data_set(context.id, lambda data: self._write(request, data))
+            if request.writer is not None:
+                request.pending, request.writer = self._submitted(request, request.writer), None
+            return request
+        finally:
+            if request.writer is not None:
+                request.writer.abort()
+
+    def _begin(self, context: Context, command: Command) -> StoreRequest:
+        """PS3.7 section 9.3.1.1: what the command announces, checked before anything of it is used."""
+        request = StoreRequest(context, command)
+        try:
+            for name, value in (
+                ("Class", request.command.affected_sop_class_uid),
+                ("Instance", request.command.affected_sop_instance_uid),
+            ):
                 try:
                     lenient_uid(value)
                 except InvalidIdentifier as error:
                     raise MalformedInstance(
                         f"Affected SOP {name} UID: {error}", f"Affected SOP {name} UID is not a UID (PS3.5 section 9.1)"
                     ) from None
+            if not context.scu:
+                raise NotSupported("the requestor is not SCU in this presentation context")
             head = part10_head(
-                request.sop_class_uid, request.sop_instance_uid, context.transfer_syntax[0], self._source, self._receiver
+                request.command.affected_sop_class_uid,
+                request.command.affected_sop_instance_uid,
+                context.transfer_syntax,
+                self._source,
+                self._receiver,
             )
             request.writer = self._batch.receive()
             request.writer.write(head)
@@ -171,7 +91,7 @@ class Reception(DIMSEServiceProvider):
             self._fail(request, error, recorded=False)
         return request
 
-    def _write(self, request: _Request, data: memoryview) -> None:
+    def _write(self, request: StoreRequest, data: memoryview) -> None:
         """Appends to the blob; after a failure the rest of the Data Set is read and forgotten, as the answer comes after it."""
         if request.writer is None:
             return
@@ -180,44 +100,56 @@ class Reception(DIMSEServiceProvider):
         except Exception as error:  # noqa: BLE001
             self._fail(request, error, recorded=False)
 
-    def _answer(self, request: _Request) -> None:
-        """PS3.7 section 9.3.1.2: stores what has arrived and sends the C-STORE-RSP, after the commit."""
-        if request.writer is not None and self._batch is not None:
+    def _submitted(self, request: StoreRequest, writer: Writer) -> Pending | None:
+        try:
+            return self._batch.submit(writer, _announced(request))
+        except Exception as error:  # noqa: BLE001
+            self._fail(request, error, recorded=False)
+            return None
+
+    def answer(self, request: StoreRequest) -> Command:
+        """PS3.7 section 9.3.1.2: the C-STORE-RSP, after the commit of this and all else that was received."""
+        if request.pending is not None:
             try:
-                self._batch.store(request.writer, Announced(request.sop_class_uid, request.sop_instance_uid))
+                request.pending.receipt()
             except Exception as error:  # noqa: BLE001
                 self._fail(request, error, recorded=True)
-        status, comment = request.failure or (_SUCCESS, "")
-        if status == _SUCCESS:
+        status, comment = request.failure or (SUCCESS, "")
+        if status == SUCCESS:
             self.instances += 1
         else:
             self.failures += 1
-        response = C_STORE()
-        response.MessageIDBeingRespondedTo = request.message_id
-        response.Status = status
-        if 0 < len(request.sop_class_uid) <= 64:
-            response.AffectedSOPClassUID = request.sop_class_uid
-        if 0 < len(request.sop_instance_uid) <= 64:
-            response.AffectedSOPInstanceUID = request.sop_instance_uid
-        if comment:
-            setattr(response, "ErrorComment", comment)  # noqa: B010 (declared as None only)
-        self.send_msg(response, request.context_id)
+        announced = request.command
+        return Command(
+            field=CommandField.C_STORE_RSP,
+            responded_to=announced.message_id,
+            affected_sop_class_uid=announced.affected_sop_class_uid if len(announced.affected_sop_class_uid) <= 64 else "",
+            affected_sop_instance_uid=announced.affected_sop_instance_uid
+            if len(announced.affected_sop_instance_uid) <= 64
+            else "",
+            status=status,
+            error_comment=comment,
+        )
 
-    def _fail(self, request: _Request, error: Exception, *, recorded: bool) -> None:
-        """Settles the request's status; the refusal goes into the trail unless `Batch.store` has put it there."""
+    def _fail(self, request: StoreRequest, error: Exception, *, recorded: bool) -> None:
+        """Settles the request's status; the refusal goes into the trail unless the batch has put it there."""
         if request.writer is not None:
             request.writer.abort()
             request.writer = None
-        status, comment = _PROCESSING_FAILURE, "the server failed; its log says where"
+        status, comment = PROCESSING_FAILURE, SERVER_FAILED
         if isinstance(error, ImageShareError):
             status, comment = error.dimse_status, error.short
-            if not recorded and self._batch is not None:
+            if not recorded:
                 try:
-                    self._batch.refused(error, Announced(request.sop_class_uid, request.sop_instance_uid))
+                    self._batch.refused(error, _announced(request))
                 except Exception as failure:  # noqa: BLE001 (the refusal stands even where it cannot be recorded)
-                    telemetry.log().error("trail_failed", door="dimse", request_id=self.request_id, **telemetry.failure(failure))
+                    telemetry.log().error("trail_failed", door="dimse", request_id=self._request_id, **telemetry.failure(failure))
         telemetry.log().warning(
-            "c_store_refused", door="dimse", ae_title=self._source, status=f"{status:04X}", request_id=self.request_id,
+            "c_store_refused", door="dimse", ae_title=self._source, status=f"{status:04X}", request_id=self._request_id,
             **telemetry.failure(error),
         )  # fmt: skip
         request.failure = (status, comment)
+
+
+def _announced(request: StoreRequest) -> Announced:
+    return Announced(request.command.affected_sop_class_uid, request.command.affected_sop_instance_uid)

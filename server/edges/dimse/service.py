@@ -10,19 +10,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ihe.dimse import Command
+from server.association import Accepted as Context
+from server.association import Ended
 from server.edges.context import Node
 from server.settings import Device
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """PS3.8 section 9.3.3.2: an accepted presentation context. `scu`, `scp`: the roles that the requestor may take in it."""
-
-    id: int
-    abstract_syntax: str
-    transfer_syntax: str
-    scu: bool = True
-    scp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +52,18 @@ class Association(Protocol):
         """PS3.7 section 9.3.2.3: whether a C-CANCEL-RQ for that request has arrived. Looks at what is there, waits for nothing."""
 
 
-class Ended(Exception):
-    """The association was aborted or its connection is gone; the handler lets it pass."""
-
-
 Handler = Callable[[Association, Message], None]
 """Answers one request: responses, the last of them with a final status. What it raises is answered with 0x0110 and logged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`commands` maps a Command Field (request) to its handler. `permission` is a member of `Device.permissions`.
+    """`commands` maps a Command Field (request) to its handler. `permission` is a member of `Device.permissions`,
+    or empty for what every device may do.
 
     `transfer_syntaxes` are those that identifiers may be in, most wanted first. `extended` answers a proposal of Extended
-    Negotiation for one of the SOP Classes: the application information that is agreed to, None for none.
+    Negotiation for one of the SOP Classes: the application information that is agreed to, None for none. `requestor_may_be_scp`:
+    whether a peer may propose to be SCP (PS3.7 annex D.3.3.4), as those do that report what they have committed to.
     """
 
     name: str
@@ -83,3 +72,7 @@ class Service:
     commands: Mapping[int, Handler]
     transfer_syntaxes: tuple[str, ...] = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2")
     extended: Callable[[str, bytes], bytes | None] = field(default=lambda _abstract_syntax, _asked: None)
+    requestor_may_be_scp: bool = False
+
+
+__all__ = ["Association", "Context", "Ended", "Handler", "Message", "Service"]

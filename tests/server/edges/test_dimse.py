@@ -190,7 +190,7 @@ def test_contexts(tmp_path: Path) -> None:
         (CTImageStorage, "1.3.6.1.4.1.5962.999"),  # a private one that nobody knows
         ("1.3.12.2.1107.5.9.1", ExplicitVRLittleEndian),  # a private storage class
         ("1.2.840.10008.5.1.4.1.1.5", ExplicitVRLittleEndian),  # a retired one
-        ("1.2.840.10008.5.1.4.1.2.2.1", ExplicitVRLittleEndian),  # C-FIND
+        ("1.2.840.10008.5.1.1.9", ExplicitVRLittleEndian),  # printing
         ("1.2.840.10008.5.1.4.38.1", ExplicitVRLittleEndian),  # hanging protocols have no patient
     )
     with node(tmp_path / "data") as opened, listening(opened) as scp, associated(scp, contexts=proposed) as association:
@@ -240,6 +240,7 @@ def test_the_nist_studies_come_out_as_they_went_in(tmp_path: Path, database_url:
 
 def test_logs_hold_no_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     caplog.set_level("DEBUG")
+    caplog.set_level("CRITICAL", "pynetdicom")  # the sender, which is in this process too
     with node(tmp_path / "data") as opened, listening(opened) as scp:
         (dataset,) = instances(PatientName="Secret^Name", PatientID="SECRET-4711")
         store(scp, dataset)

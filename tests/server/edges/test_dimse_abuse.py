@@ -96,6 +96,7 @@ def test_a_connection_cut_in_the_middle(tmp_path: Path, part: float) -> None:
             connection.sendall(message[: max(200, int(len(message) * part))])
             connection.shutdown(socket.SHUT_RDWR)
             association.join(30)
+            connection.close()  # which pynetdicom leaves open when the peer is gone
         scp.stop()
         assert nothing_stored(opened)
 
@@ -333,7 +334,7 @@ def test_stop_ends_what_is_open_and_takes_nothing_new(tmp_path: Path) -> None:
 
 
 def test_memory_stays_flat(tmp_path: Path, dcmtk: Callable[[str], Path]) -> None:
-    """200 MB in instances of 20 MB, as PDUs of 128 kB and then in one PDU each: neither an instance nor the study is held."""
+    """200 MB in instances of 20 MB, as PDUs of 128 kB, then one of PDUs of 1 MiB: neither an instance nor the study is held."""
     (dataset,) = instances()
     dataset.Rows = dataset.Columns = 3200
     dataset.PixelData = np.random.default_rng(1).integers(0, 4000, (3200, 3200), dtype=np.uint16).tobytes()
@@ -363,9 +364,9 @@ def test_memory_stays_flat(tmp_path: Path, dcmtk: Callable[[str], Path]) -> None
         with associated(scp) as association:
             association._reactor_checkpoint.clear()
             connection = wire(association)
-            connection.sendall(p_data((3, command("1.2.3.10"))) + struct.pack(">BxLLBB", 4, len(data) + 6, len(data) + 2, 1, 2))
-            while piece := changed.read(1 << 18):
-                connection.sendall(piece)
+            connection.sendall(p_data((3, command("1.2.3.10"))))
+            while piece := changed.read((1 << 20) - 6):
+                connection.sendall(p_data((2 if changed.tell() == len(changed.getvalue()) else 0, piece)))
             _, answer = association.dimse.get_msg(block=True)
             association._reactor_checkpoint.set()
         watching.set()

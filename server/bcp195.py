@@ -1,0 +1,94 @@
+"""PS3.15 annex B: DICOM's Secure Transport Connection Profiles for TLS, as contexts of `ssl`, for both sides of a connection."""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from server.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile's section of PS3.15 and its cipher suites for TLS 1.2, in OpenSSL's names, most wanted first.
+
+    TLS 1.3 is offered with OpenSSL's own three suites, of which both profiles permit all.
+    """
+
+    section: str
+    suites: tuple[str, ...]
+
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    # BCP 195 RFC 8996, 9325: the four suites of RFC 9325 section 4.2, and nothing weaker. Meets also the retired B.9 and B.10.
+    "bcp195": Profile(
+        "B.12",
+        (
+            "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+            "ECDHE-RSA-AES256-GCM-SHA384",
+        ),
+    ),
+    # The modified profile, which prefers 256 bit and permits ChaCha20 and CCM
+    "bcp195-modified": Profile(
+        "B.13",
+        (
+            "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-AES256-GCM-SHA384",
+            "ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
+        ),
+    ),
+}  # fmt: skip
+
+
+def server_context(profile: str, certificate: Path, key: Path | None, authority: Path | None) -> ssl.SSLContext:
+    """For a port that takes TLS and nothing else. With `authority` a peer must show a certificate that it has signed.
+
+    Raises `SettingsError` for files that are none.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, profile)
+    _load(context, certificate, key, authority)
+    context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    if authority is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(
+    profile: str, authority: Path | None, certificate: Path | None = None, key: Path | None = None, *, verify_name: bool = True
+) -> ssl.SSLContext:
+    """For connections to peers whose certificates `authority` has signed (the system's where it is None).
+
+    Without `verify_name` a certificate need not be for the host that is called: many devices have one for no host at all.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, profile)
+    context.check_hostname = verify_name
+    if authority is None:
+        context.load_default_certs()
+    _load(context, certificate, key, authority)
+    return context
+
+
+def _context(protocol: "ssl._SSLMethod", profile: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(":".join(PROFILES[profile].suites))
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    return context
+
+
+def _load(context: ssl.SSLContext, certificate: Path | None, key: Path | None, authority: Path | None) -> None:
+    try:
+        if certificate is not None:
+            context.load_cert_chain(certificate, key, password=_none)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the TLS certificate {certificate} or its key cannot be used: {type(error).__name__}") from None
+    try:
+        if authority is not None:
+            context.load_verify_locations(authority)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the TLS authority {authority} cannot be used: {type(error).__name__}") from None
+
+
+def _none() -> str:
+    """A key with a password is refused: nobody is there to be asked."""
+    raise ValueError("the key has a password")

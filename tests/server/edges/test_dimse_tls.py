@@ -1,0 +1,206 @@
+"""DICOM over TLS (PS3.15 sections B.12 and B.13): dcmtk's programs and our own requestor against the port."""
+
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import subprocess
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from peers.imageshare import node
+from peers.scanner import instances, listening, stored_bytes, written
+
+from ihe.dimse import Command, CommandField
+from ihe.pdu import ProposedContext
+from server.association import Unreachable, connect
+from server.bcp195 import PROFILES, client_context, server_context
+from server.edges.dimse import DicomPort
+from server.errors import SettingsError
+
+VERIFICATION = "1.2.840.10008.1.1"
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+class Authority:
+    """A certificate authority in a folder. `issue(name)` gives the paths of a certificate and its key."""
+
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        self.key = rsa.generate_private_key(65537, 2048)
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.certificate = self._signed(self.name, self.key, authority=True)
+        self.path = self._pem("authority.pem", self.certificate.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str, key: Key | None = None) -> tuple[Path, Path]:
+        key = key or rsa.generate_private_key(65537, 2048)
+        made = self._signed(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, authority=False)
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        return self._pem(f"{name}.pem", made.public_bytes(serialization.Encoding.PEM)), self._pem(f"{name}.key", private)
+
+    def _pem(self, name: str, data: bytes) -> Path:
+        (self.folder / name).write_bytes(data)
+        return self.folder / name
+
+    def _signed(self, subject: x509.Name, key: Key, *, authority: bool) -> x509.Certificate:
+        now = dt.datetime.now(dt.UTC)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        return (
+            x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
+            .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=30)).add_extension(names, critical=False)
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .sign(self.key, hashes.SHA256())
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def secured(authority: Authority, *, ask: bool, key: Key | None = None) -> dict[str, object]:
+    certificate, private = authority.issue("server" if key is None else "server-ec", key)
+    named = {"dicom_tls_port": 0, "dicom_tls_certificate": certificate, "dicom_tls_key": private}
+    return {**named, **({"dicom_tls_ca": authority.path} if ask else {})}
+
+
+def number(scp: DicomPort) -> int:
+    assert scp.tls_address is not None
+    return scp.tls_address[1]
+
+
+def echoes(scp: DicomPort, context: ssl.SSLContext, host: str = "127.0.0.1") -> bool:
+    proposed = (ProposedContext(1, VERIFICATION, ("1.2.840.10008.1.2",)),)
+    association = connect(host, number(scp), calling="US", called="IMAGESHARE", contexts=proposed, tls=context)
+    association.send(1, Command(field=CommandField.C_ECHO_RQ, message_id=1, affected_sop_class_uid=VERIFICATION))
+    answer = association.receive().command.status
+    association.release()
+    return answer == 0
+
+
+@pytest.mark.parametrize("profile", ["+py", "+px", "+pz"])
+def test_dcmtk_stores_over_tls(tmp_path: Path, authority: Authority, dcmtk: Callable[[str], Path], profile: str) -> None:
+    (dataset,) = instances()
+    dataset.Rows = dataset.Columns = 1024  # more than fits into one record, and into one read
+    dataset.PixelData = bytes(range(256)) * (1024 * 1024 * 2 // 256)
+    dataset.save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    certificate, key = authority.issue("device")
+    with node(tmp_path / "data", **secured(authority, ask=True)) as opened, listening(opened) as scp:
+        for program, files in (("echoscu", []), ("storescu", [tmp_path / "one.dcm"])):
+            command = [
+                dcmtk(program),
+                "+tls",
+                key,
+                certificate,
+                "+cf",
+                authority.path,
+                profile,
+                "-aec",
+                "IMAGESHARE",
+                "127.0.0.1",
+            ]
+            done = subprocess.run([*command, str(number(scp)), *files], capture_output=True, text=True, check=False, timeout=60)
+            assert done.returncode == 0, done.stderr
+        assert stored_bytes(opened, dataset.SOPInstanceUID) == written(dataset)
+
+
+def test_without_a_certificate_that_is_asked_for_there_is_no_association(
+    tmp_path: Path, authority: Authority, dcmtk: Callable[[str], Path]
+) -> None:
+    stranger = Authority(tmp_path / "stranger", "stranger").issue("device")
+    with node(tmp_path / "data", **secured(authority, ask=True)) as opened, listening(opened) as scp:
+        options = {"anonymous": ["+tla"], "stranger": ["+tls", stranger[1], stranger[0]]}
+        for option in options.values():
+            command = [dcmtk("echoscu"), *option, "+cf", authority.path, "-aec", "IMAGESHARE", "127.0.0.1", str(number(scp))]
+            assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode != 0
+        command = [dcmtk("echoscu"), "-aec", "IMAGESHARE", "127.0.0.1", str(scp.address[1])]
+        assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0, "the other port is open"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_our_own_requestor_over_tls(tmp_path: Path, authority: Authority, profile: str, version: ssl.TLSVersion) -> None:
+    settings = secured(authority, ask=True, key=ec.generate_private_key(ec.SECP256R1()))
+    with node(tmp_path / "data", dicom_tls_profile=profile, **settings) as opened, listening(opened) as scp:
+        context = client_context(profile, authority.path, *authority.issue("us"))
+        context.maximum_version = version
+        assert echoes(scp, context)
+
+
+def test_a_peer_is_who_its_certificate_says(tmp_path: Path, authority: Authority) -> None:
+    with node(tmp_path / "data", dicom_host="127.0.0.2", **secured(authority, ask=False)) as opened:
+        scp = DicomPort(opened, ("127.0.0.2", 0))
+        scp.start()
+        try:
+            with pytest.raises(Unreachable, match="IP address mismatch"):
+                echoes(scp, client_context("bcp195", authority.path), "127.0.0.2")
+            assert echoes(scp, client_context("bcp195", authority.path, verify_name=False), "127.0.0.2")
+            with pytest.raises(Unreachable, match="no TLS"):
+                echoes(scp, client_context("bcp195", Authority(tmp_path / "other", "other").path, verify_name=False), "127.0.0.2")
+        finally:
+            scp.stop()
+
+
+@pytest.mark.parametrize(
+    ("version", "suites"),
+    [
+        (ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0"),
+        (ssl.TLSVersion.TLSv1_2, "AES128-SHA:AES256-GCM-SHA384:ECDHE-RSA-AES128-SHA256"),
+    ],
+)
+def test_nothing_weaker_is_agreed_to(tmp_path: Path, authority: Authority, version: ssl.TLSVersion, suites: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(authority.path)
+    context.set_ciphers(suites)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TLS 1.1, which is what is to be shown
+        context.minimum_version = context.maximum_version = version
+    with node(tmp_path / "data", **secured(authority, ask=False)) as opened, listening(opened) as scp:
+        with pytest.raises(Unreachable, match="no TLS"):
+            echoes(scp, context)
+
+
+def test_handshakes_that_go_nowhere_keep_nobody_out(tmp_path: Path, authority: Authority) -> None:
+    with node(tmp_path / "data", association_idle=5, **secured(authority, ask=False)) as opened, listening(opened) as scp:
+        before = threading.active_count()
+        idle = [socket.create_connection(("127.0.0.1", number(scp))) for _ in range(60)]
+        for each in idle[:20]:
+            each.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a ClientHello
+        for each in idle[20:30]:
+            each.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert echoes(scp, client_context("bcp195", authority.path))
+        assert threading.active_count() <= before + 1
+        for each in idle:
+            each.close()
+
+
+def test_a_port_without_what_it_needs_does_not_open(tmp_path: Path, authority: Authority) -> None:
+    certificate, key = authority.issue("server")
+    (tmp_path / "none.pem").write_text("no certificate")
+    for settings, words in (
+        ({}, "IMAGESHARE_DICOM_TLS_CERTIFICATE"),
+        ({"dicom_tls_certificate": tmp_path / "none.pem"}, "certificate"),
+        ({"dicom_tls_certificate": certificate}, "certificate"),
+        ({"dicom_tls_certificate": certificate, "dicom_tls_key": key, "dicom_tls_ca": tmp_path / "none.pem"}, "authority"),
+    ):
+        with node(tmp_path / "data", dicom_tls_port=0, **settings) as opened, pytest.raises(SettingsError, match=words):
+            DicomPort(opened, ("127.0.0.1", 0)).start()
+
+
+def test_a_key_with_a_password_is_refused_and_not_asked_for(authority: Authority, tmp_path: Path) -> None:
+    certificate, _ = authority.issue("server")
+    secret = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+    )
+    (tmp_path / "secret.key").write_bytes(secret)
+    with pytest.raises(SettingsError, match="cannot be used"):
+        server_context("bcp195", certificate, tmp_path / "secret.key", None)
