@@ -20,7 +20,9 @@ from profiles.part10 import HeaderError
 from profiles.study import Instance, Patient, Series, Study
 from profiles.vocabulary import UNIVERSAL_ID_ISO, UNIVERSAL_ID_UUID
 
-__all__ = ["HeaderError", "PatientDomains", "extract", "read"]
+__all__ = [
+    "IDENTITY_TAGS", "INSTANCE_TAGS", "TAGS", "HeaderError", "PatientDomains", "extract", "extract_instance", "read",
+]  # fmt: skip
 
 _SOP_CLASS_UID: Final = 0x00080016
 _SOP_INSTANCE_UID: Final = 0x00080018
@@ -29,6 +31,24 @@ _SERIES_INSTANCE_UID: Final = 0x0020000E
 _REQUIRED_IN: Final = {_STUDY_INSTANCE_UID: "PS3.3 section C.7.2.1", _SERIES_INSTANCE_UID: "PS3.3 section C.7.3.1"}
 _PIXELS: Final = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 _MODALITY_ABSENT: Final = "OT"
+
+IDENTITY_TAGS: Final = (0x00080005, 0x00100020, 0x00100021, 0x00100024, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID)
+"""What decides which patient, study and series an instance belongs to: equal bytes of these, equal identifiers."""
+
+INSTANCE_TAGS: Final = (
+    0x00080005, _SOP_CLASS_UID, _SOP_INSTANCE_UID, 0x00200013, 0x00280008, 0x00280010, 0x00280011, 0x0040A043, 0x00420010,
+    0x00700080, 0x00700081, *sorted(_PIXELS),
+)  # fmt: skip
+"""What `extract_instance` looks at, ascending."""
+
+TAGS: Final = tuple(
+    sorted({
+        *IDENTITY_TAGS, *INSTANCE_TAGS, 0x00080020, 0x00080021, 0x00080030, 0x00080031, 0x00080050, 0x00080051, 0x00080060,
+        0x00080080, 0x00080090, 0x00080201, 0x00081030, 0x0008103E, 0x00100010, 0x00100030, 0x00100040, 0x00180015, 0x00200010,
+        0x00200011, 0x00200060,
+    })
+)  # fmt: skip
+"""What `extract` looks at, ascending."""
 
 _DATE = re.compile(r"(\d{4})[.\-/]?(\d{2})[.\-/]?(\d{2})")
 _TIME = re.compile(r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:\.(\d{1,6})\d*)?)?)?")
@@ -85,16 +105,7 @@ def extract(dataset: Dataset, transfer_syntax_uid: str, domains: PatientDomains)
     taken for one patient's.
     """
     header = _Header(dataset)
-    instance = Instance(
-        sop_instance_uid=header.required_uid(_SOP_INSTANCE_UID),
-        sop_class_uid=header.required_uid(_SOP_CLASS_UID),
-        transfer_syntax_uid=transfer_syntax_uid,
-        number=header.number(0x00200013),
-        rows=max(0, header.number(0x00280010) or 0),
-        columns=max(0, header.number(0x00280011) or 0),
-        frames=_frames(header),
-        title=_title(header),
-    )
+    instance = _instance(header, transfer_syntax_uid)
     modality = header.code(0x00080060) or _MODALITY_ABSENT
     series = Series(
         series_instance_uid=header.required_uid(_SERIES_INSTANCE_UID),
@@ -122,6 +133,24 @@ def extract(dataset: Dataset, transfer_syntax_uid: str, domains: PatientDomains)
         institution=header.text(0x00080080),
         series=(series,),
         modalities=(modality,),
+    )
+
+
+def extract_instance(dataset: Dataset, transfer_syntax_uid: str) -> Instance:
+    """PS3.3 section C.12.1: what `extract` finds of the instance itself; it looks only at `INSTANCE_TAGS`. Raises `HeaderError`."""
+    return _instance(_Header(dataset), transfer_syntax_uid)
+
+
+def _instance(header: "_Header", transfer_syntax_uid: str) -> Instance:
+    return Instance(
+        sop_instance_uid=header.required_uid(_SOP_INSTANCE_UID),
+        sop_class_uid=header.required_uid(_SOP_CLASS_UID),
+        transfer_syntax_uid=transfer_syntax_uid,
+        number=header.number(0x00200013),
+        rows=max(0, header.number(0x00280010) or 0),
+        columns=max(0, header.number(0x00280011) or 0),
+        frames=_frames(header),
+        title=_title(header),
     )
 
 

@@ -10,6 +10,7 @@ import zlib
 from array import array
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from struct import Struct
 from typing import BinaryIO, Final
 
@@ -30,7 +31,7 @@ from profiles.vocabulary import DEFLATED_TRANSFER_SYNTAXES, EXPLICIT_VR_BIG_ENDI
 # pydicom warns about an illegal value by repeating it, in warnings and in its log: patient data. Values are judged here.
 config.settings.reading_validation_mode = config.IGNORE
 
-__all__ = ["HeaderError", "Part10", "PixelElement", "keyword", "parse", "represented", "stored"]
+__all__ = ["HeaderError", "Part10", "PixelElement", "data_set", "keyword", "parse", "represented", "stored"]
 
 MAX_DEPTH: Final = 64
 MAX_FRAGMENTS: Final = 1_000_000
@@ -108,6 +109,27 @@ def parse(file: BinaryIO) -> Part10:
     dataset = walk.root
     dataset.file_meta = FileMetaDataset(meta.root)
     return Part10(dataset, syntax, offset, walk.pixels if body is source else None)
+
+
+def data_set(data: bytes, transfer_syntax_uid: str) -> Dataset:
+    """PS3.5 section 7: the elements of a Data Set without a file around it, such as an Identifier; kept as `parse` keeps them.
+
+    Raises `HeaderError` for anything but a complete one, within this module's limits. Not for deflated transfer syntaxes.
+    """
+    implicit, little = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN, transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
+    walk = _Walk(FileBytes(BytesIO(data), len(data)), 0, implicit=implicit, little=little)
+    walk.run()
+    return walk.root
+
+
+def elements(data: bytes, *, implicit: bool) -> Dataset:
+    """PS3.5 section 7: a run of whole little endian elements without pixel data, read as `parse` reads them within a file.
+
+    Raises `HeaderError` where `data` is anything else.
+    """
+    walk = _Walk(FileBytes(BytesIO(data), len(data)), 0, implicit=implicit, little=True)
+    walk.run()
+    return walk.root
 
 
 def _transfer_syntax(meta: Dataset) -> str:

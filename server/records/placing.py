@@ -3,32 +3,47 @@
 The unique constraints decide, not the looking: two devices that send one study at once meet in one study.
 """
 
-import unicodedata
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
 from profiles import study as values
-from server.errors import ContentConflict, PatientConflict
+from profiles.person_name import folded
+from server.errors import PatientConflict
+from server.records import belonging
 from server.records.catalogue import BLOB, INSTANCE, PATIENT, SERIES, STUDY
 from server.store.blobs import Blob
 from server.store.db import insert, micros
 
-
-def folded(name: str) -> str:
-    """A person name as it is matched: no case, no accents, one space, components kept (PS3.4 section C.2.2.2.1)."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    return " ".join(plain.casefold().split())
+SeriesKey = tuple[str, str, str, str]
+"""Assigning authority and value of the patient's identifier, Study and Series Instance UID."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """One instance on its way in: its header as a study of one, QIDO attributes of study and series (JSON), its bytes."""
+class Setting:
+    """What the rows of a patient, study and series are made of: a header as a study of one, QIDO attributes of both levels (JSON)."""
 
     study: values.Study
     study_attributes: bytes
     series_attributes: bytes
+
+    @property
+    def key(self) -> SeriesKey:
+        """What a `Place` follows from."""
+        identifier, (series,) = self.study.patient.identifier, self.study.series
+        return identifier.authority.oid, identifier.value, self.study.study_instance_uid, series.series_instance_uid
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One instance on its way in: what its header says, its bytes, and the door and peer that it comes from."""
+
+    instance: values.Instance
     blob: Blob
     dataset_offset: int
     source: str
@@ -36,23 +51,49 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the catalogue the instances of one series go. Remembered by a batch, so it is looked up once a series."""
+    """Where in the catalogue the instances of one series go."""
 
     patient_pk: int
     study_pk: int
     series_pk: int
 
 
-def place(connection: Connection, arrival: Arrival) -> Place:
-    """Finds or makes the rows of patient, study and series. Raises `PatientConflict` where they contradict what is stored.
+def known(connection: Connection, settings: Iterable[Setting]) -> dict[SeriesKey, Place]:
+    """The places of those that are stored as they say, by their keys. The others are new, or contradict what is stored."""
+    uids = sorted({setting.study.series[0].series_instance_uid for setting in settings})
+    rows = connection.execute(_STANDING, {"uids": uids})
+    return {
+        (row.authority, row.value, row.study_uid, row.series_uid): Place(row.patient_pk, row.study_pk, row.series_pk)
+        for row in rows
+    }
 
-    The unique constraints decide, not the looking: two devices that send one study at once meet in one study.
+
+_STANDING = (
+    select(
+        PATIENT.c.authority, PATIENT.c.value, STUDY.c.uid.label("study_uid"), SERIES.c.uid.label("series_uid"),
+        STUDY.c.patient_pk, SERIES.c.study_pk, SERIES.c.pk.label("series_pk"),
+    )
+    .join(STUDY, SERIES.c.study_pk == STUDY.c.pk)
+    .join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
+    .where(SERIES.c.uid.in_(bindparam("uids", expanding=True)))
+)  # fmt: skip
+"""Made once: every instance that arrives asks."""
+
+
+def place(connection: Connection, setting: Setting) -> tuple[Place, bool]:
+    """Finds or makes the rows of patient, study and series; says also whether any was made here.
+
+    Raises `PatientConflict` where they contradict what is stored. The unique constraints decide, not the looking: two devices that
+    send one study at once meet in one study.
     """
-    study = arrival.study
+    study = setting.study
     (series,) = study.series
-    patient_pk = _patient(connection, study.patient)
+    made = False
+    named_pk = _patient(connection, study.patient)
+    patient_pk = belonging.merged(connection, named_pk)
     row = _study_row(connection, study.study_instance_uid)
     if row is None:
+        made = True
         connection.execute(
             insert(connection, STUDY)
             .values(
@@ -69,7 +110,7 @@ def place(connection: Connection, arrival: Arrival) -> Place:
                 referring_physician=study.referring_physician,
                 referring_folded=folded(study.referring_physician),
                 institution=study.institution,
-                attributes=arrival.study_attributes,
+                attributes=setting.study_attributes,
                 received=micros(),
                 version=0,
                 updated=0,
@@ -81,12 +122,15 @@ def place(connection: Connection, arrival: Arrival) -> Place:
         )
         row = _study_row(connection, study.study_instance_uid)
         assert row is not None
-    if row.patient_pk != patient_pk:
+    if row.patient_pk != patient_pk and not belonging.was_patient(connection, row.pk, patient_pk):
         raise PatientConflict(
             "this Study Instance UID is stored for another Patient ID; correct the patient at the sender or merge first"
         )
+    if patient_pk != named_pk:
+        belonging.note_former(connection, row.pk, named_pk)
     found = _series_row(connection, series.series_instance_uid)
     if found is None:
+        made = True
         connection.execute(
             insert(connection, SERIES)
             .values(
@@ -99,7 +143,7 @@ def place(connection: Connection, arrival: Arrival) -> Place:
                 laterality=series.laterality,
                 date=series.date,
                 time=series.time,
-                attributes=arrival.series_attributes,
+                attributes=setting.series_attributes,
                 instance_count=0,
             )
             .on_conflict_do_nothing()
@@ -108,38 +152,57 @@ def place(connection: Connection, arrival: Arrival) -> Place:
         assert found is not None
     if found.study_pk != row.pk:
         raise PatientConflict("this Series Instance UID is stored in another study")
-    return Place(patient_pk, row.pk, found.pk)
+    return Place(row.patient_pk, row.pk, found.pk), made
 
 
-def admit(connection: Connection, arrival: Arrival, where: Place) -> None:
-    """Adds the instance, unpublished. Raises `ContentConflict` when its UID came first from somebody else."""
-    ((instance,),) = (series.instances for series in arrival.study.series)
+def admit(connection: Connection, arrivals: Sequence[tuple[Arrival, Place]]) -> set[str]:
+    """Adds instances, unpublished, at most some hundred. Returns the ids of the blobs that are theirs now.
+
+    The others have a UID that came before, earlier in `arrivals` or from somebody else; of them nothing is kept here.
+    """
+    if not arrivals:
+        return set()
     now = micros()
-    connection.execute(BLOB.insert().values(id=arrival.blob.id, size=arrival.blob.size, sha256=arrival.blob.sha256, created=now))
-    added = connection.execute(
-        insert(connection, INSTANCE)
-        .values(
-            uid=instance.sop_instance_uid,
-            series_pk=where.series_pk,
-            study_pk=where.study_pk,
-            sop_class=instance.sop_class_uid,
-            transfer_syntax=instance.transfer_syntax_uid,
-            number=instance.number,
-            rows=instance.rows,
-            columns=instance.columns,
-            frames=instance.frames,
-            title=instance.title,
-            blob_id=arrival.blob.id,
-            dataset_offset=arrival.dataset_offset,
-            source=arrival.source,
-            received=now,
-            published=0,
-        )
-        .on_conflict_do_nothing(index_elements=["uid"])
-        .returning(INSTANCE.c.pk)  # an INSERT's rowcount is not told by every driver
+    blobs = [arrival.blob for arrival, _ in arrivals]
+    connection.execute(
+        BLOB.insert(), [{"id": blob.id, "size": blob.size, "sha256": blob.sha256, "created": now} for blob in blobs]
     )
-    if added.first() is None:
-        raise ContentConflict("this SOP Instance UID is stored already")
+    added = connection.execute(
+        _adding_instances(connection.dialect.name), [_instance_row(arrival, where, now) for arrival, where in arrivals]
+    )
+    kept = set(added.scalars())  # an INSERT's rowcount is not told by every driver
+    if lost := [blob.id for blob in blobs if blob.id not in kept]:
+        connection.execute(delete(BLOB).where(BLOB.c.id.in_(lost)))
+    return kept
+
+
+@lru_cache
+def _adding_instances(dialect: str) -> ReturningInsert[str]:
+    """Made once: to make it costs more than to execute it."""
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(INSTANCE)
+    adding: ReturningInsert[str] = statement.on_conflict_do_nothing(index_elements=["uid"]).returning(INSTANCE.c.blob_id)
+    return adding
+
+
+def _instance_row(arrival: Arrival, where: Place, now: int) -> dict[str, object]:
+    instance = arrival.instance
+    return {
+        "uid": instance.sop_instance_uid,
+        "series_pk": where.series_pk,
+        "study_pk": where.study_pk,
+        "sop_class": instance.sop_class_uid,
+        "transfer_syntax": instance.transfer_syntax_uid,
+        "number": instance.number,
+        "rows": instance.rows,
+        "columns": instance.columns,
+        "frames": instance.frames,
+        "title": instance.title,
+        "blob_id": arrival.blob.id,
+        "dataset_offset": arrival.dataset_offset,
+        "source": arrival.source,
+        "received": now,
+        "published": 0,
+    }
 
 
 def _patient(connection: Connection, patient: values.Patient) -> int:

@@ -1,8 +1,8 @@
-"""Write-once blobs: a folder now, an S3 bucket behind the same six methods later.
+"""Write-once blobs: a folder now, an S3 bucket behind the same methods later.
 
 A blob's id is `<batch>/<random>`: a batch is one association or one request, and all of its blobs share a folder, because
-a new folder per file costs more than the file. A writer hashes as it writes; `commit` returns when the bytes and the
-folder entry are on the disk. A blob exists for others once a row names it; what no row names is swept.
+a new folder per file costs more than the file. `commit` returns when the bytes and the folder entries of all that were handed
+to it are on the disk. A blob exists for others once a row names it; what no row names is swept.
 """
 
 import contextlib
@@ -11,16 +11,19 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from server.errors import NotFound, SettingsError, StorageFull, TooLarge, Unavailable
+from server.store.room import Room
 
 CHUNK = 1 << 18
+HEAD = 64 << 10
+"""How much of its beginning a writer keeps at hand."""
+
 _ID = re.compile(r"\d{4}/\d\d/\d\d/[0-9a-f]{16}/[0-9a-f]{16}(\.part)?")
 _OWNER = ".imageshare"
 _ASIDE = "quarantine"
@@ -29,28 +32,37 @@ _CHECK_EVERY = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What `commit` hands back: `sha256` is the raw digest of all bytes."""
+    """What `commit` hands back: `sha256` is the raw digest of all bytes, None where it is left to be made later."""
 
     id: str
     size: int
-    sha256: bytes
+    sha256: bytes | None
 
 
 class Writer(Protocol):
-    """One blob in the making. Exactly one of `commit` and `abort` ends it; both may be called again without effect."""
+    """One blob in the making. Exactly one of `commit` and `abort` ends it; both may be called again without effect.
+
+    `head` is the first `HEAD` bytes of what was written, or all of it. `sync` makes the bytes durable ahead of the commit, so that
+    several threads can wait for the disk at once; nothing can be written afterwards.
+    """
 
     size: int
 
+    @property
+    def head(self) -> bytes: ...
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def read(self, offset: int, count: int) -> bytes: ...
     def reader(self) -> BinaryIO: ...
+    def sync(self) -> None: ...
     def commit(self) -> Blob: ...
     def abort(self) -> None: ...
 
 
 class BlobStore(Protocol):
-    """The six methods. All raise `NotFound` for an id that is not there, `StorageFull` when there is no room."""
+    """All raise `NotFound` for an id that is not there, `StorageFull` when there is no room."""
 
-    def create(self, batch: str) -> Writer: ...
+    def create(self, batch: str, *, hashed: bool = True) -> Writer: ...
+    def commit(self, writers: Sequence[Writer]) -> "list[Blob | Exception]": ...
     def open(self, blob_id: str) -> BinaryIO: ...
     def stream(self, blob_id: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]: ...
     def size(self, blob_id: str) -> int: ...
@@ -63,13 +75,27 @@ def batch() -> str:
     return f"{datetime.now(UTC):%Y/%m/%d}/{secrets.token_hex(8)}"
 
 
-class FolderBlobs:
-    """Blobs as files under `root`. `limit` caps one blob, `reserve` is the free space below which nothing is taken."""
+def digest(blobs: BlobStore, blob_id: str) -> bytes:
+    """The raw SHA-256 of a stored blob, read piece by piece."""
+    made = hashlib.sha256()
+    for chunk in blobs.stream(blob_id):
+        made.update(chunk)
+    return made.digest()
 
-    def __init__(self, root: Path, *, limit: int = 8 << 30, reserve: int = 0) -> None:
+
+class FolderBlobs:
+    """Blobs as files under `root`. `limit` caps one blob, `reserve` is the free space below which nothing is taken.
+
+    Not `durable`, nothing waits for the disk: what was committed may be lost when the machine dies.
+    """
+
+    def __init__(self, root: Path, *, limit: int = 8 << 30, reserve: int = 0, durable: bool = True) -> None:
         self.root = root
+        self.durable = durable
         self.limit = limit
         self.reserve = reserve
+        self._room = Room(root)
+        self._last = "", ""
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -114,17 +140,43 @@ class FolderBlobs:
             _sync_folder(self.root)
         return self.marker.read_text().strip()
 
-    def create(self, batch: str) -> "FolderWriter":
+    def create(self, batch: str, *, hashed: bool = True) -> "FolderWriter":
+        """A writer for a new blob. `hashed`: whether its SHA-256 is made on the way, or left to be made later."""
         self.check_room()
-        folder = self._path(batch)
         try:
-            if not folder.exists():
+            for _ in range(3):
+                with contextlib.suppress(FileNotFoundError):  # not there yet, or just dropped because it was empty
+                    return FolderWriter(self, batch, hashed=hashed)
+                folder = self._path(batch)
                 folder.mkdir(parents=True, exist_ok=True)
-                for parent in folder.relative_to(self.root).parents:
+                for parent in folder.relative_to(self.root).parents if self.durable else ():
                     _sync_folder(self.root / parent)
-            return FolderWriter(self, f"{batch}/{secrets.token_hex(8)}")
         except OSError as error:
             raise _told(error) from error
+        raise Unavailable("the server's storage cannot be written; try again later")
+
+    def commit(self, writers: Sequence[Writer]) -> "list[Blob | Exception]":
+        """Makes several blobs durable with one look at each folder. What went wrong stands in a blob's place; it is gone then.
+
+        The order that a power cut asks for: the bytes, then the names, then the folders' entries.
+        """
+        ours = [writer for writer in writers if isinstance(writer, FolderWriter)]
+        errors: dict[FolderWriter, Exception] = {}
+        folders: dict[str, list[FolderWriter]] = {}
+        for writer in ours:
+            try:
+                if writer.name():
+                    folders.setdefault(writer.folder, []).append(writer)
+            except (StorageFull, Unavailable) as error:
+                errors[writer] = error
+        for folder, named in folders.items() if self.durable else ():
+            try:
+                _sync_folder(Path(folder))
+            except OSError as error:
+                for writer in named:
+                    writer.lose()
+                    errors[writer] = _told(error)
+        return [errors.get(writer) or writer.blob for writer in ours]
 
     def open(self, blob_id: str) -> BinaryIO:
         try:
@@ -174,9 +226,16 @@ class FolderBlobs:
                 except FileNotFoundError:
                     continue
 
-    def check_room(self) -> None:
-        if self.reserve and shutil.disk_usage(self.root).free < self.reserve:
-            raise StorageFull("the server has no room left; try again later")
+    def folder(self, batch: str) -> str:
+        """The path of a batch's folder."""
+        last = self._last  # other threads change it
+        if last[0] != batch:
+            last = self._last = batch, str(self._path(batch))
+        return last[1]
+
+    def check_room(self, written: int = 0) -> None:
+        """Raises `StorageFull` below the reserve. `written`: the bytes that the caller wrote since it last asked."""
+        self._room.require(self.reserve, written)
 
     def _path(self, blob_id: str) -> Path:
         path = self.root / blob_id
@@ -192,68 +251,119 @@ class FolderBlobs:
 
 
 class FolderWriter:
-    """Writes `<id>.part`, renames it to `<id>` when it is whole and synced."""
+    """Writes `<id>.part`, which is renamed to `<id>` when it is whole and synced."""
 
-    def __init__(self, store: FolderBlobs, blob_id: str) -> None:
+    def __init__(self, store: FolderBlobs, batch: str, *, hashed: bool) -> None:
+        name = secrets.token_hex(8)
         self._store = store
-        self._id = blob_id
-        self._final = store._path(blob_id)
-        self._part = self._final.with_suffix(".part")
-        self._file: BinaryIO | None = self._part.open("x+b", buffering=0)
-        self._digest = hashlib.sha256()
-        self._next_check = _CHECK_EVERY
-        self._aborted = False
+        self._id = f"{batch}/{name}"
+        self.folder = store.folder(batch)
+        self._final = f"{self.folder}/{name}"
+        self._part = f"{self._final}.part"
+        self._file: int | None = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._digest = hashlib.sha256() if hashed else None
+        self._head = bytearray()
+        self._checked = 0
+        self._synced = self._aborted = False
         self.size = 0
+
+    @property
+    def head(self) -> bytes:
+        return bytes(self._head)
+
+    @property
+    def blob(self) -> Blob:
+        return Blob(self._id, self.size, self._digest.digest() if self._digest else None)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Appends. Raises `TooLarge` beyond the store's limit, `StorageFull`; the blob is gone then."""
-        if self._file is None:
+        if self._file is None or self._synced:
             raise ValueError("this blob is finished")
         try:
             if self.size + len(data) > self._store.limit:
                 raise TooLarge(f"one object may have at most {self._store.limit} bytes here")
             view = memoryview(data)
+            if self.size < HEAD:
+                self._head += view[: HEAD - self.size]
             while view:
-                view = view[self._file.write(view) :]
+                view = view[os.write(self._file, view) :]
             self.size += len(data)
-            if self.size >= self._next_check:
-                self._next_check = self.size + _CHECK_EVERY
-                self._store.check_room()
+            if self.size >= self._checked + _CHECK_EVERY:
+                self._check_room()
         except OSError as error:
             self.abort()
             raise _told(error) from error
         except (TooLarge, StorageFull):
             self.abort()
             raise
-        self._digest.update(data)
+        if self._digest:
+            self._digest.update(data)
+
+    def _check_room(self) -> None:
+        written, self._checked = self.size - self._checked, self.size
+        self._store.check_room(written)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Up to `count` of the bytes so far."""
+        if self._file is None:
+            raise ValueError("this blob is finished")
+        return os.pread(self._file, count, offset)
 
     def reader(self) -> BinaryIO:
         """The bytes so far, from the start."""
-        return self._part.open("rb")
+        return Path(self._part).open("rb")
 
-    def commit(self) -> Blob:
+    def sync(self) -> None:
+        """Raises `StorageFull` or `Unavailable`; the blob is gone then."""
         if self._aborted:
             raise ValueError("this blob was given up")
-        if self._file is not None:
-            try:
-                os.fdatasync(self._file.fileno())
-                self._file.close()
-                self._part.rename(self._final)
-                _sync_folder(self._final.parent)
-            except OSError as error:
-                self.abort()
-                self._final.unlink(missing_ok=True)  # renamed already, if only the folder could not be synced
-                raise _told(error) from error
-            self._file = None
-        return Blob(self._id, self.size, self._digest.digest())
+        if self._file is None or self._synced:
+            return
+        try:
+            self._check_room()
+            if self._store.durable:
+                os.fdatasync(self._file)
+            self._synced = True
+        except OSError as error:
+            self.abort()
+            raise _told(error) from error
+        except StorageFull:
+            self.abort()
+            raise
+
+    def name(self) -> bool:
+        """Gives the synced file its final name, not yet durably. False if it has it already. Raises as `sync`."""
+        self.sync()
+        if self._file is None:
+            return False
+        try:
+            Path(self._part).rename(self._final)
+        except OSError as error:
+            self.abort()
+            raise _told(error) from error
+        os.close(self._file)
+        self._file = None
+        return True
+
+    def lose(self) -> None:
+        """Takes back a name whose folder could not be synced."""
+        self._aborted = True
+        Path(self._final).unlink(missing_ok=True)
+        self._store._drop_empty(Path(self.folder))
+
+    def commit(self) -> Blob:
+        (done,) = self._store.commit([self])
+        if isinstance(done, Exception):
+            raise done
+        return done
 
     def abort(self) -> None:
         if self._file is not None:
             self._aborted = True
-            self._file.close()
+            os.close(self._file)
             self._file = None
-            self._part.unlink(missing_ok=True)
-            self._store._drop_empty(self._part.parent)
+            Path(self._part).unlink(missing_ok=True)
+            self._store._drop_empty(Path(self.folder))
 
 
 def _sync_folder(folder: Path) -> None:

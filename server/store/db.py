@@ -6,7 +6,7 @@ BEGIN IMMEDIATE, so it never fails half-way for want of it. PostgreSQL runs READ
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,9 +27,12 @@ _POSTGRESQL_BUSY = {"40001", "40P01", "53300", "55P03"}
 
 
 class Database:
-    """One database behind `url` (SQLAlchemy form). Safe for threads and for several processes. Raises `SettingsError` for no URL."""
+    """One database behind `url` (SQLAlchemy form). Safe for threads and for several processes. Raises `SettingsError` for no URL.
 
-    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+    Not `durable`, a commit may be lost when the machine dies, though not when a process does.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 16, durable: bool = True) -> None:
         self.engine = _engine(url, pool_size)
         self.url = self.engine.url
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
@@ -37,6 +40,8 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _pragmas)
             event.listen(self.engine, "begin", _begin)
+        if not durable:
+            event.listen(self.engine, "connect", _carelessly(self.is_sqlite))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -102,6 +107,17 @@ def _pragmas(connection: sqlite3.Connection, _: object) -> None:
         "cache_size=-8192",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _carelessly(sqlite: bool) -> Callable[[Any, object], None]:
+    def set_up(connection: Any, _: object) -> None:
+        if sqlite:
+            connection.execute("PRAGMA synchronous=OFF")
+            return
+        connection.execute("SET synchronous_commit TO off")
+        connection.commit()
+
+    return set_up
 
 
 def _begin(connection: Connection) -> None:

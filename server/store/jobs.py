@@ -6,10 +6,12 @@ again moves the deadline and raises the generation, so a job that was asked for 
 
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Insert, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from server.store.db import Database, insert, micros
+from server.store.db import Database, micros
 from server.store.tables import Job as Row
 
 _JOB = Row.__table__  # type: ignore[attr-defined]
@@ -30,12 +32,19 @@ class Job:
 
 def enqueue(connection: Connection, kind: str, key: str, *, due: int) -> None:
     """Makes (kind, key) due at `due` (microseconds), whether or not it was asked for before."""
-    statement = insert(connection, _JOB).values(kind=kind, key=key, due=due, generation=1, attempts=0, leased_until=0, error="")
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["kind", "key"], set_={"due": due, "generation": _JOB.c.generation + 1, "attempts": 0, "error": ""}
-        )
+    row = {"kind": kind, "key": key, "due": due, "generation": 1, "attempts": 0, "leased_until": 0, "error": ""}
+    connection.execute(_asking(connection.dialect.name), row)
+
+
+@lru_cache
+def _asking(dialect: str) -> Insert:
+    """Made once: to make it costs more than to execute it, and every instance that arrives asks."""
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(_JOB)
+    asking: Insert = statement.on_conflict_do_update(
+        index_elements=["kind", "key"],
+        set_={"due": statement.excluded.due, "generation": _JOB.c.generation + 1, "attempts": 0, "error": ""},
     )
+    return asking
 
 
 def claim(database: Database, kind: str, *, limit: int = 1, lease_seconds: float = 120.0) -> list[Job]:
@@ -72,6 +81,11 @@ def done(connection: Connection, job: Job) -> None:
         connection.execute(update(_JOB).where(mine).values(leased_until=0))
 
 
+def cancel(connection: Connection, kind: str, key: str) -> None:
+    """The work is not needed any more; if somebody does it just now, it is not done again."""
+    connection.execute(delete(_JOB).where(_JOB.c.kind == kind, _JOB.c.key == key))
+
+
 def failed(database: Database, job: Job, error: str) -> float:
     """Puts the job back with a growing delay. `error` is a type and number. Returns the delay in seconds."""
     delay = _RETRY_SECONDS[min(job.attempts, len(_RETRY_SECONDS)) - 1]
@@ -87,6 +101,11 @@ def failed(database: Database, job: Job, error: str) -> float:
 def release(connection: Connection) -> None:
     """Ends every lease. Only for who knows that nobody works any more: a worker that was killed leaves its leases behind."""
     connection.execute(update(_JOB).where(_JOB.c.leased_until > 0).values(leased_until=0))
+
+
+def is_known(connection: Connection, kind: str, key: str) -> bool:
+    """Whether (kind, key) waits or runs."""
+    return connection.execute(select(_JOB.c.pk).where(_JOB.c.kind == kind, _JOB.c.key == key)).first() is not None
 
 
 def pending(connection: Connection) -> int:

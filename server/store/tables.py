@@ -4,7 +4,7 @@ Moments are microseconds since 1970 (`db.micros`). `bytes` columns named `body`,
 first and last zstd-compressed. A row of `instance`, `series` or `study` is visible outside only once `published`/`version` says so.
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, UniqueConstraint, text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 NAMES = {
@@ -55,7 +55,8 @@ class Blob(Row, table=True):
 
     id: str = Field(primary_key=True)
     size: int = Field(sa_type=BigInteger)
-    sha256: bytes = Field(sa_type=LargeBinary)
+    sha256: bytes | None = Field(default=None, sa_type=LargeBinary, nullable=True)
+    """Of all bytes; none until the publisher, or `imageshare verify`, has read them."""
     created: int = Field(sa_type=BigInteger)
 
 
@@ -64,15 +65,16 @@ class Patient(Row, table=True):
     pk: int | None = Field(default=None, sa_column=_key())
     id: str = Field(unique=True)
     authority: str
-    value: str
+    value: str = Field(index=True)
     namespace: str = ""
     name: str = ""
     name_folded: str = Field(default="", index=True)
-    birth_date: str = ""
+    birth_date: str = Field(default="", index=True)
     sex: str = ""
 
 
 class Study(Row, table=True):
+    __table_args__ = (Index("ix_study_order", "date", "pk", "version", "time", "series_count", "instance_count"),)
     pk: int | None = Field(default=None, sa_column=_key())
     id: str = Field(unique=True)
     uid: str = Field(unique=True)
@@ -80,7 +82,7 @@ class Study(Row, table=True):
     study_id: str = ""
     accession_number: str = Field(default="", index=True)
     accession_authority: str = ""
-    date: str = Field(default="", index=True)
+    date: str = ""
     time: str = ""
     timezone: str = ""
     description: str = ""
@@ -90,12 +92,16 @@ class Study(Row, table=True):
     attributes: bytes = Field(sa_type=LargeBinary)
     received: int = Field(sa_type=BigInteger)
     version: int = 0
-    """How often it was published; 0: not yet."""
+    """How often it was published; 0: not yet, negative: nothing of it is to be seen any more."""
     updated: int = Field(default=0, sa_type=BigInteger)
     modalities: str = ""
     """Of the published series, joined by backslash with one at either end: `\\CT\\SR\\`."""
     series_count: int = 0
     instance_count: int = 0
+    sop_classes: str = ""
+    """Of the published instances, joined as `modalities`."""
+    result: bytes | None = Field(default=None, sa_type=LargeBinary, nullable=True)
+    """What a search answers (`profiles.query_result.lines`)."""
 
 
 class Series(Row, table=True):
@@ -111,6 +117,35 @@ class Series(Row, table=True):
     time: str = ""
     attributes: bytes = Field(sa_type=LargeBinary)
     instance_count: int = 0
+    result: bytes | None = Field(default=None, sa_type=LargeBinary, nullable=True)
+    """As that of a study; an instance has its own in `attributes`."""
+
+
+class StudyTerm(Row, table=True):
+    """One value that published studies are searched by, with their sort key: `server.records.results` writes, `matching` walks.
+
+    `tag` is eight hexadecimal digits; of person names, followed by `w` for the words and `s` for their sounds.
+    """
+
+    __tablename__ = "study_term"
+    __table_args__ = {"sqlite_with_rowid": False}
+    tag: str = Field(primary_key=True)
+    term: str = Field(sa_column=Column(String().with_variant(String(collation="C"), "postgresql"), primary_key=True))
+    date: str = Field(primary_key=True)
+    study_pk: int = Field(primary_key=True, foreign_key="study.pk", index=True, sa_type=BigInteger)
+
+
+class SeriesMetadata(Row, table=True):
+    """The metadata of a published series, made for one base URL: objects in DICOM JSON, joined by commas, as a deflate fragment."""
+
+    __tablename__ = "series_metadata"
+    series_pk: int = Field(primary_key=True, foreign_key="series.pk", sa_type=BigInteger)
+    base: str
+    body: bytes = Field(sa_type=LargeBinary)
+    size: int = Field(sa_type=BigInteger)
+    """Of the text in bytes."""
+    crc: int = Field(sa_type=BigInteger)
+    """CRC-32 of the text."""
 
 
 class Instance(Row, table=True):
@@ -135,6 +170,7 @@ class Instance(Row, table=True):
     """The door and the peer or client that it came from."""
     received: int = Field(sa_type=BigInteger)
     published: int = 0
+    """0: waits, 1: visible, 2: rejected."""
     attributes: bytes | None = Field(default=None, sa_type=LargeBinary, nullable=True)
     dicom_json: bytes | None = Field(default=None, sa_type=LargeBinary, nullable=True)
     frame_table: bytes | None = Field(default=None, sa_type=LargeBinary, nullable=True)
@@ -265,7 +301,231 @@ class Job(Row, table=True):
 # --- lifecycle: rejection, correction, retention, the feed of changes (migration 0004)
 
 
+class Rejection(Row, table=True):
+    """An instance that was withdrawn: hidden (`instance.published` is 2), or purged and kept from coming back unseen."""
+
+    uid: str = Field(primary_key=True)
+    study_uid: str = Field(index=True)
+    series_uid: str
+    reason: str
+    """Code of PS3.16 CID 7011 (coding scheme DCM), or `deleted`."""
+    note: str = ""
+    """SOP Instance UID of the rejection note, empty where the API was asked."""
+    who: str = ""
+    at: int = Field(sa_type=BigInteger)
+    purged: int = Field(default=0, sa_type=BigInteger)
+    """When rows and bytes went; 0: they are still here."""
+
+
+class Erasure(Row, table=True):
+    """A blob whose rows are gone and whose file must go: written with the purge, removed after the file."""
+
+    blob_id: str = Field(primary_key=True)
+    at: int = Field(sa_type=BigInteger)
+
+
+class Change(Row, table=True):
+    """The change feed. Sequence numbers have no gaps and are in the order of the commits."""
+
+    __table_args__ = (Index("ix_change_uid", "uid", "sequence"), Index("ix_change_at", "at", "sequence"))
+    sequence: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False}, sa_type=BigInteger)
+    at: int = Field(sa_type=BigInteger)
+    event: str
+    patient: str
+    study_uid: str
+    series_uid: str
+    uid: str
+    version: int
+    """Of the study: how often it was published."""
+
+
+class Correction(Row, table=True):
+    """What a study's instances say otherwise than their senders did: attributes in the DICOM JSON Model, by tag."""
+
+    study_pk: int = Field(primary_key=True, foreign_key="study.pk", sa_type=BigInteger)
+    attributes: bytes = Field(sa_type=LargeBinary)
+    at: int = Field(sa_type=BigInteger)
+    who: str = ""
+
+
+class Original(Row, table=True):
+    """The bytes of a corrected instance as they came. A sender who repeats them is told that they are stored."""
+
+    instance_pk: int = Field(primary_key=True, foreign_key="instance.pk", sa_type=BigInteger)
+    blob_id: str = Field(foreign_key="blob.id", unique=True)
+    dataset_offset: int
+
+
+class FormerPatient(Row, table=True):
+    """A study whose images name another patient than it belongs to now: what comes late under that name goes with it."""
+
+    __tablename__ = "former_patient"
+    study_pk: int = Field(primary_key=True, foreign_key="study.pk", sa_type=BigInteger)
+    patient_pk: int = Field(primary_key=True, foreign_key="patient.pk", sa_type=BigInteger)
+
+
+class PatientMerge(Row, table=True):
+    """HL7 ADT A40: what comes for `source_pk` belongs to `target_pk`."""
+
+    __tablename__ = "patient_merge"
+    source_pk: int = Field(primary_key=True, foreign_key="patient.pk", sa_type=BigInteger)
+    target_pk: int = Field(foreign_key="patient.pk", index=True, sa_type=BigInteger)
+    at: int = Field(sa_type=BigInteger)
+
+
+class LegalHold(Row, table=True):
+    """A study that no retention rule and no purge touches."""
+
+    __tablename__ = "legal_hold"
+    study_uid: str = Field(primary_key=True)
+    why: str = ""
+    who: str = ""
+    at: int = Field(sa_type=BigInteger)
+
+
 # --- DICOM peers, worklist, performed procedure steps, storage commitment (migration 0005)
 
 
+class Peer(Row, table=True):
+    """A DICOM application that may associate (`network`), or that we call (`host`, `port`), or both."""
+
+    pk: int | None = Field(default=None, sa_column=_key())
+    ae_title: str = Field(unique=True)
+    network: str = ""
+    host: str = ""
+    port: int = 0
+    tls: str = ""
+    """Empty: none; `on`: TLS; `verify`: TLS with a certificate for `host`."""
+    authority: str = ""
+    permissions: str = ""
+    """Of `records.peers.PERMISSIONS`, joined by spaces."""
+    description: str = ""
+    active: int = 1
+
+
+class ScheduledStep(Row, table=True):
+    """One Scheduled Procedure Step: an item of the modality worklist. `body` is the whole item in DICOM JSON, zstd-compressed."""
+
+    __tablename__ = "scheduled_step"
+    __table_args__ = (
+        UniqueConstraint("study_uid", "step_id"),
+        Index("ix_scheduled_step_open", "date", "time", "pk"),
+    )
+    pk: int | None = Field(default=None, sa_column=_key())
+    study_uid: str
+    step_id: str
+    accession_number: str = Field(default="", index=True)
+    procedure_id: str = ""
+    stations: str = ""
+    """AE titles, joined by backslash with one at either end."""
+    modality: str = ""
+    date: str = ""
+    time: str = ""
+    patient_id: str = Field(default="", index=True)
+    status: str = ""
+    updated: int = Field(sa_type=BigInteger)
+    body: bytes = Field(sa_type=LargeBinary)
+
+
+class PerformedStep(Row, table=True):
+    """One Modality Performed Procedure Step. `body` is the whole SOP Instance in DICOM JSON, zstd-compressed."""
+
+    __tablename__ = "performed_step"
+    pk: int | None = Field(default=None, sa_column=_key())
+    uid: str = Field(unique=True)
+    status: str
+    source: str = ""
+    """The AE title that created it."""
+    created: int = Field(sa_type=BigInteger)
+    updated: int = Field(sa_type=BigInteger)
+    body: bytes = Field(sa_type=LargeBinary)
+
+
+class PerformedStepStudy(Row, table=True):
+    """Which study and scheduled step a performed step is for; one row for each item of its Scheduled Step Attributes."""
+
+    __tablename__ = "performed_step_study"
+    performed_step_pk: int = Field(primary_key=True, foreign_key="performed_step.pk", sa_type=BigInteger)
+    number: int = Field(primary_key=True)
+    study_uid: str = Field(default="", index=True)
+    accession_number: str = ""
+    step_id: str = ""
+
+
+class Commitment(Row, table=True):
+    """One storage commitment transaction. `role`: `scp` where a peer asks us, `scu` where we ask a peer."""
+
+    __table_args__ = (Index("ix_commitment_transaction", "role", "peer", "transaction_uid"),)
+    pk: int | None = Field(default=None, sa_column=_key())
+    role: str
+    peer: str
+    address: str = ""
+    transaction_uid: str
+    state: str
+    requested: bytes = Field(sa_type=LargeBinary)
+    """JSON: pairs of SOP Class UID and SOP Instance UID; `failed` triples with the Failure Reason."""
+    failed: bytes | None = Field(default=None, sa_type=LargeBinary, nullable=True)
+    created: int = Field(sa_type=BigInteger)
+    ended: int = Field(default=0, sa_type=BigInteger)
+
+
 # --- Unified Procedure Steps (migration 0006)
+
+
+class Workitem(Row, table=True):
+    """One Unified Procedure Step. `body` is the whole SOP Instance in DICOM JSON without its Transaction UID, zstd-compressed."""
+
+    __table_args__ = (
+        Index("ix_workitem_order", "start", "pk"),
+        Index("ix_workitem_patient", "authority", "patient_id"),
+        Index("ix_workitem_ended", "ended", "pk"),
+    )
+    pk: int | None = Field(default=None, sa_column=_key())
+    uid: str = Field(unique=True)
+    state: str
+    transaction_uid: str = ""
+    """Of its performer: the lock. Never told."""
+    authority: str = ""
+    patient_id: str = ""
+    start: str = ""
+    """Scheduled Procedure Step Start DateTime as it was sent."""
+    created: int = Field(sa_type=BigInteger)
+    updated: int = Field(sa_type=BigInteger)
+    ended: int = Field(default=0, sa_type=BigInteger)
+    """When it was completed or canceled; 0: it is open."""
+    body: bytes = Field(sa_type=LargeBinary)
+
+
+class WorkitemSubscriber(Row, table=True):
+    """An application that has subscriptions. `owner` is the client that made the first: the AE title is its own until the last is gone."""
+
+    __tablename__ = "workitem_subscriber"
+    ae_title: str = Field(primary_key=True)
+    owner: str
+    sequence: int = Field(default=0, sa_type=BigInteger)
+    """Number of the newest event for it: without gaps, in the order of the commits."""
+    delivered: int = Field(default=0, sa_type=BigInteger)
+    """Number of the newest event that went into an event channel."""
+
+
+class WorkitemSubscription(Row, table=True):
+    """`target` is a workitem's UID, or a well-known one of PS3.4 section CC.2.3: what comes is subscribed to then."""
+
+    __tablename__ = "workitem_subscription"
+    ae_title: str = Field(primary_key=True, foreign_key="workitem_subscriber.ae_title")
+    target: str = Field(primary_key=True, index=True)
+    deletion_lock: int = 0
+    filter: bytes = Field(sa_type=LargeBinary)
+    """Of a filtered one: matching keys as JSON."""
+
+
+class WorkitemEvent(Row, table=True):
+    """An Event Report that waits for its subscriber's event channel. `body` is DICOM JSON, zstd-compressed."""
+
+    __tablename__ = "workitem_event"
+    ae_title: str = Field(primary_key=True, foreign_key="workitem_subscriber.ae_title")
+    sequence: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    uid: str
+    """The workitem's."""
+    at: int = Field(sa_type=BigInteger)
+    body: bytes = Field(sa_type=LargeBinary)

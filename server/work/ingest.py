@@ -1,61 +1,52 @@
 """Taking in one instance: whole, safe and catalogued before anyone is told that it has arrived.
 
 Every door (C-STORE, STOW-RS, later RAD-68 and upload) opens a `Batch` for its association or request, writes the bytes
-of each instance into a writer of that batch and calls `store`. When `store` returns, the blob is synced and the rows are
-committed, in this order; when it raises, neither a row nor a blob is left.
+of each instance into a writer of that batch and calls `store`, or `submit` for several that are to be committed together. When
+`store` returns, the blob is synced and the rows are committed, in this order; when it raises, neither a row nor a blob is left.
+Only what must be done before that is done here: hashes, DICOM JSON and frame offsets are the publisher's.
 """
 
 import contextlib
+import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 from pydicom.dataset import Dataset
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from profiles import header, part10
-from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Subtype, dicom_objects
+from profiles.audit_event import FAILED, REFUSED, AuditedEntity, dicom_objects
 from profiles.dicom_json import level_attributes
 from profiles.identifiers import InvalidIdentifier
-from profiles.study import Study
-from profiles.vocabulary import DICOM_UID_SYSTEM
-from server.errors import ContentConflict, ImageShareError, InstanceMismatch, MalformedInstance
+from profiles.query_attributes import OPTIONAL, REQUIRED
+from profiles.scan import scan
+from profiles.study import Instance
+from server.errors import Busy, ContentConflict, ImageShareError, InstanceMismatch, MalformedInstance
 from server.records import catalogue, placing
 from server.records.installation import Installation
 from server.records.trail import Trail
 from server.settings import Settings
 from server.store import blobs as blob_store
-from server.store import jobs
 from server.store.blobs import BlobStore, Writer
-from server.store.db import Database, micros
+from server.store.db import Database
+from server.store.room import Room
+from server.work.admission import PUBLISH, Admission, Incoming, Sender, SeriesHeader
+from server.work.group_commit import GroupCommit
 
-_SeriesKey = tuple[str, str, str, str]
+__all__ = ["PUBLISH", "Announced", "Batch", "Ingest", "Pending", "Receipt", "Sender", "discard"]
+
 _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
-
-PUBLISH = "publish"
-"""Kind of the job whose key is a study's row and whose deadline is the end of its quiet period."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sends: the door as the trail calls it, the peer's name (AE title, client id), its address.
-
-    `authority` is the OID that assigns its patient ids, where it is configured. `rest` is False for DICOM and SOAP.
-    """
-
-    subtype: Subtype
-    name: str
-    address: str
-    authority: str | None = None
-    rest: bool = False
-    request_id: str = ""
-    token_id: str = ""
-
-    @property
-    def agent(self) -> Agent:
-        return Agent(identifier=self.name, address=self.address)
+_SERIES_REMEMBERED = 512
+_ATTEMPTS = 3
+_LEVELS = [int(tag, 16) for level in ("study", "series") for tag in (*REQUIRED[level], *OPTIONAL[level])]
+_SERIES_TAGS = sorted({*header.TAGS, *_LEVELS})
+"""What the rows of a series, and of the study and patient that it belongs to, are made of."""
+_INSTANCE_TAGS = sorted({*header.INSTANCE_TAGS, _STUDY_INSTANCE_UID})
+"""What is needed of an instance whose series is known: its row, and how a refusal names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,41 +84,61 @@ class Ingest:
         self.blobs = blobs
         self.installation = installation
         self.trail = trail
+        self.commits = GroupCommit(Admission(database, blobs, trail, lambda: self.settings.quiet_period).commit)
+        file = database.url.database if database.is_sqlite else None
+        self._room = Room(Path(file).parent) if file else None
 
     def batch(self, sender: Sender) -> "Batch":
         """A batch for one association or request; use it from one thread at a time."""
         return Batch(self, sender)
 
+    def check_room(self) -> None:
+        """Raises `StorageFull` before the embedded database's disk is full; the blobs look after their own."""
+        if self._room is not None:
+            self._room.require(self.settings.min_free_bytes)
+
 
 class Batch:
-    """The instances of one association or request: one folder, and a memory of where their series stand."""
+    """The instances of one association or request: one folder, and a memory of their series."""
 
     def __init__(self, ingest: Ingest, sender: Sender) -> None:
         self._ingest = ingest
         self._sender = sender
         self._folder = blob_store.batch()
         self._domains = ingest.installation.domains(ingest.settings, sender.authority)
-        self._places: dict[_SeriesKey, placing.Place] = {}
+        self._series: dict[tuple[bytes, ...], SeriesHeader] = {}
+        self._told: set[str] = set()
+        self._submitted: deque[Incoming] = deque()
+        self._settling = threading.Lock()
 
     def receive(self) -> Writer:
         """A writer for the Part 10 bytes of one instance. Raises `StorageFull`."""
-        return self._ingest.blobs.create(self._folder)
+        self._ingest.check_room()
+        return self._ingest.blobs.create(self._folder, hashed=False)
 
     def store(self, writer: Writer, announced: Announced = _ANNOUNCED_NOTHING) -> Receipt:
         """Checks, syncs and catalogues what was written. Same UID and same bytes again: success, and nothing changes.
 
-        Raises `MalformedInstance`, `InstanceMismatch`, `ContentConflict`, `PatientConflict`, `StorageFull` or `Busy`; the refusal is
-        in the audit trail then.
+        Raises `MalformedInstance`, `InstanceMismatch`, `ContentConflict`, `PatientConflict`, `RejectedInstance`, `StorageFull` or
+        `Busy`; the refusal is in the audit trail then.
         """
-        dataset = None
+        return self.submit(writer, announced).receipt()
+
+    def submit(self, writer: Writer, announced: Announced = _ANNOUNCED_NOTHING) -> "Pending":
+        """The first half of `store`: checks what was written. All that is submitted goes into the first receipt's commit.
+
+        Whatever is submitted must be asked for its receipt; until then nothing is stored.
+        """
+        pending = Pending(self, writer, announced)
         try:
-            dataset, transfer_syntax, offset = _header(writer)
-            return self._store(writer, announced, dataset, transfer_syntax, offset)
+            pending.incoming = self._examined(pending)
+            self._submitted.append(pending.incoming)
         except ImageShareError as error:
-            self.refused(error, announced, dataset)
-            raise
+            pending.error = error
         finally:
-            writer.abort()  # without effect after a commit
+            if pending.incoming is None:
+                writer.abort()
+        return pending
 
     def refused(self, error: ImageShareError, announced: Announced = _ANNOUNCED_NOTHING, dataset: Dataset | None = None) -> None:
         """Puts a refusal into the audit trail: who, from where, why, and which study and instance, as far as that can be told.
@@ -142,81 +153,125 @@ class Batch:
             )
         )  # fmt: skip
 
-    def _store(self, writer: Writer, announced: Announced, dataset: Dataset, transfer_syntax: str, offset: int) -> Receipt:
-        try:
-            study = header.extract(dataset, transfer_syntax, self._domains)
-        except (header.HeaderError, InvalidIdentifier) as error:
-            raise _malformed(error) from None
-        _check(study, announced)
-        attributes = (orjson.dumps(level_attributes(dataset, "study")), orjson.dumps(level_attributes(dataset, "series")))
-        ((instance,),) = (series.instances for series in study.series)
-        if self._seen(writer, instance.sop_instance_uid, study, offset):
-            return _receipt(study, new=False)
-        blob = writer.commit()
-        try:
-            with self._ingest.database.write() as connection:
-                arrival = placing.Arrival(study, *attributes, blob, offset, f"{self._sender.subtype.code} {self._sender.name}")
-                key, where = self._catalogue(connection, arrival)
-        except ContentConflict:
-            # Somebody else stored this UID between our look and our commit: judge by the bytes again.
+    def settle(self, *again: Incoming) -> None:
+        """Syncs and commits all that was submitted and is not settled. Each has its `error` or `new` then."""
+        with self._settling:
+            waiting = list(again)
+            while self._submitted:
+                waiting.append(self._submitted.popleft())
+            synced = [one for one in waiting if _is_synced(one)]
+            if not synced:
+                return
             try:
-                with contextlib.closing(self._ingest.blobs.open(blob.id)) as ours:
-                    same = self._same_as_stored(ours, instance.sop_instance_uid, study, offset)
-            finally:
-                self._ingest.blobs.delete(blob.id)
-            if not same:
-                raise
-            return _receipt(study, new=False)
+                self._ingest.commits.join(synced)
+            except Exception as error:  # noqa: BLE001 told by each receipt
+                for one in synced:
+                    one.error = error
+
+    def outcome(self, one: Incoming) -> Receipt:
+        """What became of a submitted instance. Raises why it was not stored; nothing of it is left then."""
+        self.settle()
+        for _ in range(_ATTEMPTS):
+            if one.error is not None:
+                self._leave_nothing(one)
+                raise one.error
+            if one.new or self._is_stored_alike(one):
+                return _receipt(one)
+            self.settle(one)  # whoever had the UID is gone again
+        self._leave_nothing(one)
+        raise Busy("the server is busy; try again")
+
+    def _leave_nothing(self, one: Incoming) -> None:
+        if one.blob is None:
+            one.writer.abort()
+        else:
+            discard(self._ingest.database, self._ingest.blobs, one.blob.id)
+
+    def _is_stored_alike(self, one: Incoming) -> bool:
+        """True if the UID, which is not new, is stored with the same dataset; only then, and on an error, the new blob is deleted.
+
+        Raises `ContentConflict` if with another; False if it is no longer stored.
+        """
+        assert one.blob is not None
+        blobs = self._ingest.blobs
+        try:
+            with self._ingest.database.read() as connection:
+                stored = catalogue.stored(connection, one.instance.sop_instance_uid)
+            if stored is None:
+                return False
+            with contextlib.closing(blobs.open(one.blob.id)) as ours, contextlib.closing(blobs.open(stored.blob_id)) as theirs:
+                ours.seek(one.dataset_offset)
+                theirs.seek(stored.dataset_offset)
+                same = stored.transfer_syntax == one.instance.transfer_syntax_uid and all(a == b for a, b in _pairs(ours, theirs))
         except BaseException:
-            discard(self._ingest.database, self._ingest.blobs, blob.id)
+            blobs.delete(one.blob.id)
             raise
-        self._places[key] = where
-        return _receipt(study, new=True)
-
-    def _seen(self, writer: Writer, uid: str, study: Study, offset: int) -> bool:
-        with contextlib.closing(writer.reader()) as ours:
-            return self._same_as_stored(ours, uid, study, offset)
-
-    def _same_as_stored(self, ours: BinaryIO, uid: str, study: Study, offset: int) -> bool:
-        """True if the UID is stored with the same dataset. Raises `ContentConflict` if with another; False if not stored."""
-        with self._ingest.database.read() as connection:
-            stored = catalogue.stored(connection, uid)
-        if stored is None:
-            return False
-        (series,) = study.series
-        if stored.transfer_syntax != series.instances[0].transfer_syntax_uid or not _equal(
-            ours, offset, self._ingest.blobs.open(stored.blob_id), stored.dataset_offset
-        ):
+        blobs.delete(one.blob.id)
+        if not same:
             raise ContentConflict(
                 "this SOP Instance UID is stored with other content; the first stays, send changed content under a new UID"
             )
         return True
 
-    def _catalogue(self, connection: Connection, arrival: placing.Arrival) -> tuple["_SeriesKey", placing.Place]:
-        study = arrival.study
-        identifier = study.patient.identifier
-        key = (identifier.authority.oid, identifier.value, study.study_instance_uid, study.series[0].series_instance_uid)
-        where = self._places.get(key) or placing.place(connection, arrival)
-        placing.admit(connection, arrival, where)
-        due = micros() + int(self._ingest.settings.quiet_period * 1_000_000)
-        jobs.enqueue(connection, PUBLISH, str(where.study_pk), due=due)
-        if not any(known.study_pk == where.study_pk for known in self._places.values()):
-            self._imported(connection, study.study_instance_uid, where)
-        return key, where
+    def _examined(self, pending: "Pending") -> Incoming:
+        """Reads the header as far as is needed: the instance's own values, and once per series all that its rows are made of."""
+        writer = pending.writer
+        scanned = scan(writer.head, writer.size, writer.read)
+        try:
+            if scanned is None:
+                with contextlib.closing(writer.reader()) as file:
+                    pending.dataset, syntax, offset = header.read(file)
+                series = self._of_series(pending.dataset, syntax)
+            else:
+                syntax, offset = scanned.transfer_syntax_uid, scanned.dataset_offset
+                identity = (syntax.encode(), *scanned.raw(header.IDENTITY_TAGS))
+                known = self._series.get(identity)
+                pending.dataset = scanned.dataset(_SERIES_TAGS if known is None else _INSTANCE_TAGS)
+                series = known or self._remembered(identity, self._of_series(pending.dataset, syntax))
+            instance = pending.instance = header.extract_instance(pending.dataset, syntax)
+        except (header.HeaderError, InvalidIdentifier) as error:
+            raise _malformed(error) from None
+        _check(instance, series.study_uid, pending.announced)
+        return Incoming(writer, instance, offset, series, self._sender, self._told)
 
-    def _imported(self, connection: Connection, study_uid: str, where: placing.Place) -> None:
-        """One event per batch and study, in the transaction of its first instance."""
-        sender, trail = self._sender, self._ingest.trail
-        study = AuditedEntity(
-            f"ImagingStudy/{catalogue.study_id(connection, where.study_pk)}", DICOM_UID_SYSTEM, f"urn:oid:{study_uid}"
+    def _of_series(self, dataset: Dataset, transfer_syntax: str) -> SeriesHeader:
+        study = header.extract(dataset, transfer_syntax, self._domains)
+        setting = placing.Setting(
+            study, orjson.dumps(level_attributes(dataset, "study")), orjson.dumps(level_attributes(dataset, "series"))
         )
-        trail.record(
-            connection,
-            trail.action(
-                "create", sender.subtype, sender.agent, rest=sender.rest, patient_id=catalogue.patient_id(connection, where.patient_pk),
-                entities=(study,), request_id=sender.request_id, token_id=sender.token_id,
-            ),
-        )  # fmt: skip
+        return SeriesHeader(setting, setting.key)
+
+    def _remembered(self, identity: tuple[bytes, ...], series: SeriesHeader) -> SeriesHeader:
+        if len(self._series) >= _SERIES_REMEMBERED:
+            self._series.clear()
+        self._series[identity] = series
+        return series
+
+
+class Pending:
+    """An instance that was submitted. `receipt` waits for it.
+
+    `dataset` has what was needed of its header, `instance` its own values; None where they could not be read.
+    """
+
+    def __init__(self, batch: Batch, writer: Writer, announced: Announced) -> None:
+        self.writer = writer
+        self.announced = announced
+        self.dataset: Dataset | None = None
+        self.instance: Instance | None = None
+        self.incoming: Incoming | None = None
+        self.error: ImageShareError | None = None
+        self._batch = batch
+
+    def receipt(self) -> Receipt:
+        """The second half of `Batch.store`, once; raises as it does."""
+        try:
+            if self.error is not None or self.incoming is None:
+                raise self.error or ValueError("this instance was not submitted")
+            return self._batch.outcome(self.incoming)
+        except ImageShareError as error:
+            self._batch.refused(error, self.announced, self.dataset)
+            raise
 
 
 def discard(database: Database, blobs: BlobStore, blob_id: str) -> None:
@@ -231,12 +286,13 @@ def discard(database: Database, blobs: BlobStore, blob_id: str) -> None:
             blobs.delete(blob_id)
 
 
-def _header(writer: Writer) -> tuple[Dataset, str, int]:
+def _is_synced(one: Incoming) -> bool:
+    """Each thread waits for its own files: several that wait for a disk at once wait hardly longer than one."""
     try:
-        with contextlib.closing(writer.reader()) as file:
-            return header.read(file)
-    except header.HeaderError as error:
-        raise _malformed(error) from None
+        one.writer.sync()
+    except ImageShareError as error:
+        one.error = error
+    return one.error is None
 
 
 def _named(announced: Announced, dataset: Dataset | None) -> tuple[AuditedEntity, ...]:
@@ -259,30 +315,20 @@ def _malformed(error: ValueError) -> MalformedInstance:
     return MalformedInstance(str(error), f"{part10.keyword(tag)} is not a UID (PS3.5 section 9.1)" if tag is not None else "")
 
 
-def _check(study: Study, announced: Announced) -> None:
-    (series,) = study.series
-    (instance,) = series.instances
+def _check(instance: Instance, study_uid: str, announced: Announced) -> None:
     for what, told, found in (
         ("SOP Class UID", announced.sop_class_uid, instance.sop_class_uid),
         ("SOP Instance UID", announced.sop_instance_uid, instance.sop_instance_uid),
-        ("Study Instance UID", announced.study_instance_uid, study.study_instance_uid),
+        ("Study Instance UID", announced.study_instance_uid, study_uid),
         ("Transfer Syntax UID", announced.transfer_syntax_uid, instance.transfer_syntax_uid),
     ):
         if told is not None and told != found:
             raise InstanceMismatch(f"the {what} announced is not that of the dataset")
 
 
-def _receipt(study: Study, *, new: bool) -> Receipt:
-    (series,) = study.series
-    (instance,) = series.instances
-    return Receipt(study.study_instance_uid, series.series_instance_uid, instance.sop_class_uid, instance.sop_instance_uid, new)
-
-
-def _equal(ours: BinaryIO, our_offset: int, theirs: BinaryIO, their_offset: int) -> bool:
-    with contextlib.closing(theirs):
-        ours.seek(our_offset)
-        theirs.seek(their_offset)
-        return all(a == b for a, b in _pairs(ours, theirs))
+def _receipt(one: Incoming) -> Receipt:
+    series, instance = one.series, one.instance
+    return Receipt(series.study_uid, series.series_uid, instance.sop_class_uid, instance.sop_instance_uid, one.new)
 
 
 def _pairs(one: BinaryIO, other: BinaryIO) -> Iterator[tuple[bytes, bytes]]:

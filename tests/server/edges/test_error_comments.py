@@ -12,15 +12,15 @@ from profiles.identifiers import InvalidIdentifier, lenient_uid
 from server import errors
 from server.edges.dimse import reception
 from server.errors import ImageShareError, MalformedInstance
-from server.records import catalogue
+from server.records import catalogue, placing
 from server.store import blobs, db
-from server.work import ingest
+from server.work import group_commit, ingest
 
 ROOT = Path(__file__).resolve().parents[3]
 CLASSES: dict[str, type[ImageShareError]] = {
     name: found for name, found in vars(errors).items() if isinstance(found, type) and issubclass(found, ImageShareError)
 }
-REACHED = (reception, ingest, catalogue, blobs, db)
+REACHED = (reception, ingest, group_commit, catalogue, placing, blobs, db)
 """Modules whose errors can become the answer to a C-STORE; and those whose `HeaderError` becomes a `MalformedInstance`."""
 PARSERS = (byte_source, part10, header)
 # The longest that is ever put into a message: "Transfer Syntax UID", or 2 to the power of 63.

@@ -13,7 +13,7 @@ from peers.together import together
 
 from server.errors import NotFound, SettingsError, StorageFull, TooLarge, Unavailable
 from server.store import blobs as blob_store
-from server.store.blobs import FolderBlobs, batch
+from server.store.blobs import Blob, FolderBlobs, batch
 
 BATCH = "2026/01/02/0123456789abcdef"
 
@@ -36,6 +36,7 @@ def test_commit_keeps_the_bytes_under_a_name_that_lasts(blobs: FolderBlobs) -> N
     assert [path.suffix for path in _files(blobs)] == [".part"]
     blob = writer.commit()
     assert (blob.size, blob.sha256) == (7, hashlib.sha256(b"one two").digest())
+    assert blob_store.digest(blobs, blob.id) == blob.sha256
     again = FolderBlobs(blobs.root)
     assert b"".join(again.stream(blob.id)) == b"one two"
     assert again.size(blob.id) == 7
@@ -88,6 +89,73 @@ def test_bytes_and_name_are_synced_before_commit_returns(blobs: FolderBlobs, mon
     assert [call.split()[0] for call in calls] == ["fdatasync", "rename", "fsync"]
     assert calls[-1] == "fsync 2026/01/05/a"
     assert blob.id.startswith("2026/01/05/a/")
+
+
+def test_several_are_committed_with_one_look_at_each_folder(blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = batch(), batch()
+    writers = [blobs.create(name, hashed=False) for name in (first, second, first, first)]
+    for number, writer in enumerate(writers):
+        writer.write(bytes([number]))
+    synced: list[Path] = []
+    real = blob_store._sync_folder
+
+    def sync(folder: Path) -> None:
+        synced.append(folder)
+        real(folder)
+
+    monkeypatch.setattr(blob_store, "_sync_folder", sync)
+    writers[1].sync()
+    writers[1].sync()
+    made = blobs.commit(writers)
+    assert sorted(synced) == sorted([blobs.root / first, blobs.root / second])
+    for number, blob in enumerate(made):
+        assert isinstance(blob, Blob)
+        assert blob.sha256 is None
+        assert b"".join(blobs.stream(blob.id)) == bytes([number])
+    assert blobs.commit(writers) == made, "again has no effect"
+    with pytest.raises(ValueError, match="finished"):
+        writers[0].write(b"x")
+
+
+def test_of_several_only_what_fails_is_lost(blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    writers = [blobs.create(batch()) for _ in range(4)]
+    for writer in writers:
+        writer.write(b"x")
+    Path(writers[1]._part).unlink()
+    real = blob_store._sync_folder
+
+    def sync(folder: Path) -> None:
+        if str(folder) == writers[2].folder:
+            raise OSError(5, "Input/output error")
+        real(folder)
+
+    monkeypatch.setattr(blob_store, "_sync_folder", sync)
+    assert [type(each) for each in blobs.commit(writers)] == [Blob, Unavailable, Unavailable, Blob]
+    assert len(_files(blobs)) == 2
+    with pytest.raises(ValueError, match="given up"):
+        writers[2].sync()
+
+
+def test_a_writer_keeps_its_beginning_and_gives_any_part(blobs: FolderBlobs) -> None:
+    writer = blobs.create(BATCH)
+    body = bytes(range(256)) * 300
+    for start in range(0, len(body), 1000):
+        writer.write(body[start : start + 1000])
+    assert writer.head == body[: blob_store.HEAD]
+    assert writer.read(70_000, 8) == body[70_000:70_008]
+    assert writer.read(len(body) - 2, 8) == body[-2:]
+    writer.abort()
+    with pytest.raises(ValueError, match="finished"):
+        writer.read(0, 1)
+
+
+def test_a_folder_that_was_dropped_while_it_was_empty_is_made_again(blobs: FolderBlobs) -> None:
+    name = batch()
+    blobs.create(name).abort()
+    assert not (blobs.root / name).exists()
+    writer = blobs.create(name)
+    writer.write(b"x")
+    assert blobs.size(writer.commit().id) == 1
 
 
 def test_a_folder_that_cannot_be_synced_leaves_nothing(blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,3 +307,16 @@ def test_many_may_mark_a_fresh_volume_at_once(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     assert together(*[lambda: FolderBlobs(tmp_path).own("2.25.1") for _ in range(8)]) == []
     assert (tmp_path / ".imageshare").read_text() == "2.25.1\n"
+
+
+def test_a_store_that_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def synced(_: int) -> None:
+        raise AssertionError("the disk was waited for")
+
+    monkeypatch.setattr(os, "fdatasync", synced)
+    monkeypatch.setattr(os, "fsync", synced)
+    store = FolderBlobs(tmp_path, durable=False)
+    writer = store.create(batch())
+    writer.write(b"soon")
+    blob = writer.commit()
+    assert b"".join(store.stream(blob.id)) == b"soon"

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Column, Integer, MetaData, Table, select
+from sqlalchemy import Column, Integer, MetaData, Table, select, text
 
 from server.errors import SettingsError, StorageFull, Unavailable
 from server.store.db import Database, instant, micros, moment, ping
@@ -134,3 +134,15 @@ def test_moments_survive(when: datetime) -> None:
     stored = micros(when)
     assert abs((moment(stored) - when).total_seconds()) < 2e-6
     assert instant(stored)[:19] == moment(stored).isoformat()[:19]
+
+
+def test_a_database_that_waits_for_no_disk(database_url: str) -> None:
+    database = Database(database_url, durable=False)
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE careless (a INTEGER)"))
+        connection.execute(text("INSERT INTO careless VALUES (7)"))
+    with database.read() as connection:
+        assert connection.execute(text("SELECT a FROM careless")).scalar_one() == 7
+        asked = "PRAGMA synchronous" if database.is_sqlite else "SHOW synchronous_commit"
+        assert str(connection.execute(text(asked)).scalar_one()) in ("0", "off")
+    database.close()

@@ -1,12 +1,15 @@
 """Taking in: acknowledged means safe, refused means that nothing is left."""
 
+import errno
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 import pytest
@@ -15,9 +18,11 @@ from peers.imageshare import node, publish_all
 from peers.together import together
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
-from sqlalchemy import func, select
-from sqlalchemy.exc import OperationalError
+from pydicom.uid import UID
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
+import server.work.ingest
 from profiles.audit_event import INSTANCES_TRANSFERRED
 from server.edges.context import Node
 from server.errors import (
@@ -28,12 +33,16 @@ from server.errors import (
     PatientConflict,
     StorageFull,
     TooLarge,
+    Unavailable,
 )
-from server.records import catalogue
+from server.records import catalogue, placing
 from server.records.trail import events
-from server.store.blobs import FolderBlobs
+from server.store.blobs import FolderBlobs, FolderWriter, Writer
 from server.store.db import Database
-from server.work.ingest import Announced, Ingest, Sender
+from server.store.room import Room
+from server.work.ingest import Announced, Batch, Ingest, Pending, Sender
+
+DEVICE = Sender(INSTANCES_TRANSFERRED, "DEVICE", "127.0.0.1")
 
 
 @pytest.fixture
@@ -146,7 +155,7 @@ def test_a_refusal_says_which_instance_was_refused(opened: Node) -> None:
 
 
 def test_a_refusal_says_what_was_announced(opened: Node) -> None:
-    batch = opened.ingest.batch(Sender(INSTANCES_TRANSFERRED, "DEVICE", "127.0.0.1"))
+    batch = opened.ingest.batch(DEVICE)
     for body, found in ((Made().part10(), [("SOPInstanceUID", Made().uid)]), (b"cut off", [])):
         writer = batch.receive()
         writer.write(body)
@@ -212,7 +221,7 @@ def test_an_instance_without_its_uids_leaves_nothing(opened: Node, keyword: str,
      Announced(transfer_syntax_uid="1.2")],
 )  # fmt: skip
 def test_another_instance_than_announced_leaves_nothing(opened: Node, announced: Announced) -> None:
-    batch = opened.ingest.batch(Sender(INSTANCES_TRANSFERRED, "DEVICE", "127.0.0.1"))
+    batch = opened.ingest.batch(DEVICE)
     writer = batch.receive()
     writer.write(Made().part10())
     with pytest.raises(InstanceMismatch):
@@ -252,28 +261,280 @@ def test_eight_senders_of_one_uid_at_once_store_it_once(opened: Node, same: bool
     assert len(_blobs(opened)) == 1
 
 
-@pytest.mark.parametrize("same", [True, False], ids=["the same bytes", "other bytes"])
-def test_a_sender_who_comes_second_between_look_and_commit(opened: Node, same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The race above, in slow motion: the other's commit falls between this one's look and its own commit."""
+def test_a_uid_that_is_gone_again_when_it_is_looked_at_is_stored_after_all(opened: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had the UID is purged between this one's commit, which found it taken, and its look at the bytes."""
     real = catalogue.stored
     looked: list[str] = []
 
-    def stored(connection: object, uid: str) -> catalogue.StoredInstance | None:
+    def stored(connection: Connection, uid: str) -> catalogue.StoredInstance | None:
         looked.append(uid)
         if len(looked) == 1:
+            with opened.database.write() as other:
+                other.execute(catalogue.INSTANCE.delete())
             return None
-        return real(connection, uid)  # type: ignore[arg-type]
+        return real(connection, uid)
 
     send(opened, Made())
     monkeypatch.setattr(catalogue, "stored", stored)
-    if same:
-        assert [receipt.new for receipt in send(opened, Made())] == [False]
-    else:
-        with pytest.raises(ContentConflict, match="other content"):
-            send(opened, Made(pixel=1))
-    assert len(looked) == 2
-    assert _rows(opened) == ONE
-    assert len(_blobs(opened)) == 1
+    assert [receipt.new for receipt in send(opened, Made(pixel=1))] == [True]
+    assert _bytes(opened, Made().uid) == Made(pixel=1).part10()
+
+
+def test_a_series_that_was_removed_while_it_is_sent_is_placed_anew(opened: Node) -> None:
+    """What a batch remembers of a series is no promise: rows may be purged while an association goes on."""
+    batch = opened.ingest.batch(DEVICE)
+    assert batch.store(_written(batch, Made(number=1))).new
+    with opened.database.write() as connection:
+        for table in (catalogue.INSTANCE, catalogue.SERIES, catalogue.STUDY):
+            connection.execute(table.delete())
+    assert batch.store(_written(batch, Made(number=2))).new
+    assert _rows(opened) == {**ONE, "blob": 2}
+
+
+def test_a_conflict_leaves_nothing_of_the_study_that_it_claims(opened: Node) -> None:
+    """A UID that is stored, sent again within another study: rows of that study are not left without instances."""
+    send(opened, Made())
+    liar = Made(study=2).dataset()
+    liar.SOPInstanceUID = liar.file_meta.MediaStorageSOPInstanceUID = UID(Made().uid)
+    with pytest.raises(ContentConflict):
+        send(opened, _file(liar))
+    assert (_rows(opened), len(_blobs(opened))) == (ONE, 1)
+
+
+# --- several in one commit
+
+
+def _written(batch: Batch, made: Made | bytes) -> Writer:
+    writer = batch.receive()
+    writer.write(made if isinstance(made, bytes) else made.part10())
+    return writer
+
+
+def _outcomes(pending: list[Pending]) -> list[bool | type[BaseException]]:
+    found: list[bool | type[BaseException]] = []
+    for one in pending:
+        try:
+            found.append(one.receipt().new)
+        except (ImageShareError, SQLAlchemyError) as error:
+            found.append(type(error))
+    return found
+
+
+def test_what_is_submitted_together_is_committed_together(opened: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = opened.ingest.batch(DEVICE)
+    pending = [batch.submit(_written(batch, Made(series=1 + number % 2, number=number))) for number in range(1, 9)]
+    assert _rows(opened) == NOTHING
+    commits: list[int] = []
+    real = Database.write
+
+    def counted(self: Database) -> AbstractContextManager[Connection]:
+        commits.append(1)
+        return real(self)
+
+    monkeypatch.setattr(Database, "write", counted)
+    assert _outcomes(pending) == [True] * 8
+    assert len(commits) == 1
+    assert _rows(opened) == {"patient": 1, "study": 1, "series": 2, "instance": 8, "blob": 8}
+    assert [event["outcome"] for event in _events(opened)] == ["0"], "one event for the batch and its study"
+    for number in range(1, 9):
+        made = Made(series=1 + number % 2, number=number)
+        assert _bytes(opened, made.uid) == made.part10()
+
+
+def test_one_of_a_group_fails_alone(opened: Node) -> None:
+    """Every kind of refusal among instances that are right; each is told what is true of it."""
+    send(opened, Made(number=1), Made(study=2, patient="P2"))
+    nameless = Made(number=20).dataset()
+    nameless.SeriesInstanceUID = ""
+    group: list[tuple[Made | bytes, bool | type[BaseException]]] = [
+        (Made(number=2), True),
+        (Made(number=1), False),
+        (Made(number=1, pixel=3), ContentConflict),
+        (Made(study=2, number=3, patient="P1"), PatientConflict),
+        (_file(nameless), MalformedInstance),
+        (b"no DICOM", MalformedInstance),
+        (Made(number=4), True),
+        (Made(number=4), False),
+        (Made(number=4, pixel=1), ContentConflict),
+        (Made(study=3, number=1), True),
+    ]
+    batch = opened.ingest.batch(DEVICE)
+    assert _outcomes([batch.submit(_written(batch, made)) for made, _ in group]) == [expected for _, expected in group]
+    assert _rows(opened) == {"patient": 2, "study": 3, "series": 3, "instance": 5, "blob": 5}
+    assert len(_blobs(opened)) == 5
+    assert _bytes(opened, Made(number=4).uid) == Made(number=4).part10(), "the first of a batch stays"
+    assert len([event for event in _events(opened) if event["outcome"] == "4"]) == 5
+
+
+def test_a_value_that_the_database_refuses_fails_alone(opened: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in the middle of the transaction: it is done again, each by itself."""
+    real = placing.admit
+
+    def admit(connection: Connection, arrivals: list[tuple[placing.Arrival, placing.Place]]) -> set[str]:
+        if any(arrival.instance.number == 3 for arrival, _ in arrivals):
+            connection.execute(catalogue.BLOB.insert(), {"id": None, "size": 1, "created": 1})
+        return real(connection, arrivals)
+
+    monkeypatch.setattr(placing, "admit", admit)
+    batch = opened.ingest.batch(DEVICE)
+    pending = [batch.submit(_written(batch, Made(number=number))) for number in range(1, 6)]
+    assert _outcomes(pending) == [True, True, IntegrityError, True, True]
+    assert _rows(opened) == {**ONE, "instance": 4, "blob": 4}
+    assert len(_blobs(opened)) == 4
+
+
+def test_a_file_that_cannot_be_synced_fails_alone(opened: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full for one of them, as a quota may have it."""
+    batch = opened.ingest.batch(DEVICE)
+    pending = [batch.submit(_written(batch, Made(number=number))) for number in range(1, 6)]
+    real, calls = os.fdatasync, []
+
+    def fdatasync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    assert _outcomes(pending) == [True, True, StorageFull, True, True]
+    assert _rows(opened) == {**ONE, "instance": 4, "blob": 4}
+    assert len(_blobs(opened)) == 4
+
+
+class _FailsAtCommit(Database):
+    """Every fifth of its transactions is lost at the last moment."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._numbers = count(1)
+
+    def write(self):  # type: ignore[no-untyped-def]
+        @contextmanager
+        def unit():  # type: ignore[no-untyped-def]
+            with super(_FailsAtCommit, self).write() as connection:
+                yield connection
+                if next(self._numbers) % 5 == 0:
+                    raise OperationalError("COMMIT", {}, ConnectionError("gone"))
+
+        return unit()
+
+
+def test_many_threads_with_failures_among_them(opened: Node) -> None:
+    """Eight devices at once, each with a conflict, a cut-off file and a commit that fails of the database now and then.
+
+    What was answered with success is there, what was not left nothing, and to send it again succeeds.
+    """
+    send(opened, Made(study=99, pixel=1))
+    database = _FailsAtCommit(opened.database.url.render_as_string(hide_password=False))
+    ingest = Ingest(opened.settings, database, opened.blobs, opened.installation, opened.trail)
+    stored: dict[str, bytes] = {}
+
+    def device(number: int) -> None:
+        batch = ingest.batch(replace(DEVICE, name=f"D{number}"))
+        for first in range(1, 13, 3):
+            wanted = [Made(study=1 + number % 4, series=number, number=each) for each in range(first, first + 3)]
+            odd: list[Made | bytes] = [Made(study=99, pixel=2), wanted[0].part10()[:300]]
+            for _ in range(40):
+                pending = [batch.submit(_written(batch, each)) for each in (*wanted, *odd)]
+                told = _outcomes(pending)
+                assert told[-2] in (ContentConflict, Unavailable)
+                assert told[-1] is MalformedInstance
+                stored.update((made.uid, made.part10()) for made, new in zip(wanted, told, strict=False) if isinstance(new, bool))
+                wanted = [made for made in wanted if made.uid not in stored]
+                if not wanted:
+                    break
+
+    assert together(*(partial(device, number) for number in range(8))) == []
+    database.close()
+    assert len(stored) == 96
+    for uid, body in stored.items():
+        assert _bytes(opened, uid) == body
+    rows = _rows(opened)
+    assert (rows["instance"], rows["blob"], rows["study"], rows["series"]) == (97, 97, 5, 9)
+    assert len(_blobs(opened)) == 97
+
+
+def test_a_batch_is_told_in_the_trail_only_once_what_it_tells_is_committed(opened: Node) -> None:
+    database = _Failing(opened.database.url.render_as_string(hide_password=False))
+    ingest = Ingest(opened.settings, database, opened.blobs, opened.installation, opened.trail)
+    batch = ingest.batch(DEVICE)
+    database.failing = True
+    with pytest.raises(OperationalError):
+        batch.store(_written(batch, Made(number=1)))
+    database.failing = False
+    assert batch.store(_written(batch, Made(number=2))).new
+    assert [event["outcome"] for event in _events(opened)] == ["0"]
+    database.close()
+
+
+def test_a_header_is_read_from_what_was_just_written(opened: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual file is not opened again; an unusual one is, and stored as well."""
+    opens: list[object] = []
+    real = FolderWriter.reader
+
+    def reader(self: FolderWriter) -> BinaryIO:
+        opens.append(self)
+        return real(self)
+
+    monkeypatch.setattr(FolderWriter, "reader", reader)
+    send(opened, Made(number=1), Made(number=2))
+    assert opens == []
+    padded = Made(number=3).part10() + b"\0\0"
+    assert [receipt.new for receipt in send(opened, padded)] == [True]
+    assert len(opens) == 1
+    assert _bytes(opened, Made(number=3).uid) == padded
+    assert _rows(opened) == {**ONE, "instance": 3, "blob": 3}
+
+
+def test_a_batch_remembers_series_by_what_identifies_them(opened: Node) -> None:
+    """Patients, studies and series in turn, and a file that only the parser reads between: each finds its own place."""
+    made = [
+        Made(study=study, series=series, number=number, patient=f"P{study}")
+        for number in (1, 2, 3)
+        for study in (1, 2)
+        for series in (1, 2)
+    ]
+    unusual = replace(made[0], number=9).part10() + b"\0\0"
+    send(opened, *made[:6], unusual, *made[6:])
+    assert _rows(opened) == {"patient": 2, "study": 2, "series": 4, "instance": 13, "blob": 13}
+    with opened.database.read() as connection:
+        for each in made:
+            stored = catalogue.stored(connection, each.uid)
+            assert stored is not None
+            assert (stored.study_uid, stored.series_uid) == (each.study_uid, each.series_uid)
+
+
+def test_a_refusal_within_a_known_series_names_its_study_too(opened: Node) -> None:
+    with pytest.raises(ContentConflict):
+        send(opened, Made(number=1), Made(number=2), Made(number=2, pixel=1))
+    assert _objects(_events(opened)[0]) == [("StudyInstanceUID", Made().study_uid), ("SOPInstanceUID", Made(number=2).uid)]
+
+
+def test_a_batch_of_very_many_series_forgets_the_oldest(opened: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.work.ingest, "_SERIES_REMEMBERED", 3)
+    send(opened, *(Made(series=series, number=number) for number in (1, 2) for series in range(1, 8)))
+    assert _rows(opened) == {**ONE, "series": 7, "instance": 14, "blob": 14}
+
+
+def test_no_room_for_the_embedded_database_is_told_before_its_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with node(tmp_path / "data", blob_url=f"file://{tmp_path / 'blobs'}", min_free_bytes=1) as opened:
+        send(opened, Made(number=1))
+        asked: list[Path] = []
+
+        def require(self: Room, reserve: int, written: int = 0) -> None:
+            asked.append(self._folder)
+            if self._folder == tmp_path / "data":
+                raise StorageFull("the server has no room left; try again later")
+
+        monkeypatch.setattr(Room, "require", require)
+        if opened.database.is_sqlite:
+            with pytest.raises(StorageFull):
+                send(opened, Made(number=2))
+        else:
+            send(opened, Made(number=2))
+            assert tmp_path / "data" not in asked
 
 
 class _LosesTheAnswer(Database):
@@ -296,7 +557,7 @@ def test_a_commit_whose_answer_is_lost_does_not_lose_the_bytes(opened: Node) -> 
     """The sender hears of a failure and sends again; what is there by then must be whole."""
     database = _LosesTheAnswer(opened.database.url.render_as_string(hide_password=False))
     ingest = Ingest(opened.settings, database, opened.blobs, opened.installation, opened.trail)
-    batch = ingest.batch(Sender(INSTANCES_TRANSFERRED, "DEVICE", "127.0.0.1"))
+    batch = ingest.batch(DEVICE)
     writer = batch.receive()
     writer.write(Made().part10())
     database.lost = True
@@ -321,7 +582,7 @@ class _Failing(Database):
 def test_a_database_that_is_away_leaves_no_blob(opened: Node) -> None:
     database = _Failing(opened.database.url.render_as_string(hide_password=False))
     ingest = Ingest(opened.settings, database, opened.blobs, opened.installation, opened.trail)
-    batch = ingest.batch(Sender(INSTANCES_TRANSFERRED, "DEVICE", "127.0.0.1"))
+    batch = ingest.batch(DEVICE)
     database.failing = True
     writer = batch.receive()
     writer.write(Made().part10())
@@ -337,7 +598,7 @@ def test_a_database_that_is_away_leaves_no_blob(opened: Node) -> None:
 
 
 def test_an_association_that_is_aborted_leaves_nothing(opened: Node) -> None:
-    batch = opened.ingest.batch(Sender(INSTANCES_TRANSFERRED, "DEVICE", "127.0.0.1"))
+    batch = opened.ingest.batch(DEVICE)
     writer = batch.receive()
     writer.write(Made().part10()[:300])
     writer.abort()
@@ -348,7 +609,7 @@ def test_one_event_per_batch_and_study(opened: Node) -> None:
     send(opened, *(Made(study=study, number=number) for study in (1, 2) for number in (1, 2, 3)))
     told = [event for event in _events(opened) if event["outcome"] == "0"]
     assert len(told) == 2
-    references = {str(orjson.loads(orjson.dumps(event["entity"]))[-1]["what"].get("reference")) for event in told}  # type: ignore[index]
+    references = {str(orjson.loads(orjson.dumps(event["entity"]))[-1]["what"].get("reference")) for event in told}
     assert any(reference.startswith(("ImagingStudy/", "Patient/")) for reference in references)
     assert "DEVICE" in orjson.dumps(told[0]).decode()
 
