@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
 from profiles import character_sets, part10
-from profiles.query_attributes import OPTIONAL, REQUIRED, Level
+from profiles.query_attributes import MORE, OPTIONAL, REQUIRED, Level
 from profiles.study import Instance, Series, Study
 
 Attribute = dict[str, object]
@@ -48,9 +48,9 @@ def metadata(dataset: Dataset, bulkdata_uri: Callable[[str], str], threshold: in
 
 
 def level_attributes(dataset: Dataset, level: Level) -> Attributes:
-    """PS3.18 tables 10.6.3-3 to -5: those attributes of one level that the data set has, required and optional."""
+    """PS3.18 tables 10.6.3-3 to -5: those attributes of one level that the data set has, and those of its modules in PS3.3."""
     writer = _Writer(None, sys.maxsize)
-    tags = (*REQUIRED[level], *OPTIONAL[level])
+    tags = (*REQUIRED[level], *OPTIONAL[level], *MORE[level])
     return writer.some(dataset, (int(tag, 16) for tag in tags))
 
 

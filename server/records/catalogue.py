@@ -5,23 +5,30 @@ published is invisible to every face, so no face ever shows half a study or disa
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select, update
 
 from profiles import study as values
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from server.errors import NotFound
+from server.records import results
 from server.store.tables import Blob as BlobRow
-from server.store.tables import Instance, Patient, Series, Study
+from server.store.tables import Instance, Original, Patient, Series, Study
 
 PATIENT = Patient.__table__  # type: ignore[attr-defined]
 STUDY = Study.__table__  # type: ignore[attr-defined]
 SERIES = Series.__table__  # type: ignore[attr-defined]
 INSTANCE = Instance.__table__  # type: ignore[attr-defined]
 BLOB = BlobRow.__table__  # type: ignore[attr-defined]
+ORIGINAL = Original.__table__  # type: ignore[attr-defined]
 
 PUBLISHED = INSTANCE.c.published == 1
+WAITING = INSTANCE.c.published == 0
+REJECTED = INSTANCE.c.published == 2
+"""Withdrawn (`server.records.rejections`): kept, and hidden from every face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +70,25 @@ def instances(
     connection: Connection, study_uid: str, series_uid: str | None = None, sop_uid: str | None = None
 ) -> list[StoredInstance]:
     """The published instances of a study, series, or the one named, in series and instance order. Empty where none is."""
-    wanted = [PUBLISHED, STUDY.c.uid == study_uid]
-    if series_uid is not None:
-        wanted.append(SERIES.c.uid == series_uid)
-    if sop_uid is not None:
-        wanted.append(INSTANCE.c.uid == sop_uid)
-    rows = connection.execute(
+    statement = _located(series_uid is not None, sop_uid is not None)
+    rows = connection.execute(statement, {"study": study_uid, "series": series_uid, "instance": sop_uid})
+    return [StoredInstance(*row) for row in rows]
+
+
+@cache
+def _located(series: bool, instance: bool) -> Select[Any]:
+    """Built once: building a statement takes as long as a frame."""
+    wanted = [PUBLISHED, STUDY.c.uid == bindparam("study")]
+    if series:
+        wanted.append(SERIES.c.uid == bindparam("series"))
+    if instance:
+        wanted.append(INSTANCE.c.uid == bindparam("instance"))
+    return (
         select(*_STORED)
         .select_from(_JOINED)
         .where(*wanted)
         .order_by(_last_if_none(SERIES.c.number), SERIES.c.uid, _last_if_none(INSTANCE.c.number), INSTANCE.c.uid)
     )
-    return [StoredInstance(*row) for row in rows]
 
 
 def by_sop_uid(connection: Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
@@ -88,10 +102,61 @@ def by_sop_uid(connection: Connection, uids: Sequence[str]) -> dict[str, StoredI
     return found
 
 
+def under(
+    connection: Connection,
+    allowed: ColumnElement[bool],
+    *,
+    patient: str | None = None,
+    studies: Sequence[str] = (),
+    series: Sequence[str] = (),
+    uids: Sequence[str] = (),
+) -> list[StoredInstance]:
+    """The published instances that are in all that is named: a Patient ID, studies, series, SOP Instance UIDs. Ordered as `instances`.
+
+    `allowed` is the caller's Decision over `PATIENT.c.id`. At most one of the three lists may have more than 500 UIDs.
+    """
+    wanted = [PUBLISHED, allowed]
+    if patient is not None:
+        wanted += [PATIENT.c.value == patient, PATIENT.c.value != STUDY.c.uid]
+    lists = sorted(((STUDY.c.uid, studies), (SERIES.c.uid, series), (INSTANCE.c.uid, uids)), key=lambda pair: len(pair[1]))
+    wanted += [column.in_(values_) for column, values_ in lists[:2] if values_]
+    column, longest = lists[2]
+    found: list[StoredInstance] = []
+    for start in range(0, max(len(longest), 1), 500):
+        part = longest[start : start + 500]
+        rows = connection.execute(
+            select(*_STORED)
+            .select_from(_JOINED)
+            .where(*wanted, *([column.in_(part)] if part else []))
+            .order_by(STUDY.c.pk, _last_if_none(SERIES.c.number), SERIES.c.uid, _last_if_none(INSTANCE.c.number), INSTANCE.c.uid)
+        )
+        found += [StoredInstance(*row) for row in rows]
+    return found
+
+
 def stored(connection: Connection, sop_uid: str) -> StoredInstance | None:
-    """The instance of that UID, published or not. For the doors in, which must know what they would collide with."""
-    row = connection.execute(select(*_STORED).select_from(_JOINED).where(INSTANCE.c.uid == sop_uid)).first()
-    return StoredInstance(*row) if row else None
+    """The instance of that UID, published or not, with the bytes that came: corrected since or not.
+
+    For the doors in, which must know what they would collide with.
+    """
+    row = connection.execute(
+        select(*_STORED, ORIGINAL.c.blob_id.label("first"), ORIGINAL.c.dataset_offset.label("first_offset"))
+        .select_from(_JOINED.outerjoin(ORIGINAL, ORIGINAL.c.instance_pk == INSTANCE.c.pk))
+        .where(INSTANCE.c.uid == sop_uid)
+    ).first()
+    if row is None:
+        return None
+    *values_, first, offset = row
+    found = StoredInstance(*values_)
+    return found if first is None else replace(found, blob_id=first, dataset_offset=offset)
+
+
+def study_pk(connection: Connection, study_uid: str) -> int:
+    """Row of a study, whether or not anything of it is visible. Raises `NotFound`."""
+    found = connection.execute(select(STUDY.c.pk).where(STUDY.c.uid == study_uid)).scalar_one_or_none()
+    if found is None:
+        raise NotFound("no such study")
+    return int(found)
 
 
 def study_patient(connection: Connection, study_uid: str) -> str:
@@ -111,7 +176,8 @@ def load(connection: Connection, study_pk: int, *, prepared: bool = False) -> va
         .join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
         .where(STUDY.c.pk == study_pk)
     ).one()
-    visible: ColumnElement[bool] = or_(PUBLISHED, INSTANCE.c.dicom_json.is_not(None)) if prepared else PUBLISHED
+    ready = and_(WAITING, INSTANCE.c.dicom_json.is_not(None))
+    visible: ColumnElement[bool] = or_(PUBLISHED, ready) if prepared else PUBLISHED
     members: dict[int, list[values.Instance]] = {}
     for found in connection.execute(
         select(
@@ -171,13 +237,22 @@ def prepare(connection: Connection, pk: int, *, attributes: bytes, dicom_json: b
     )
 
 
+def hashed(connection: Connection, blob_id: str, sha256: bytes) -> None:
+    """Keeps the SHA-256 of a blob that was made after the acknowledgement; the first one stays."""
+    connection.execute(update(BLOB).where(BLOB.c.id == blob_id, BLOB.c.sha256.is_(None)).values(sha256=sha256))
+
+
 def publish(connection: Connection, study_pk: int, study: values.Study, instance_pks: Sequence[int], *, updated: int) -> bool:
-    """Makes `instance_pks` visible and the study's counts those of `study`. False if somebody else published meanwhile."""
+    """Makes `instance_pks` visible and the study's counts those of `study`. False if somebody else published meanwhile.
+
+    The version of a study with nothing left to show is negative; its next publication counts on from there.
+    """
+    version = abs(study.version) + 1
     moved = connection.execute(
         update(STUDY)
         .where(STUDY.c.pk == study_pk, STUDY.c.version == study.version)
         .values(
-            version=study.version + 1,
+            version=version if study.series else -version,
             updated=updated,
             modalities="".join(f"\\{m}" for m in study.modalities) + "\\" if study.modalities else "",
             series_count=len(study.series),
@@ -188,11 +263,56 @@ def publish(connection: Connection, study_pk: int, study: values.Study, instance
         return False
     for start in range(0, len(instance_pks), 500):
         connection.execute(update(INSTANCE).where(INSTANCE.c.pk.in_(instance_pks[start : start + 500])).values(published=1))
+    connection.execute(update(SERIES).where(SERIES.c.study_pk == study_pk, SERIES.c.instance_count > 0).values(instance_count=0))
     for series in study.series:
         connection.execute(
             update(SERIES).where(SERIES.c.uid == series.series_instance_uid).values(instance_count=len(series.instances))
         )
+    results.refresh(connection, study_pk, study, instance_pks)
     return True
+
+
+def scrub(connection: Connection, study_pk: int) -> bool:
+    """Forgets what series, and the study, without any instance were about. Returns whether the whole study is empty now.
+
+    The rows stay: an association that stores into them at this moment remembers their keys, and SQLite would give these out again.
+    """
+    filled = select(INSTANCE.c.series_pk).where(INSTANCE.c.study_pk == study_pk)
+    connection.execute(
+        update(SERIES)
+        .where(SERIES.c.study_pk == study_pk, SERIES.c.pk.not_in(filled))
+        .values(description="", body_part="", laterality="", date="", time="", attributes=b"{}", result=None)
+    )
+    if connection.execute(filled.limit(1)).first() is not None:
+        return False
+    connection.execute(
+        update(STUDY)
+        .where(STUDY.c.pk == study_pk)
+        .values(
+            study_id="", accession_number="", accession_authority="", date="", time="", timezone="", description="",
+            referring_physician="", referring_folded="", institution="", attributes=b"{}",
+        )
+    )  # fmt: skip
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an instance came from: `sender` is the peer's AE title or client id."""
+
+    blob_id: str
+    sender: str
+    patient_pk: int
+
+
+def source(connection: Connection, instance_pk: int) -> Source | None:
+    """The bytes and the sender of an instance, None where it is gone."""
+    row = connection.execute(
+        select(INSTANCE.c.blob_id, INSTANCE.c.source, STUDY.c.patient_pk)
+        .join(STUDY, INSTANCE.c.study_pk == STUDY.c.pk)
+        .where(INSTANCE.c.pk == instance_pk)
+    ).first()
+    return Source(row.blob_id, row.source.partition(" ")[2], row.patient_pk) if row is not None else None
 
 
 def blob_ids(connection: Connection) -> set[str]:
@@ -210,7 +330,7 @@ def counts(connection: Connection) -> dict[str, int]:
     return {
         "studies": int(connection.execute(select(func.count()).select_from(STUDY).where(STUDY.c.version > 0)).scalar_one()),
         "instances": int(connection.execute(select(func.count()).select_from(INSTANCE).where(PUBLISHED)).scalar_one()),
-        "pending": int(connection.execute(select(func.count()).select_from(INSTANCE).where(~PUBLISHED)).scalar_one()),
+        "pending": int(connection.execute(select(func.count()).select_from(INSTANCE).where(WAITING)).scalar_one()),
     }
 
 
@@ -234,9 +354,12 @@ def patient_pk(connection: Connection, study_pk: int) -> int:
     return int(connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one())
 
 
+_FRAME_TABLE = select(INSTANCE.c.frame_table).where(INSTANCE.c.pk == bindparam("pk"))
+
+
 def frame_table(connection: Connection, instance_pk: int) -> bytes | None:
     """The stored frame table (`profiles.frames.FrameTable`) of a prepared instance."""
-    found = connection.execute(select(INSTANCE.c.frame_table).where(INSTANCE.c.pk == instance_pk)).scalar_one()
+    found = connection.execute(_FRAME_TABLE, {"pk": instance_pk}).scalar_one()
     return bytes(found) if found is not None else None
 
 

@@ -1,58 +1,62 @@
-"""One query key as an SQL condition over the catalogue: PS3.4 section C.2.2.2.
+"""Query keys as SQL conditions over the catalogue: PS3.4 section C.2.2.2.
 
-`KEYS` says which attribute is which column; other attributes of a level (`profiles.query_attributes`) are matched in the JSON
-that is stored for it, which no index helps. Values are bound parameters, so a value can be whatever a client sends.
+`KEYS` says which attribute is which column and `TERMS` which are searched in `study_term`. What is neither is compared with the JSON
+that is stored (`Understood.rest`), which no index helps. Values are bound parameters, so a value can be whatever a client sends.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from sqlalchemy import ColumnElement, Connection, Text, and_, cast, exists, func, or_, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, exists, literal, or_, select, union
 
 from profiles.identifiers import InvalidIdentifier, lenient_uid
-from profiles.query_attributes import OPTIONAL, REQUIRED, Level
+from profiles.person_name import folded, sound, words
+from profiles.query_attributes import MORE, OPTIONAL, REQUIRED, Level
+from profiles.query_identifier import Key
 from profiles.timestamps import dicom_date, dicom_time
 from server.errors import MalformedQuery
-from server.records.catalogue import INSTANCE, PATIENT, PUBLISHED, SERIES, STUDY
-from server.records.placing import folded
+from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
+from server.records.item_matching import matches
+from server.records.results import MODALITY, PATIENT_NAME, REFERRING, SERIES_TERMS, SOP_CLASS, SOUNDS, TERM, WORDS
 
 Path = tuple[str, ...]
-"""An attribute: its tag as eight upper-case hexadecimal digits, or those of a sequence and of an attribute in its items."""
-Kind = Literal["text", "name", "date", "time", "uid", "code", "integer", "modalities"]
+"""An attribute: its tag as eight upper-case hexadecimal digits, after those of the sequences that it is in."""
+Kind = Literal["text", "date", "time", "uid", "code", "integer"]
 Condition = ColumnElement[bool]
 
-LEVELS: Final[tuple[Level, ...]] = ("study", "series", "instance")
 PATIENT_ID: Final[Path] = ("00100020",)
-_SOP_CLASSES: Final = "00080062"
+LEVELS: Final[tuple[Level, ...]] = ("patient", "study", "series", "instance")
 _LONGEST = 1024
 _MOST_WILDCARDS = 8
 _MOST_UIDS = 500
+_DEEPEST = 8
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_LAST = "\U0010ffff"
+"""After every character, in the order of code points and of UTF-8."""
 
+_PATIENT_KEYS: Final[Mapping[str, tuple[Kind, ColumnElement[object]]]] = {
+    "00100020": ("text", PATIENT.c.value),
+    "00100030": ("date", PATIENT.c.birth_date),
+    "00100040": ("code", PATIENT.c.sex),
+}
+_STUDY_KEYS: Final[Mapping[str, tuple[Kind, ColumnElement[object]]]] = {
+    **_PATIENT_KEYS,
+    "00080020": ("date", STUDY.c.date),
+    "00080030": ("time", STUDY.c.time),
+    "00080050": ("text", STUDY.c.accession_number),
+    "00080201": ("text", STUDY.c.timezone),
+    "0020000D": ("uid", STUDY.c.uid),
+    "00201206": ("integer", STUDY.c.series_count),
+    "00201208": ("integer", STUDY.c.instance_count),
+}
 KEYS: Final[Mapping[Level, Mapping[str, tuple[Kind, ColumnElement[object]]]]] = {
-    "study": {
-        "00080020": ("date", STUDY.c.date),
-        "00080030": ("time", STUDY.c.time),
-        "00080050": ("text", STUDY.c.accession_number),
-        "00080061": ("modalities", STUDY.c.modalities),
-        "00080080": ("text", STUDY.c.institution),
-        "00080090": ("name", STUDY.c.referring_folded),
-        "00080201": ("text", STUDY.c.timezone),
-        "00081030": ("text", STUDY.c.description),
-        "00100010": ("name", PATIENT.c.name_folded),
-        "00100020": ("text", PATIENT.c.value),
-        "00100030": ("date", PATIENT.c.birth_date),
-        "00100040": ("code", PATIENT.c.sex),
-        "0020000D": ("uid", STUDY.c.uid),
-        "00200010": ("text", STUDY.c.study_id),
-        "00201206": ("integer", STUDY.c.series_count),
-        "00201208": ("integer", STUDY.c.instance_count),
-    },
+    "patient": _PATIENT_KEYS,
+    "study": _STUDY_KEYS,
     "series": {
         "00080021": ("date", SERIES.c.date),
         "00080031": ("time", SERIES.c.time),
@@ -74,19 +78,66 @@ KEYS: Final[Mapping[Level, Mapping[str, tuple[Kind, ColumnElement[object]]]]] = 
         "00280011": ("integer", INSTANCE.c.columns),
     },
 }
-_ATTRIBUTES: Final[Mapping[Level, ColumnElement[bytes]]] = {
-    "study": STUDY.c.attributes,
-    "series": SERIES.c.attributes,
-    "instance": INSTANCE.c.attributes,
-}
-# PS3.4 section C.2.2.2.4: the VRs that wildcards may match, and the others that are matched in stored JSON.
-_KIND_OF_VR: Final[Mapping[str, Kind]] = {
-    "CS": "code", "DA": "date", "IS": "integer", "LO": "text", "SH": "text", "ST": "text", "TM": "time", "UI": "uid", "US": "integer",
+TERMS: Final[Mapping[str, Literal["text", "name", "code", "uid"]]] = {
+    "00200010": "text", "00081030": "text", PATIENT_NAME: "name", REFERRING: "name", "00080080": "text", SOP_CLASS: "uid", MODALITY: "code",
 }  # fmt: skip
+"""Of studies, those first of which a study has a value of its own."""
+# A series or instance with such a value is in a study with such a term.
+_NARROWING: Final = {("00080060",): MODALITY, ("00080016",): SOP_CLASS, **{tuple(key.split(".")): key for key in SERIES_TERMS}}
+_SELECTIVE: Final = frozenset({"00080050", "00100020", "00100030", "0020000D", "0020000E", "00080018"})
+# PS3.4 section C.2.2.2.5: dates and times that are one range of moments where both are ranges.
+_TOGETHER: Final = {"00080020": "00080030", "00080021": "00080031"}
+_MATCHED_VRS: Final = frozenset(
+    {"AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH", "SL", "SS", "ST", "SV", "TM", "UC", "UI", "UL",
+     "UR", "US", "UT", "UV"}
+)  # fmt: skip
+
+
+@dataclass
+class Understood:
+    """A query in SQL. `studies`, `series` and `instances` are conditions of each level; patients are a study's.
+
+    `exact` are single terms of studies: one of them may lead the walk (`study_term` is ordered by date), the others are asked about each
+    study. `rest` are keys to be compared with stored JSON, by the level that they belong to.
+    """
+
+    studies: list[Condition] = field(default_factory=list)
+    series: list[Condition] = field(default_factory=list)
+    instances: list[Condition] = field(default_factory=list)
+    exact: list[tuple[str, str]] = field(default_factory=list)
+    rest: dict[Level, list[Key]] = field(default_factory=dict)
+    dates: tuple[str, str] = ("", "")
+    """Least and greatest Study Date that is asked for, empty for none: a leading term is walked between them."""
+    selective: bool = False
+    about_patients: bool = False
+
+    def terms(self, *, leader: tuple[str, str] | None) -> list[Condition]:
+        """Conditions that a study has every exact term but the leader."""
+        return [
+            exists(
+                select(TERM.c.study_pk).where(
+                    TERM.c.tag == tag, TERM.c.term == term, TERM.c.date == STUDY.c.date, TERM.c.study_pk == STUDY.c.pk
+                )
+            ).correlate(STUDY)
+            for tag, term in self.exact
+            if (tag, term) != leader
+        ]
+
+    def leading(self, leader: tuple[str, str]) -> list[Condition]:
+        """The stretch of `study_term` that is walked for a leader."""
+        (tag, term), (first, last) = leader, self.dates
+        told = [TERM.c.tag == tag, TERM.c.term == term]
+        return told + ([TERM.c.date >= first] if first else []) + ([TERM.c.date <= last] if last else [])
+
+    def leader(self) -> tuple[str, str] | None:
+        """The exact term to begin with, unless something that few studies have is asked for anyway."""
+        order = [*TERMS]
+        known = [pair for pair in self.exact if pair[0] in TERMS]
+        return min(known, key=lambda pair: order.index(pair[0]), default=None) if not self.selective else None
 
 
 def path(name: str) -> Path:
-    """PS3.18 section 8.3.4.1: `StudyDate`, `00080020`, or one attribute of a sequence `00400275.00400009`. Raises `MalformedQuery`."""
+    """PS3.18 section 8.3.4.1: `StudyDate`, `00080020`, or an attribute of a sequence `00400275.00400009`. Raises `MalformedQuery`."""
     tags = []
     for part in name.split("."):
         tag = part.upper() if _TAG.fullmatch(part) else f"{tag_for_keyword(part) or 0:08X}"
@@ -95,6 +146,8 @@ def path(name: str) -> Path:
                 "a query parameter is neither a DICOM keyword nor a tag of eight hexadecimal digits (PS3.18 section 8.3.4.1)"
             )
         tags.append(tag)
+    if len(tags) > _DEEPEST:
+        raise MalformedQuery(f"sequences to match may be nested {_DEEPEST - 1} deep")
     return tuple(tags)
 
 
@@ -102,115 +155,193 @@ def has_wildcard(value: str) -> bool:
     return "*" in value or "?" in value
 
 
-def conditions(connection: Connection, level: Level, key: Path, value: str) -> list[Condition]:
-    """The conditions of one key. None for an empty value: universal matching (PS3.4 section C.2.2.2.3).
+def conditions(connection: Connection, level: Level, key: Path, value: str) -> None:
+    """Raises `MalformedQuery` for a key or value that cannot be matched at that level."""
+    understood(connection, level, {key: value})
 
-    Raises `MalformedQuery` for a key or value that cannot be matched at that level.
+
+def understood(
+    connection: Connection, level: Level, keys: Mapping[Path, str], *, fuzzy: bool = False, combined: bool = True
+) -> Understood:
+    """All keys of a query. One without a value matches everything (PS3.4 section C.2.2.2.3), as one of asterisks only.
+
+    With `fuzzy` person names match word by word (`profiles.person_name`); with `combined` a range of dates and one of times are one
+    range of moments. Raises `MalformedQuery` for a key or value that cannot be matched at `level`.
     """
-    engine = _Engine(connection)
-    if len(value) > _LONGEST and key[0] not in ("0020000D", "0020000E", "00080018"):
-        raise MalformedQuery(f"a value to match has more than {_LONGEST} characters")
-    if _CONTROL.search(value):
-        raise MalformedQuery("a value to match has control characters")
+    reading = _Reading(connection, level, fuzzy)
     above = LEVELS[: LEVELS.index(level) + 1]
-    if len(key) == 1:
-        if key[0] == _SOP_CLASSES and level == "study":
-            return _sop_classes(value)
-        for each in above:
-            if key[0] in KEYS[each]:
-                kind, column = KEYS[each][key[0]]
-                condition = _compare(engine, kind, column, value)
-                if condition is not None and key == PATIENT_ID:
-                    # A study without Patient ID has its own UID as identifier here; nobody asks for it.
-                    condition = and_(condition, PATIENT.c.value != STUDY.c.uid)
-                return [] if condition is None else [condition]
-    return _stored(engine, above, key, value)
+    todo = dict(keys)
+    for date, time in _TOGETHER.items() if combined else ():
+        if "-" in todo.get((date,), "") and "-" in todo.get((time,), ""):
+            owner: Level = "study" if date in _STUDY_KEYS else "series"
+            if owner in above:
+                reading.moments(owner, date, todo.pop((date,)), time, todo.pop((time,)))
+    for key, value in todo.items():
+        reading.read(above, key, value.strip(" "))
+    return reading.found
 
 
-def _stored(engine: "_Engine", above: Sequence[Level], key: Path, value: str) -> list[Condition]:
-    """Attributes without a column: in the JSON of their level."""
-    owner = next((each for each in above if key[0] in REQUIRED[each] or key[0] in OPTIONAL[each]), None)
-    if owner is None or len(key) > 2:
-        raise MalformedQuery(f"({key[0][:4]},{key[0][4:]}) cannot be matched at the {above[-1]} level here")
-    kind = _KIND_OF_VR.get(dictionary_VR(int(key[-1], 16)) if _known(key[-1]) else "")
-    if kind is None:
-        raise MalformedQuery(f"({key[-1][:4]},{key[-1][4:]}) has a Value Representation that cannot be matched here")
-    known: Kind = kind
+class _Reading:
+    """Keys into an `Understood`, one at a time."""
 
-    def compare(text: ColumnElement[object]) -> Condition | None:
-        return _compare(engine, known, text, value, stored_text=True)
+    def __init__(self, connection: Connection, level: Level, fuzzy: bool) -> None:
+        self.found = Understood()
+        self._engine = _Engine(connection)
+        self._level, self._fuzzy = level, fuzzy
 
-    found = engine.within(_ATTRIBUTES[owner], key, compare)
-    return [] if found is None else [found]
+    def read(self, above: Sequence[Level], key: Path, value: str) -> None:
+        if len(value) > _LONGEST and key[0] not in ("0020000D", "0020000E", "00080018"):
+            raise MalformedQuery(f"a value to match has more than {_LONGEST} characters")
+        if _CONTROL.search(value):
+            raise MalformedQuery("a value to match has control characters")
+        owner, column = _column(above, key)
+        if column is not None:
+            self._column(owner, key, *column, value)
+        elif len(key) == 1 and (key[0] == PATIENT_NAME or (key[0] in TERMS and "study" in above)):
+            self._term(key[0], value)
+        else:
+            self._rest(owner, key, value)
+
+    def moments(self, owner: Level, date: str, dates: str, time: str, times: str) -> None:
+        """PS3.4 section C.2.2.2.5.1: from the first time on the first date to the last time on the last date."""
+        (_, day), (_, clock) = KEYS[owner][date], KEYS[owner][time]
+        clock = self._engine.bytewise(clock)
+        (first, last), (begin, end) = _range(dates, _date_bounds), _range(times, _time_bounds)
+        told = [day != ""]
+        if owner == "study":
+            self.found.dates = (first, last)
+        if first:
+            told.append(day >= first)
+            if begin:
+                told.append(or_(day > first, clock >= begin))
+        if last:
+            told.append(day <= last)
+            if end:
+                told.append(or_(day < last, and_(clock != "", clock <= end)))
+        self._of(owner).append(and_(*told))
+
+    def _of(self, owner: Level) -> list[Condition]:
+        return {"series": self.found.series, "instance": self.found.instances}.get(owner, self.found.studies)
+
+    def _column(self, owner: Level, key: Path, kind: Kind, column: ColumnElement[object], value: str) -> None:
+        condition = self._engine.compare(kind, column, value)
+        if condition is None:
+            return
+        if key == PATIENT_ID:
+            # A study without Patient ID has its own UID as identifier here; nobody asks for it.
+            condition = and_(condition, PATIENT.c.value != STUDY.c.uid)
+        self._of(owner).append(condition)
+        if key == ("00080020",):
+            self.found.dates = _range(value, _date_bounds)
+        self.found.about_patients |= key[0] in _PATIENT_KEYS
+        self.found.selective |= key[0] in _SELECTIVE and not value.startswith(("*", "?"))
+        if key == ("0020000E",):
+            self._within(select(SERIES.c.study_pk).where(condition))
+        elif key == ("00080018",):
+            self._within(select(INSTANCE.c.study_pk).where(condition))
+        elif key in _NARROWING:
+            self._narrowed(_NARROWING[key], _list(kind, value))
+
+    def _term(self, tag: str, value: str) -> None:
+        if not value.strip("*"):
+            return
+        match TERMS[tag]:
+            case "name":
+                self._name(tag, value)
+            case "uid":
+                self._narrowed(tag, _uids(value))
+            case "code":
+                self._narrowed(tag, _codes(value))
+            case "text":
+                self._narrowed(tag, [value])
+
+    def _name(self, tag: str, value: str) -> None:
+        """PS3.4 section C.2.2.2.1 with PS3.5 section 6.2.1: no case, no accents, trailing empty components absent or present,
+        the whole name or its component groups (alphabetic, ideographic, phonetic); or PS3.18 section 8.3.4.2, fuzzy.
+        """
+        wanted = folded(value).rstrip("^= ")
+        if not wanted:
+            raise MalformedQuery("a person name to match has at least one component")
+        if self._fuzzy:
+            for word in sorted(words(value)):
+                starts = select(TERM.c.study_pk).where(TERM.c.tag == tag + WORDS, *_beginning(TERM.c.term, word))
+                alike = select(TERM.c.study_pk).where(TERM.c.tag == tag + SOUNDS, TERM.c.term == sound(word))
+                self.found.studies.append(STUDY.c.pk.in_(union(starts, alike) if sound(word) else starts))
+        elif wanted.endswith("*") and "^" in wanted and (bare := wanted.rstrip("^*")) != wanted.rstrip("*"):
+            self._narrowed(tag, [wanted, bare])  # `doe^*` is also who has a family name only
+        else:
+            self._narrowed(tag, [wanted])
+
+    def _narrowed(self, tag: str, values: Sequence[str]) -> None:
+        """Studies that have one of these terms, which may have wildcards."""
+        if not any(value.strip("*") for value in values):
+            return
+        if len(values) == 1 and not has_wildcard(values[0]):
+            self.found.exact.append((tag, values[0]))
+            return
+        any_ = or_(*(self._engine.like(TERM.c.term, value) for value in values))
+        self._within(select(TERM.c.study_pk).where(TERM.c.tag == tag, any_))
+
+    def _within(self, studies: Select[int]) -> None:
+        self.found.studies.append(STUDY.c.pk.in_(studies))
+
+    def _rest(self, owner: Level, key: Path, value: str) -> None:
+        """Attributes without a column: compared with the JSON of their level."""
+        vr = _vr(key[-1])
+        if vr not in (_MATCHED_VRS if vr else {""}):
+            raise MalformedQuery(f"({key[-1][:4]},{key[-1][4:]}) has a Value Representation that cannot be matched")
+        wanted = Key(key[-1], vr or "LO", value)
+        for tag in reversed(key[:-1]):
+            wanted = Key(tag, "SQ", "", (wanted,))
+        matches({}, [wanted])  # raises for a value that is none of its VR
+        if not value.strip("*") and (not value or vr in ("PN", "LO", "SH", "CS", "LT", "ST", "UT", "UC", "AE", "")):
+            return
+        self.found.rest.setdefault(owner, []).append(wanted)
+        if key in _NARROWING:
+            self._narrowed(_NARROWING[key], [value]) if "-" not in value else self._dated(_NARROWING[key], value)
+
+    def _dated(self, tag: str, value: str) -> None:
+        condition = self._engine.compare("date", TERM.c.term, value)
+        if condition is not None:
+            self._within(select(TERM.c.study_pk).where(TERM.c.tag == tag, condition))
 
 
-def _known(tag: str) -> bool:
+def _column(above: Sequence[Level], key: Path) -> tuple[Level, tuple[Kind, ColumnElement[object]] | None]:
+    """Whose attribute a key is, and in which column, if it has one. Raises `MalformedQuery` for one that is not of these levels."""
+    for level in above:
+        if len(key) == 1 and key[0] in KEYS[level]:
+            return level, KEYS[level][key[0]]
+    for level in above:
+        if level != "instance" and (key[0] in REQUIRED_OF[level] or (len(key) == 1 and key[0] in TERMS)):
+            return level, None
+    if above[-1] != "instance":
+        raise MalformedQuery(f"({key[0][:4]},{key[0][4:]}) cannot be matched at the {above[-1]} level")
+    return "instance", None
+
+
+_STORED_OF_STUDIES: Final = frozenset({*REQUIRED["study"], *OPTIONAL["study"], *MORE["study"]})
+REQUIRED_OF: Final[Mapping[Level, frozenset[str]]] = {
+    "patient": frozenset(tag for tag in _STORED_OF_STUDIES if tag.startswith("0010")),
+    "study": _STORED_OF_STUDIES,
+    "series": frozenset({*REQUIRED["series"], *OPTIONAL["series"], *MORE["series"]}),
+}
+
+
+def _vr(tag: str) -> str:
+    """The VR of the dictionary, empty for a private or unknown attribute."""
     try:
-        dictionary_VR(int(tag, 16))
+        return dictionary_VR(int(tag, 16)).partition(" ")[0]
     except KeyError:
-        return False
-    return True
+        return ""
 
 
-def _compare(
-    engine: "_Engine", kind: Kind, column: ColumnElement[object], value: str, *, stored_text: bool = False
-) -> Condition | None:
-    value = value.strip(" ")
-    if not value:
-        return None
-    match kind:
-        case "text":
-            return engine.like(column, value)
-        case "name":
-            return _name(engine, column, value)
-        case "date":
-            return _between(column, value, _date_bounds)
-        case "time":
-            return _between(engine.bytewise(column), value, _time_bounds)
-        case "uid":
-            return column.in_(_uids(value))
-        case "code":
-            return or_(*(engine.like(column, one) for one in _codes(value)))
-        case "modalities":
-            return or_(*(_modality(engine, column, one) for one in _codes(value)))
-        case "integer":
-            if not _INTEGER.fullmatch(value):
-                raise MalformedQuery("an integer attribute is matched by one integer (PS3.4 section C.2.2.2.1)")
-            return column == (str(int(value)) if stored_text else int(value))
-
-
-def _name(engine: "_Engine", column: ColumnElement[object], value: str) -> Condition:
-    """PS3.4 section C.2.2.2.1 with PS3.5 section 6.2.1: no case, no accents, trailing empty components absent or present,
-    the whole name or one of its component groups (alphabetic, ideographic, phonetic).
-    """
-    wanted = folded(value).rstrip("^= ")
-    if not wanted:
-        raise MalformedQuery("a person name to match has at least one component")
-    forms = [wanted] if wanted.endswith("*") else [wanted + "^" * count for count in range(5)]
-    whole = or_(*(engine.like(column, form) for form in forms))
-    return or_(whole, *(engine.like(column, around) for form in forms for around in (f"{form}=*", f"*={form}", f"*={form}=*")))
+def _list(kind: Kind, value: str) -> list[str]:
+    return _uids(value) if kind == "uid" else _codes(value)
 
 
 def _codes(value: str) -> list[str]:
     """Code Strings, several as alternatives; neither comma nor backslash can be part of one (PS3.5 table 6.2-1)."""
     return [one for part in re.split(r"[,\\]", value) if (one := part.strip(" ").upper())][:_MOST_UIDS]
-
-
-def _modality(engine: "_Engine", column: ColumnElement[object], code: str) -> Condition:
-    # The column is `\CT\SR\`: a wildcard must not run over the next code, so it is held against each series.
-    if not has_wildcard(code):
-        return engine.like(column, f"*\\{code}\\*")
-    return (
-        exists()
-        .where(SERIES.c.study_pk == STUDY.c.pk, SERIES.c.instance_count > 0, engine.like(SERIES.c.modality, code))
-        .correlate(STUDY)
-    )
-
-
-def _sop_classes(value: str) -> list[Condition]:
-    if not value.strip(" "):
-        return []
-    return [exists().where(INSTANCE.c.study_pk == STUDY.c.pk, PUBLISHED, INSTANCE.c.sop_class.in_(_uids(value))).correlate(STUDY)]
 
 
 def _uids(value: str) -> list[str]:
@@ -224,20 +355,26 @@ def _uids(value: str) -> list[str]:
         raise MalformedQuery(str(error)) from None
 
 
-def _between(column: ColumnElement[object], value: str, bounds: Callable[[str], tuple[str, str]]) -> Condition:
-    """PS3.4 section C.2.2.2.5: `a`, `a-b`, `a-` or `-b`. What has no value matches no range."""
+def _beginning(column: ColumnElement[object], text: str) -> list[Condition]:
+    """That a text begins so, as a stretch of an index."""
+    return [column >= text, column < literal(text + _LAST)] if text else []
+
+
+def _range(value: str, bounds: Callable[[str], tuple[str, str]]) -> tuple[str, str]:
+    """PS3.4 section C.2.2.2.5: least and greatest text of `a`, `a-b`, `a-` or `-b`; empty where a side is open."""
     first, dash, last = value.partition("-")
     first, last = first.strip(" "), last.strip(" ")
-    conditions = [column != ""]
     if not dash:
         last = first
     if not (first or last):
         raise MalformedQuery("a range has a beginning or an end (PS3.4 section C.2.2.2.5)")
-    if first:
-        conditions.append(column >= bounds(first)[0])
-    if last:
-        conditions.append(column <= bounds(last)[1])
-    return and_(*conditions)
+    return first and bounds(first)[0], last and bounds(last)[1]
+
+
+def _between(column: ColumnElement[object], low: str, high: str) -> Condition:
+    """What has no value matches no range."""
+    told = [column != ""] if not low else [column >= low]
+    return and_(*told, column <= high) if high else and_(*told)
 
 
 def _date_bounds(text: str) -> tuple[str, str]:
@@ -260,14 +397,34 @@ def _time_bounds(text: str) -> tuple[str, str]:
     # Seconds may be 60 (PS3.5 table 6.2-1, TM).
     high = found.ljust(13, "9") if "." in found else found + "HH5960.999999"[len(found) :]
     low = found.rstrip("0").removesuffix(".") if "." in found else found
-    return low.rstrip("0") if "." not in low else low, high
+    return (low.rstrip("0") if "." not in low else low) or "0", high
 
 
 class _Engine:
-    """What the two engines write differently: wildcard matching with regard to case, and values inside JSON."""
+    """Comparisons, and what the two engines write differently: wildcard matching with regard to case, and the order of bytes."""
 
     def __init__(self, connection: Connection) -> None:
         self._sqlite = connection.dialect.name == "sqlite"
+
+    def compare(self, kind: Kind, column: ColumnElement[object], value: str) -> Condition | None:
+        """A column against a value; None where everything matches."""
+        if not value or (kind in ("text", "code") and not value.strip("*")):
+            return None
+        match kind:
+            case "text":
+                return self.like(column, value)
+            case "date":
+                return _between(column, *_range(value, _date_bounds))
+            case "time":
+                return _between(self.bytewise(column), *_range(value, _time_bounds))
+            case "uid":
+                return column.in_(_uids(value))
+            case "code":
+                return or_(*(self.like(column, one) for one in _codes(value)))
+            case "integer":
+                if not _INTEGER.fullmatch(value):
+                    raise MalformedQuery("an integer attribute is matched by one integer (PS3.4 section C.2.2.2.1)")
+                return column == int(value)
 
     def bytewise(self, column: ColumnElement[object]) -> ColumnElement[object]:
         """`column` in the order of its bytes, whatever the database's collation."""
@@ -279,34 +436,14 @@ class _Engine:
             return column == pattern
         if pattern.count("*") > _MOST_WILDCARDS:
             raise MalformedQuery(f"a value to match may have at most {_MOST_WILDCARDS} asterisks")
+        start = re.split(r"[*?]", pattern, maxsplit=1)[0]
+        # PostgreSQL's own order of texts is not that of their bytes, except in `study_term`.
+        bounds = _beginning(column, start) if self._sqlite or column.table is TERM else []
+        if bounds and pattern == start + "*":
+            return and_(*bounds)
         if self._sqlite:
             matched: Condition = column.op("GLOB")(pattern.replace("[", "[[]"))
         else:
             escaped = re.sub(r"[\\%_]", r"\\\g<0>", pattern).replace("*", "%").replace("?", "_")
             matched = column.like(escaped, escape="\\")
-        return and_(column != "", matched) if pattern.strip("*") else column != ""
-
-    def within(
-        self, attributes: ColumnElement[bytes], key: Path, compare: Callable[[ColumnElement[object]], Condition | None]
-    ) -> Condition | None:
-        """`compare` applied to the first value of an attribute, or of an attribute in any item of a sequence."""
-        if len(key) == 1:
-            return compare(self._first(self._parsed(attributes), key[0]))
-        if self._sqlite:
-            items = func.json_each(self._parsed(attributes), f'$."{key[0]}".Value').table_valued("value")
-        else:
-            found = func.jsonb_extract_path(self._parsed(attributes), key[0], "Value", type_=JSONB)
-            items = func.jsonb_array_elements(found, type_=JSONB).table_valued("value")
-        condition = compare(self._first(items.c.value, key[1]))
-        return None if condition is None else exists(select(1).select_from(items).where(condition))
-
-    def _parsed(self, attributes: ColumnElement[bytes]) -> ColumnElement[object]:
-        # PostgreSQL's jsonb cannot hold U+0000, and SQLite's GLOB ends at it; a damaged value may have one.
-        if self._sqlite:
-            return func.replace(cast(attributes, Text), "\\u0000", "", type_=Text)
-        return cast(func.replace(func.convert_from(attributes, "UTF8"), "\\u0000", ""), JSONB)
-
-    def _first(self, parsed: ColumnElement[object], tag: str) -> ColumnElement[object]:
-        if self._sqlite:
-            return cast(func.json_extract(parsed, f'$."{tag}".Value[0]'), Text)
-        return func.jsonb_extract_path_text(parsed, tag, "Value", "0", type_=Text)
+        return and_(*bounds, matched)

@@ -1,20 +1,42 @@
-"""Searching the catalogue, in SQL: PS3.4 section C.4.1 as QIDO-RS (PS3.18 section 10.6) needs it."""
+"""Searching the catalogue, in SQL: PS3.4 section C.4.1 as QIDO-RS (PS3.18 section 10.6) and C-FIND need it.
 
-from collections.abc import Iterable, Mapping
+Results are in one order, newest study first. Studies are found first, by an index that has this order; what is in them is
+looked for some studies at a time, until a page is full. So a page costs what is on it, however many instances there are; only a key that no
+index knows makes it look through others, and then of `MOST_LOOKED_THROUGH` at most.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, func, select
+import orjson
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, func, or_, select
 
 from profiles import study as values
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.query_attributes import Level
+from server.errors import TooLarge
 from server.records.catalogue import INSTANCE, PATIENT, PUBLISHED, SERIES, STUDY
-from server.records.conditions import Condition, Path, conditions
+from server.records.conditions import Condition, Path, Understood, understood
+from server.records.item_matching import matches
+from server.records.resources import unpacked
+from server.records.results import TERM
+
+MOST_LOOKED_THROUGH = 50_000
+"""Stored JSON objects that one query may be compared with."""
+_FIRST_STUDIES, _MOST_STUDIES = 8, 512
+_Columns = Sequence[ColumnElement[Any]]
+_Row = Any
+"""What SQLAlchemy gives: columns by position, and by the name that they were labelled with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for: the level of the results, keys (an empty value matches everything), what they are under, which page."""
+    """What is asked for: the level of the results, keys (an empty value matches everything), what they are under, which page.
+
+    `fuzzy` and `combined` as in `conditions.understood`.
+    """
 
     level: Level
     keys: Mapping[Path, str] = field(default_factory=dict)
@@ -22,11 +44,17 @@ class Query:
     series_uid: str | None = None
     limit: int = 100
     offset: int = 0
+    fuzzy: bool = False
+    combined: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One result. `attributes` are the stored JSON bytes from study level down to the level of the query."""
+    """One result. `attributes` are the stored JSON bytes from study level down to the level of the query.
+
+    At patient level `study` has the patient and no UID, `attributes` are those of one of the patient's studies, and the counts are
+    of all of them.
+    """
 
     patient: str
     study: values.Study
@@ -36,23 +64,29 @@ class Match:
     series_count: int
     instance_count: int
     series_instance_count: int
+    study_count: int = 1
+    sop_classes: tuple[str, ...] = ()
+    instance_pk: int = 0
 
 
 def search(connection: Connection, query: Query, allowed: Condition) -> tuple[list[Match], bool]:
-    """PS3.18 section 10.6: the published studies, series or instances that match, in a stable order, and whether there are more.
+    """PS3.4 section C.4.1: the published patients, studies, series or instances that match, and whether there are more.
 
-    `allowed` is the caller's Decision over `PATIENT.c.id`. Raises `MalformedQuery` for a key or value that cannot be matched.
+    `allowed` is the caller's Decision over `PATIENT.c.id`. Raises `MalformedQuery` for a key or value that cannot be matched, `TooLarge`
+    where too many would have to be looked through.
     """
-    statement = select(*_columns(query.level)).select_from(_tables(query.level)).where(allowed, _published(query.level))
-    if query.study_uid is not None:
-        statement = statement.where(STUDY.c.uid == query.study_uid)
-    if query.series_uid is not None:
-        statement = statement.where(SERIES.c.uid == query.series_uid)
-    statement = statement.where(
-        *(condition for key, value in query.keys.items() for condition in conditions(connection, query.level, key, value))
-    )
-    rows = connection.execute(statement.order_by(*_order(query)).limit(query.limit + 1).offset(query.offset)).mappings().all()
-    return [_match(row, query.level) for row in rows[: query.limit]], len(rows) > query.limit
+    level = query.level
+    rows = page(connection, query, allowed, _columns(level))
+    if level == "patient":
+        return [_patient_match(row._mapping, told) for row, told in rows[: query.limit]], len(rows) > query.limit
+    found = [_match(row._mapping, level) for row in rows[: query.limit]]
+    return found, len(rows) > query.limit
+
+
+def page(connection: Connection, query: Query, allowed: Condition, columns: _Columns) -> list[_Row]:
+    """`columns` of the results of a page and, if there are more, of one after it. Raises as `search`."""
+    asked = understood(connection, query.level, query.keys, fuzzy=query.fuzzy, combined=query.combined)
+    return list(_Search(connection, query, allowed, asked, columns).page())
 
 
 def patient_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
@@ -67,13 +101,190 @@ def patients_of(connection: Connection, value: str) -> frozenset[str]:
 
 # --- statements
 
+_STUDIES = STUDY.join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
+_NEWEST_FIRST = (STUDY.c.date.desc(), STUDY.c.pk.desc())
+_BY_SERIES = (func.coalesce(SERIES.c.number, 1 << 62), SERIES.c.uid)
+_BY_INSTANCE = (func.coalesce(INSTANCE.c.number, 1 << 62), INSTANCE.c.uid)
+_STORED_AT: Mapping[Level, ColumnElement[Any]] = {"series": SERIES.c.attributes, "instance": INSTANCE.c.dicom_json}
 
-def _columns(level: Level) -> list[ColumnElement[object]]:
-    told: list[ColumnElement[object]] = [
+
+class _Search:
+    def __init__(self, connection: Connection, query: Query, allowed: Condition, asked: Understood, columns: _Columns) -> None:
+        self._connection, self._query, self._asked, self._columns = connection, query, asked, columns
+        self._level = query.level
+        self._unrestricted = str(allowed) == "true"
+        self._allowed = [] if self._unrestricted else [allowed]
+        self._looked_through = 0
+
+    def page(self) -> Iterator[_Row]:
+        query = self._query
+        if self._level == "patient":
+            return self._patients()
+        if not self._asked.rest and (self._level == "study" or query.study_uid is not None):
+            return self._at_once()
+        return islice(self._walk(), query.limit + 1)
+
+    # --- in one statement
+
+    def _at_once(self) -> Iterator[_Row]:
+        """Studies, or what is in one study: their order is that of an index, or they are few."""
+        query = self._query
+        if self._level != "study":
+            found = self._in_study(select(*self._columns).select_from(self._tables()).where(*self._of_study()))
+            found = found.order_by(*self._order()).limit(query.limit + 1).offset(query.offset)
+            return iter(self._connection.execute(found))
+        leader = self._asked.leader()
+        wanted = self._studies(select(STUDY.c.pk), leader).limit(query.limit + 1).offset(query.offset)
+        outer = select(*self._columns).select_from(_STUDIES).where(STUDY.c.pk.in_(wanted.subquery().select()))
+        return iter(self._connection.execute(outer.order_by(*_NEWEST_FIRST)))
+
+    def _studies(self, statement: Select[Any], leader: tuple[str, str] | None) -> Select[Any]:
+        """`statement` over the studies that are asked for, in their order."""
+        tables: FromClause = STUDY
+        if self._asked.about_patients or self._allowed:
+            tables = _STUDIES
+        wanted = [*self._of_study(), *self._asked.terms(leader=leader)]
+        if leader is not None:
+            tables = TERM.join(tables, STUDY.c.pk == TERM.c.study_pk)
+            wanted += self._asked.leading(leader)
+        return statement.select_from(tables).where(*wanted).order_by(*self._in_order(leader))
+
+    @staticmethod
+    def _in_order(leader: tuple[str, str] | None) -> Sequence[ColumnElement[Any]]:
+        return _NEWEST_FIRST if leader is None else (TERM.c.date.desc(), TERM.c.study_pk.desc())
+
+    def _of_study(self) -> list[Condition]:
+        wanted: list[Condition] = [STUDY.c.version > 0, *self._allowed, *self._asked.studies]
+        if self._query.study_uid is not None:
+            wanted.append(STUDY.c.uid == self._query.study_uid)
+        return wanted
+
+    def _in_study(self, statement: Select[Any]) -> Select[Any]:
+        """With the conditions of the levels below the study, and those on its terms."""
+        wanted = [*self._asked.series]
+        if self._query.series_uid is not None:
+            wanted.append(SERIES.c.uid == self._query.series_uid)
+        if self._level == "series":
+            wanted.append(SERIES.c.instance_count > 0)
+        if self._level == "instance":
+            wanted += [PUBLISHED, *self._asked.instances]
+        return statement.where(*wanted, *self._asked.terms(leader=None))
+
+    def _tables(self) -> FromClause:
+        joined: FromClause = _STUDIES.join(SERIES, SERIES.c.study_pk == STUDY.c.pk)
+        return joined.join(INSTANCE, INSTANCE.c.series_pk == SERIES.c.pk) if self._level == "instance" else joined
+
+    def _order(self) -> Sequence[ColumnElement[Any]]:
+        """As `catalogue.instances` orders, so that pages are stable."""
+        series = () if self._query.series_uid is not None else _BY_SERIES
+        return (*series, *_BY_INSTANCE) if self._level == "instance" else series or (SERIES.c.pk,)
+
+    # --- some studies at a time
+
+    def _walk(self) -> Iterator[_Row]:
+        """Every match in order from the offset on. Studies that lie before it are counted, not read, where their counts say enough."""
+        asked, skip = self._asked, self._query.offset
+        plain = self._level != "study" and not (asked.series or asked.instances or asked.rest)
+        leader = asked.leader()
+        size, last = _FIRST_STUDIES, None
+        if plain and skip and (last := self._before(leader, skip)):
+            skip -= last.upto
+        while True:
+            studies = self._connection.execute(self._some_studies(leader, last).limit(size)).all()
+            some = [row for row in studies if self._fits("study", row.attributes)] if asked.rest else studies
+            for row in self._members([row.pk for row in some], self._query.limit + 1 + skip) if some else ():
+                if skip:
+                    skip -= 1
+                else:
+                    yield row
+            if len(studies) < size:
+                return
+            last = studies[-1]
+            size = min(size * 4, _MOST_STUDIES)
+
+    def _before(self, leader: tuple[str, str] | None, skip: int) -> _Row | None:
+        """The last of the studies whose members are all among the first `skip`, and how many these are (`upto`)."""
+        upto = func.sum(self._counted()).over(order_by=self._in_order(leader), rows=(None, 0)).label("upto")
+        found = self._studies(select(STUDY.c.date, STUDY.c.pk, upto), leader).subquery()
+        return self._connection.execute(select(found).where(found.c.upto <= skip).order_by(found.c.upto.desc()).limit(1)).first()
+
+    def _counted(self) -> ColumnElement[int]:
+        """How many results a study has, where nothing more is asked for."""
+        counted: ColumnElement[int] = STUDY.c.instance_count if self._level == "instance" else STUDY.c.series_count
+        return counted
+
+    def _some_studies(self, leader: tuple[str, str] | None, last: Row[Any] | None) -> Select[Any]:
+        stored = [STUDY.c.attributes] if self._asked.rest else []
+        statement = self._studies(select(STUDY.c.pk, STUDY.c.date, *stored), leader)
+        if last is None:
+            return statement
+        date, pk = (STUDY.c.date, STUDY.c.pk) if leader is None else (TERM.c.date, TERM.c.study_pk)
+        # The first half is what an index can walk.
+        return statement.where(date <= last.date, or_(date < last.date, pk < last.pk))
+
+    def _members(self, studies: Sequence[int], most: int) -> Iterator[_Row]:
+        """What is asked for in these studies, in order."""
+        if self._level == "study":
+            statement = select(*self._columns).select_from(_STUDIES).where(STUDY.c.pk.in_(studies)).order_by(*_NEWEST_FIRST)
+            yield from self._connection.execute(statement)
+            return
+        inside: list[Level] = [each for each in _STORED_AT if self._asked.rest.get(each)]
+        more = [_STORED_AT[each].label(f"stored_{each}") for each in inside]
+        found: Select[Any] = self._in_study(
+            select(*self._columns, *more).select_from(self._tables()).where(STUDY.c.pk.in_(studies))
+        )
+        found = found.order_by(*_NEWEST_FIRST, *self._order())
+        for row in self._connection.execute(found if inside else found.limit(most)):
+            if all(self._fits(each, getattr(row, f"stored_{each}")) for each in inside):
+                yield row
+
+    def _fits(self, level: Level, stored: Any) -> bool:
+        """Whether stored JSON is what the keys without an index ask for."""
+        rest = self._asked.rest
+        keys = [*rest.get("patient", ()), *rest.get("study", ())] if level == "study" else rest.get(level, [])
+        if not keys:
+            return True
+        self._looked_through += 1
+        if self._looked_through > MOST_LOOKED_THROUGH:
+            raise TooLarge("too much would have to be looked through; ask for a patient, study, date or modality as well")
+        body = bytes(stored) if stored else b""
+        return matches(orjson.loads((unpacked(body) if level == "instance" else body) or b"{}"), keys)
+
+    # --- patients
+
+    def _patients(self) -> Iterator[_Row]:
+        """Patients who have a published study, by their name."""
+        query = self._query
+        wanted = [STUDY.c.version > 0, *self._allowed, *self._asked.studies, *self._asked.terms(leader=None)]
+        statement = (
+            select(
+                PATIENT.c.pk, func.max(STUDY.c.pk), func.count(), func.sum(STUDY.c.series_count), func.sum(STUDY.c.instance_count)
+            )
+            .select_from(_STUDIES)
+            .where(*wanted)
+            .group_by(PATIENT.c.pk, PATIENT.c.name_folded)
+            .order_by(PATIENT.c.name_folded, PATIENT.c.pk)
+        )
+        rows = self._connection.execute(statement)
+        found = islice(self._fitting_patients(rows), query.offset, query.offset + query.limit + 1)
+        return iter(list(found))
+
+    def _fitting_patients(self, rows: Iterable[Any]) -> Iterator[_Row]:
+        for _, study_pk, studies, series, instances in rows:
+            row = self._connection.execute(select(*self._columns).select_from(_STUDIES).where(STUDY.c.pk == study_pk)).one()
+            if self._fits("study", row.study_attributes):
+                yield row, (studies, int(series), int(instances))
+
+
+# --- results
+
+
+def _columns(level: Level) -> _Columns:
+    told: list[ColumnElement[Any]] = [
         *(STUDY.c[name].label(f"study_{name}") for name in _STUDY_COLUMNS),
         *(PATIENT.c[name].label(f"patient_{name}") for name in _PATIENT_COLUMNS),
     ]
-    if level != "study":
+    if level in ("series", "instance"):
         told += [SERIES.c[name].label(f"series_{name}") for name in _SERIES_COLUMNS]
     if level == "instance":
         told += [INSTANCE.c[name].label(f"instance_{name}") for name in _INSTANCE_COLUMNS]
@@ -82,120 +293,62 @@ def _columns(level: Level) -> list[ColumnElement[object]]:
 
 _STUDY_COLUMNS = (
     "id", "uid", "version", "study_id", "accession_number", "accession_authority", "date", "time", "timezone", "description",
-    "referring_physician", "institution", "modalities", "series_count", "instance_count", "attributes",
+    "referring_physician", "institution", "modalities", "sop_classes", "series_count", "instance_count", "attributes",
 )  # fmt: skip
 _PATIENT_COLUMNS = ("id", "authority", "value", "namespace", "name", "birth_date", "sex")
 _SERIES_COLUMNS = (
-    "uid",
-    "modality",
-    "number",
-    "description",
-    "body_part",
-    "laterality",
-    "date",
-    "time",
-    "instance_count",
-    "attributes",
-)
-_INSTANCE_COLUMNS = ("uid", "sop_class", "transfer_syntax", "number", "rows", "columns", "frames", "title", "attributes")
-
-
-def _tables(level: Level) -> FromClause:
-    joined = STUDY.join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
-    if level != "study":
-        joined = joined.join(SERIES, SERIES.c.study_pk == STUDY.c.pk)
-    if level == "instance":
-        joined = joined.join(INSTANCE, INSTANCE.c.series_pk == SERIES.c.pk)
-    found: FromClause = joined
-    return found
-
-
-def _published(level: Level) -> Condition:
-    match level:
-        case "study":
-            found: Condition = STUDY.c.version > 0
-        case "series":
-            found = SERIES.c.instance_count > 0
-        case "instance":
-            found = PUBLISHED
-    return found
-
-
-def _order(query: Query) -> list[ColumnElement[object]]:
-    """Newest study first, as lists are read; then as `catalogue.instances` orders, so that pages are stable."""
-    order: list[ColumnElement[object]] = []
-    if query.study_uid is None:
-        order += [STUDY.c.date.desc(), STUDY.c.pk.desc()]
-    if query.level != "study" and query.series_uid is None:
-        order += [func.coalesce(SERIES.c.number, 1 << 62), SERIES.c.uid]
-    if query.level == "instance":
-        order += [func.coalesce(INSTANCE.c.number, 1 << 62), INSTANCE.c.uid]
-    return order or [STUDY.c.pk]
-
-
-# --- results
-
-
-def _match(row: RowMapping, level: Level) -> Match:
-    found = {name: row[f"study_{name}"] for name in _STUDY_COLUMNS}
-    patient = {name: str(row[f"patient_{name}"]) for name in _PATIENT_COLUMNS}
-    study = values.Study(
-        study_instance_uid=str(found["uid"]),
-        patient=values.Patient(
-            PatientIdentifier(patient["value"], AssigningAuthority(patient["authority"], patient["namespace"])),
-            patient["name"],
-            patient["birth_date"],
-            patient["sex"],
-            patient["id"],
-        ),
-        modalities=tuple(part for part in str(found["modalities"]).split("\\") if part),
-        version=_number(found["version"]),
-        **{name: str(found[name]) for name in _STUDY_TEXTS},  # type: ignore[arg-type]
-    )
-    attributes = [row["study_attributes"]]
-    series = instance = None
-    if level != "study":
-        series = values.Series(
-            series_instance_uid=str(row["series_uid"]),
-            number=_optional(row["series_number"]),
-            **{name: str(row[f"series_{name}"]) for name in _SERIES_TEXTS},  # type: ignore[arg-type]
-        )
-        attributes.append(row["series_attributes"])
-    if level == "instance":
-        instance = values.Instance(
-            str(row["instance_uid"]),
-            str(row["instance_sop_class"]),
-            str(row["instance_transfer_syntax"]),
-            _optional(row["instance_number"]),
-            _number(row["instance_rows"]),
-            _number(row["instance_columns"]),
-            _number(row["instance_frames"]),
-            str(row["instance_title"]),
-        )
-        attributes.append(row["instance_attributes"])
-    return Match(
-        patient["id"],
-        study,
-        series,
-        instance,
-        tuple(bytes(body) if isinstance(body, bytes | memoryview) else b"{}" for body in attributes),
-        _number(found["series_count"]),
-        _number(found["instance_count"]),
-        _number(row["series_instance_count"]) if series else 0,
-    )
-
-
+    "uid", "modality", "number", "description", "body_part", "laterality", "date", "time", "instance_count", "attributes",
+)  # fmt: skip
+_INSTANCE_COLUMNS = ("pk", "uid", "sop_class", "transfer_syntax", "number", "rows", "columns", "frames", "title", "attributes")
 _STUDY_TEXTS = (
     "id", "study_id", "accession_number", "accession_authority", "date", "time", "timezone", "description", "referring_physician",
     "institution",
 )  # fmt: skip
-_SERIES_TEXTS = ("modality", "description", "body_part", "laterality", "date", "time")
+_SERIES_TEXTS = ("modality", "number", "description", "body_part", "laterality", "date", "time")
 
 
-def _number(value: object) -> int:
-    assert isinstance(value, int)
-    return value
+def _patient(row: Mapping[str, Any]) -> values.Patient:
+    identifier = PatientIdentifier(row["patient_value"], AssigningAuthority(row["patient_authority"], row["patient_namespace"]))
+    return values.Patient(identifier, row["patient_name"], row["patient_birth_date"], row["patient_sex"], row["patient_id"])
 
 
-def _optional(value: object) -> int | None:
-    return None if value is None else _number(value)
+def _several(joined: str) -> tuple[str, ...]:
+    return tuple(part for part in joined.split("\\") if part)
+
+
+def _patient_match(row: Mapping[str, Any], counts: tuple[int, int, int]) -> Match:
+    studies, series, instances = counts
+    attributes = (bytes(row["study_attributes"]),)
+    return Match(row["patient_id"], values.Study("", _patient(row)), None, None, attributes, series, instances, 0, studies)
+
+
+def _match(row: Mapping[str, Any], level: Level) -> Match:
+    study = values.Study(
+        study_instance_uid=row["study_uid"],
+        patient=_patient(row),
+        modalities=_several(row["study_modalities"]),
+        version=row["study_version"],
+        **{name: row[f"study_{name}"] for name in _STUDY_TEXTS},
+    )
+    attributes, series, instance = [row["study_attributes"]], None, None
+    if level in ("series", "instance"):
+        series = values.Series(row["series_uid"], **{name: row[f"series_{name}"] for name in _SERIES_TEXTS})
+        attributes.append(row["series_attributes"])
+    if level == "instance":
+        instance = values.Instance(
+            row["instance_uid"], row["instance_sop_class"], row["instance_transfer_syntax"], row["instance_number"],
+            row["instance_rows"], row["instance_columns"], row["instance_frames"], row["instance_title"],
+        )  # fmt: skip
+        attributes.append(row["instance_attributes"])
+    return Match(
+        row["patient_id"],
+        study,
+        series,
+        instance,
+        tuple(bytes(body) if body else b"{}" for body in attributes),
+        row["study_series_count"],
+        row["study_instance_count"],
+        row["series_instance_count"] if series else 0,
+        sop_classes=_several(row["study_sop_classes"]),
+        instance_pk=row["instance_pk"] if instance else 0,
+    )

@@ -1,28 +1,46 @@
 """QIDO-RS (PS3.18 section 10.6; IHE RAD-129): searches for studies, series and instances."""
 
-import orjson
-from sqlalchemy import Connection
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
 from profiles.audit_event import RAD_129
-from profiles.dicom_json import Attributes, query_result
 from profiles.query_attributes import Level
+from profiles.query_result import located, merged
 from server.access.decisions import OTHER_PATIENT, Decision, Interaction
 from server.edges import context
-from server.edges.dicomweb import accept, targets
+from server.edges.dicomweb import datasets, targets
 from server.edges.dicomweb.answers import answering
-from server.errors import Forbidden, MalformedQuery, Refused
-from server.records import catalogue, conditions, matching
+from server.edges.dicomweb.fields import Fields
+from server.errors import Busy, Forbidden, MalformedQuery, Refused
+from server.records import conditions, matching
+from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
 from server.records.conditions import Path
-from server.records.matching import Match, Query
+from server.records.matching import Query
 from server.work.retrieve import STUDY_TYPE, require_study
 
 MOST_RESULTS = 1000
 MOST_INSTANCES = 20_000
 """Of one study: viewers ask for all of a study's instances at once."""
-_FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 _MORE = "There are additional results that can be requested"
+_MOST_FIELDS = 100
+_RESULTS: Final[Mapping[Level, ColumnElement[Any]]] = {
+    "study": STUDY.c.result,
+    "series": SERIES.c.result,
+    "instance": INSTANCE.c.attributes,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    query: Query
+    fields: Fields
+    told: Sequence[Level]
+    """Levels whose attributes a result has by default: its own, and those above that the URL does not name."""
 
 
 @answering("query", RAD_129)
@@ -46,26 +64,37 @@ def instances(request: Request) -> Response:
 def _search(request: Request, level: Level) -> Response:
     node, decision = context.node(request), context.decision(request)
     try:
-        media_type = accept.json(request)
-        query, warnings = _query(request, level)
+        form = datasets.form(request)
+        asked = _asked(request, level)
     except Refused:
         decision.require(STUDY_TYPE, Interaction.SEARCH)  # who may not search at all is told so first
         raise
+    query, home = asked.query, targets.base(request)
+    columns = [PATIENT.c.id, *(_RESULTS[each].label(f"result_{each}") for each in asked.told), *asked.fields.columns]
     with node.database.read() as connection:
         _permit(connection, decision, query)
-        allowed = decision.where(STUDY_TYPE, Interaction.SEARCH, catalogue.PATIENT.c.id)
-        matches, more = matching.search(connection, query, allowed)
+        rows = matching.page(connection, query, decision.where(STUDY_TYPE, Interaction.SEARCH, PATIENT.c.id), columns)
+    found, more = rows[: query.limit], len(rows) > query.limit
+    bodies = [located(body, home) for body in _bodies(found, asked, home)]
+    context.told(request, "query", RAD_129, patients={row[0] for row in found}, entities=targets.asked(request, "query"))
+    response = datasets.answer(form, bodies)
     if more:
-        warnings.append(_MORE)
-    asked = targets.asked(request, "query")
-    context.told(request, "query", RAD_129, patients={match.patient for match in matches}, entities=asked)
-    home = targets.base(request)
-    body = b"[" + b",".join(_result(match, query, home) for match in matches) + b"]"
-    response = Response(body, media_type=media_type)
-    for warning in warnings:
         # RFC 7234 section 5.5: the agent is a host or a name; PS3.18 section 8.3.4.5 has the service's URL there.
-        response.headers.append("Warning", f'299 {home} "{warning}"')
+        response.headers.append("Warning", f'299 {home} "{_MORE}"')
     return response
+
+
+def _bodies(rows: Sequence[Any], asked: _Asked, home: str) -> Iterator[bytes]:
+    """PS3.18 section 10.6.3.3: the results as they were made when the study was published."""
+    first, last = 1, len(asked.told)
+    more = asked.fields.wanted
+    for row in rows:
+        body = row[first]
+        for own in row[2 : last + 1]:
+            body = merged(body, own) if body and own else None
+        if not body:
+            raise Busy("the catalogue is being indexed after an upgrade; try again")
+        yield asked.fields.added(row, body, home) if more else body
 
 
 def _permit(connection: Connection, decision: Decision, query: Query) -> None:
@@ -85,10 +114,11 @@ def _permit(connection: Connection, decision: Decision, query: Query) -> None:
     decision.require(STUDY_TYPE, Interaction.SEARCH)
 
 
-def _query(request: Request, level: Level) -> tuple[Query, list[str]]:
+def _asked(request: Request, level: Level) -> _Asked:
     """PS3.18 section 8.3.4: matching, includefield, fuzzymatching, limit, offset. Raises `MalformedQuery` for anything else."""
     keys: dict[Path, str] = {}
-    warnings: list[str] = []
+    fields: list[Path] = []
+    everything = fuzzy = False
     study, series = targets.uid(request, "study"), targets.uid(request, "series")
     most = MOST_INSTANCES if study is not None else MOST_RESULTS
     limit, offset = most, 0
@@ -96,14 +126,13 @@ def _query(request: Request, level: Level) -> tuple[Query, list[str]]:
         if name == "accept":
             continue
         if name == "includefield":
-            for each in value.split(","):
-                if each.strip().lower() not in ("", "all"):
-                    conditions.path(each.strip())
+            named = [each.strip() for each in value.split(",") if each.strip()]
+            everything |= any(each.lower() == "all" for each in named)
+            fields += [conditions.path(each) for each in named if each.lower() != "all"]
         elif name == "fuzzymatching":
             if value.lower() not in ("true", "false"):
                 raise MalformedQuery("fuzzymatching is true or false (PS3.18 section 8.3.4.2)")
-            if value.lower() == "true":
-                warnings.append(_FUZZY)
+            fuzzy = value.lower() == "true"
         elif name == "limit":
             limit = min(_count(name, value), most)
         elif name == "offset":
@@ -115,34 +144,22 @@ def _query(request: Request, level: Level) -> tuple[Query, list[str]]:
                     "a query parameter is given twice; alternatives are joined by commas (PS3.18 section 8.3.4.1)"
                 )
             keys[key] = value
-    return Query(level, keys, study, series, limit, offset), warnings
+    if len(fields) > _MOST_FIELDS:
+        raise MalformedQuery(f"at most {_MOST_FIELDS} attributes can be asked for by name; includefield=all has all of them")
+    query = Query(level, keys, study, series, limit, offset, fuzzy)
+    told: tuple[Level, ...] = tuple(each for each in _RESULTS if _is_told(each, level, study, series))
+    # PS3.18 table 10.6.3-3: what is matched is also sent.
+    paths = tuple(dict.fromkeys((*fields, *keys)))
+    return _Asked(query, Fields(level, told, paths, everything), told)
+
+
+def _is_told(each: Level, level: Level, study: str | None, series: str | None) -> bool:
+    if each == level:
+        return True
+    return study is None if each == "study" else each == "series" and level == "instance" and series is None
 
 
 def _count(name: str, value: str) -> int:
     if not (value.isascii() and value.isdecimal() and len(value) <= 15):
         raise MalformedQuery(f"{name} is a number from 0 (PS3.18 section 8.3.4.4)")
     return int(value)
-
-
-def _result(match: Match, query: Query, home: str) -> bytes:
-    """PS3.18 section 10.6.3.3: attributes of the level, and of those above that the URL does not name."""
-    url = f"{home}/studies/{match.study.study_instance_uid}"
-    stored = [orjson.loads(body) for body in match.attributes]
-    result: Attributes = {}
-    if query.level == "study" or query.study_uid is None:
-        result = query_result("study", match.study, None, None, stored[0], url)
-        result["00201206"] = {"vr": "IS", "Value": [match.series_count]}
-        result["00201208"] = {"vr": "IS", "Value": [match.instance_count]}
-    if match.series is not None:
-        url = f"{url}/series/{match.series.series_instance_uid}"
-        if query.level == "series" or query.series_uid is None:
-            result = _merged(result, query_result("series", match.study, match.series, None, stored[1], url))
-            result["00201209"] = {"vr": "IS", "Value": [match.series_instance_count]}
-    if match.instance is not None:
-        url = f"{url}/instances/{match.instance.sop_instance_uid}"
-        result = _merged(result, query_result("instance", match.study, match.series, match.instance, stored[2], url))
-    return orjson.dumps(dict(sorted(result.items())))
-
-
-def _merged(above: Attributes, own: Attributes) -> Attributes:
-    return {**above, **{tag: value for tag, value in own.items() if len(value) > 1 or tag not in above}}

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, true
 
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
+from profiles.person_name import folded, sound, words
 from profiles.study import Instance, Patient, Series, Study
-from server.errors import MalformedQuery
-from server.records import catalogue, placing
+from server.errors import MalformedQuery, TooLarge
+from server.records import catalogue, matching, placing
 from server.records.conditions import path
 from server.records.matching import Query, patient_ids, patients_of, search
+from server.records.resources import packed
 from server.store.blobs import Blob
 from server.store.db import Database
 from server.store.migrations import migrate
@@ -36,6 +38,14 @@ NAMES = (
 )
 TEXTS = ("", "A1", "a1", "A[1]", "A%_1", "A1 B", "ÄÖ", "1")
 CODES = ("CT", "MR", "C", "SR", "RTSTRUCT")
+
+
+WHOLE = {
+    "00081115": {"vr": "SQ", "Value": [{"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2.3"]}}]}}]},
+    "00191001": {"vr": "LO", "Value": ["private", "second"]},
+    "00204000": {"vr": "LT", "Value": ["HFS"]},
+}
+"""What the metadata of each instance says."""
 
 
 def studies() -> list[Study]:
@@ -77,13 +87,11 @@ def admit(connection: Connection, study: Study) -> None:
             "00081010": {"vr": "SH", "Value": ["\0S"]},
         }
         uid = series.instances[0].sop_instance_uid
-        arrival = placing.Arrival(
-            one, b"{}", orjson.dumps(told if series.series_instance_uid.endswith("0") else {}), Blob(uid, 1, b""), 0, "test"
-        )
-        where = placing.place(connection, arrival)
-        placing.admit(connection, arrival, where)
+        body = orjson.dumps(told if series.series_instance_uid.endswith("0") else {})
+        where, _ = placing.place(connection, placing.Setting(one, b"{}", body))
+        placing.admit(connection, [(placing.Arrival(series.instances[0], Blob(uid, 1, b""), 0, "test"), where)])
     for pk, *_ in catalogue.pending(connection, where.study_pk, prepared=False):
-        catalogue.prepare(connection, pk, attributes=b"{}", dicom_json=b"", frame_table=None)
+        catalogue.prepare(connection, pk, attributes=b"{}", dicom_json=packed(orjson.dumps(WHOLE)), frame_table=None)
     loaded = catalogue.load(connection, where.study_pk, prepared=True)
     news = [pk for pk, *_ in catalogue.pending(connection, where.study_pk, prepared=True)]
     assert catalogue.publish(connection, where.study_pk, loaded, news, updated=1)
@@ -124,16 +132,24 @@ def text_matches(stored: str, pattern: str) -> bool:
     if not ("*" in pattern or "?" in pattern):
         return stored == pattern
     translated = "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in pattern)
-    return bool(stored) and re.fullmatch(translated, stored, re.DOTALL) is not None
+    return re.fullmatch(translated, stored, re.DOTALL) is not None
 
 
 def name_matches(stored: str, pattern: str) -> bool:
-    wanted = placing.folded(pattern).rstrip("^= ")
-    name = placing.folded(stored)
-    groups = name.split("=")
-    spans = {"=".join(groups[a:b]) for a in range(len(groups)) for b in range(a + 1, len(groups) + 1)}
-    tails = [wanted] if wanted.endswith("*") else [wanted + "^" * n for n in range(5)]
-    return any(text_matches(span, tail) for span in spans for tail in tails)
+    if not pattern.strip("*"):
+        return True
+    wanted = folded(pattern).rstrip("^= ")
+    groups = [group.rstrip("^ ") for group in folded(stored).split("=")]
+    spans = {"=".join(groups[a:b]) for a in range(len(groups)) for b in range(a + 1, len(groups) + 1)} - {""}
+    ways = [wanted, wanted.rstrip("^*")] if re.search(r"\^\**\*$", wanted) else [wanted]
+    return any(text_matches(span, way) for span in spans for way in ways)
+
+
+def sounds_or_begins(stored: str, asked: str) -> bool:
+    """PS3.18 section 8.3.4.2, as the documentation states the rule."""
+    return all(
+        any(has.startswith(word) or (sound(word) and sound(has) == sound(word)) for has in words(stored)) for word in words(asked)
+    )
 
 
 def seconds(text: str, *, last: bool) -> float:
@@ -167,7 +183,22 @@ patterns = st.one_of(
 name_patterns = st.one_of(
     st.sampled_from(
         [n for n in NAMES if n]
-        + ["doe^john", "DOE*", "muller^asa", "Yamada^Tarou", "山田^太郎", "*太*", "d?e^j*", "o'[neil]%_", "*[*"]
+        + [
+            "doe^john",
+            "DOE*",
+            "muller^asa",
+            "Yamada^Tarou",
+            "山田^太郎",
+            "*太*",
+            "d?e^j*",
+            "o'[neil]%_",
+            "*[*",
+            "doe^*",
+            "doe^**",
+            "*",
+            "*=*",
+            "?*",
+        ]
     ),
     st.text("doeDjn^*?=", min_size=1, max_size=6).filter(lambda text: text.strip("^= *")),
 )
@@ -312,7 +343,9 @@ def test_pages_follow_each_other_without_gap_or_overlap(database: Database) -> N
         ("study", {"NoSuchKeyword": "1"}),
         ("study", {"PixelData": "1"}),
         ("series", {"RequestAttributesSequence": "1"}),
-        ("series", {"RequestAttributesSequence.RequestAttributesSequence.StudyID": "1"}),
+        ("series", {".".join(["RequestAttributesSequence"] * 9): "1"}),
+        ("series", {"00191001": "private"}),
+        ("patient", {"StudyDate": "20200101"}),
     ],
 )
 def test_what_cannot_be_matched_is_refused(level: str, keys: dict[str, str], tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -330,3 +363,96 @@ def test_patients_by_their_patient_id(database: Database) -> None:
         assert len(owners) == 3
         assert patient_ids(connection, owners) == {"A1"}
         assert patients_of(connection, "nobody") == frozenset()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    asked=st.lists(
+        st.sampled_from(["doe", "Jon", "yam", "müll", "mueler", "asa", "smyth", "太", "山", "o'neill", "j"]),
+        min_size=1,
+        max_size=2,
+    )
+)
+def test_fuzzy_names_match_as_the_oracle_says(database: Database, asked: list[str]) -> None:
+    expected = {study.study_instance_uid for study in studies() if sounds_or_begins(study.patient.name, " ".join(asked))}
+    assert found(database, "study", {"PatientName": "^".join(asked)}, fuzzy=True) == expected
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    days=st.tuples(*[st.sampled_from(["", *DATES[1:]])] * 2).filter(any),
+    clocks=st.tuples(*[st.sampled_from(["", *TIMES[1:]])] * 2).filter(any),
+)
+def test_a_range_of_dates_and_one_of_times_are_one_of_moments(
+    database: Database, days: tuple[str, str], clocks: tuple[str, str]
+) -> None:
+    """PS3.4 section C.2.2.2.5.1; without a date on a side, its time says nothing."""
+    (first, last), (begin, end) = days, clocks
+
+    def matches(study: Study) -> bool:
+        if not study.date:
+            return False
+        now = seconds(study.time, last=False) if study.time else None
+        after = (
+            not first
+            or study.date > first
+            or (study.date == first and (not begin or (now is not None and now >= seconds(begin, last=False))))
+        )
+        before = (
+            not last
+            or study.date < last
+            or (study.date == last and (not end or (now is not None and now <= seconds(end, last=True))))
+        )
+        return after and before
+
+    keys = {"StudyDate": "-".join(days), "StudyTime": "-".join(clocks)}
+    assert found(database, "study", keys) == {study.study_instance_uid for study in studies() if matches(study)}
+    apart = {
+        s.study_instance_uid
+        for s in studies()
+        if date_matches(s.date, keys["StudyDate"]) and time_matches(s.time, keys["StudyTime"])
+    }
+    assert found(database, "study", keys, combined=False) == apart
+
+
+def test_instances_match_in_all_of_their_metadata(database: Database) -> None:
+    everything = found(database, "instance", {})
+    deep = "ReferencedSeriesSequence.ReferencedSOPSequence.ReferencedSOPInstanceUID"
+    assert found(database, "instance", {deep: "1.2.3"}) == everything
+    assert found(database, "instance", {deep: "1.2.4"}) == set()
+    assert found(database, "instance", {"00191001": "sec*"}) == everything, "any value of a private attribute"
+    assert found(database, "instance", {"00191001": "private", "ImageComments": "HF?", "Modality": "CT"}) == found(
+        database, "instance", {"Modality": "CT"}
+    )
+    assert found(database, "instance", {"00191001": "none"}, study_uid="1.2.3") == set()
+
+
+def test_every_page_of_every_level_is_in_one_order(database: Database) -> None:
+    for level, total in (("study", 24), ("series", 48), ("instance", 48)):
+        for keys in ({}, {"00080201": ""}, {"Modality": "?R"} if level != "study" else {"ModalitiesInStudy": "CT"}):
+            with database.read() as connection:
+                wanted = {path(name): value for name, value in keys.items()}
+                whole, more = search(connection, Query(level, wanted, limit=1000), true())  # type: ignore[arg-type]
+                assert not more
+                pages = [search(connection, Query(level, wanted, limit=5, offset=at), true())[0] for at in range(0, 60, 5)]  # type: ignore[arg-type]
+            assert [match for page in pages for match in page] == whole
+            assert len(whole) == total or any(keys.values())
+
+
+def test_patients_have_the_counts_of_their_studies(database: Database) -> None:
+    with database.read() as connection:
+        matches, more = search(connection, Query("patient", {path("PatientName"): "doe*"}, limit=4), true())
+        everybody, _ = search(connection, Query("patient", limit=100), true())
+        named, _ = search(connection, Query("patient", {path("PatientID"): "ÄÖ"}, limit=100), true())
+    assert more
+    assert len(matches) == 4
+    assert len(everybody) == 24
+    assert {(match.study_count, match.series_count, match.instance_count) for match in everybody} == {(1, 2, 2)}
+    assert {match.study.patient.identifier.value for match in named} == {"ÄÖ"}
+
+
+def test_what_no_index_knows_is_looked_for_within_bounds(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "MOST_LOOKED_THROUGH", 10)
+    with pytest.raises(TooLarge):
+        found(database, "instance", {"00191001": "none"})
+    assert found(database, "instance", {"00191001": "none"}, study_uid="1.2.3") == set()
