@@ -139,18 +139,18 @@ def table(parsed: Part10, file: BinaryIO) -> FrameTable | None:
     pixels = parsed.pixels
     if pixels is None:
         return None
-    rows, columns = _number(parsed, 0x00280010), _number(parsed, 0x00280011)
+    rows, columns = number(parsed, 0x00280010), number(parsed, 0x00280011)
     shape = _Shape(
-        count=max(1, _number(parsed, 0x00280008) or 1),
-        bits=_BITS.get(pixels.tag) or _number(parsed, 0x00280100),
-        samples=_number(parsed, 0x00280002) or 1,
+        count=max(1, number(parsed, 0x00280008) or 1),
+        bits=_BITS.get(pixels.tag) or number(parsed, 0x00280100),
+        samples=number(parsed, 0x00280002) or 1,
         rows=rows,
         columns=columns,
     )
     if max(shape.rows, shape.columns, shape.bits) > 0xFFFF or shape.samples > 0xFF or shape.count > 0xFFFFFFFF:
         return None
     if pixels.fragments is None:
-        return _native(shape, pixels, _text(parsed, 0x00280004))
+        return _native(shape, pixels, text(parsed, 0x00280004))
     return _encapsulated(shape, parsed, pixels, file)
 
 
@@ -255,19 +255,20 @@ def _table(parsed: Part10, tag: int, file: BinaryIO) -> "array[int]":
     return _unpacked("Q", value)
 
 
-def _number(parsed: Part10, tag: int) -> int:
-    """A binary (US, UL) or textual (IS) number of the header, 0 where it is none or negative."""
+def number(parsed: Part10, tag: int) -> int:
+    """The first value of a binary (US, UL) or textual (IS) attribute of the header, 0 where it is none or negative."""
     element = part10.stored(parsed.dataset, tag)
     if not isinstance(element, RawDataElement) or not element.value:
         return 0
     vr = element.VR if element.VR not in (None, "UN") else part10.represented(parsed.dataset, tag)
     if vr in ("US", "UL"):
         return int.from_bytes(element.value[: 2 if vr == "US" else 4], "little" if element.is_little_endian else "big")
-    text = element.value.decode("ascii", "replace").split("\\")[0].strip(" \0")
-    return int(text) if text.isdecimal() and len(text) <= 10 else 0
+    digits = element.value.decode("ascii", "replace").split("\\")[0].strip(" \0")
+    return int(digits) if digits.isdecimal() and len(digits) <= 10 else 0
 
 
-def _text(parsed: Part10, tag: int) -> str:
+def text(parsed: Part10, tag: int) -> str:
+    """A value of the header as ASCII, without padding; empty where there is none."""
     element = part10.stored(parsed.dataset, tag)
     value: object = element.value if element is not None else None
     return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else ""

@@ -1,34 +1,23 @@
-"""Rendering one frame (PS3.3 section C.11.2, PS3.18 section 8.3.5), in a process that may die.
+"""Rendering frames (PS3.3 section C.11.2, PS3.18 section 8.3.5): what is wanted, and the images that were made lately.
 
-Decoders are C and C++ code fed with strangers' bytes. They run in `server.work.render_frame`, a process of its own without
-secrets, with a limit on memory and none of our sockets; it gets the open file and what to make of it, and answers with an
-image. One that crashes or takes too long is killed, and the next frame gets a new one.
+The work is done in processes that may die (`server.work.pixels`). An image is kept under its content and all parameters, so it
+can be sent again as long as the access decision allows, which is made anew for each request.
 """
 
-import contextlib
-import os
-import queue
-import socket
-import struct
-import subprocess
-import sys
-import weakref
-from collections.abc import Iterator
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import BinaryIO, Final
 
 import orjson
 
 from profiles.frames import FrameTable
-from server.errors import Busy, NotAcceptable, TooLarge, Unavailable
+from server.errors import TooLarge
+from server.work.pixels.pool import LARGEST_FRAME, Pool
 
-REQUEST: Final = struct.Struct("<I")
-ANSWER: Final = struct.Struct("<BI")
-DONE, UNDECODABLE, OVERSIZED = range(3)
-LARGEST_FRAME: Final = 256 << 20
-"""Bytes of one decoded frame."""
-_LARGEST_IMAGE = 512 << 20
-_MOST_FRAGMENTS = 100_000
+_MOST_FRAGMENTS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,132 +43,69 @@ class Viewport:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the client wants: `type` is image/jpeg or image/png, `quality` 1 to 100 for JPEG."""
+    """What the client wants: `type` is image/jpeg, image/png or image/gif, `quality` 1 to 100 for JPEG.
+
+    `annotation` holds `patient` and `technique`; `iccprofile` is no, yes, srgb, adobergb, rommrgb or displayp3.
+    """
 
     type: str
     window: Window | None = None
     viewport: Viewport | None = None
     quality: int = 90
+    annotation: tuple[str, ...] = ()
+    iccprofile: str = "no"
 
-
-class _Dead(Exception):
-    """The process ended, or did not answer in time."""
+    def key(self, blob_id: str, numbers: Sequence[int]) -> str:
+        """32 hexadecimal digits that stand for this image of these frames of these bytes: blobs are written once."""
+        named = orjson.dumps([blob_id, list(numbers), asdict(self)])
+        return hashlib.sha256(named).hexdigest()[:32]
 
 
 class Renderer:
-    """Renders with at most `processes` at a time, each started when first needed. Safe for threads."""
+    """Renders, and keeps at most `kept` bytes of images. Safe for threads."""
 
-    def __init__(self, processes: int = 2, *, seconds: float = 20.0) -> None:
-        self._seconds = seconds
-        self._slots: queue.LifoQueue[_Process | None] = queue.LifoQueue()
-        for _ in range(processes):
-            self._slots.put(None)
-        self._close = weakref.finalize(self, _end_all, self._slots)
+    def __init__(self, processes: int = 2, *, seconds: float = 20.0, kept: int = 32 << 20, pool: Pool | None = None) -> None:
+        self.pool = pool or Pool(processes, seconds=seconds)
+        self._images: OrderedDict[str, bytes] = OrderedDict()
+        self._left = self._room = kept
+        self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Ends the processes that are idle."""
-        self._close()
+        """Ends the processes."""
+        self.pool.close()
 
     def render(self, file: BinaryIO, wish: Wish, number: int, table: FrameTable | None) -> bytes:
-        """PS3.18 section 8.7.4: frame `number` (from 1) of a Part 10 file as an image. `table` says where its frames are, if known.
+        """As `cine`, for one frame."""
+        return self.cine(file, wish, [number], table)
+
+    def cine(self, file: BinaryIO, wish: Wish, numbers: Sequence[int], table: FrameTable | None) -> bytes:
+        """PS3.18 section 8.7.4: frames `numbers` (from 1) of a Part 10 file as one image. `table` says where its frames are, if known.
 
         Raises `NotAcceptable` for pixels that cannot be decoded, `TooLarge`, `Busy`, and `Unavailable` when decoding takes too long.
         """
-        pieces = table.ranges(number) if table is not None else []
-        if (
-            table is not None
-            and table.rows * table.columns * table.samples_per_pixel * max(1, table.bits_allocated // 8) > LARGEST_FRAME
+        pieces = [table.ranges(number) if table is not None else [] for number in numbers]
+        if (table is not None and _frame_length(table) > LARGEST_FRAME) or any(
+            len(each) > _MOST_FRAGMENTS or sum(length for _, length in each) > LARGEST_FRAME for each in pieces
         ):
             raise TooLarge(f"a frame of more than {LARGEST_FRAME >> 20} MiB is not rendered")
-        if len(pieces) > _MOST_FRAGMENTS or sum(length for _, length in pieces) > LARGEST_FRAME:
-            raise TooLarge(f"a frame of more than {LARGEST_FRAME >> 20} MiB is not rendered")
-        job = {"number": number, "pieces": pieces, "encapsulated": table is not None and table.encapsulated, **asdict(wish)}
-        with self._process() as process:
-            status, image = process.ask(file, orjson.dumps(job), self._seconds)
-        if status == DONE:
-            return image
-        if status == OVERSIZED:
-            raise TooLarge(f"a frame of more than {LARGEST_FRAME >> 20} MiB is not rendered")
-        raise NotAcceptable("the pixels of this instance cannot be decoded and rendered here; retrieve them as they are stored")
+        return self.pool.ask(file, {"do": "render", "numbers": list(numbers), "pieces": pieces, **asdict(wish)})
 
-    @contextlib.contextmanager
-    def _process(self) -> "Iterator[_Process]":
-        try:
-            process = self._slots.get(timeout=self._seconds)
-        except queue.Empty:
-            raise Busy("too many images are being rendered; try again") from None
-        kept: _Process | None = None
-        try:
-            process = process or _Process()
-            yield process
-            kept = process
-        except _Dead:
-            raise Unavailable("the image could not be rendered in the time and memory that there is for it") from None
-        finally:
-            if kept is None and process is not None:
-                process.end()
-            self._slots.put(kept)
+    def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """The image under `key` (`Wish.key`), made where there is none."""
+        with self._lock:
+            if (found := self._images.get(key)) is not None:
+                self._images.move_to_end(key)
+                return found
+        made = make()
+        with self._lock:
+            if key not in self._images and len(made) <= self._room // 4:
+                self._images[key] = made
+                self._left -= len(made)
+                while self._left < 0:
+                    _, dropped = self._images.popitem(last=False)
+                    self._left += len(dropped)
+        return made
 
 
-class _Process:
-    """One decoding process and the socket to it."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "server.work.render_frame", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={
-                    "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
-                    "OPENBLAS_NUM_THREADS": "1",
-                    "OMP_NUM_THREADS": "1",
-                    "LANG": "C.UTF-8",
-                },
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._socket = ours
-
-    def ask(self, file: BinaryIO, job: bytes, seconds: float) -> tuple[int, bytes]:
-        try:
-            self._socket.settimeout(seconds)
-            socket.send_fds(self._socket, [REQUEST.pack(len(job))], [file.fileno()])
-            self._socket.sendall(job)
-            status, length = ANSWER.unpack(self._read(ANSWER.size))
-            if length > _LARGEST_IMAGE:
-                raise _Dead
-            return status, self._read(length)
-        except OSError:
-            raise _Dead from None
-
-    def _read(self, length: int) -> bytes:
-        data = bytearray()
-        while len(data) < length:
-            piece = self._socket.recv(min(1 << 20, length - len(data)))
-            if not piece:
-                raise _Dead
-            data += piece
-        return bytes(data)
-
-    def end(self) -> None:
-        self._socket.close()
-        self._process.kill()
-        self._process.wait()
-
-
-def _end_all(slots: "queue.LifoQueue[_Process | None]") -> None:
-    idle = []
-    with contextlib.suppress(queue.Empty):
-        while True:
-            idle.append(slots.get_nowait())
-    for process in idle:
-        if process is not None:
-            process.end()
-        slots.put(None)
+def _frame_length(table: FrameTable) -> int:
+    return table.rows * table.columns * table.samples_per_pixel * max(1, table.bits_allocated // 8)

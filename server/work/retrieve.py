@@ -11,6 +11,7 @@ from server.records import catalogue
 from server.records.catalogue import StoredInstance
 from server.store.blobs import BlobStore
 
+_NO_PREAMBLE = bytes(128)
 STUDY_TYPE = "ImagingStudy"
 """Images are judged as the ImagingStudy that they belong to (SMART Imaging Access)."""
 
@@ -56,8 +57,15 @@ def visible(connection: Connection, decision: Decision, sop_uids: Sequence[str])
 
 
 def part10(blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes]:
-    """The instance as a Part 10 file (PS3.10), exactly as it was stored, in chunks."""
-    return blobs.stream(instance.blob_id)
+    """The instance as a Part 10 file (PS3.10), in chunks: as it was stored, but with an empty preamble.
+
+    A preamble can make of an image a program or a script for whoever opens it as one (PS3.10 section 7.5), and has no meaning in
+    DICOM; the stored bytes keep it.
+    """
+    pieces = blobs.stream(instance.blob_id)
+    first = next(pieces, b"")
+    yield first if first.startswith(_NO_PREAMBLE) else _NO_PREAMBLE + first[len(_NO_PREAMBLE) :]
+    yield from pieces
 
 
 def frame_table(connection: Connection, instance: StoredInstance) -> FrameTable:

@@ -1,6 +1,7 @@
 """WADO-RS bulk data (PS3.18 section 10.4.1.1.5): single values of an instance, under the URIs that its metadata gives."""
 
 import contextlib
+import hashlib
 import re
 import zlib
 from collections.abc import Iterator
@@ -18,14 +19,17 @@ from profiles.audit_event import RAD_107
 from profiles.vocabulary import DEFLATED_TRANSFER_SYNTAXES, OCTET_STREAM
 from server.edges import context
 from server.edges.dicomweb import accept, targets
-from server.edges.dicomweb.answers import answering
-from server.edges.dicomweb.retrieve import answer, frame_parts
-from server.errors import MalformedQuery, NotFound
+from server.edges.dicomweb.accept import Form
+from server.edges.dicomweb.answers import answering, problem
+from server.edges.dicomweb.retrieve import answer, stored_frames
+from server.edges.dicomweb.targets import Target
+from server.errors import MalformedQuery, NotFound, Refused
 from server.records.catalogue import StoredInstance
 from server.store.blobs import CHUNK, BlobStore
 from server.work.retrieve import frame, frame_table
 
 _PATH = re.compile(r"[0-9A-F]{8}(/[1-9]\d{0,8}/[0-9A-F]{8})*", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _PIXEL_DATA = "7FE00010"
 _UNDEFINED = 0xFFFFFFFF
 
@@ -43,14 +47,51 @@ def bulkdata(request: Request) -> Response:
         value = _value(node.blobs, instance, path)
         table = frame_table(connection, instance) if value is None else None
     if table is not None:
-        form, parts = frame_parts(request, instance, table, list(range(1, table.count + 1)))
+        form, parts = stored_frames(request, instance, table)
         targets.told(request, target)
-        return answer(form, parts, lambda part: frame(node.blobs, instance, table, part.number))
+        return answer(request, form, parts, lambda part: frame(node.blobs, instance, table, part.number))
     assert value is not None
-    form = accept.frames(request, OCTET_STREAM, accept.native(instance.transfer_syntax), single=True)
+    form = accept.frames(request, OCTET_STREAM, accept.native(instance.transfer_syntax), single=True, transcodes=False)
+    location = f"{targets.url(request, instance)}/bulkdata/{path}"
+    headers = {"Content-Type": OCTET_STREAM, "Content-Location": location}
+    if form.multipart:
+        targets.told(request, target)
+        return answer(request, form, [multipart.Part(headers, value.length)], lambda _: value.chunks(node.blobs, instance))
+    return _ranged(request, target, value, headers)
+
+
+def _ranged(request: Request, target: Target, value: "_Value", headers: dict[str, str]) -> Response:
+    """RFC 9110 sections 13 and 14: one value, or one range of it. Bytes are written once, so their place is what the ETag needs."""
+    (instance,) = target.instances
+    named = f"{instance.blob_id}/{request.path_params['path']}"
+    etag = f'"{hashlib.sha256(named.encode()).hexdigest()[:32]}"'
+    headers |= {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization", "Accept-Ranges": "bytes"}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    blobs, form = context.node(request).blobs, Form(multipart=False, type=OCTET_STREAM)
+    found = _RANGE.fullmatch(request.headers.get("range", "").strip())
+    if request.method != "GET" or found is None or request.headers.get("if-range", etag) != etag or not any(found.groups()):
+        targets.told(request, target)
+        return answer(request, form, [multipart.Part(headers, value.length)], lambda _: value.chunks(blobs, instance))
+    start, end = _bounds(found, value.length)
+    if start >= end:
+        response = problem(request, 416, f"the value has {value.length} bytes (RFC 9110 section 15.5.17)", Refused.number)
+        response.headers["Content-Range"] = f"bytes */{value.length}"
+        return response
     targets.told(request, target)
-    headers = {"Content-Type": OCTET_STREAM, "Content-Location": f"{targets.url(request, instance)}/bulkdata/{path}"}
-    return answer(form, [multipart.Part(headers, value.length)], lambda _: value.chunks(node.blobs, instance))
+    headers["Content-Range"] = f"bytes {start}-{end - 1}/{value.length}"
+    part = value.part(start, end - start)
+    response = answer(request, form, [multipart.Part(headers, part.length)], lambda _: part.chunks(blobs, instance))
+    response.status_code = 206
+    return response
+
+
+def _bounds(found: re.Match[str], length: int) -> tuple[int, int]:
+    """RFC 9110 section 14.1.2: where a range starts and ends; it ends before it starts where there is no such."""
+    first, last = found.groups()
+    if not first:
+        return (max(0, length - int(last)), length) if int(last) else (length, length)
+    return int(first), min(int(last) + 1, length) if last else length
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +101,11 @@ class _Value:
     data: bytes | None
     offset: int
     length: int
+
+    def part(self, start: int, length: int) -> "_Value":
+        if self.data is not None:
+            return _Value(self.data[start : start + length], 0, length)
+        return _Value(None, self.offset + start, length)
 
     def chunks(self, blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes]:
         if self.data is not None:
