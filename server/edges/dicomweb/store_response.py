@@ -1,22 +1,17 @@
 """The Store Instances Response (PS3.18 section 10.5.3): what was stored, what was not and why, as DICOM JSON or XML."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import orjson
-from lxml import etree
 from starlette.requests import Request
 from starlette.responses import Response
 
-from profiles.part10 import keyword
-from profiles.vocabulary import DICOM_JSON
+from profiles import dicom_xml
+from profiles.vocabulary import DICOM_JSON, DICOM_XML
 from server.edges.dicomweb import accept
 from server.errors import ImageShareError, NotAcceptable
 from server.work.ingest import Receipt
-
-DICOM_XML: Final = "application/dicom+xml"
-_NATIVE: Final = "http://dicom.nema.org/PS3.19/models/NativeDICOM"
 
 Attributes = dict[str, dict[str, object]]
 
@@ -57,7 +52,7 @@ def media_type(request: Request) -> str:
 def answer(outcome: Outcome, base: str, study: str | None, content_type: str) -> Response:
     """PS3.18 section 10.5.3: the response; `study` is the Study Instance UID of the request's URL."""
     attributes = response_attributes(outcome, base, study)
-    body = native_model(attributes) if content_type == DICOM_XML else orjson.dumps(attributes)
+    body = dicom_xml.render(attributes) if content_type == DICOM_XML else orjson.dumps(attributes)
     return Response(body, outcome.status, media_type=content_type)
 
 
@@ -103,24 +98,3 @@ def _reason(failure: Failure) -> Attributes:
 
 def _one(vr: str, value: str | int) -> dict[str, object]:
     return {"vr": vr, "Value": [value]}
-
-
-def native_model(attributes: Mapping[str, Mapping[str, object]]) -> bytes:
-    """PS3.19 section A.1: the Native DICOM Model of these attributes, whose values are texts, numbers and items."""
-    root = etree.Element(f"{{{_NATIVE}}}NativeDicomModel", nsmap={None: _NATIVE})  # type: ignore[dict-item]  # lxml takes None, its stubs do not
-    _fill(root, attributes)
-    return etree.tostring(root, xml_declaration=True, encoding="UTF-8")
-
-
-def _fill(parent: etree._Element, attributes: Mapping[str, Mapping[str, object]]) -> None:
-    for tag, attribute in sorted(attributes.items()):
-        element = etree.SubElement(
-            parent, f"{{{_NATIVE}}}DicomAttribute", tag=tag, vr=str(attribute["vr"]), keyword=keyword(int(tag, 16))
-        )
-        values = attribute.get("Value")
-        assert isinstance(values, list)
-        for number, value in enumerate(values, 1):
-            if isinstance(value, dict):
-                _fill(etree.SubElement(element, f"{{{_NATIVE}}}Item", number=str(number)), value)
-            else:
-                etree.SubElement(element, f"{{{_NATIVE}}}Value", number=str(number)).text = str(value)

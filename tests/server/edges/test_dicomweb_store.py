@@ -183,7 +183,7 @@ def test_bad_input_is_refused_with_a_reason_and_leaves_nothing(server: Site, fil
 @pytest.mark.parametrize(
     ("content_type", "status"),
     [
-        ("application/dicom", 415), ('multipart/related; type="application/dicom+json"; boundary=b', 415), ("multipart/form-data; boundary=b", 415),
+        ("application/pdf", 415), ('multipart/related; type="application/pdf"; boundary=b', 415), ("multipart/form-data; boundary=b", 415),
         ('multipart/related; type="application/dicom"', 400), ('multipart/related; type="application/dicom"; boundary=other', 400), ("", 415),
     ],
 )  # fmt: skip
