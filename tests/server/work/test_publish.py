@@ -177,12 +177,9 @@ class _FullWriter(FolderWriter):
 class _FullDisk(FolderBlobs):
     """A real folder on a disk that is full when a blob is to be committed."""
 
-    def create(self, batch: str) -> FolderWriter:
-        real = super().create(batch)
-        real.abort()
-        folder = self.root / batch
-        folder.mkdir(parents=True, exist_ok=True)
-        return _FullWriter(self, f"{batch}/x")
+    def create(self, batch: str, *, hashed: bool = True) -> FolderWriter:
+        (self.root / batch).mkdir(parents=True, exist_ok=True)
+        return _FullWriter(self, batch, hashed=hashed)
 
 
 def test_a_full_disk_publishes_nothing_and_the_retry_everything(opened: Node) -> None:

@@ -1,0 +1,50 @@
+"""Whose a study is when its images say another patient: merged patients and moved studies."""
+
+from sqlalchemy import Connection, delete, select, update
+
+from server.records.catalogue import STUDY
+from server.store.db import insert, micros
+from server.store.tables import FormerPatient, PatientMerge
+
+FORMER = FormerPatient.__table__  # type: ignore[attr-defined]
+MERGE = PatientMerge.__table__  # type: ignore[attr-defined]
+
+
+def merge(connection: Connection, source_pk: int, target_pk: int) -> None:
+    """HL7 v2 ADT A40: from now on what comes for `source_pk` is the target's. Chains are kept short."""
+    row = {"target_pk": target_pk, "at": micros()}
+    connection.execute(delete(MERGE).where(MERGE.c.source_pk == target_pk))
+    connection.execute(update(MERGE).where(MERGE.c.target_pk == source_pk).values(**row))
+    connection.execute(
+        insert(connection, MERGE).values(source_pk=source_pk, **row).on_conflict_do_update(index_elements=["source_pk"], set_=row)
+    )
+
+
+def merged(connection: Connection, patient_pk: int) -> int:
+    """Whose the studies of this patient are: her own, or those of whom she was merged into."""
+    found = connection.execute(select(MERGE.c.target_pk).where(MERGE.c.source_pk == patient_pk)).scalar_one_or_none()
+    return int(found) if found is not None else patient_pk
+
+
+def move(connection: Connection, study_pk: int, patient_pk: int) -> None:
+    """The study is that patient's; its images keep naming the former one, and more of them may come."""
+    former = connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one()
+    if former != patient_pk:
+        note_former(connection, study_pk, former)
+        connection.execute(update(STUDY).where(STUDY.c.pk == study_pk).values(patient_pk=patient_pk))
+
+
+def note_former(connection: Connection, study_pk: int, patient_pk: int) -> None:
+    """The images of the study name this patient, whose it is not."""
+    connection.execute(insert(connection, FORMER).values(study_pk=study_pk, patient_pk=patient_pk).on_conflict_do_nothing())
+
+
+def was_patient(connection: Connection, study_pk: int, patient_pk: int) -> bool:
+    """Whether the images of a study may name this patient though it is another's now."""
+    wanted = (FORMER.c.study_pk == study_pk) & (FORMER.c.patient_pk == patient_pk)
+    return connection.execute(select(FORMER.c.study_pk).where(wanted)).first() is not None
+
+
+def names_another(connection: Connection, study_pk: int) -> bool:
+    """Whether some images of the study name another patient than it belongs to."""
+    return connection.execute(select(FORMER.c.study_pk).where(FORMER.c.study_pk == study_pk).limit(1)).first() is not None

@@ -1,0 +1,224 @@
+"""Correcting whose a study is and what it says: one patient, moved studies, merged patients (HL7 ADT A08, A40; IHE RAD PIR).
+
+Bytes that came stay as they are. What leaves is a corrected copy of each instance (`profiles.correction`): patient and study
+attributes differ, pixel data and all else do not, so every door out serves what the catalogue says. Copies are made first, then
+rows, FHIR, documents and the feed change in one transaction.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, select
+
+from profiles import frames, part10
+from profiles.correction import CannotCorrect, corrected, patient_attributes, text
+from profiles.dicom_json import Attributes
+from profiles.patient import fhir_patient
+from profiles.study import Patient
+from server.errors import Busy, Conflict, NotFound, Refused
+from server.records import belonging, catalogue, corrections, rejections, resources
+from server.records.changes import Event
+from server.records.corrections import Copy, StoredPatient
+from server.store import blobs as blob_store
+from server.store.blobs import BlobStore
+from server.store.db import Database
+from server.work.ingest import discard
+from server.work.reconcile import Actor, Changing, Reconciler
+
+PATIENT_TAGS = frozenset({"00100010", "00100020", "00100021", "00100024", "00100030", "00100040"})
+_ATTEMPTS = 3
+
+
+class Copies:
+    """Makes corrected copies of instances."""
+
+    def __init__(self, database: Database, blobs: BlobStore, default_authority: str) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._default = default_authority
+
+    @contextmanager
+    def made(self, originals: Sequence[corrections.Bytes], attributes: Attributes) -> Iterator[list[Copy]]:
+        """Committed blobs; deleted again where the block fails. Raises `Refused` where a file cannot say it."""
+        batch, copies = blob_store.batch(), list[Copy]()
+        try:
+            for original in originals:
+                copies.append(self._copy(batch, original, attributes))
+            yield copies
+        except BaseException as error:
+            for copy in copies:
+                discard(self._database, self._blobs, copy.blob.id)
+            if isinstance(error, CannotCorrect):
+                raise Refused(str(error)) from None
+            raise
+
+    def _copy(self, batch: str, original: corrections.Bytes, attributes: Attributes) -> Copy:
+        writer = self._blobs.create(batch)
+        try:
+            with closing(self._blobs.open(original.blob_id)) as file:
+                for chunk in corrected(file, attributes):
+                    writer.write(chunk)
+            blob = writer.commit()
+        finally:
+            writer.abort()
+        with closing(self._blobs.open(blob.id)) as file:
+            table = frames.table(part10.parse(file), file)
+        return Copy(original.pk, blob, table.to_bytes() if table else None)
+
+    def apply_late(self, study_pks: Sequence[int]) -> None:
+        """Corrects what came late for corrected studies and merged patients, before it is prepared and published."""
+        for study_pk in study_pks:
+            with self._database.read() as connection:
+                attributes = corrections.of(connection, study_pk)
+                if belonging.names_another(connection, study_pk):
+                    owner = corrections.of_study(connection, study_pk).patient
+                    attributes = {**attributes, **patient_attributes(owner, self._default)}
+                late = corrections.originals(connection, study_pk, late=True) if attributes else []
+            if late:
+                with self.made(late, attributes) as copies, self._database.write() as connection:
+                    corrections.put(connection, study_pk, attributes, who="")
+                    for copy in copies:
+                        corrections.replace(connection, copy, attributes)
+
+
+class _Outrun(Exception):
+    """Something came in or was corrected since the copies were made."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A study that is to be corrected, as it was when its copies were made."""
+
+    study_uid: str
+    study_pk: int
+    overlay: Attributes
+    originals: list[corrections.Bytes]
+    copies: list[Copy]
+
+
+class Corrector:
+    """Corrects patients and studies. Safe for threads."""
+
+    def __init__(self, reconciler: Reconciler, database: Database, blobs: BlobStore, default_authority: str) -> None:
+        self._reconciler = reconciler
+        self._database = database
+        self._copies = Copies(database, blobs, default_authority)
+        self._default = default_authority
+
+    def correct_study(self, study_uid: str, attributes: Attributes, *, actor: Actor) -> None:
+        """Changes what a study says of itself: its attributes of PS3.3 section C.7.2.1. Raises `NotFound`, `Refused`."""
+        if PATIENT_TAGS & attributes.keys():
+            raise Refused("the patient of a study is changed by moving it to another, or by updating the patient")
+        self._apply([study_uid], attributes, "update", actor)
+
+    def update_patient(self, id_: str, attributes: Attributes, *, actor: Actor) -> None:
+        """HL7 v2 ADT A08: name, birth date and sex of a patient, in every study of hers. Raises `NotFound`, `Refused`."""
+        if not attributes.keys() <= {"00100010", "00100030", "00100040"}:
+            raise Refused("of a patient name, birth date and sex can be updated; for another Patient ID merge or move")
+        with self._database.read() as connection:
+            known = corrections.patient(connection, id_)
+            studies = corrections.studies(connection, known.pk)
+        now = _updated(known.patient, attributes)
+
+        def rows(connection: Connection) -> None:
+            corrections.change_patient(connection, known.pk, now)
+            resources.put(connection, fhir_patient(now))
+
+        self._apply(studies, patient_attributes(now, self._default), "update", actor, rows)
+
+    def move_study(self, study_uid: str, to: Patient, *, actor: Actor) -> None:
+        """The study was another patient's: to whom it belongs is found by identifier, else made. Raises `NotFound`, `Refused`."""
+        with self._database.write() as connection:
+            if connection.execute(select(catalogue.STUDY.c.pk).where(catalogue.STUDY.c.uid == study_uid)).first() is None:
+                raise NotFound("no such study")
+            target = corrections.found_or_made(connection, to)
+        self._moved([study_uid], target, actor, "update")
+
+    def merge(self, source_id: str, target_id: str, *, actor: Actor) -> int:
+        """HL7 v2 ADT A40: all of the source's studies are the target's, also those to come. Returns how many moved.
+
+        FHIR R4 section 8.1.8: the source stays as an inactive Patient that says by whom it was replaced.
+        """
+        with self._database.read() as connection:
+            source, target = corrections.patient(connection, source_id), corrections.patient(connection, target_id)
+            studies = corrections.studies(connection, source.pk)
+            if belonging.merged(connection, target.pk) != target.pk:
+                raise Conflict("the patient to merge into was merged into another; merge into that one")
+        if source.pk == target.pk:
+            raise Refused("a patient cannot be merged into herself")
+
+        def rows(connection: Connection) -> None:
+            belonging.merge(connection, source.pk, target.pk)
+            resources.put(connection, fhir_patient(target.patient))
+            link = [{"other": {"reference": f"Patient/{target.patient.id}"}, "type": "replaced-by"}]
+            resources.put(connection, {**fhir_patient(source.patient), "active": False, "link": link})
+
+        self._moved(studies, target, actor, "merge", rows)
+        return len(studies)
+
+    def _moved(
+        self,
+        studies: Sequence[str],
+        target: StoredPatient,
+        actor: Actor,
+        event: Event,
+        rows: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        self._apply(studies, patient_attributes(target.patient, self._default), event, actor, rows, target.pk)
+
+    def _apply(
+        self,
+        studies: Sequence[str],
+        attributes: Attributes,
+        event: Event,
+        actor: Actor,
+        rows: Callable[[Connection], None] = lambda _: None,
+        patient_pk: int | None = None,
+    ) -> None:
+        """Copies of all studies first, then one transaction; once more where something came in between."""
+        for _ in range(_ATTEMPTS):
+            with suppress(_Outrun), ExitStack() as copies:
+                plans = [self._plan(uid, attributes, copies) for uid in studies]
+                with self._reconciler.changing_all(studies) as (connection, changing):
+                    rows(connection)
+                    for change, plan in zip(changing, plans, strict=True):
+                        self._study(change, plan, patient_pk)
+                    for change in changing:
+                        found = rejections.affected(connection, change.study_uid)
+                        self._reconciler.tell(change, actor, "update", event, found)
+                break
+        else:
+            raise Busy("images of the study are coming in just now; try again")
+        self._reconciler.erase()
+
+    def _plan(self, study_uid: str, attributes: Attributes, copies: ExitStack) -> _Plan:
+        with self._database.read() as connection:
+            study_pk = catalogue.study_pk(connection, study_uid)
+            overlay = {**corrections.of(connection, study_pk), **attributes}
+            originals = corrections.originals(connection, study_pk)
+        return _Plan(study_uid, study_pk, overlay, originals, copies.enter_context(self._copies.made(originals, overlay)))
+
+    def _study(self, change: Changing, plan: _Plan, patient_pk: int | None) -> None:
+        connection = change.connection
+        if plan.originals != corrections.originals(connection, plan.study_pk):
+            raise _Outrun
+        for copy in plan.copies:
+            corrections.replace(connection, copy, plan.overlay)
+        corrections.put(connection, plan.study_pk, plan.overlay, who="")
+        corrections.change_study(connection, plan.study_pk, plan.overlay)
+        if patient_pk is not None:
+            belonging.move(connection, plan.study_pk, patient_pk)
+            # Documents that name the former patient are not this one's to read.
+            self._reconciler.forget_documents(change)
+        self._reconciler.shown(change)
+
+
+def _updated(patient: Patient, attributes: Attributes) -> Patient:
+    said = {tag: text(value) for tag, value in attributes.items()}
+    return replace(
+        patient,
+        name=said.get("00100010", patient.name),
+        birth_date=said.get("00100030", patient.birth_date),
+        sex=said.get("00100040", patient.sex),
+    )

@@ -1,0 +1,280 @@
+"""IHE RAD TF-1 Imaging Object Change Management: rejecting, restoring and purging what was stored, behind every face at once.
+
+Each act on a study is one transaction: rows, ImagingStudy, manifest, Document Entry, trail and change feed change together.
+Rejected is hidden and can be restored; purged is gone, rows first, files after the commit (`ERASE` does what a crash left).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, select
+
+from profiles.audit_event import REST_DELETE, REST_UPDATE, Agent, AuditedEntity, Kind, Subtype
+from profiles.manifest import ManifestContent, NotAManifest, read
+from profiles.part10 import HeaderError, parse
+from profiles.vocabulary import DICOM_UID_SYSTEM
+from server.errors import LegallyHeld, MalformedQuery, NotFound
+from server.records import catalogue, changes, documents, rejections, resources
+from server.records.changes import Event
+from server.records.installation import Installation
+from server.records.rejections import DELETED, QUALITY, REASONS, Affected
+from server.records.trail import Trail
+from server.settings import Settings
+from server.store import jobs
+from server.store.blobs import BlobStore
+from server.store.db import Database, micros
+from server.telemetry import log
+from server.work.faces import Faces
+from server.work.ingest import PUBLISH
+
+NOTE = "rejection-note"
+"""Kind of the job whose key is the row of a Key Object Selection that may be a rejection note."""
+ERASE = "erase"
+"""Kind of the job that removes the files of purged blobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A study, or a series of it, or an instance of that."""
+
+    study_uid: str
+    series_uid: str | None = None
+    uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks, for the trail."""
+
+    agent: Agent
+    rest: bool = True
+    request_id: str = ""
+    token_id: str = field(default="", repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.agent.identifier
+
+
+@dataclass(slots=True)
+class Changing:
+    """One study in the middle of a change. `manifests` holds what must be undone if the transaction fails."""
+
+    connection: Connection
+    study_pk: int
+    study_uid: str
+    manifests: ExitStack
+    now: int
+
+
+class Reconciler:
+    """Changes what is stored. Safe for threads: each act takes the study's row first."""
+
+    def __init__(
+        self, settings: Settings, database: Database, blobs: BlobStore, installation: Installation, trail: Trail
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._blobs = blobs
+        self._installation = installation
+        self._trail = trail
+
+    # --- withdraw, restore, purge
+
+    def reject(self, target: Target, *, reason: str, actor: Actor) -> int:
+        """IHE RAD TF-2 section 4.66.4.1.3: hides the target's instances, for a `reason` of CID 7011. Returns how many.
+
+        Raises `MalformedQuery` for another reason, `NotFound`.
+        """
+        if reason not in REASONS:
+            raise MalformedQuery(f"the reason is one of {', '.join(f'{code}^DCM' for code in REASONS)} (PS3.16 CID 7011)")
+        with self.changing(target.study_uid) as change:
+            found = [one for one in self._affected(change, target) if one.state != 2]
+            rejections.reject(change.connection, found, reason=reason, who=actor.name)
+            self.shown(change)
+            self.tell(change, actor, "delete", "reject", found)
+        return len(found)
+
+    def restore(self, target: Target, *, actor: Actor) -> int:
+        """Shows rejected instances again, and lets purged ones be sent again. Returns how many instances are shown again.
+
+        Raises `NotFound` where nothing of the target was rejected or purged.
+        """
+        with self.changing(target.study_uid) as change:
+            connection = change.connection
+            lifted = rejections.lift(connection, target.study_uid, target.series_uid, target.uid)
+            found = [one for one in _found(connection, target) if one.state == 2]
+            if not found and not lifted:
+                raise NotFound("nothing was rejected or deleted under this name")
+            rejections.restore(connection, found)
+            jobs.enqueue(connection, PUBLISH, str(change.study_pk), due=change.now)  # those that never were
+            self.shown(change)
+            self.tell(change, actor, "update", "restore", found)
+        return len(found)
+
+    def purge(self, target: Target, *, actor: Actor, reason: str = DELETED) -> int:
+        """Removes instances for good: rows in one transaction, then files. Returns how many.
+
+        What is sent again is refused (`RejectedInstance`) until it is restored, except after `reason` 113039, data retention expired.
+        Raises `NotFound`, `LegallyHeld`.
+        """
+        with self.changing(target.study_uid) as change:
+            connection = change.connection
+            if rejections.held(connection, [target.study_uid]):
+                raise LegallyHeld("this study is under a legal hold; end the hold first")
+            found = self._affected(change, target)
+            self.tell(change, actor, "delete", "delete", found)
+            rejections.purge(connection, found, reason=reason, who=actor.name)
+            emptied = catalogue.scrub(connection, change.study_pk)
+            if emptied:
+                self.forget_documents(change)
+            self.shown(change)
+            if emptied:
+                resources.forget_history(connection, "ImagingStudy", catalogue.study_id(connection, change.study_pk))
+            jobs.enqueue(connection, ERASE, "blobs", due=change.now + 60_000_000)
+        self.erase()
+        return len(found)
+
+    # --- what the worker does
+
+    def notes(self, due: Sequence[jobs.Job]) -> None:
+        """IHE RAD TF-2 section 4.66: applies the rejection notes among these Key Object Selections, if their senders may reject."""
+        for job in due:
+            self._note(job)
+
+    def erase(self, due: Sequence[jobs.Job] = ()) -> None:
+        """Removes the files of purged blobs, and then forgets them."""
+        while True:
+            with self._database.read() as connection:
+                some = rejections.erasable(connection)
+            for blob_id in some:
+                self._blobs.delete(blob_id)
+            with self._database.write() as connection:
+                rejections.erased(connection, some)
+                if not some:
+                    for job in due:
+                        jobs.done(connection, job)
+                    return
+
+    def _note(self, job: jobs.Job) -> None:
+        with self._database.read() as connection:
+            note = catalogue.source(connection, int(job.key))
+        content = self._content(note.blob_id) if note is not None else None
+        reason = content.title if content is not None else ""
+        allowed = note is not None and note.sender in self._settings.rejection_senders
+        if note is None or content is None or reason not in REASONS or not allowed:
+            if reason in REASONS:
+                log().warning("rejection note of a sender that may not reject; it has no effect")
+            with self._database.write() as connection:
+                jobs.done(connection, job)
+            return
+        actor = Actor(Agent(identifier=note.sender), rest=False)
+        for study_uid in content.studies:
+            named = [
+                each.sop_instance_uid
+                for series in content.series
+                if series.study_instance_uid == study_uid
+                for each in series.instances
+            ]
+            try:
+                with self.changing(study_uid) as change:
+                    if catalogue.patient_pk(change.connection, change.study_pk) != note.patient_pk:
+                        log().warning("a rejection note names another patient's study; it has no effect there")
+                        continue
+                    found = [one for one in rejections.affected(change.connection, study_uid, uids=named) if one.state != 2]
+                    rejections.reject(change.connection, found, reason=reason, who=actor.name, note=content.sop_instance_uid)
+                    if reason != QUALITY:  # then nobody shall see that there was something
+                        own = rejections.affected(change.connection, study_uid, uids=[content.sop_instance_uid])
+                        rejections.reject(change.connection, own, reason=reason, who=actor.name, note=content.sop_instance_uid)
+                        found += own
+                    self.shown(change)
+                    self.tell(change, actor, "delete", "reject", found)
+            except NotFound:
+                log().info("a rejection note names a study that is not here")
+        with self._database.write() as connection:
+            jobs.done(connection, job)
+
+    def _content(self, blob_id: str) -> ManifestContent | None:
+        try:
+            with closing(self._blobs.open(blob_id)) as file:
+                return read(parse(file).dataset)
+        except (NotAManifest, HeaderError):
+            return None
+
+    # --- one study in one transaction
+
+    @contextmanager
+    def changing(self, study_uid: str) -> Iterator[Changing]:
+        """One transaction that has the study to itself. Raises `NotFound` where there is no such study."""
+        with self.changing_all([study_uid]) as (_, (change,)):
+            yield change
+
+    @contextmanager
+    def changing_all(self, study_uids: Sequence[str]) -> Iterator[tuple[Connection, list[Changing]]]:
+        """The same for several studies, or none."""
+        with ExitStack() as manifests, self._database.write() as connection:
+            now, found = micros(), dict[str, Changing]()
+            for uid in sorted(study_uids):  # in the same order by everyone, so that two do not wait for each other
+                pk = connection.execute(
+                    select(catalogue.STUDY.c.pk).where(catalogue.STUDY.c.uid == uid).with_for_update()
+                ).scalar_one_or_none()
+                if pk is None:
+                    raise NotFound("no such study")
+                found[uid] = Changing(connection, pk, uid, manifests, now)
+            yield connection, [found[uid] for uid in study_uids]
+
+    def shown(self, change: Changing) -> None:
+        """The next version of the study behind every face, as its rows are now."""
+        connection = change.connection
+        study = catalogue.load(connection, change.study_pk)
+        if study.version == 0 and not study.series:
+            return  # it was never shown
+        before = documents.current(connection, change.study_pk)
+        catalogue.publish(connection, change.study_pk, study, [], updated=change.now)
+        faces = Faces(self._settings, self._database, self._blobs, self._installation)
+        if study.series:
+            made = change.manifests.enter_context(faces.manifest(study, change.now))
+            faces.show(connection, change.study_pk, study, made, before, change.now)
+        else:
+            faces.withdraw(connection, study, before, change.now)
+
+    def _affected(self, change: Changing, target: Target) -> list[Affected]:
+        found = _found(change.connection, target)
+        if not found:
+            raise NotFound("no such study, series or instance")
+        return found
+
+    def tell(self, change: Changing, actor: Actor, kind: Kind, event: Event, found: Sequence[Affected]) -> None:
+        """The trail and the feed, as the last of the transaction (before the rows go, for a delete)."""
+        connection = change.connection
+        patient = catalogue.patient_id(connection, catalogue.patient_pk(connection, change.study_pk))
+        study = AuditedEntity(
+            f"ImagingStudy/{catalogue.study_id(connection, change.study_pk)}", DICOM_UID_SYSTEM, f"urn:oid:{change.study_uid}",
+            details=() if actor.rest else (("event", event), ("instances", str(len(found)))),
+        )  # fmt: skip
+        subtype: Subtype = REST_DELETE if kind == "delete" else REST_UPDATE
+        self._trail.record(
+            connection,
+            self._trail.action(
+                kind, subtype, actor.agent, rest=actor.rest, patient_id=patient, entities=(study,),
+                request_id=actor.request_id, token_id=actor.token_id,
+            ),
+        )  # fmt: skip
+        changes.record(connection, event, [one.pk for one in found])
+
+    def forget_documents(self, change: Changing) -> None:
+        """Removes a study's documents altogether: entries, what their DocumentReferences said, and bytes."""
+        removed = documents.remove(change.connection, change.study_pk)
+        for entry_uuid, _ in removed:
+            id_ = entry_uuid.removeprefix("urn:uuid:")
+            body = resources.content(change.connection, "DocumentReference", id_)
+            kept: dict[str, object] = {key: body[key] for key in ("resourceType", "id", "subject") if key in body}
+            gone = {"status": "entered-in-error", "content": [{"attachment": {"title": "deleted"}}]}
+            resources.put(change.connection, {**kept, **gone}, now=change.now)
+            resources.forget_history(change.connection, "DocumentReference", id_)
+        rejections.forget_blobs(change.connection, [blob_id for _, blob_id in removed])
+
+
+def _found(connection: Connection, target: Target) -> list[Affected]:
+    return rejections.affected(connection, target.study_uid, target.series_uid, [target.uid] if target.uid is not None else None)
