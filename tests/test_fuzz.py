@@ -1,17 +1,29 @@
 """Mutated input for whatever reads bytes of strangers: no crash, no hang, no growth (60 s in all; `make test-deep` takes longer)."""
 
+import contextlib
 import io
+import random
+import socket
+import struct
 from pathlib import Path
 
+import pydicom
 import pytest
-from peers.mutations import SECONDS, fuzz
+from peers.imageshare import node
+from peers.mutations import SECONDS, fuzz, mutated
+from peers.scanner import listening, stored_bytes
+from peers.scanner import store as storing
 from pydicom.data import get_testdata_file
 
+from ihe import dimse
+from ihe.dimse import Command, CommandField
 from ihe.multipart import MultipartError, PartData, Splitter
+from ihe.pdu import AssociateRequest, ProposedContext, ReleaseRequest, encode
 from profiles import dicom_json, frames, header, part10
 from profiles.header import HeaderError, PatientDomains
 from profiles.identifiers import AssigningAuthority, InvalidIdentifier
 from profiles.phantom import phantom_study
+from profiles.scan import HEAD, scan
 
 pytestmark = pytest.mark.timeout(int(SECONDS * 3 + 60))
 
@@ -42,6 +54,71 @@ def test_a_data_set_that_is_wounded_is_read_or_refused(files: list[bytes]) -> No
     assert fuzz(read, files, (HeaderError, InvalidIdentifier)) > 100
 
 
+def test_what_the_fast_scan_takes_the_parser_takes_too(files: list[bytes]) -> None:
+    def compare(data: bytes) -> None:
+        found = scan(data[:HEAD], len(data), lambda offset, count: data[offset : offset + count])
+        if found is not None:
+            parsed = part10.parse(io.BytesIO(data))
+            assert found.transfer_syntax_uid == parsed.transfer_syntax_uid
+            ours, theirs = found.dataset(header.TAGS), parsed.dataset
+            assert outcome(ours, found.transfer_syntax_uid) == outcome(theirs, parsed.transfer_syntax_uid)
+
+    def outcome(dataset: pydicom.Dataset, syntax: str) -> object:
+        try:
+            return header.extract(dataset, syntax, _DOMAINS)
+        except (HeaderError, InvalidIdentifier) as error:
+            return str(error)
+
+    assert fuzz(compare, [data[:HEAD] for data in files], ()) > 100
+
+
+def test_an_association_that_is_wounded_ends_and_the_next_is_served(tmp_path: Path, files: list[bytes]) -> None:
+    """Whole associations, mutated, over real sockets; after them all a device is served and nothing is half stored."""
+    ct = next(data for data in files if b"1.2.840.10008.5.1.4.1.1.2\0" in data[:400])
+    parsed = pydicom.dcmread(io.BytesIO(ct))
+    contexts = (
+        ProposedContext(1, "1.2.840.10008.1.1", ("1.2.840.10008.1.2",)),
+        ProposedContext(3, parsed.SOPClassUID, (parsed.file_meta.TransferSyntaxUID,)),
+        ProposedContext(5, "1.2.840.10008.5.1.4.1.2.2.1", ("1.2.840.10008.1.2.1",)),
+    )
+    asked = encode(AssociateRequest(called="IMAGESHARE", calling="FUZZ", contexts=contexts))
+    store = Command(
+        field=CommandField.C_STORE_RQ, message_id=1, priority=0, has_data_set=True, affected_sop_class_uid=parsed.SOPClassUID,
+        affected_sop_instance_uid=parsed.SOPInstanceUID,
+    )  # fmt: skip
+    find = Command(
+        field=CommandField.C_FIND_RQ,
+        message_id=2,
+        priority=0,
+        has_data_set=True,
+        affected_sop_class_uid=contexts[2].abstract_syntax,
+    )
+    keys = b"\x08\x00\x52\x00CS\x06\x00STUDY \x10\x00\x10\x00PN\x04\x00FU*\0"
+    body = ct[part10.parse(io.BytesIO(ct)).dataset_offset :]
+    whole = (
+        asked + _p_data(3, 3, dimse.encode(store)) + _p_data(3, 0, body[:4000]) + _p_data(3, 2, body[4000:])
+        + _p_data(5, 3, dimse.encode(find)) + _p_data(5, 2, keys) + encode(ReleaseRequest())
+    )  # fmt: skip
+    with node(tmp_path / "data", association_idle=1, max_associations=4) as opened, listening(opened) as port:
+
+        def send(data: bytes) -> None:
+            with socket.create_connection(port.address, 10) as connection, contextlib.suppress(ConnectionError):
+                connection.settimeout(10)
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
+
+        assert fuzz(send, [whole, whole[len(asked) :], asked], (ConnectionError,)) > 20
+        parsed.SOPInstanceUID = parsed.file_meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
+        assert storing(port, parsed) == [(0, "")]
+        assert stored_bytes(opened, parsed.SOPInstanceUID) is not None
+
+
+def _p_data(context_id: int, control: int, value: bytes) -> bytes:
+    return struct.pack(">BxLLBB", 4, len(value) + 6, len(value) + 2, context_id, control) + value
+
+
 def test_a_multipart_body_that_is_wounded_is_split_or_refused(files: list[bytes]) -> None:
     parts = b"".join(b"\r\n--fuzz\r\nContent-Type: application/dicom\r\n\r\n" + data[:3000] for data in files)
     body = parts[2:] + b"\r\n--fuzz--\r\n"
@@ -58,10 +135,6 @@ def test_a_multipart_body_that_is_wounded_is_split_or_refused(files: list[bytes]
 
 
 def test_the_mutations_are_the_same_from_the_same_seed() -> None:
-    import random
-
-    from peers.mutations import mutated
-
     data = bytes(range(256)) * 4
     one, other = random.Random(3), random.Random(3)
     assert [mutated(data, one) for _ in range(50)] == [mutated(data, other) for _ in range(50)]
