@@ -6,7 +6,7 @@ from typing import Final
 
 _MOMENT: Final = r"\d{4}(?:\d{2}){0,5}(?:\.\d{1,6})?(?:[+-](?:0\d|1[0-4])[0-5]\d)?"
 _RANGE: Final = re.compile(rf"({_MOMENT})?-({_MOMENT})?", re.ASCII)
-_PARTS: Final = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.(\d{1,6}))?([+-]\d{4})?", re.ASCII)
+_PARTS: Final = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.(\d{1,6}))?([+-](?:0\d|1[0-4])[0-5]\d)?", re.ASCII)
 
 Bounds = tuple[datetime, datetime]
 

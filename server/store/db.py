@@ -36,10 +36,8 @@ class Database:
         self.engine = _engine(url, pool_size)
         self.url = self.engine.url
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._writes: Engine = self.engine.execution_options(imageshare_write=True)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _pragmas)
-            event.listen(self.engine, "begin", _begin)
         if not durable:
             event.listen(self.engine, "connect", _carelessly(self.is_sqlite))
 
@@ -50,17 +48,24 @@ class Database:
             if not self.is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin() as transaction:
+                self._begin(connection, "BEGIN")
                 yield connection
                 transaction.rollback()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """All or nothing; durable when the block has ended. Raises `StorageFull`, `Busy` or `Unavailable` where the engine says so."""
-        with _telling(), self._writes.begin() as connection:
+        with _telling(), self.engine.begin() as connection:
+            self._begin(connection, "BEGIN IMMEDIATE")
             yield connection
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def _begin(self, connection: Connection, statement: str) -> None:
+        """SQLite's own BEGIN, past SQLAlchemy: with a listener to `begin` every statement of every connection would look for listeners."""
+        if self.is_sqlite:
+            connection.connection.cursor().execute(statement)
 
 
 def _engine(url: str, pool_size: int) -> Engine:
@@ -120,11 +125,6 @@ def _carelessly(sqlite: bool) -> Callable[[Any, object], None]:
     return set_up
 
 
-def _begin(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("imageshare_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
 @contextlib.contextmanager
 def _telling() -> Iterator[None]:
     """Says in our own words what the engine failed of. A mistake in a statement stays what it is: a bug of ours."""
@@ -132,17 +132,17 @@ def _telling() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise Busy("the server is busy; try again") from error
-    except OperationalError as error:
-        told = _told(error)
+    except (OperationalError, sqlite3.OperationalError) as error:
+        told = _told(error.orig if isinstance(error, OperationalError) else error)
         if told is None:
             raise
         raise told from error
 
 
-def _told(error: OperationalError) -> Unavailable | None:
-    code: int | None = getattr(error.orig, "sqlite_errorcode", None)
+def _told(error: BaseException | None) -> Unavailable | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None  # the higher bits say more of the same
-    state: str | None = getattr(error.orig, "sqlstate", None)
+    state: str | None = getattr(error, "sqlstate", None)
     if primary in _SQLITE_FULL or state in _POSTGRESQL_FULL:
         return StorageFull("the server has no room left; try again later")
     if primary in _SQLITE_BUSY or state in _POSTGRESQL_BUSY:
