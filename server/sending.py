@@ -4,6 +4,7 @@ Nothing of what the files contain is shown: names of files and patients stay off
 """
 
 import re
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,10 @@ from rich.text import Text
 from profiles.identifiers import InvalidIdentifier, ae_title
 from server.errors import SettingsError
 from server.outbound import cstore, stow
+from server.outbound.calling import tls_context
 from server.outbound.files import Sent
+from server.records.peers import Peer as KnownPeer
+from server.settings import Settings
 
 CALLING = "IMAGESHARE_SEND"
 """The AE title that files are sent under: not the one that our own server is called by."""
@@ -35,6 +39,7 @@ class Peer:
     title: str
     host: str
     port: int
+    tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +56,29 @@ Target = Peer | Web
 
 def target(text: str, token: str | None = None) -> Target:
     """`AE@host:port` or the URL of a DICOMweb service. Raises `SettingsError`."""
-    if re.match(r"https?://", text):
+    if is_url(text):
         return Web(_url(text).rstrip("/").removesuffix("/studies"), token)
+    return Peer(*address(text, "--to", ", or the URL of a DICOMweb service"))
+
+
+def called(peer: KnownPeer, settings: Settings) -> Peer:
+    """A peer of the table, with the TLS that it is called with. Raises `SettingsError`."""
+    return Peer(peer.ae_title, peer.host, peer.port, tls_context(peer, settings))
+
+
+def is_url(text: str) -> bool:
+    return bool(re.match(r"https?://", text))
+
+
+def address(text: str, option: str, otherwise: str = "") -> tuple[str, str, int]:
+    """AE title, host and port of `AE@host:port`. Raises `SettingsError`, which names the option and what it takes `otherwise`."""
     found = _PEER.fullmatch(text)
     if not found or not 0 < int(found["port"]) < 65536:
-        raise SettingsError("--to takes AE@host:port, such as IMAGESHARE@127.0.0.1:11112, or the URL of a DICOMweb service")
+        raise SettingsError(f"{option} takes AE@host:port, such as IMAGESHARE@127.0.0.1:11112{otherwise}")
     try:
-        return Peer(ae_title(found["title"]), found["host"].strip("[]"), int(found["port"]))
+        return ae_title(found["title"]), found["host"].strip("[]"), int(found["port"])
     except InvalidIdentifier as error:
-        raise SettingsError(f"--to: {error}") from None
+        raise SettingsError(f"{option}: {error}") from None
 
 
 def _url(text: str) -> str:
@@ -117,7 +136,7 @@ class Report:
 def send(files: Iterable[Path], to: Target, *, calling: str = CALLING) -> Iterator[Sent]:
     """Sends `files` and tells what became of each as it becomes known. A peer that cannot be reached is a failure of each file."""
     if isinstance(to, Peer):
-        return cstore.send(files, to.host, to.port, called=to.title, calling=calling)
+        return cstore.send(files, to.host, to.port, called=to.title, calling=calling, tls=to.tls)
     return _stow(files, to)
 
 

@@ -58,7 +58,7 @@ def _kill(scene: Scene, images: tuple[Image, ...]) -> list[Image]:
     """Kills the server while it is receiving. Gives what it had acknowledged by then."""
     by_path = {image.path: image for image in images}
     acknowledged: list[Image] = []
-    enough = threading.Event()
+    enough, killed = threading.Event(), threading.Event()
 
     def scan() -> None:
         try:
@@ -66,8 +66,9 @@ def _kill(scene: Scene, images: tuple[Image, ...]) -> list[Image]:
             for one in send(list(by_path), Peer(server.ae_title, server.dicom_host, server.dicom_port), calling=MODALITY):
                 if one.ok:
                     acknowledged.append(by_path[one.path])
-                if len(acknowledged) >= len(images) // _PART:
+                if len(acknowledged) >= len(images) // _PART and not enough.is_set():
                     enough.set()
+                    killed.wait(60)  # what was sent ahead is under way then, and the rest cannot be in before
         finally:
             enough.set()
 
@@ -77,6 +78,7 @@ def _kill(scene: Scene, images: tuple[Image, ...]) -> list[Image]:
         scanner.start()
         enough.wait(60)
         scene.server.kill()
+        killed.set()
         scanner.join(60)
         require(acknowledged, "the server acknowledged nothing before it was killed")
         require(len(acknowledged) < len(images), "the whole CT was in before the server could be killed")

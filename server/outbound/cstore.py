@@ -1,187 +1,70 @@
 """PS3.4 annex B: sending files by C-STORE, their Data Sets byte for byte as they are."""
 
-import logging
-import queue
-import socket
 import ssl
-import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from pydicom.uid import UID
-from pynetdicom import _config, evt
-from pynetdicom.ae import ApplicationEntity
-from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE, DimsePrimitiveType, DimseServiceType
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import build_context
-from pynetdicom.status import code_to_category
-from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+from server.association import Limits
+from server.outbound.delivery import WHOLE, Delivered, Delivery, Payload, deliver
+from server.outbound.files import Outgoing, Sent, sorted_out
+from server.outbound.statuses import is_warning, meaning, plain
 
-from profiles.vocabulary import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from server.outbound.files import Outgoing, Sent, meaning, sorted_out
+_CHUNK: Final = 1 << 18
 
-MAX_CONTEXTS = 128
-MAX_FRAGMENT = 1 << 18
 
-# A path given to `send_c_store` is sent as it stands in the file; otherwise pynetdicom decodes and encodes it anew.
-_config.STORE_SEND_CHUNKED_DATASET = True
+@dataclass(frozen=True, slots=True)
+class _At:
+    ae_title: str
+    host: str
+    port: int
 
 
 def send(
-    paths: Iterable[Path], host: str, port: int, *, called: str, calling: str = "IMAGESHARE", timeout: float = 120.0
-) -> Iterator[Sent]:
+    paths: Iterable[Path], host: str, port: int, *, called: str, calling: str = "IMAGESHARE", tls: ssl.SSLContext | None = None,
+    timeout: float = 120.0,
+) -> Iterator[Sent]:  # fmt: skip
     """PS3.4 section B.2: sends files to the AE `called` at `host:port`, and tells of each as soon as it is answered.
 
     Proposes what the files need, one presentation context for each pair of SOP Class and Transfer Syntax, in as many associations
     as that takes. Whatever fails is in the result of the file: nothing is raised. `timeout` in seconds is for each answer.
     """
-    if logging.getLogger("pynetdicom").level == logging.NOTSET:
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # what it has to say is in the results
     files, skipped = sorted_out(paths)
     yield from skipped
-    peer = _Peer(host, port, called, calling, timeout)
-    for group in _groups(files):
-        yield from peer.transfer(group)
+    for one in deliver(files, Delivery(_At(called, host, port), calling, _Files(), tls=tls, limits=Limits(silence=timeout))):
+        yield _sent(one)
 
 
-def _groups(files: list[Outgoing]) -> list[list[Outgoing]]:
-    """PS3.8 section 7.1.1.13: files in groups that need at most 128 presentation contexts each."""
-    numbers: dict[tuple[str, str], int] = {}
-    groups: list[list[Outgoing]] = []
-    for file in files:
-        number = numbers.setdefault(_pair(file), len(numbers)) // MAX_CONTEXTS
-        if number == len(groups):
-            groups.append([])
-        groups[number].append(file)
-    return groups
-
-
-def _pair(file: Outgoing) -> tuple[str, str]:
-    return file.sop_class_uid, file.transfer_syntax_uid
-
-
-class _Peer:
-    def __init__(self, host: str, port: int, called: str, calling: str, timeout: float) -> None:
-        self._host, self._port, self._called = host, port, called
-        self._entity = _Entity(calling)
-        self._entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        self._entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        self._entity.acse_timeout = self._entity.connection_timeout = 30.0
-        self._entity.dimse_timeout = self._entity.network_timeout = timeout
-
-    def transfer(self, files: list[Outgoing]) -> Iterator[Sent]:
-        """One association; after a loss another one for the rest, as long as the peer grants it."""
-        waiting = deque(files)
-        while waiting:
-            try:
-                association = self._associate(waiting)
-                reason = "" if association.is_established else _why_not(association)
-            except OSError:
-                reason = "no association: there is no such host"
-            if reason:
-                yield from (Sent(file.path, 0, ok=False, reason=reason) for file in waiting)
-                return
-            try:
-                accepted = {(str(each.abstract_syntax), str(each.transfer_syntax[0])) for each in association.accepted_contexts}
-                number = 0
-                while waiting and association.is_established:
-                    number = number % 65535 + 1
-                    yield _store(association, waiting.popleft(), number, accepted)
-            finally:
-                if association.is_established:
-                    association.release()
-
-    def _associate(self, files: Iterable[Outgoing]) -> Association:
-        contexts = [build_context(*pair) for pair in dict.fromkeys(map(_pair, files))]
-        handlers: list[evt.EventHandlerType] = [(evt.EVT_REQUESTED, _requested)]
-        return self._entity.associate(self._host, self._port, contexts, ae_title=self._called, evt_handlers=handlers)
-
-
-def _store(association: Association, file: Outgoing, number: int, accepted: set[tuple[str, str]]) -> Sent:
-    """PS3.7 section 9.1.1: one C-STORE operation."""
-    if _pair(file) not in accepted:
-        names = f"{UID(file.sop_class_uid).name} in {UID(file.transfer_syntax_uid).name}"
-        return Sent(file.path, 0, ok=False, reason=f"the peer does not take {names}")
-    try:
-        answer = association.send_c_store(file.path, number)
-    except (OSError, ValueError, RuntimeError, AttributeError) as error:
-        return Sent(file.path, 0, ok=False, reason=f"it cannot be sent: {type(error).__name__}")
-    status = answer.get("Status")
+def _sent(one: Delivered[Outgoing]) -> Sent:
+    file, status = one.instance, one.status
     if status is None:
-        return Sent(file.path, 0, ok=False, reason="the association ended before the answer")
-    if code_to_category(status) in ("Success", "Warning"):
+        return Sent(file.path, 0, ok=False, reason=one.reason)
+    if status == 0 or is_warning(status):
         return Sent(file.path, file.size, ok=True, status=status)
-    comment = str(answer.get("ErrorComment", ""))
-    return Sent(
-        file.path, file.size, ok=False, status=status, reason=f"{meaning(status)}: {comment}" if comment else meaning(status)
-    )
+    reason = ": ".join(each for each in (meaning(status), plain(one.reason)) if each)
+    return Sent(file.path, file.size, ok=False, status=status, reason=reason)
 
 
-def _why_not(association: Association) -> str:
-    answer = association.acceptor.primitive
-    if association.is_rejected and isinstance(answer, A_ASSOCIATE):
-        return f"association rejected: {answer.reason_str}"
-    if isinstance(answer, A_ASSOCIATE) and answer.result == 0:
-        return "the peer takes none of these SOP Classes in their transfer syntaxes"
-    return "no association: there is no answer at this address"
+class _Files:
+    """Files as a source: none is turned into anything else."""
+
+    otherwise: Final[tuple[str, ...]] = ()
+
+    def acceptable(self, instance: Outgoing, wanted: Sequence[str]) -> str | None:
+        return instance.transfer_syntax if instance.transfer_syntax in wanted else None
+
+    def payload(self, instance: Outgoing, syntax: str) -> Payload:
+        """What stands in the file behind its File Meta Information. Raises `OSError`."""
+        if instance.size - instance.dataset_offset > WHOLE:
+            return _pieces(instance.path, instance.dataset_offset)
+        with instance.path.open("rb", buffering=0) as file:
+            file.seek(instance.dataset_offset)
+            return file.read()
 
 
-def _requested(event: evt.Event) -> None:
-    event.assoc.dimse = _Sender(event.assoc)
-
-
-class _Entity(ApplicationEntity):
-    def _create_socket(
-        self, assoc: Association, address: AddressInformation, tls_args: tuple[ssl.SSLContext, str] | None
-    ) -> AssociationSocket:
-        made = _Socket(assoc, address=address)
-        made.tls_args = tls_args
-        return made
-
-
-class _Socket(AssociationSocket):
-    def connect(self, primitive: T_CONNECT) -> None:
-        """Sends the short end of a message at once, whatever Nagle's algorithm would have it wait for."""
-        if self.socket is not None:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        super().connect(primitive)
-
-    def _shutdown_socket(self) -> None:
-        """Closes also what was never connected."""
-        connection = self.socket
-        super()._shutdown_socket()
-        if connection is not None:
-            connection.close()
-
-
-class _Sender(DIMSEServiceProvider):
-    """Sends fragments of at most `MAX_FRAGMENT` bytes, and reads no further ahead than a few of them."""
-
-    @property
-    def maximum_pdu_size(self) -> int:
-        return min(super().maximum_pdu_size or MAX_FRAGMENT, MAX_FRAGMENT)
-
-    def get_msg(self, block: bool = False) -> tuple[int, DimseServiceType] | tuple[None, None]:
-        """The next answer; none as soon as the connection is gone, which pynetdicom would wait out until its timeout."""
-        deadline = time.monotonic() + (self.dimse_timeout or float("inf"))
-        while True:
-            try:
-                return self.msg_queue.get(block=block, timeout=0.1)
-            except queue.Empty:
-                if not block or not self.dul.is_alive() or time.monotonic() > deadline:
-                    return None, None
-
-    def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
-        if not isinstance(primitive, C_STORE) or primitive.MessageIDBeingRespondedTo is not None:
-            super().send_msg(primitive, context_id)
-            return
-        message = C_STORE_RQ()
-        message.primitive_to_message(primitive)
-        for fragment in message.encode_msg(context_id, self.maximum_pdu_size):
-            while self.dul.to_provider_queue.qsize() > 4 and self.dul.is_alive():
-                time.sleep(0.0005)
-            self.dul.send_pdu(fragment)
+def _pieces(path: Path, offset: int) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while piece := file.read(_CHUNK):
+            yield piece

@@ -1,15 +1,20 @@
 """DICOM files on the way out: finding them, what their File Meta Information says, and what became of each."""
 
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
-from pynetdicom.status import GENERAL_STATUS, STORAGE_SERVICE_CLASS_STATUS
+from struct import unpack_from
+from typing import Final
 
 from profiles.identifiers import InvalidIdentifier, lenient_uid
+
+_HEAD: Final = 1024
+_LONGEST_META: Final = 1 << 20
+_NAMED: Final = (0x0002, 0x0003, 0x0010)
+"""Media Storage SOP Class UID, Media Storage SOP Instance UID and Transfer Syntax UID, elements of group 0002."""
+_LONG: Final = frozenset({b"OB", b"OW", b"UN", b"UT", b"SQ"})
 
 
 class NotSendable(ValueError):
@@ -18,13 +23,14 @@ class NotSendable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A DICOM file (PS3.10): what its File Meta Information names. `size` is that of the file in bytes."""
+    """A DICOM file (PS3.10): what its File Meta Information names, and where its Data Set begins. `size` is that of the file in bytes."""
 
     path: Path
     size: int
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
+    sop_class: str
+    uid: str
+    transfer_syntax: str
+    dataset_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +45,6 @@ class Sent:
     ok: bool
     status: int | None = None
     reason: str = ""
-
-
-def meaning(status: int) -> str:
-    """PS3.4 table B.2-1 and PS3.7 annex C: what a status of C-STORE, or a Failure Reason of STOW-RS, says."""
-    known = {**GENERAL_STATUS, **STORAGE_SERVICE_CLASS_STATUS}.get(status)
-    return f"0x{status:04X} {known[1]}" if known and known[1] else f"0x{status:04X}"
 
 
 def dicom_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -74,19 +74,41 @@ def _has_prefix(path: Path) -> bool:
 def outgoing(path: Path) -> Outgoing:
     """PS3.10 section 7.1: reads the File Meta Information and nothing else. Raises `NotSendable`."""
     try:
-        if not _has_prefix(path):
-            raise NotSendable("not a DICOM file: it has no preamble with DICM (PS3.10 section 7.1)")
-        meta = read_file_meta_info(path)
-        found = [
-            str(meta.get(name, "")) for name in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
-        ]
-        return Outgoing(path, path.stat().st_size, *(lenient_uid(each) for each in found))
-    except InvalidIdentifier:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(_HEAD)
+            if head[128:132] != b"DICM":
+                raise NotSendable("not a DICOM file: it has no preamble with DICM (PS3.10 section 7.1)")
+            try:
+                found, offset = _meta_information(head)
+            except struct.error:  # a long one, or a short file
+                found, offset = _meta_information(head + file.read(_LONGEST_META))
+        sop_class, uid, syntax = (lenient_uid(found.get(number, b"").decode("ascii").rstrip(" \0")) for number in _NAMED)
+        return Outgoing(path, size, sop_class, uid, syntax, offset)
+    except (InvalidIdentifier, UnicodeDecodeError):
         raise NotSendable("its File Meta Information lacks the SOP Class, SOP Instance or Transfer Syntax UID") from None
-    except (OSError, InvalidDicomError, ValueError, KeyError, NotImplementedError) as error:
-        if isinstance(error, NotSendable):
-            raise
-        raise NotSendable(f"it cannot be read: {type(error).__name__}") from None
+    except struct.error:
+        raise NotSendable("its File Meta Information is cut off") from None
+    except OSError as error:
+        raise NotSendable(f"it cannot be read: {(error.strerror or type(error).__name__).lower()}") from None
+
+
+def _meta_information(head: bytes) -> tuple[dict[int, bytes], int]:
+    """PS3.10 table 7.1-1: what of group 0002 is wanted, and where that group ends. Raises `struct.error` where `head` ends before."""
+    found: dict[int, bytes] = {}
+    at = 132
+    while at < len(head) and unpack_from("<H", head, at) == (2,):
+        number, code, length = unpack_from("<H2sH", head, at + 2)
+        at += 8
+        if code in _LONG:
+            (length,) = unpack_from("<L", head, at)
+            at += 4
+        if number in _NAMED:
+            (found[number],) = unpack_from(f"{length}s", head, at)
+        at += length
+    if at > len(head):
+        raise struct.error
+    return found, at
 
 
 def sorted_out(paths: Iterable[Path]) -> tuple[list[Outgoing], list[Sent]]:

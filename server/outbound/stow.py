@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx2
 import orjson
 
-from server.outbound.files import Outgoing, Sent, meaning, sorted_out
+from server.outbound.files import Outgoing, Sent, sorted_out
+from server.outbound.statuses import meaning, plain
 
 CHUNK = 1 << 18
 _DICOM_JSON = "application/dicom+json"
@@ -21,7 +22,6 @@ _FINAL = {
 }
 """HTTP answers that the next request would get too, and what to do about them."""
 _NOBODY = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol)
-_LONGEST_COMMENT = 200
 
 
 def send(
@@ -150,10 +150,10 @@ def _results(batch: list[Outgoing], answer: httpx2.Response) -> Iterator[Sent]:
         others = [_failure(item) for item in _items(told, "0008119A")]
     except (orjson.JSONDecodeError, AttributeError, TypeError, IndexError):
         told, stored, failed, others = {}, set(), {}, []
-    unnamed = [file for file in batch if file.sop_instance_uid not in failed.keys() | stored]
+    unnamed = [file for file in batch if file.uid not in failed.keys() | stored]
     otherwise = iter(others if len(others) == len(unnamed) else [_together(others)] * len(unnamed) if others else [])
     for file in batch:
-        uid = file.sop_instance_uid
+        uid = file.uid
         if uid in failed:
             yield _refused(file, *failed[uid])
         elif uid in stored:
@@ -163,14 +163,14 @@ def _results(batch: list[Outgoing], answer: httpx2.Response) -> Iterator[Sent]:
         elif answer.is_success:
             yield Sent(file.path, file.size, ok=False, reason="the answer does not name this instance")
         else:
-            detail = _plain(told.get("detail")) if isinstance(told, dict) else ""  # RFC 9457
+            detail = plain(told.get("detail")) if isinstance(told, dict) else ""  # RFC 9457
             yield Sent(file.path, file.size, ok=False, reason=f"{_status(answer)}: {detail}" if detail else _status(answer))
 
 
 def _failure(item: dict[str, object]) -> tuple[int | None, str]:
     """Failure Reason (0008,1197) and, where the server gives one, its Error Comment (0000,0902)."""
     status = _value(item, "00081197")
-    return status if isinstance(status, int) else None, _plain(_value(item, "00000902"))
+    return status if isinstance(status, int) else None, plain(_value(item, "00000902"))
 
 
 def _told(status: int | None, comment: str) -> str:
@@ -186,13 +186,6 @@ def _together(failures: list[tuple[int | None, str]]) -> tuple[int | None, str]:
     if len(set(failures)) == 1:
         return failures[0]
     return None, "one of: " + "; ".join(dict.fromkeys(_told(*each) for each in failures))
-
-
-def _plain(text: object) -> str:
-    """What a server says, fit for one line on a screen."""
-    return (
-        "".join(each if each.isprintable() else " " for each in text)[:_LONGEST_COMMENT].strip() if isinstance(text, str) else ""
-    )
 
 
 def _status(answer: httpx2.Response) -> str:

@@ -14,6 +14,7 @@ from peers import imageshare
 
 from server import sending
 from server.errors import SettingsError
+from server.outbound.delivery import WINDOW
 from server.outbound.files import Sent
 from server.sending import Peer, Report, Web, target
 
@@ -92,15 +93,15 @@ def test_a_folder_without_dicom_and_a_path_that_is_not_there(tmp_path: Path) -> 
 @pytest.mark.timeout(60)  # half of what an answer that never comes would be waited for
 def test_a_server_that_dies_in_the_middle_fails_the_rest_at_once(tmp_path: Path, database_url: str) -> None:
     files = sorted((FILES / "dicomdirtests" / "98892003").rglob("[0-9]*"))
-    files = [path for path in files if path.is_file()]
+    files = [path for path in files if path.is_file()] * 20
     report = Report()
     with imageshare.running(tmp_path, database_url) as running:
         for number, one in enumerate(sending.send(files, Peer("IMAGESHARE", "127.0.0.1", running.dicom_port)), 1):
             report.note(one)
             if number == 3:
                 running.kill()
-    assert len(report.sent) == 3
-    assert report.failures == len(files) - 3
+    assert 3 <= len(report.sent) <= 3 + 2 * WINDOW  # answers that were on their way
+    assert report.failures == len(files) - len(report.sent)
 
 
 def test_files_are_not_sent_under_the_servers_own_title(tmp_path: Path) -> None:

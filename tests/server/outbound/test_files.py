@@ -1,11 +1,20 @@
 """Which files are sent, and what is told of the others."""
 
+import warnings
 from pathlib import Path
 
+import pydicom
+import pydicom.data
+import pydicom.filereader
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from peers.scanner import instances
+from peers.xds import SHARED
+from pynetdicom.status import GENERAL_STATUS, STORAGE_SERVICE_CLASS_STATUS
 
-from server.outbound.files import NotSendable, dicom_files, meaning, outgoing, sorted_out
+from server.outbound.files import NotSendable, dicom_files, outgoing, sorted_out
+from server.outbound.statuses import is_warning, meaning, plain
 
 
 def _folder(tmp_path: Path) -> list[Path]:
@@ -43,9 +52,9 @@ def test_what_the_file_meta_information_says(tmp_path: Path) -> None:
     path = tmp_path / "x"
     dataset.save_as(path, enforce_file_format=True)
     found = outgoing(path)
-    assert found.sop_instance_uid == dataset.SOPInstanceUID
-    assert found.sop_class_uid == dataset.SOPClassUID
-    assert found.transfer_syntax_uid == dataset.file_meta.TransferSyntaxUID
+    assert found.uid == dataset.SOPInstanceUID
+    assert found.sop_class == dataset.SOPClassUID
+    assert found.transfer_syntax == dataset.file_meta.TransferSyntaxUID
     assert found.size == path.stat().st_size
 
 
@@ -60,3 +69,38 @@ def test_file_meta_information_that_says_nothing(tmp_path: Path, content: bytes)
 def test_statuses_have_words() -> None:
     assert meaning(0xA700).startswith("0xA700 ")
     assert meaning(0xFFF0) == "0xFFF0"
+
+
+def test_statuses_say_what_pynetdicom_says() -> None:
+    for status, (category, words) in {**GENERAL_STATUS, **STORAGE_SERVICE_CLASS_STATUS}.items():
+        assert is_warning(status) == (category == "Warning")
+        if category == "Failure" and words.split()[0] not in ("Duplication", "No", "Invalid"):
+            assert meaning(status) == f"0x{status:04X} {words}"
+
+
+@given(st.text())
+def test_what_a_peer_says_fits_on_one_line(text: str) -> None:
+    assert plain(text).isprintable()
+    assert len(plain(text)) <= 200
+
+
+REAL = [*sorted((Path(pydicom.data.__file__).parent / "test_files").rglob("*.dcm")), *sorted(SHARED.rglob("*.dcm"))]
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+def test_real_files_say_what_pydicom_reads(path: Path) -> None:
+    """A differential test of the reader for group 0002 alone."""
+    with path.open("rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            pytest.skip("no preamble")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            meta = pydicom.filereader._read_file_meta_info(file)
+        offset = file.tell()
+    named = [str(meta.get(name, "")) for name in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")]
+    if not all(named):
+        with pytest.raises(NotSendable):
+            outgoing(path)
+        return
+    found = outgoing(path)
+    assert [found.sop_class, found.uid, found.transfer_syntax, found.dataset_offset] == [*named, offset]
