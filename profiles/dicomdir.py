@@ -80,7 +80,6 @@ _OPTIONAL: Final[dict[str, tuple[str, ...]]] = {
     "PATIENT": ("00100030", "00100040"),
     "SERIES": ("0008103E", "00080080"),
     "IMAGE": ("00080008", "00200032", "00200037", "00200052", "00280008", "00280010", "00280011", "00280030"),
-    "SR DOCUMENT": ("0040A030",),
     "PRESENTATION": ("00081115",),
     "ENCAP DOC": ("0040E001",),
 }
@@ -94,8 +93,10 @@ _UNTITLED: Final = {
     "00080104": {"vr": "LO", "Value": ["Imaging Report"]},
 }
 
+_VERIFIERS, _VERIFIED = "0040A073", "0040A030"
+
 NEEDED: Final = frozenset(
-    {tag for keys in KEYS.values() for tag, _, _ in keys} | {tag for tags in _OPTIONAL.values() for tag in tags}
+    {_VERIFIERS} | {tag for keys in KEYS.values() for tag, _, _ in keys} | {tag for tags in _OPTIONAL.values() for tag in tags}
 )
 """The attributes of an instance that a directory may name, as keys of a DICOM JSON Model object."""
 
@@ -166,6 +167,8 @@ def _record_type(file: File) -> str:
 
 def _keys(type_: str, attributes: Attributes) -> bytes:
     keys: dict[str, object] = {tag: attributes[tag] for tag in _OPTIONAL.get(type_, ()) if _first(attributes, tag) is not None}
+    if type_ == "SR DOCUMENT" and (verified := _last_verified(attributes)):
+        keys[_VERIFIED] = {"vr": "DT", "Value": [verified]}
     for tag, vr, demanded in KEYS[type_]:
         value = _first(attributes, tag, vr)
         if value is None and demanded:
@@ -181,6 +184,15 @@ def _first(attributes: Attributes, tag: str, vr: str = "") -> object:
         return None
     values = attribute.get("Value")
     return values[0] if isinstance(values, list) and values else None
+
+
+def _last_verified(attributes: Attributes) -> str:
+    """PS3.3 section F.5 (SR Document): Verification DateTime, the latest of a verified document's observers; empty where it is not verified."""
+    observers = attributes.get(_VERIFIERS)
+    if _first(attributes, "0040A493") != "VERIFIED" or not isinstance(observers, dict):
+        return ""
+    times = (_first(observer, _VERIFIED) for observer in observers.get("Value", []) if isinstance(observer, dict))
+    return max((time for time in times if isinstance(time, str)), default="")
 
 
 def _reference(file: File) -> bytes:

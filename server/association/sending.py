@@ -20,8 +20,8 @@ def longest_sent(announced: int) -> int:
 
 
 def pdus(context_id: int, command: bytes, data_set: DataSet | None, longest: int) -> Iterator[Chunk]:
-    """PS3.8 annex E.2: headers and pieces in turn, one PDV in each PDU."""
-    room = longest - 6
+    """PS3.8 annex E.2: headers and pieces in turn, one PDV in each PDU, all of even length (dcmtk aborts the association otherwise)."""
+    room = (longest - 6) & ~1
     for at in range(0, len(command), room):
         part = command[at : at + room]
         control = 1 if at + room < len(command) else 3
@@ -30,8 +30,7 @@ def pdus(context_id: int, command: bytes, data_set: DataSet | None, longest: int
         return
     chunks = iter((data_set,)) if isinstance(data_set, bytes | bytearray | memoryview) else iter(data_set)
     held: memoryview | None = None
-    for chunk in chunks:
-        view = memoryview(chunk)
+    for view in _even(chunks):
         for at in range(0, len(view), room):
             if held is not None:
                 yield _header(context_id, 0, len(held))
@@ -40,6 +39,25 @@ def pdus(context_id: int, command: bytes, data_set: DataSet | None, longest: int
     held = memoryview(b"") if held is None else held
     yield _header(context_id, 2, len(held))
     yield held
+
+
+def _even(chunks: Iterable[Chunk]) -> Iterator[memoryview]:
+    """The same bytes in pieces of even length: the last byte of an odd one goes with the next.
+
+    An odd Data Set gets a NUL at its end: PS3.5 section A.5 wants that of a deflated one, and any other has to be of even length.
+    """
+    left = b""
+    for chunk in chunks:
+        view = memoryview(chunk)
+        if left and view:
+            yield memoryview(left + bytes(view[:1]))
+            left, view = b"", view[1:]
+        if len(view) % 2:
+            left, view = bytes(view[-1:]), view[:-1]
+        if view:
+            yield view
+    if left:
+        yield memoryview(left + b"\0")
 
 
 def _header(context_id: int, control: int, length: int) -> bytes:

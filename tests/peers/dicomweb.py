@@ -19,6 +19,7 @@ from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 from sqlalchemy import select
 
+from ihe.multipart import PartData, PartStart, Splitter, boundary_of
 from server.edges import dicomweb
 from server.edges.context import Node
 from server.records.catalogue import PATIENT
@@ -82,6 +83,17 @@ class Site:
         with self.node.database.read() as connection:
             rows = connection.execute(select(EVENT.c.subtype, EVENT.c.outcome, EVENT.c.patient).order_by(EVENT.c.pk))
             return [(row.subtype, row.outcome, row.patient) for row in rows]
+
+
+def parts(response: requests.Response) -> list[tuple[str, bytes]]:
+    """Content-Type and bytes of each part of a multipart answer."""
+    found: list[tuple[str, bytearray]] = []
+    for event in Splitter(boundary_of(response.headers["Content-Type"])).feed(response.content):
+        if isinstance(event, PartStart):
+            found.append((event.content_type, bytearray()))
+        elif isinstance(event, PartData):
+            found[-1][1].extend(event.data)
+    return [(type_, bytes(data)) for type_, data in found]
 
 
 def multipart(files: Iterable[bytes], boundary: str, content_type: str = "application/dicom") -> bytes:

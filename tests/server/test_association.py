@@ -261,8 +261,8 @@ def test_both_ends_exchange_messages() -> None:
         requestor.send(3, STORE, bytes(300_000))
         found = acceptor.receive(collected.extend)
         assert (found.context_id, found.command.affected_sop_instance_uid, len(collected)) == (3, "1.2.3", 300_000)
-        acceptor.send(3, Command(field=CommandField.C_STORE_RSP, responded_to=2, status=0), b"an identifier")
-        assert requestor.receive().data_set == b"an identifier"
+        acceptor.send(3, Command(field=CommandField.C_STORE_RSP, responded_to=2, status=0), b"some identifier.")
+        assert requestor.receive().data_set == b"some identifier."
         assert acceptor.arrived_command() is None
         requestor.send(1, Command(field=CommandField.C_CANCEL_RQ, responded_to=7))
         for _ in range(500):

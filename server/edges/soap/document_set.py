@@ -3,7 +3,7 @@
 Everything that can go wrong is found before the first byte, because the length of the whole answer is promised with it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lxml.etree import _Element
@@ -27,7 +27,7 @@ _NAMED = 100
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document that was found: where its bytes are, and how the trail calls what it belongs to."""
+    """One document that was found: where its bytes are, how they are read, and how the trail calls what it belongs to."""
 
     request: DocumentRequest
     mime_type: str
@@ -35,6 +35,7 @@ class Document:
     size: int
     patient: str
     told: AuditedEntity
+    read: Callable[[], Iterator[bytes]]
 
 
 def refuse_foreign(asked: Sequence[DocumentRequest], repository: str) -> list[RegistryError]:
@@ -66,10 +67,10 @@ def answer(request: Request, subtype: Subtype, documents: Sequence[Document], er
         DocumentResponse(wanted.request, wanted.mime_type, f"{number}@imageshare", wanted.size)
         for number, wanted in enumerate(sent.values(), 1)
     ]
-    blob_ids = {made.content_id: wanted.blob_id for made, wanted in zip(responses, sent.values(), strict=True)}
+    readers = {made.content_id: wanted.read for made, wanted in zip(responses, sent.values(), strict=True)}
 
     def content(attachment: Attachment) -> Iterator[bytes]:
-        return blobs.stream(blob_ids[attachment.content_id])
+        return readers[attachment.content_id]()
 
     all_errors = (*errors, *lost)
     return Answer(iti43.response(responses, all_errors), all_errors, tuple(made.attachment for made in responses), content)

@@ -1,6 +1,7 @@
 """The Imaging Document Source: Retrieve Imaging Document Set."""
 
 from collections import Counter
+from functools import partial
 
 from starlette.requests import Request
 
@@ -16,13 +17,15 @@ from server.edges.soap import document_set
 from server.edges.soap.document_set import Document
 from server.edges.soap.transaction import Answer, Transaction
 from server.records.catalogue import StoredInstance
+from server.store.blobs import BlobStore
 from server.work import retrieve
 
 
 def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answer:
     """RAD TF-2 section 4.69.4.1.3: each instance as it was stored, or an error that names it. Raises `RegistryRefusal`.
 
-    Instances are not re-encoded: one whose transfer syntax is not on the consumer's list is an error.
+    The preamble is empty (`retrieve.part10`). Instances are not re-encoded: one whose transfer syntax is not on the consumer's list is an
+    error.
     """
     node = context.node(request)
     asked = rad69.parse_request(envelope.body)
@@ -51,17 +54,25 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
             )
         else:
             found.append((wanted, instance))
-    return document_set.answer(request, RAD_69, _documents(found), errors)
+    return document_set.answer(request, RAD_69, _documents(node.blobs, found), errors)
 
 
-def _documents(found: list[tuple[DocumentRequest, StoredInstance]]) -> list[Document]:
+def _documents(blobs: BlobStore, found: list[tuple[DocumentRequest, StoredInstance]]) -> list[Document]:
     counts = Counter(study for _, study in {(instance.uid, instance.study_uid) for _, instance in found})
     told = {
         study: AuditedEntity(system=DICOM_UID_SYSTEM, identifier=f"urn:oid:{study}", details=(("instances", str(count)),))
         for study, count in counts.items()
     }
     return [
-        Document(wanted, "application/dicom", instance.blob_id, instance.size, instance.patient, told[instance.study_uid])
+        Document(
+            wanted,
+            "application/dicom",
+            instance.blob_id,
+            instance.size,
+            instance.patient,
+            told[instance.study_uid],
+            partial(retrieve.part10, blobs, instance),
+        )
         for wanted, instance in found
     ]
 

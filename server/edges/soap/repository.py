@@ -1,5 +1,7 @@
 """The Document Repository: Retrieve Document Set."""
 
+from functools import partial
+
 from starlette.requests import Request
 
 from ihe import iti43
@@ -33,7 +35,8 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
         told = AuditedEntity(
             system=URI_SYSTEM, identifier=f"urn:oid:{entry.unique_id}", details=(("repositoryUniqueId", entry.repository_unique_id),)
         )  # fmt: skip
-        found.append(Document(wanted, entry.mime_type, document.blob_id, entry.size, document.patient, told))
+        read = partial(node.blobs.stream, document.blob_id)
+        found.append(Document(wanted, entry.mime_type, document.blob_id, entry.size, document.patient, told, read))
     return document_set.answer(request, ITI_43, found, errors)
 
 
