@@ -29,6 +29,10 @@ class ByteSource:
     def pixels_begin(self) -> None:
         """The header is over."""
 
+    def too_short(self, position: int, tag: int) -> "HeaderError":
+        """Why an element goes on beyond what is `left`."""
+        return truncated(tag)
+
 
 class FileBytes(ByteSource):
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -84,6 +88,11 @@ class InflatedBytes(ByteSource):
 
     def pixels_begin(self) -> None:
         self._limit = MAX_INFLATED
+
+    def too_short(self, position: int, tag: int) -> HeaderError:
+        if self.left(position) < MAX_INFLATED:
+            return truncated(tag)
+        return HeaderError(f"the deflated data set inflates to more than {MAX_INFLATED >> 20} MiB; that is refused", tag)
 
 
 def truncated(tag: int | None = None) -> HeaderError:

@@ -24,7 +24,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 from profiles import character_sets
-from profiles.byte_source import MAX_HEADER, ByteSource, FileBytes, HeaderError, InflatedBytes, truncated
+from profiles.byte_source import MAX_HEADER, ByteSource, FileBytes, HeaderError, InflatedBytes
 from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.vocabulary import DEFLATED_TRANSFER_SYNTAXES, EXPLICIT_VR_BIG_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 
@@ -276,7 +276,7 @@ class _Walk:
                 self._keep(length)
                 value = self._source.take(at, length)
             elif self._source.left(at) < length or not self._skippable(end):
-                raise truncated(tag)
+                raise self._source.too_short(at, tag)
         if top and tag in _PIXELS:
             self.pixels = PixelElement(tag, at, self.position - at if undefined else length, fragments)
         if tag == _CHARACTER_SET and value:
@@ -322,7 +322,7 @@ class _Walk:
     def _end(self, at: int, length: int, tag: int) -> int:
         """Where a value of `length` bytes from `at` ends. Raises where that is beyond what encloses it."""
         if length > self._source.left(at):
-            raise truncated(tag)
+            raise self._source.too_short(at, tag)
         limit = next((level.end for level in reversed(self._stack) if level.end is not None), None)
         if limit is not None and at + length > limit:
             raise HeaderError("an element is longer than the item or sequence that holds it (PS3.5 section 7.5)", tag)

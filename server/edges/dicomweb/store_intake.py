@@ -14,6 +14,12 @@ from server.work.ingest import Announced, Batch, Pending, Receipt
 
 _TOGETHER: Final = 16
 """How many instances of a request wait for one commit."""
+_NAMELESS: Final = 100
+"""Parts of one request that may be refused without having told which instance they are: each is an entry in the trail."""
+
+Named = tuple[str, str]
+"""SOP Class and SOP Instance UID of an instance; empty where they are not known."""
+_UNKNOWN: Final[Named] = ("", "")
 
 
 class Parts(Protocol):
@@ -49,7 +55,7 @@ class Intake:
         self._parts = parts
         self._announced = announced
         self._open = False
-        self._pending: list[Pending] = []
+        self._pending: list[tuple[Pending, Named]] = []
         self._receipts: list[Receipt] = []
         self._failures: list[Failure] = []
 
@@ -105,30 +111,36 @@ class Intake:
         """All parts are there."""
         self.settle()
 
-    def store(self, writer: Writer) -> None:
-        """An instance that is written; some of them go into one commit."""
-        self._pending.append(self._batch.submit(writer, self._announced))
+    def store(self, writer: Writer, named: Named = _UNKNOWN) -> None:
+        """An instance that is written, and its UIDs where they are known already; some of them go into one commit."""
+        self._pending.append((self._batch.submit(writer, self._announced), named))
         if len(self._pending) >= _TOGETHER:
             self.settle()
+            self._tolerate()
 
     def settle(self) -> None:
         """Stores what ended and waits for a commit; called before anything else is told."""
         pending, self._pending = self._pending, []
-        for one in pending:
+        for one, named in pending:
             try:
                 self._receipts.append(one.receipt())
             except ImageShareError as error:
-                named = (one.instance.sop_class_uid, one.instance.sop_instance_uid) if one.instance else ("", "")
-                self._failures.append(Failure(error, *named))
+                found = (one.instance.sop_class_uid, one.instance.sop_instance_uid) if one.instance else named
+                self._failures.append(Failure(error, *found))
 
     def abort(self) -> None:
         """Leaves nothing of an unfinished part; what was complete before it stays."""
         self.settle()
 
-    def _refused(self, error: ImageShareError, named: tuple[str, str] = ("", "")) -> None:
+    def _refused(self, error: ImageShareError, named: Named = _UNKNOWN) -> None:
         self.settle()
         self._batch.refused(error, self._announced)
         self._failures.append(Failure(error, *named))
+        self._tolerate()
+
+    def _tolerate(self) -> None:
+        if sum(not failure.sop_instance_uid for failure in self._failures) > _NAMELESS:
+            raise self._malformed(f"more than {_NAMELESS} parts are no instances")
 
     def _malformed(self, why: str) -> MalformedBody:
         self.settle()

@@ -78,6 +78,29 @@ def test_every_instance_has_its_result(server: Site, files: list[bytes]) -> None
     assert server.get(url, "application/dicom").content == files[0]
 
 
+def test_what_is_corrected_on_arrival_is_told(server: Site, files: list[bytes]) -> None:
+    """PS3.4 section B.4.1.3, PS3.18 table 10.5.3-2: coercion of data elements, of the study that was corrected and no other."""
+    assert server.store(files[:1]).status_code == 200
+    server.publish()
+    first = dcmread(BytesIO(files[0]))
+    headers = {"Authorization": f"Bearer {server.token('system/*.cruds')}"}
+    path = f"{server.url}/studies/{first.StudyInstanceUID}"
+    body = {"00080050": {"vr": "SH", "Value": ["A2"]}}
+    assert server.session.patch(path, json=body, headers=headers, timeout=60).status_code == 204
+    other = changed(files[0], StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.1", SOPInstanceUID="1.2.3.1.1")
+    answer = server.store([files[1], other])
+    assert answer.status_code == 202
+    corrected, plain = answer.json()["00081199"]["Value"]
+    assert corrected["00081196"] == {"vr": "US", "Value": [0xB000]}
+    assert "00081196" not in plain
+    assert "00081198" not in answer.json()
+    server.publish()
+    uid = dcmread(BytesIO(files[1])).SOPInstanceUID
+    (found,) = server.get(f"/instances?SOPInstanceUID={uid}&includefield=AccessionNumber").json()
+    assert found["00080050"]["Value"] == ["A2"]
+    assert server.store([other]).status_code == 200
+
+
 def test_the_same_again_changes_nothing_and_other_content_is_refused(server: Site, files: list[bytes]) -> None:
     assert server.store(files[:2]).status_code == 200
     before = held(server)
@@ -257,3 +280,13 @@ def test_both_engines_store_and_find_alike(database_url: str, tmp_path: Path, fi
         (study,) = made.get("/studies?PatientName=Phantom*&StudyTime=0900-1000").json()
         assert study["00201208"]["Value"] == [len(files)]
         assert len(made.get(f"/studies/{study['0020000D']['Value'][0]}/metadata").json()) == len(files)
+
+
+def test_a_flood_of_parts_that_are_nothing_is_cut_short(server: Site) -> None:
+    flood = b"\r\n--b\r\nContent-Type: application/dicom\r\n\r\n" * 5000 + b"\r\n--b--\r\n"
+    answer = server.post(flood, TYPE)
+    assert answer.status_code == 400
+    assert "more than 100 parts are no instances" in answer.json()["detail"]
+    with server.node.database.read() as connection:
+        assert 100 < len(list(trail.events(connection, limit=1000))) < 130
+    assert held(server) == NOTHING
