@@ -1,0 +1,7 @@
+"""Writes the statement to standard output."""
+
+import sys
+
+from server.statement.document import statement
+
+sys.stdout.write(statement())
