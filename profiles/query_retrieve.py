@@ -12,6 +12,7 @@ from profiles.query_attributes import Level
 from profiles.query_identifier import Identifier
 
 QUERY_RETRIEVE_LEVEL: Final = "00080052"
+ISSUER: Final = "00100021"
 _WILD: Final = re.compile(r"[*?]")
 _UID_LIST: Final = re.compile(r"[0-9.]{1,64}(\\[0-9.]{1,64})*")
 MAX_LISTED: Final = 20_000
@@ -100,6 +101,8 @@ class Selection:
 
     level: str
     patient: str | None = None
+    issuer: str = ""
+    """Issuer of Patient ID (0010,0021): who gave `patient` out, where the request says so."""
     studies: tuple[str, ...] = ()
     series: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
@@ -115,6 +118,9 @@ def selection(identifier: Identifier, model: Model, *, relational: bool) -> Sele
         raise IdentifierRefused(f"the unique key of level {level} must be there with a value", UNIQUE_KEYS[level])
     if "\\" in named["PATIENT"] or _WILD.search(named["PATIENT"]):
         raise IdentifierRefused("a retrieve names one Patient ID, without wildcards", UNIQUE_KEYS["PATIENT"])
+    issuer = identifier.value(ISSUER)
+    if "\\" in issuer or _WILD.search(issuer):
+        raise IdentifierRefused("a retrieve names one Issuer of Patient ID, without wildcards", ISSUER)
     for each in ("STUDY", "SERIES", "IMAGE"):
         if named[each] and not _UID_LIST.fullmatch(named[each]):
             raise IdentifierRefused("a retrieve names UIDs, one or a list of them", UNIQUE_KEYS[each])
@@ -124,4 +130,4 @@ def selection(identifier: Identifier, model: Model, *, relational: bool) -> Sele
     studies, series, instances = (
         tuple(dict.fromkeys(named[each].split("\\"))) if named[each] else () for each in ("STUDY", "SERIES", "IMAGE")
     )
-    return Selection(level, named["PATIENT"] or None, studies, series, instances)
+    return Selection(level, named["PATIENT"] or None, issuer, studies, series, instances)

@@ -10,6 +10,7 @@ from server.access.tokens import Tokens
 from server.edges import dicomweb, fhir, operations, soap
 from server.edges.context import Node
 from server.records.installation import installation
+from server.records.peers import Peers
 from server.records.trail import Trail
 from server.settings import Settings
 from server.store.blobs import FolderBlobs
@@ -23,9 +24,11 @@ def open_node(settings: Settings) -> Node:
 
     Raises `SettingsError` if the schema is not at this version's revision, or the blob folder is not this installation's.
     """
-    database = Database(settings.database)
+    database = Database(settings.database, durable=settings.durable)
     require_current(database)
-    blobs = FolderBlobs(settings.blob_folder, limit=settings.max_instance_bytes, reserve=settings.min_free_bytes)
+    blobs = FolderBlobs(
+        settings.blob_folder, limit=settings.max_instance_bytes, reserve=settings.min_free_bytes, durable=settings.durable
+    )
     site = installation(database)
     blobs.own(site.root)
     trail = Trail(database, Agent(identifier=site.issuer, name=settings.organization, address=settings.base_url))
@@ -37,11 +40,11 @@ def open_node(settings: Settings) -> Node:
         tokens=Tokens(database, site),
         trail=trail,
         ingest=Ingest(settings, database, blobs, site, trail),
+        peers=Peers(database, settings),
     )
 
 
 def close_node(node: Node) -> None:
-    node.trail.close()
     node.database.close()
 
 

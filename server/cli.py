@@ -1,16 +1,17 @@
 """The command `imageshare`. Each command loads the settings, calls one module and says what came of it."""
 
-import contextlib
 import json
 import os
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from server.errors import ImageShareError, SettingsError
+from server import peer_commands, study_commands
+from server.console import Data, told
+from server.dicom_commands import peer_app, worklist_app
+from server.errors import SettingsError, Unavailable
 from server.settings import Settings, bracketed, load
 
 app = typer.Typer(
@@ -32,7 +33,7 @@ def _version(wanted: bool) -> None:
 def about(
     _: Annotated[bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)] = False,
 ) -> None:
-    """Share medical images: DICOM files come in by C-STORE or STOW-RS, and each study goes out as DICOMweb, FHIR R4 and IHE XDS-I.b.
+    """Share medical images: studies come in by DICOM or DICOMweb, and go out by DICOM, DICOMweb, FHIR R4 and IHE XDS-I.b.
 
     One set of access rules and one audit trail stand behind all of them. To see it at work: imageshare demo. To run it:
     imageshare serve, which makes its data folder and database on first start.
@@ -42,17 +43,8 @@ def about(
 serve_app = typer.Typer(invoke_without_command=True, help="Run the server: everything in one process group, or one role.")
 app.add_typer(serve_app, name="serve")
 
-Data = Annotated[Path | None, typer.Option("--data", help="The data folder.", envvar="IMAGESHARE_DATA", show_envvar=False)]
-
-
-@contextlib.contextmanager
-def told() -> Iterator[None]:
-    """An error of ours becomes one line on standard error and exit code 1."""
-    try:
-        yield
-    except ImageShareError as error:
-        typer.echo(f"imageshare: {error.detail}", err=True)
-        raise typer.Exit(1) from None
+app.add_typer(peer_app, name="peer")
+app.add_typer(worklist_app, name="worklist")
 
 
 # --- serve
@@ -62,8 +54,8 @@ def told() -> Iterator[None]:
 def serve(
     context: typer.Context,
     data: Data = None,
-    http_port: Annotated[int | None, typer.Option(help="0 takes a free port.")] = None,
-    dicom_port: Annotated[int | None, typer.Option(help="0 takes a free port.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Of HTTP; 0 takes a free one.")] = None,
+    dicom_port: Annotated[int | None, typer.Option(help="Of DICOM; 0 takes a free one.")] = None,
 ) -> None:
     """HTTP, DICOM and worker in one process group; one line when all of them listen; SIGTERM ends them."""
     if context.invoked_subcommand:
@@ -94,13 +86,16 @@ def serve_http(data: Data = None) -> None:
 
 @serve_app.command("dicom")
 def serve_dicom(data: Data = None) -> None:
-    """Only the DICOM Storage SCP."""
+    """Only the DICOM port, with all of its services."""
     _role("dicom", data)
 
 
 @serve_app.command("worker")
 def serve_worker(data: Data = None) -> None:
-    """Only the worker, which publishes settled studies."""
+    """Only the worker, which publishes settled studies.
+
+    It also reports storage commitments, and does what is due daily.
+    """
     _role("worker", data)
 
 
@@ -117,6 +112,8 @@ def _role(role: str, data: Path | None) -> None:
 def _listens(settings: Settings) -> str:
     public = f" (public {settings.base_url})" if settings.public_url else ""
     dicom = f"{settings.ae_title}@{bracketed(settings.dicom_host)}:{settings.dicom_port}"
+    if settings.dicom_tls_port is not None:
+        dicom += f" (TLS {settings.dicom_tls_port})"
     return f"imageshare listens: {settings.http_address}{public} · DICOM {dicom} · data {settings.data.absolute()}"
 
 
@@ -131,7 +128,10 @@ def demo(
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="Work in this folder and leave everything in it.", file_okay=False)] = None,
 ) -> None:
-    """Start a server in a temporary folder on free ports, and tell the story of a study step by step against it."""
+    """Tell the story of a study, on a server of its own.
+
+    It runs in a temporary folder on free ports; each step is shown with its evidence.
+    """
     from server.demo import run
 
     with told():
@@ -141,7 +141,9 @@ def demo(
 @app.command()
 def send(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
-    to: Annotated[str, typer.Option(help="AE@host:port for C-STORE, or the URL of a DICOMweb service for STOW-RS.")],
+    to: Annotated[
+        str, typer.Option(help="AE@host:port or a known peer for C-STORE, or the URL of a DICOMweb service for STOW-RS.")
+    ],
     calling: Annotated[str | None, typer.Option(help="The AE title to call with; IMAGESHARE_SEND where absent.")] = None,
     token: Annotated[
         str | None,
@@ -151,16 +153,27 @@ def send(
             show_envvar=True,
         ),
     ] = None,
+    commit: Annotated[
+        bool, typer.Option("--commit", help="Then ask the peer to commit to it (storage commitment), and wait for its report.")
+    ] = False,
+    commit_wait: Annotated[float, typer.Option(min=1, help="Seconds to wait for that report.")] = 30.0,
+    tls: peer_commands.Tls = False,
+    verify: peer_commands.Verify = False,
+    data: Data = None,
 ) -> None:
-    """Send DICOM files or folders by C-STORE or STOW-RS. Exit code 1 if any was not taken."""
+    """Send DICOM files or folders by C-STORE or STOW-RS. Exit code 1 if any was not taken, or not committed to."""
     from rich.console import Console
 
     from server.outbound.files import dicom_files
-    from server.sending import CALLING, calling_title, send_with_bar, target
+    from server.sending import CALLING, called, calling_title, is_url, send_with_bar, target
 
     with told():
-        where = target(to, token)
         title = calling_title(calling) if calling is not None else CALLING
+        settings = None if is_url(to) else load(data=data, ae_title=title)
+        if settings is None and (commit or tls or verify):
+            raise SettingsError("--commit, --tls and --verify are for C-STORE, not for the URL of a DICOMweb service")
+        peer = None if settings is None else peer_commands.peer_named(to, settings, "--to", tls=tls, verify=verify)
+        where = target(to, token) if peer is None or settings is None else called(peer, settings)
         try:
             files = list(dicom_files(paths))
         except FileNotFoundError as error:
@@ -168,11 +181,66 @@ def send(
         if not files:
             raise SettingsError("there is no DICOM file under what was named")
         report = send_with_bar(Console(stderr=True), "sending", files, where, calling=title)
-    typer.echo(f"{len(report.sent)} of {len(files)} files sent to {to}: {report.bytes / 1e6:.1f} MB, {report.rate()}")
-    for reason, count in report.failed.most_common():
-        typer.echo(f"{count} not sent: {reason}", err=True)
+        typer.echo(f"{len(report.sent)} of {len(files)} files sent to {to}: {report.bytes / 1e6:.1f} MB, {report.rate()}")
+        for reason, count in report.failed.most_common():
+            typer.echo(f"{count} not sent: {reason}", err=True)
+        if commit and report.sent and peer is not None and settings is not None:
+            if missing := peer_commands.committed(report.sent, peer, settings, commit_wait):
+                raise Unavailable(missing)
+            typer.echo(f"{peer.ae_title} has committed to them")
     if report.failed:
         raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    paths: Annotated[list[Path], typer.Argument(help="Folders, DICOM files, ZIP files, or the storage folder of an Orthanc.")],
+    data: Data = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything and store nothing.")] = False,
+    authority: Annotated[str | None, typer.Option(help="OID that assigns the patient ids of files without issuer.")] = None,
+    readers: Annotated[int, typer.Option(min=1, max=64, help="Files read at once.")] = 4,
+) -> None:
+    """Take in what lies on a disk, without a server.
+
+    Can be done again after an interruption. Exit code 1 if anything was refused. Studies are published when the server runs. To import into a server that runs, use: imageshare send.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from server import upkeep
+    from server.app import close_node, open_node
+    from server.importing import Importer, listed
+
+    with told():
+        settings = load(data=data)
+        files = listed(paths)
+        upkeep.make_ready(settings)
+        with upkeep.owned(settings, shared=True), upkeep.owned_blob_folder(settings, shared=True):
+            node = open_node(settings)
+            try:
+                importer = Importer(node.ingest, authority=authority, readers=readers, dry_run=dry_run)
+                with Progress(console=Console(stderr=True)) as progress:
+                    task = progress.add_task("import", total=len(files))
+                    report = importer.run(files, lambda count: progress.update(task, advance=count))
+            finally:
+                close_node(node)
+    would = "would be " if dry_run else ""
+    typer.echo(
+        f"{report.stored} instances {would}stored ({report.bytes / 1e6:.1f} MB, {len(report.studies)} studies), {report.known} known "
+        f"already, {sum(report.refused.values())} refused, {report.passed_over} other files"
+    )
+    for reason, count in report.refused.most_common():
+        typer.echo(f"{count} refused: {reason}; such as {', '.join(report.examples[reason])}", err=True)
+    if report.refused:
+        raise typer.Exit(1)
+
+
+# --- other archives, and studies that are wrong
+
+for command in (peer_commands.find, peer_commands.get, peer_commands.move):
+    app.command()(command)
+for change in (study_commands.reject, study_commands.restore, study_commands.correct, study_commands.merge, study_commands.hold):
+    app.command()(change)
 
 
 # --- for scripts and administrators
@@ -206,7 +274,10 @@ def token(
 
 @app.command()
 def doctor(data: Data = None, as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False) -> None:
-    """Show the effective settings, secrets masked, and whether what they name can be reached."""
+    """Show the settings in force, and whether what they name works.
+
+    Secrets are masked. Exit code 1 if anything does not work.
+    """
     from server import upkeep
 
     with told():
@@ -231,8 +302,14 @@ def migrate(data: Data = None) -> None:
 
 
 @app.command()
-def verify(data: Data = None) -> None:
-    """Read every stored byte and compare it with its SHA-256. Exit code 1 if anything is missing or changed."""
+def verify(
+    data: Data = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Do what can lose nothing: set aside, count anew, queue.")] = False,
+) -> None:
+    """Compare stored bytes with their SHA-256, and rows with files.
+
+    Makes the SHA-256 where it is missing. Exit code 1 if anything is wrong and not repaired.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -244,11 +321,47 @@ def verify(data: Data = None) -> None:
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("verify")
             bad = upkeep.verify(settings, lambda done, total: progress.update(task, completed=done, total=total))
+        found = upkeep.disagreements(settings, repair=repair)
     for blob_id in bad:
         typer.echo(f"BAD {blob_id}")
     typer.echo(f"{len(bad)} of the stored objects are missing or changed" if bad else "every stored object is as it was written")
-    if bad:
+    for one in found:
+        typer.echo(f"{'repaired' if one.repaired else 'WRONG'} {one.count} {one.what}")
+    if bad or not all(one.repaired for one in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def retention(
+    data: Data = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Purge them now; without it they are only listed.")] = False,
+) -> None:
+    """List the studies whose time is over by the retention rules.
+
+    The rules are in the settings (IMAGESHARE_RETENTION). The worker purges such studies once a day.
+    """
+    from datetime import UTC, datetime
+
+    from server import upkeep
+    from server.app import close_node, open_node
+    from server.work.reconcile import Reconciler
+    from server.work.retention import Retention, due
+
+    with told():
+        settings = load(data=data)
+        upkeep.require_ready(settings)
+        node = open_node(settings)
+        try:
+            with node.database.read() as connection:
+                over = list(due(connection, settings.retention, datetime.now(UTC).date()))
+            for uid in over:
+                typer.echo(uid)
+            if apply:
+                reconciler = Reconciler(node.settings, node.database, node.blobs, node.installation, node.trail)
+                over = over[: Retention(node.database, settings.retention, reconciler).apply()]
+        finally:
+            close_node(node)
+    typer.echo(f"{len(over)} studies {'were purged' if apply else 'would be purged'}", err=True)
 
 
 def main() -> None:

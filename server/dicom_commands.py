@@ -9,7 +9,7 @@ import typer
 
 from server.console import Data, told
 from server.errors import MalformedInstance, SettingsError
-from server.settings import EVERY_PERMISSION, Permission, Settings, load
+from server.settings import EVERY_PERMISSION, Permission, Settings, bracketed, load
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
 
-peer_app = typer.Typer(no_args_is_help=True, help="Whom we talk DICOM with: AE titles, addresses, permissions.")
+peer_app = typer.Typer(no_args_is_help=True, help="Whom we talk DICOM with: AE titles, addresses and permissions.")
 worklist_app = typer.Typer(no_args_is_help=True, help="The modality worklist: scheduled procedure steps.")
 
 
@@ -74,6 +74,41 @@ def add_peer(
     typer.echo(f"{title} is known")
 
 
+@peer_app.command("change")
+def change_peer(
+    title: Annotated[str, typer.Argument(help="The AE title of the peer.")],
+    where: Annotated[str | None, typer.Argument(metavar="[HOST:PORT]", help='Where it listens; "" for nowhere.')] = None,
+    network: Annotated[str | None, typer.Option(help='From where it may associate; "" for nowhere.')] = None,
+    allow: Annotated[str | None, typer.Option(help=f"What it may ask for: {', '.join(PERMISSIONS)}, or all.")] = None,
+    tls: Annotated[bool | None, typer.Option("--tls/--no-tls", help="Whether it is called with TLS.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="With TLS, and a certificate for its host.")] = False,
+    authority: Annotated[str | None, typer.Option(help='OID that assigns its patient ids; "" for ours.')] = None,
+    description: Annotated[str | None, typer.Option(help="For people.")] = None,
+    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Whether we talk with it at all.")] = None,
+    data: Data = None,
+) -> None:
+    """Change what is known of a peer; what is not named stays.
+
+    It must be in the table, not in the settings. A server that runs knows it a second later.
+    """
+    from dataclasses import replace
+
+    from server.records.peers import Peers
+
+    given: dict[str, object] = {"network": network, "authority": authority, "description": description, "active": active}
+    with _opened(data) as (settings, database):
+        if where is not None:
+            given["host"], given["port"] = _address(where) if where else ("", 0)
+        if allow is not None:
+            given["permissions"] = _permissions(allow)
+        if verify or tls is not None:
+            given["tls"] = "verify" if verify else "on" if tls else ""
+        peers = Peers(database, settings)
+        named = {name: value for name, value in given.items() if value is not None}
+        peers.change(replace(peers.find(title), **named))  # type: ignore[arg-type]
+    typer.echo(f"{title} is changed")
+
+
 def _address(where: str) -> tuple[str, int]:
     host, _, port = where.rpartition(":")
     if not host or not port.isdigit():
@@ -99,7 +134,7 @@ def list_peers(data: Data = None) -> None:
         known = Peers(database, settings).all()
     table = Table("AE title", "calls us from", "is called at", "TLS", "may", "authority", "description", box=None)
     for peer in known:
-        where = f"{peer.host}:{peer.port}" if peer.host else ""
+        where = f"{bracketed(peer.host)}:{peer.port}" if peer.host else ""
         may = " ".join(each for each in PERMISSIONS if each in peer.permissions)
         table.add_row(peer.ae_title, peer.network, where, peer.tls, may, peer.authority, peer.description)
     wide().print(table)
@@ -137,7 +172,10 @@ def add_items(
     files: Annotated[list[Path], typer.Argument(help="DICOM files as for dcmtk's wlmscpfs, or DICOM JSON: an item or a list.")],
     data: Data = None,
 ) -> None:
-    """Put items on the worklist, or replace those of the same study and step. All of them or, if one is wrong, none."""
+    """Put items on the worklist, or replace them.
+
+    The same study and step is the same item. All of them or, if one is wrong, none.
+    """
     from server.records import worklist
 
     with _opened(data) as (_, database):

@@ -7,6 +7,7 @@
     |   |-- MalformedBody 2002        a message or multipart body that is cut off or not what its headers say
     |   |-- MalformedInstance 2101    bytes that are not a complete DICOM instance
     |   |-- InstanceMismatch 2102     the dataset is not what the command or URL announced
+    |   |-- WrongAttributes 2103      attributes of a managed SOP Instance that its service does not take
     |   |-- NotSupported 2201         known to the standard, not offered here
     |   |-- NotAcceptable 2202        no representation that the client accepts
     |   |-- UnsupportedMediaType 2203 a body of a type that is not taken here
@@ -18,7 +19,11 @@
     |-- Gone 4002                     it was here and is deleted
     |-- Conflict 5000                 it contradicts what is stored
     |   |-- ContentConflict 5001      the same SOP Instance UID with other bytes
-    |   `-- PatientConflict 5002      a study or series that belongs to another patient or study
+    |   |-- PatientConflict 5002      a study or series that belongs to another patient or study
+    |   |-- RejectedInstance 5003     an instance that was rejected or deleted here
+    |   |-- LegallyHeld 5004          a study that may not be deleted
+    |   |-- StepEnded 5005            a performed step that may no longer be changed
+    |   `-- WorkitemConflict 5006     a workitem whose state or lock does not allow it
     `-- Unavailable 6000              try again later
         |-- StorageFull 6001          no room left
         `-- Busy 6002                 too many at once
@@ -104,6 +109,20 @@ class InstanceMismatch(Refused):
     dimse_status = 0xA900
     stow_reason = 0xA900
     summary = "the data set is not what was announced"
+
+
+class WrongAttributes(Refused):
+    """`dimse_status` is that of PS3.7 annex C that fits, `tags` are the attributes at fault."""
+
+    number = 2103
+    dimse_status = 0x0106
+    stow_reason = 0x0110
+    summary = "an attribute is missing or has a value that is not taken"
+
+    def __init__(self, detail: str, status: int = 0x0106, tags: tuple[int, ...] = ()) -> None:
+        super().__init__(detail)
+        self.dimse_status = status
+        self.tags = tags
 
 
 class NotSupported(Refused):
@@ -197,6 +216,42 @@ class PatientConflict(Conflict):
     dimse_status = 0xA900
     stow_reason = 0xA900
     summary = "this UID belongs to another patient or study"
+
+
+class RejectedInstance(Conflict):
+    """IHE RAD IOCM has no status for it; 0xA770 is what dcm4chee says of a subsequent occurrence of a rejected object."""
+
+    number = 5003
+    dimse_status = 0xA770
+    stow_reason = 0xA770
+    summary = "this instance was rejected or deleted here"
+
+
+class LegallyHeld(Conflict):
+    number = 5004
+    summary = "this study is under a legal hold"
+
+
+class StepEnded(Conflict):
+    """`error_id` is its Error ID (0000,0903): PS3.4 table F.7.2-2."""
+
+    number = 5005
+    dimse_status = 0x0110
+    error_id = 0xA710
+    summary = "Performed Procedure Step Object may no longer be updated"
+
+
+class WorkitemConflict(Conflict):
+    """`dimse_status` is that of PS3.4 tables CC.2.1-2, CC.2.2-2 and CC.2.6-2, `warning` what PS3.18 section 11 has in the Warning header."""
+
+    number = 5006
+    summary = "the state of the workitem does not allow it"
+
+    def __init__(self, detail: str, status: int, http_status: int, warning: str) -> None:
+        super().__init__(detail)
+        self.dimse_status = status
+        self.http_status = http_status
+        self.warning = warning
 
 
 class Unavailable(ImageShareError):

@@ -4,14 +4,14 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
 
 from server import telemetry
 from server.app import close_node, create_app, open_node
-from server.edges.dimse import StorageScp
+from server.edges.dimse import DicomPort
 from server.errors import SettingsError
 from server.settings import Settings
 from server.worker import Worker
@@ -20,8 +20,8 @@ ROLES = ("http", "dicom", "worker")
 Ready = Callable[[], None]
 
 
-def run(role: str, settings: Settings, ready: Ready, listening: socket.socket | None = None) -> None:
-    """Runs one of `ROLES` until it is told to end. `listening` is the HTTP socket if somebody opened it already.
+def run(role: str, settings: Settings, ready: Ready, listening: Sequence[socket.socket] = ()) -> None:
+    """Runs one of `ROLES` until it is told to end. `listening` are its sockets if somebody opened them already: HTTP; DICOM, DICOM over TLS.
 
     Raises `SettingsError` if a port is taken or the schema is of another version.
     """
@@ -29,12 +29,15 @@ def run(role: str, settings: Settings, ready: Ready, listening: socket.socket | 
     with contextlib.suppress(OSError):  # what `ps` and `top` show; Linux only
         Path("/proc/self/comm").write_text(f"imageshare {role}"[:15])
     if role == "http":
-        _http(settings, ready, listening or listening_socket(settings.http_host, settings.http_port))
+        _http(settings, ready, listening[0] if listening else listening_socket(settings.http_host, settings.http_port))
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    {"dicom": _dicom, "worker": _worker}[role](settings, ready, stop)
+    if role == "dicom":
+        _dicom(settings, ready, stop, listening)
+    else:
+        _worker(settings, ready, stop)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -60,14 +63,17 @@ def _http(settings: Settings, ready: Ready, listening: socket.socket) -> None:
 
     config = uvicorn.Config(
         create_app(open_node(settings)), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10,
-        timeout_keep_alive=30, limit_concurrency=512, proxy_headers=False,
+        timeout_keep_alive=30, limit_concurrency=512, proxy_headers=False, ws_max_size=1 << 16,
     )  # fmt: skip
     Server(config).run(sockets=[listening])
 
 
-def _dicom(settings: Settings, ready: Ready, stop: threading.Event) -> None:
+def _dicom(settings: Settings, ready: Ready, stop: threading.Event, listening: Sequence[socket.socket]) -> None:
+    if not listening:  # a port of its own is shared with nobody
+        settings = settings.model_copy(update={"dicom_processes": 1})
     node = open_node(settings)
-    scp = StorageScp(node)
+    plain, secure = (*listening, None, None)[:2]
+    scp = DicomPort(node, listener=plain, tls_listener=secure)
     scp.start()
     ready()
     stop.wait()

@@ -6,7 +6,7 @@ The TOML file is `IMAGESHARE_CONFIG`, else `imageshare.toml` in the data folder.
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -23,18 +23,38 @@ Oid = Annotated[str, AfterValidator(uid)]
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
+Permission = Literal["store", "query", "retrieve", "worklist", "mpps", "commit"]
+"""What a DICOM peer may ask for. C-ECHO needs none."""
+EVERY_PERMISSION: frozenset[Permission] = frozenset(get_args(Permission))
+
+
 class Device(BaseModel, frozen=True, extra="forbid"):
     """A DICOM peer that may associate: its calling AE title, its address and who assigns its patient ids."""
 
-    ae_title: AeTitle
+    ae_title: AeTitle = Field(description="its calling AE title")
     address: str = Field(description="an address or network in CIDR form, such as 10.1.2.0/24")
     assigning_authority: Oid | None = Field(default=None, description="OID; the installation's own where absent")
+    permissions: frozenset[Permission] = Field(
+        default=frozenset({"store", "commit", "worklist", "mpps"}), description=f"of {', '.join(get_args(Permission))}"
+    )
+    host: str = Field(default="", description="where it is called, with port; empty for a peer that is not")
+    port: int = Field(default=0, ge=0, le=65535, description="where it listens for DICOM")
 
     @field_validator("address")
     @classmethod
     def _network(cls, value: str) -> str:
         ipaddress.ip_network(value, strict=False)
         return value
+
+
+class RetentionRule(BaseModel, frozen=True, extra="forbid"):
+    """How long studies are kept. A study goes only when every rule that applies to it lets it go."""
+
+    modality: str | None = Field(default=None, description="of any series, such as CT; every study where absent")
+    institution: str | None = Field(default=None, description="Institution Name (0008,0080), without regard to case and accents")
+    keep_days: int = Field(ge=1)
+    since: Literal["study", "receipt"] = "study"
+    keep_until_age: int | None = Field(default=None, ge=1, le=150, description="years; images of children are kept longer")
 
 
 class Settings(BaseSettings):
@@ -47,26 +67,55 @@ class Settings(BaseSettings):
     blob_url: str | None = Field(default=None, description="file:// folder; `blobs` in the data folder where absent")
     public_url: str | None = Field(default=None, description="what clients call this server; http://host:port where absent")
 
-    http_host: str = "127.0.0.1"
-    http_port: int = Field(default=8080, ge=0, le=65535)
-    dicom_host: str = "127.0.0.1"
-    dicom_port: int = Field(default=11112, ge=0, le=65535)
-    ae_title: AeTitle = "IMAGESHARE"
+    http_host: str = Field(default="127.0.0.1", description="the address that HTTP listens on")
+    http_port: int = Field(default=8080, ge=0, le=65535, description="0 for any free one")
+    dicom_host: str = Field(default="127.0.0.1", description="the address that DICOM listens on, with and without TLS")
+    dicom_port: int = Field(default=11112, ge=0, le=65535, description="0 for any free one")
+    dicom_tls_port: int | None = Field(default=None, ge=0, le=65535, description="DICOM over TLS; usually 2762; off where absent")
+    dicom_tls_certificate: Path | None = Field(default=None, description="this server's certificate and its chain, PEM")
+    dicom_tls_key: Path | None = Field(default=None, description="the certificate's private key, PEM, without password")
+    dicom_tls_ca: Path | None = Field(
+        default=None, description="who signs the certificates that peers must show, PEM; none asked for"
+    )
+    dicom_tls_profile: Literal["bcp195", "bcp195-modified"] = Field(
+        default="bcp195", description="PS3.15 section B.12 or, narrower, B.13"
+    )
+    dicom_processes: int = Field(default=1, ge=1, le=64, description="how many of `imageshare serve` share the DICOM port")
+    ae_title: AeTitle = Field(default="IMAGESHARE", description="this server's own AE title, called and calling")
 
     quiet_period: float = Field(default=5.0, ge=0, description="a study is published this long after its last instance")
     timezone: str = Field(default="UTC", description="the site's zone, for DICOM times that name none")
-    language: str = "en-US"
-    organization: str = "imageshare"
+    language: str = Field(default="en-US", description="of documents and resources that are made here")
+    organization: str = Field(default="imageshare", description="who runs this server, as documents and the audit trail name it")
 
     devices: tuple[Device, ...] = Field(default=(), description="DICOM peers; loopback only where empty")
     authorities: dict[str, Oid] = Field(default={}, description="Issuer of Patient ID (0010,0021) -> OID")
 
-    max_associations: int = Field(default=32, ge=1)
+    retention: tuple[RetentionRule, ...] = Field(default=(), description="nothing is ever deleted by itself where empty")
+    rejection_senders: frozenset[str] = Field(
+        default=frozenset(),
+        description="AE titles and client ids whose rejection notes (IHE IOCM) are obeyed; nobody's where empty",
+    )
+
+    commitment_reports: Literal["new", "same"] = Field(
+        default="new", description="storage commitment is reported over an association of our own, or over that of the request"
+    )
+
+    max_associations: int = Field(
+        default=32, ge=1, description="at once, of all peers together; each of dicom_processes has its part of it, rounded up"
+    )
+    max_associations_per_device: int = Field(
+        default=16, ge=1, description="at once from one AE title at one address, in each of dicom_processes"
+    )
     association_idle: float = Field(default=60.0, gt=0, description="an association that says nothing this long is aborted")
-    max_instance_bytes: int = Field(default=8 << 30, gt=0)
+    association_seconds: float = Field(default=86400.0, gt=0, description="an association is aborted when it is this old")
+    max_instance_bytes: int = Field(default=8 << 30, gt=0, description="one instance, by whichever door")
     max_message_bytes: int = Field(default=4 << 20, gt=0, description="a SOAP envelope or JSON body")
+    durable: bool = Field(
+        default=True, description="whether answers wait for the disk; without, a power cut loses what was acknowledged"
+    )
     min_free_bytes: int = Field(default=256 << 20, ge=0, description="below this the store refuses (0xA700, 507)")
-    log_level: str = "INFO"
+    log_level: str = Field(default="INFO", description=", ".join(LEVELS))
 
     @field_validator("timezone")
     @classmethod
@@ -146,23 +195,6 @@ class Settings(BaseSettings):
     def is_published(self) -> bool:
         """Whether `public_url` names this server to others than programs on its own machine."""
         return self.public_url is not None and not is_local_name(urlsplit(self.public_url).netloc)
-
-    def may_associate(self, address: str) -> bool:
-        """Whether any peer at this address can be a configured one."""
-        host = plain_address(address)
-        if not self.devices:
-            return host.is_loopback
-        return any(host in ipaddress.ip_network(device.address, strict=False) for device in self.devices)
-
-    def device(self, title: str, address: str) -> Device | None:
-        """The configured peer behind an association, or None. Without configured devices, any loopback peer is one."""
-        host = plain_address(address)
-        if not self.devices:
-            return Device(ae_title=title, address=address) if host.is_loopback else None
-        for device in self.devices:
-            if device.ae_title == title.strip() and host in ipaddress.ip_network(device.address, strict=False):
-                return device
-        return None
 
 
 def plain_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -1,7 +1,7 @@
 """One process group: HTTP, DICOM and worker as processes of their own under one parent.
 
-The parent opens the HTTP port, so that everyone knows the public URL before anyone starts, and forks the roles, so that
-what they have in common is loaded once and kept in memory once. Each child says when it listens, and ends when its
+The parent opens the ports, so that everyone knows the public URL before anyone starts and several DICOM processes can accept from
+one socket, and forks the roles, so that what they have in common is loaded once and kept in memory once. Each child says when it listens, and ends when its
 parent is gone, however it went. A child that dies is started again.
 """
 
@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkProcess
 
 from server import roles, upkeep
+from server.edges import dimse
 from server.errors import ImageShareError, SettingsError
 from server.settings import Settings
 from server.telemetry import failure, log
@@ -38,11 +40,16 @@ class Supervisor:
     """Starts the roles, keeps them running, stops them. `run` returns the exit code."""
 
     def __init__(self, settings: Settings) -> None:
-        self._http = roles.listening_socket(settings.http_host, settings.http_port)
-        ports = {
-            "http_port": int(self._http.getsockname()[1]),
-            "dicom_port": settings.dicom_port or _free_port(settings.dicom_host),
-        }
+        http = roles.listening_socket(settings.http_host, settings.http_port)
+        try:
+            dicom = dimse.listening(settings)
+        except SettingsError:
+            http.close()
+            raise
+        self._sockets = {"http": (http,), "dicom": dicom, "worker": ()}
+        ports = {"http_port": _port(http), "dicom_port": _port(dicom[0])}
+        if len(dicom) > 1:
+            ports["dicom_tls_port"] = _port(dicom[1])
         self.settings = settings.model_copy(update=ports)
         """What the roles run with: ports that were 0 are known now."""
         # The read end stays with the children; when the parent's write end closes, they see the end of it.
@@ -57,7 +64,8 @@ class Supervisor:
             signal.signal(number, lambda *_: self._stopping.set())
         try:
             for role in roles.ROLES:
-                self._children.append(self._start(role))
+                for _ in range(self.settings.dicom_processes if role == "dicom" else 1):
+                    self._children.append(self._start(role))
             for child in self._children:
                 self._await(child)
             if not self._stopping.is_set():
@@ -81,11 +89,14 @@ class Supervisor:
 
     def _child(self, role: str, ready: int) -> None:
         os.close(self._alive_write)
+        for other in self._sockets.keys() - {role}:
+            for held in self._sockets[other]:
+                held.close()
         threading.Thread(target=_end_with_parent, args=(self._alive_read,), name="parent", daemon=True).start()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         try:
-            roles.run(role, self.settings, lambda: _say(ready), self._http if role == "http" else None)
+            roles.run(role, self.settings, lambda: _say(ready), self._sockets[role])
         except SettingsError as error:
             sys.stderr.write(f"imageshare: {error.detail}\n")
             sys.exit(1)
@@ -128,12 +139,13 @@ class Supervisor:
             if child.process.exitcode is None:
                 child.process.kill()
                 child.process.join()
-        self._http.close()
+        for sockets in self._sockets.values():
+            for each in sockets:
+                each.close()
 
 
-def _free_port(host: str) -> int:
-    with roles.listening_socket(host, 0) as probe:
-        return int(probe.getsockname()[1])
+def _port(listening: socket.socket) -> int:
+    return int(listening.getsockname()[1])
 
 
 def _say(ready: int) -> None:

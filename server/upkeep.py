@@ -1,7 +1,6 @@
 """Upkeep of one installation: its data folder, schema, orphaned blobs, and a check of every stored byte."""
 
 import fcntl
-import hashlib
 import os
 import shutil
 import time
@@ -12,14 +11,16 @@ from pathlib import Path
 from sqlalchemy import URL, select
 
 from server.errors import SettingsError
-from server.records import catalogue
+from server.records import catalogue, rejections
 from server.records.installation import installation
 from server.settings import Settings
 from server.store import jobs
-from server.store.blobs import FolderBlobs
+from server.store.blobs import FolderBlobs, digest
 from server.store.db import Database, ping
 from server.store.migrations import migrate, require_current, sqlite_file
 from server.telemetry import log
+from server.work import checks
+from server.work.checks import Finding
 
 _SWEEP_AFTER = 3600.0
 
@@ -124,9 +125,10 @@ def sweep_orphans(settings: Settings, *, alone: bool) -> int:
         found = [blob_id for blob_id, modified in blobs.list() if modified <= before]
         with database.read() as connection:
             known = catalogue.blob_ids(connection)
+            purged = rejections.all_erasable(connection)
         orphans = [blob_id for blob_id in found if blob_id not in known]
         for blob_id in orphans:
-            blobs.delete(blob_id, aside=not blob_id.endswith(".part"))
+            blobs.delete(blob_id, aside=not blob_id.endswith(".part") and blob_id not in purged)
         if orphans:
             log().warning("orphaned blobs cleared away; whole ones are in quarantine", count=len(orphans))
         return len(orphans)
@@ -149,6 +151,7 @@ def take_over(settings: Settings) -> None:
 def verify(settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
     """Reads every blob and compares size and SHA-256 with its row. Returns the ids of those that are missing or differ.
 
+    A blob that arrived and is not published yet has no hash in its row: it gets this one, and the log says of how many that was true.
     Raises `SettingsError` where there is no database of this version, and makes none.
     """
     database = Database(settings.database)
@@ -157,13 +160,31 @@ def verify(settings: Settings, progress: Callable[[int, int], None] = lambda don
         blobs = FolderBlobs(settings.blob_folder)
         with database.read() as connection:
             rows = connection.execute(select(catalogue.BLOB.c.id, catalogue.BLOB.c.size, catalogue.BLOB.c.sha256)).all()
-        bad = []
+        bad, fresh = [], 0
         for number, row in enumerate(rows, 1):
             path = settings.blob_folder / row.id
-            if not path.exists() or path.stat().st_size != row.size or _digest(blobs, row.id) != bytes(row.sha256):
+            if not path.exists() or path.stat().st_size != row.size:
+                bad.append(row.id)
+            elif row.sha256 is None:
+                with database.write() as connection:
+                    catalogue.hashed(connection, row.id, digest(blobs, row.id))
+                fresh += 1
+            elif digest(blobs, row.id) != bytes(row.sha256):
                 bad.append(row.id)
             progress(number, len(rows))
+        if fresh:
+            log().info("blobs hashed for the first time", count=fresh)
         return bad
+    finally:
+        database.close()
+
+
+def disagreements(settings: Settings, *, repair: bool = False) -> list[Finding]:
+    """What rows and files disagree in (`work.checks`). Raises `SettingsError` where there is no database of this version."""
+    database = Database(settings.database)
+    try:
+        require_current(database)
+        return checks.disagreements(database, owned_blobs(settings, database), repair=repair)
     finally:
         database.close()
 
@@ -219,10 +240,3 @@ def _works(attempt: Callable[[], None]) -> bool:
     except Exception:  # noqa: BLE001 whatever the driver raises means: it does not work
         return False
     return True
-
-
-def _digest(blobs: FolderBlobs, blob_id: str) -> bytes:
-    digest = hashlib.sha256()
-    for chunk in blobs.stream(blob_id):
-        digest.update(chunk)
-    return digest.digest()

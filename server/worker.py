@@ -5,28 +5,73 @@ import time
 from collections.abc import Callable, Sequence
 
 from server.edges.context import Node
+from server.records.results import INDEX, PREPARE
 from server.store import jobs
 from server.telemetry import failure, log
+from server.work.commit import COMMIT, Committer
+from server.work.housekeeping import HOUSEKEEPING, Housekeeping
 from server.work.ingest import PUBLISH
+from server.work.prepare import Preparer
 from server.work.publish import Publisher
+from server.work.reconcile import ERASE, NOTE, Reconciler
+from server.work.retention import RETENTION, Retention
 
 _LOOK_EVERY = 0.2
 _TOGETHER = 16
+_LAST_CALL = 5.0
+"""Seconds that a call under way is waited for at the end; its job's lease brings it back otherwise."""
+
+Kinds = dict[str, Callable[[Sequence[jobs.Job]], object]]
 
 
 class Worker:
-    """`kinds` maps each kind of job to what does some of them together, all or none."""
+    """`kinds` maps each kind of job to what does some of them together, all or none. `calls` are those that wait for a partner's
+    answer: one at a time, in a thread of their own, so that a partner that is silent holds nothing else up.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
         publisher = Publisher(node.settings, node.database, node.blobs, node.installation)
-        self.kinds: dict[str, Callable[[Sequence[jobs.Job]], object]] = {PUBLISH: publisher.run}
+        reconciler = Reconciler(node.settings, node.database, node.blobs, node.installation, node.trail)
+        self._retention = Retention(node.database, node.settings.retention, reconciler)
+        self._housekeeping = Housekeeping(node.database)
+        preparer = Preparer(node.settings, node.database)
+        self.kinds: Kinds = {
+            PUBLISH: publisher.run,
+            NOTE: reconciler.notes,
+            ERASE: reconciler.erase,
+            RETENTION: self._retention.run,
+            HOUSEKEEPING: self._housekeeping.run,
+            PREPARE: preparer.metadata,
+            INDEX: preparer.index,
+        }
+        self.calls: Kinds = {
+            COMMIT: Committer(node.settings, node.database, node.blobs, node.peers).run,
+        }
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set. A job that fails is put back with a growing delay; a database that is away is waited for."""
+        while not stop.is_set() and not self._scheduled():
+            stop.wait(_LOOK_EVERY)
+        calling = threading.Thread(target=self._run, args=(stop, self.calls, 1), name="calls", daemon=True)
+        calling.start()
+        self._run(stop, self.kinds, _TOGETHER)
+        calling.join(_LAST_CALL)
+
+    def _scheduled(self) -> bool:
+        """Whether what is done daily is a job now."""
+        try:
+            self._retention.schedule()
+            self._housekeeping.schedule()
+        except Exception as error:  # noqa: BLE001 as for every job
+            log().error("worker", **failure(error))
+            return False
+        return True
+
+    def _run(self, stop: threading.Event, kinds: Kinds, together: int) -> None:
         while not stop.is_set():
             try:
-                busy = self.once() > 0
+                busy = self._some(kinds, together) > 0
             except Exception as error:  # noqa: BLE001 the worker outlives what it works on
                 log().error("worker", **failure(error))
                 busy = False
@@ -35,10 +80,13 @@ class Worker:
 
     def once(self) -> int:
         """Does some of the jobs of each kind, those that are due longest. Returns how many it took."""
+        return self._some(self.kinds, _TOGETHER) + self._some(self.calls, 1)
+
+    def _some(self, kinds: Kinds, together: int) -> int:
         taken = 0
-        for kind, work in self.kinds.items():
-            due = jobs.claim(self._node.database, kind, limit=_TOGETHER)
-            if due and not self._done(work, due, last=len(due) == 1):
+        for kind, work in kinds.items():
+            due = jobs.claim(self._node.database, kind, limit=together)
+            if due and not self._done(work, due, last=len(due) == 1) and len(due) > 1:
                 for job in due:  # one of them spoilt it for all: each alone
                     self._done(work, [job], last=True)
             taken += len(due)

@@ -31,10 +31,10 @@ def check_scopes(text: str, *, bound: bool) -> None:
         raise SettingsError("--scope: patient/ scopes open one patient's data: name the patient with --patient")
 
 
-def named_patient(database: Database, text: str) -> str:
+def named_patient(database: Database, text: str, what: str = "--patient") -> str:
     """The resource id of the patient that a person names by it, by `OID|Patient ID` (also `urn:oid:OID|...`), or by Patient ID alone.
 
-    Raises `SettingsError`, which repeats nothing of `text`, if there is none or a Patient ID alone means several.
+    `what` is what the person typed it as. Raises `SettingsError`, which repeats nothing of `text`, if there is none or a Patient ID alone means several.
     """
     authority, bar, value = text.strip().rpartition("|")
     same = PATIENT.c.value == value.strip()
@@ -44,10 +44,8 @@ def named_patient(database: Database, text: str) -> str:
         found = connection.execute(select(PATIENT.c.id, PATIENT.c.authority).where(wanted).order_by(PATIENT.c.authority)).all()
     exact = [row for row in found if not bar and row.id == value] or found
     if not exact:
-        raise SettingsError("--patient: no patient here has this id; give the resource id, or OID|Patient ID")
+        raise SettingsError(f"{what}: no patient here has this id; give the resource id, or OID|Patient ID")
     if len(exact) > 1:
         authorities = ", ".join(row.authority for row in exact)
-        raise SettingsError(
-            f"--patient: several patients have this Patient ID; put one of these and a | before it: {authorities}"
-        )
+        raise SettingsError(f"{what}: several patients have this Patient ID; put one of these and a | before it: {authorities}")
     return str(exact[0].id)

@@ -37,14 +37,18 @@ class Image:
     offset: int
 
     def same(self, received: BinaryIO) -> bool:
-        """Whether `received`, a Part 10 file, has the same transfer syntax and the very same dataset bytes."""
+        """Whether `received`, a Part 10 file, has the same transfer syntax and the very same dataset bytes.
+
+        Over an association a data set of odd length has a NUL at its end (PS3.5 section A.5, PS3.8 section 9.3.5.1).
+        """
         theirs = part10.parse(received)
         if theirs.transfer_syntax_uid != self.transfer_syntax:
             return False
         received.seek(theirs.dataset_offset)
         with self.path.open("rb") as ours:
             ours.seek(self.offset)
-            return all(one == other for one, other in _pairs(ours, received))
+            padding = b"\0" * ((self.size - self.offset) % 2)
+            return all(one in (other, other.removesuffix(padding)) for one, other in _pairs(ours, received))
 
 
 @dataclass(frozen=True, slots=True)

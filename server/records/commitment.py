@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import orjson
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from profiles.storage_commitment import Reference
 from server.errors import NotFound
@@ -109,6 +109,11 @@ def decide(connection: Connection, pk: int, failed: Iterable[Reference]) -> None
 def end(connection: Connection, pk: int, state: State) -> None:
     """The transaction is over."""
     connection.execute(update(COMMITMENT).where(COMMITMENT.c.pk == pk).values(state=state, ended=micros()))
+
+
+def forget(connection: Connection, before: int) -> None:
+    """Removes the transactions that were over before that moment (microseconds)."""
+    connection.execute(delete(COMMITMENT).where(COMMITMENT.c.ended > 0, COMMITMENT.c.ended < before))
 
 
 def kept(connection: Connection, uids: Sequence[str]) -> dict[str, Kept]:

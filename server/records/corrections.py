@@ -1,10 +1,11 @@
 """What studies say otherwise than their senders did: corrected attributes, the original bytes, moved studies, merged patients."""
 
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import orjson
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, exists, select, update
 
 from profiles import study as values
 from profiles.correction import json_corrected, text
@@ -13,6 +14,7 @@ from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.person_name import folded
 from server.errors import NotFound
 from server.records import belonging
+from server.records.belonging import FORMER
 from server.records.catalogue import BLOB, INSTANCE, ORIGINAL, PATIENT, STUDY
 from server.records.rejections import forget_blobs
 from server.records.resources import packed, unpacked
@@ -53,6 +55,17 @@ def of(connection: Connection, study_pk: int) -> Attributes:
     return attributes
 
 
+def corrected(connection: Connection, study_uids: Collection[str]) -> set[str]:
+    """The studies among `study_uids` whose instances leave with other attributes than they came with."""
+    wanted = sorted(study_uids)
+    changed = exists().where(CORRECTION.c.study_pk == STUDY.c.pk) | exists().where(FORMER.c.study_pk == STUDY.c.pk)
+    return {
+        uid
+        for start in range(0, len(wanted), 500)
+        for uid in connection.execute(select(STUDY.c.uid).where(STUDY.c.uid.in_(wanted[start : start + 500]), changed)).scalars()
+    }
+
+
 def put(connection: Connection, study_pk: int, attributes: Attributes, *, who: str) -> None:
     """Makes `attributes` the whole correction of a study."""
     row = {"attributes": orjson.dumps(attributes), "at": micros(), "who": who}
@@ -61,6 +74,11 @@ def put(connection: Connection, study_pk: int, attributes: Attributes, *, who: s
         .values(study_pk=study_pk, **row)
         .on_conflict_do_update(index_elements=["study_pk"], set_=row)
     )
+
+
+def forget(connection: Connection, study_pk: int) -> None:
+    """The study is purged: nothing is left to correct, and nobody's name stays in a correction."""
+    connection.execute(delete(CORRECTION).where(CORRECTION.c.study_pk == study_pk))
 
 
 def originals(connection: Connection, study_pk: int, *, late: bool = False) -> list[Bytes]:

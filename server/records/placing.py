@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -16,7 +16,7 @@ from profiles import study as values
 from profiles.person_name import folded
 from server.errors import PatientConflict
 from server.records import belonging
-from server.records.catalogue import BLOB, INSTANCE, PATIENT, SERIES, STUDY
+from server.records.catalogue import BLOB, EMPTIED, INSTANCE, PATIENT, SERIES, STUDY
 from server.store.blobs import Blob
 from server.store.db import insert, micros
 
@@ -75,7 +75,7 @@ _STANDING = (
     )
     .join(STUDY, SERIES.c.study_pk == STUDY.c.pk)
     .join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
-    .where(SERIES.c.uid.in_(bindparam("uids", expanding=True)))
+    .where(SERIES.c.uid.in_(bindparam("uids", expanding=True)), SERIES.c.attributes != EMPTIED, STUDY.c.attributes != EMPTIED)
 )  # fmt: skip
 """Made once: every instance that arrives asks."""
 
@@ -89,35 +89,16 @@ def place(connection: Connection, setting: Setting) -> tuple[Place, bool]:
     study = setting.study
     (series,) = study.series
     made = False
+    of_study, of_series = _study_values(setting), _series_values(setting)
     named_pk = _patient(connection, study.patient)
     patient_pk = belonging.merged(connection, named_pk)
     row = _study_row(connection, study.study_instance_uid)
     if row is None:
         made = True
+        counted = {"received": micros(), "version": 0, "updated": 0, "modalities": "", "series_count": 0, "instance_count": 0}
         connection.execute(
             insert(connection, STUDY)
-            .values(
-                id=str(uuid.uuid4()),
-                uid=study.study_instance_uid,
-                patient_pk=patient_pk,
-                study_id=study.study_id,
-                accession_number=study.accession_number,
-                accession_authority=study.accession_authority,
-                date=study.date,
-                time=study.time,
-                timezone=study.timezone,
-                description=study.description,
-                referring_physician=study.referring_physician,
-                referring_folded=folded(study.referring_physician),
-                institution=study.institution,
-                attributes=setting.study_attributes,
-                received=micros(),
-                version=0,
-                updated=0,
-                modalities="",
-                series_count=0,
-                instance_count=0,
-            )
+            .values(id=str(uuid.uuid4()), uid=study.study_instance_uid, patient_pk=patient_pk, **of_study, **counted)
             .on_conflict_do_nothing()
         )
         row = _study_row(connection, study.study_instance_uid)
@@ -133,26 +114,41 @@ def place(connection: Connection, setting: Setting) -> tuple[Place, bool]:
         made = True
         connection.execute(
             insert(connection, SERIES)
-            .values(
-                uid=series.series_instance_uid,
-                study_pk=row.pk,
-                modality=series.modality,
-                number=series.number,
-                description=series.description,
-                body_part=series.body_part,
-                laterality=series.laterality,
-                date=series.date,
-                time=series.time,
-                attributes=setting.series_attributes,
-                instance_count=0,
-            )
+            .values(uid=series.series_instance_uid, study_pk=row.pk, instance_count=0, **of_series)
             .on_conflict_do_nothing()
         )
         found = _series_row(connection, series.series_instance_uid)
         assert found is not None
     if found.study_pk != row.pk:
         raise PatientConflict("this Series Instance UID is stored in another study")
-    return Place(row.patient_pk, row.pk, found.pk), made
+    return Place(row.patient_pk, row.pk, found.pk), _refilled(connection, row.pk, found.pk, of_study, of_series) or made
+
+
+def _refilled(
+    connection: Connection, study_pk: int, series_pk: int, of_study: dict[str, object], of_series: dict[str, object]
+) -> bool:
+    """What was purged (`catalogue.scrub`) and comes again says anew what it is about. Returns whether that was so."""
+    study = update(STUDY).where(STUDY.c.pk == study_pk, STUDY.c.attributes == EMPTIED).values(received=micros(), **of_study)
+    series = update(SERIES).where(SERIES.c.pk == series_pk, SERIES.c.attributes == EMPTIED).values(**of_series)
+    return connection.execute(study).rowcount + connection.execute(series).rowcount > 0
+
+
+def _study_values(setting: Setting) -> dict[str, object]:
+    study = setting.study
+    return {
+        "study_id": study.study_id, "accession_number": study.accession_number, "accession_authority": study.accession_authority,
+        "date": study.date, "time": study.time, "timezone": study.timezone, "description": study.description,
+        "referring_physician": study.referring_physician, "referring_folded": folded(study.referring_physician),
+        "institution": study.institution, "attributes": setting.study_attributes,
+    }  # fmt: skip
+
+
+def _series_values(setting: Setting) -> dict[str, object]:
+    (series,) = setting.study.series
+    return {
+        "modality": series.modality, "number": series.number, "description": series.description, "body_part": series.body_part,
+        "laterality": series.laterality, "date": series.date, "time": series.time, "attributes": setting.series_attributes,
+    }  # fmt: skip
 
 
 def admit(connection: Connection, arrivals: Sequence[tuple[Arrival, Place]]) -> set[str]:

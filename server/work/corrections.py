@@ -14,6 +14,8 @@ from sqlalchemy import Connection, select
 from profiles import frames, part10
 from profiles.correction import CannotCorrect, corrected, patient_attributes, text
 from profiles.dicom_json import Attributes
+from profiles.header import PatientDomains
+from profiles.identifiers import InvalidIdentifier, PatientIdentifier
 from profiles.patient import fhir_patient
 from profiles.study import Patient
 from server.errors import Busy, Conflict, NotFound, Refused
@@ -105,6 +107,25 @@ class Corrector:
         self._database = database
         self._copies = Copies(database, blobs, default_authority)
         self._default = default_authority
+
+    def correct(self, study_uid: str, attributes: Attributes, domains: PatientDomains, *, actor: Actor) -> None:
+        """What somebody says of a study and its patient, one after the other; another Patient ID moves the study.
+
+        Raises `NotFound`, `Refused`.
+        """
+        if {"00100024", "0020000D"} & attributes.keys():
+            raise Refused("a study keeps its UID; an issuer is given by Issuer of Patient ID (0010,0021)")
+        own = {tag: value for tag, value in attributes.items() if tag not in PATIENT_TAGS}
+        if "00100020" in attributes:
+            self.move_study(study_uid, _named(attributes, domains), actor=actor)
+        elif patient := {tag: value for tag, value in attributes.items() if tag in PATIENT_TAGS}:
+            with self._database.read() as connection:
+                id_ = catalogue.patient_id(
+                    connection, catalogue.patient_pk(connection, catalogue.study_pk(connection, study_uid))
+                )
+            self.update_patient(id_, patient, actor=actor)
+        if own:
+            self.correct_study(study_uid, own, actor=actor)
 
     def correct_study(self, study_uid: str, attributes: Attributes, *, actor: Actor) -> None:
         """Changes what a study says of itself: its attributes of PS3.3 section C.7.2.1. Raises `NotFound`, `Refused`."""
@@ -212,6 +233,16 @@ class Corrector:
             # Documents that name the former patient are not this one's to read.
             self._reconciler.forget_documents(change)
         self._reconciler.shown(change)
+
+
+def _named(attributes: Attributes, domains: PatientDomains) -> Patient:
+    """Whom a correction names; what it says besides counts where nobody of that identifier is known."""
+    said = {tag: text(value) for tag, value in attributes.items()}
+    try:
+        identifier = PatientIdentifier(said["00100020"], domains.authority(said.get("00100021", ""), "", ""))
+    except InvalidIdentifier as error:
+        raise Refused(str(error)) from None
+    return Patient(identifier, said.get("00100010", ""), said.get("00100030", ""), said.get("00100040", ""))
 
 
 def _updated(patient: Patient, attributes: Attributes) -> Patient:

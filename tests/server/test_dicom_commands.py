@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from server.cli import app
 from server.edges.context import Node
 from server.edges.dimse.worklist import MODALITY_WORKLIST
+from server.records.peers import Peer, Peers
 
 
 @pytest.fixture
@@ -37,14 +38,32 @@ def test_peers_are_added_listed_and_removed(opened: Node) -> None:
     lines = [line.split() for line in run(opened, "peer", "list").splitlines()]
     assert ["PACS", "10.1.0.0/16", "pacs.example:104", "verify", "query", "retrieve"] in lines
     assert ["CT1", "10.2.3.4/32", "store", "worklist", "mpps", "commit", "1.2.3", "second", "floor"] in lines
-    assert ["SIX", "fd00::1:11112", "on", "store", "query", "retrieve", "worklist", "mpps", "commit"] in lines
+    assert ["SIX", "[fd00::1]:11112", "on", "store", "query", "retrieve", "worklist", "mpps", "commit"] in lines
     run(opened, "peer", "remove", "CT1")
     assert "CT1" not in run(opened, "peer", "list")
+
+
+def test_a_peer_is_changed_and_keeps_the_rest(opened: Node) -> None:
+    run(opened, "peer", "add", "PACS", "pacs.example:104", "--network", "10.1.0.0/16", "--allow", "query", "--verify")
+    run(opened, "peer", "change", "PACS", "new.example:105", "--no-tls", "--description", "moved")
+    (found,) = Peers(opened.database, opened.settings).all()
+    assert found == Peer(
+        "PACS", "10.1.0.0/16", "new.example", 105, permissions=frozenset({"query"}), description="moved"
+    )  # fmt: skip
+    run(opened, "peer", "change", "PACS", "--allow", "store", "--tls", "--inactive", "--authority", "1.2.3")
+    (found,) = Peers(opened.database, opened.settings).all()
+    assert (found.host, found.permissions, found.tls, found.active, found.authority) == (
+        "new.example", frozenset({"store"}), "on", False, "1.2.3",
+    )  # fmt: skip
+    run(opened, "peer", "change", "PACS", "", "--active")
+    (found,) = Peers(opened.database, opened.settings).all()
+    assert (found.is_destination, found.active) == (False, True)
 
 
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
+        (("change", "PACS", "h:104"), "there is no peer PACS"),
         (("add", "PACS", "pacs.example"), "HOST:PORT"),
         (("add", "PACS"), "or both"),
         (("add", "PACS", "h:104", "--allow", "store,fly"), "no such permission: fly"),

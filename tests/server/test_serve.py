@@ -8,13 +8,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
 import pytest
+from peers.authority import Authority
 from peers.imageshare import Running, running
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 from sqlalchemy import func, select, update
 
+from ihe.pdu import ProposedContext
+from server.association import connect
+from server.bcp195 import client_context
 from server.roles import ROLES
 from server.store import jobs
 from server.store.db import Database, micros
@@ -22,6 +30,7 @@ from server.store.tables import Job
 from server.work.ingest import PUBLISH
 
 JOB = Job.__table__  # type: ignore[attr-defined]
+VERIFICATION = "1.2.840.10008.1.1"
 
 
 def _until(holds: Callable[[], bool], what: str) -> None:
@@ -47,7 +56,7 @@ def _imageshare(*arguments: str, **environment: str) -> "subprocess.CompletedPro
 
 def _attempts(database: Database) -> int:
     with database.read() as connection:
-        return int(connection.execute(select(func.max(JOB.c.attempts))).scalar_one())
+        return int(connection.execute(select(func.max(JOB.c.attempts)).where(JOB.c.kind == PUBLISH)).scalar_one())
 
 
 def _listens(server: Running) -> bool:
@@ -101,6 +110,82 @@ def test_what_a_killed_worker_had_in_hand_is_free_for_the_next(tmp_path: Path) -
         _children(server)["worker"].kill()
         _until(lambda: _attempts(database) > 0, "the job waits for the dead worker's lease")
         database.close()
+
+
+def _of_role(server: Running, role: str) -> dict[int, psutil.Process]:
+    name = f"imageshare {role}"[:15]
+    return {c.pid: c for c in psutil.Process(server.process.pid).children() if _alive(c) and c.name() == name}
+
+
+def _killed(server: Running, pid: int) -> None:
+    _of_role(server, "dicom")[pid].kill()
+    _until(lambda: pid not in _of_role(server, "dicom"), "it is not killed")
+
+
+def _serving(server: Running) -> set[int]:
+    """The DICOM processes that have an established association."""
+    return {
+        pid
+        for pid, process in _of_role(server, "dicom").items()
+        if any(c.status == psutil.CONN_ESTABLISHED and c.laddr.port == server.dicom_port for c in process.net_connections("tcp"))
+    }
+
+
+def _associated(server: Running) -> Association:
+    entity = ApplicationEntity("SCU")
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    made = entity.associate("127.0.0.1", server.dicom_port, contexts=[build_context(VERIFICATION)], ae_title="IMAGESHARE")
+    assert made.is_established
+    return made
+
+
+def test_processes_share_the_dicom_port(tmp_path: Path, database_url: str) -> None:
+    """Both serve at once; when one is killed the other goes on, and the port is never closed; it is started again."""
+    with running(tmp_path / "data", database_url, dicom_processes=2, max_associations=4) as server:
+        both = set(_of_role(server, "dicom"))
+        assert len(both) == 2
+        held: list[Association] = []
+        while _serving(server) != both:  # who has less to do is first, as far as the machine lets it
+            assert len(held) < 4
+            held.append(_associated(server))
+        assert [each.send_c_echo().Status for each in held] == [0] * len(held)
+
+        killed = max(both)
+        _killed(server, killed)
+        later = _associated(server)
+        assert later.send_c_echo().Status == 0
+        living = [each for each in held if each.is_established and each.send_c_echo().get("Status") == 0]
+        assert living, "the association of the other process is served on"
+        _until(lambda: len(_of_role(server, "dicom")) == 2, "it is not started again")
+        for each in (*living, later):
+            each.release()
+        again = _of_role(server, "dicom").keys() - both
+        assert len(again) == 1
+
+
+def test_each_process_has_its_part_of_the_associations(tmp_path: Path) -> None:
+    """Three of them, for two processes, are two each: the fifth is refused by both."""
+    with running(tmp_path / "data", dicom_processes=2, max_associations=3) as server:
+        held = [_associated(server) for _ in range(4)]
+        entity = ApplicationEntity("SCU")
+        refused = entity.associate("127.0.0.1", server.dicom_port, contexts=[build_context(VERIFICATION)], ae_title="IMAGESHARE")
+        assert refused.is_rejected
+        for each in held:
+            each.release()
+
+
+def test_processes_share_the_tls_port(tmp_path: Path, free_port: int) -> None:
+    """Each holds it: with one of them killed, whichever, TLS is answered."""
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.issue("server")
+    context = client_context("bcp195", authority.path)
+    proposed = (ProposedContext(1, VERIFICATION, ("1.2.840.10008.1.2",)),)
+    secured: dict[str, Any] = {"dicom_tls_port": free_port, "dicom_tls_certificate": certificate, "dicom_tls_key": key}
+    with running(tmp_path / "data", dicom_processes=2, **secured) as server:
+        for pid in list(_of_role(server, "dicom")):
+            _killed(server, pid)
+            connect("127.0.0.1", free_port, calling="US", called="IMAGESHARE", contexts=proposed, tls=context).release()
+            _until(lambda: len(_of_role(server, "dicom")) == 2, "it is not started again")
 
 
 def test_kill_9_of_the_parent_ends_the_children(tmp_path: Path) -> None:

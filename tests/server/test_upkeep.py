@@ -1,5 +1,6 @@
 """Upkeep: the folder's lock, damaged bytes, killed workers' leases, and what `doctor` tells."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ import pytest
 from peers.generated import Made, send
 from peers.imageshare import node, publish_all
 from pydantic import SecretStr
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from server import upkeep
 from server.edges.context import Node
@@ -138,6 +139,33 @@ def test_verify_finds_what_is_missing_or_changed(opened: Node) -> None:
     body[-1] ^= 1
     (root / changed).write_bytes(bytes(body))
     assert set(upkeep.verify(opened.settings)) == {missing, longer, changed}
+
+
+def test_verify_hashes_what_is_not_hashed_yet(opened: Node) -> None:
+    """Instances that were acknowledged and not published: from then on damage is found."""
+    send(opened, Made(number=1), Made(number=2))
+    assert _hashes(opened) == [None, None]
+    assert upkeep.verify(opened.settings) == []
+    assert None not in _hashes(opened)
+    name, *_ = (name for name, _ in opened.blobs.list())
+    path = opened.settings.blob_folder / name
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert upkeep.verify(opened.settings) == [name]
+
+
+def test_publishing_hashes(opened: Node) -> None:
+    send(opened, Made())
+    (name,) = (name for name, _ in opened.blobs.list())
+    publish_all(opened)
+    assert None not in _hashes(opened)
+    with opened.database.read() as connection:
+        kept = connection.execute(select(catalogue.BLOB.c.sha256).where(catalogue.BLOB.c.id == name)).scalar_one()
+    assert bytes(kept) == hashlib.sha256(Made().part10()).digest()
+
+
+def _hashes(opened: Node) -> list[bytes | None]:
+    with opened.database.read() as connection:
+        return list(connection.execute(select(catalogue.BLOB.c.sha256)).scalars())
 
 
 def test_a_killed_workers_job_is_free_at_once(opened: Node) -> None:

@@ -4,6 +4,7 @@ The body passes in pieces of about a megabyte: a piece is split into parts and w
 arrives. Nothing else is held, whatever the size of an instance or of the request.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -19,7 +20,9 @@ from server.edges.dicomweb import store_response, targets
 from server.edges.dicomweb.answers import answering_async
 from server.edges.dicomweb.store_intake import BinaryIntake, Intake, Whole
 from server.edges.dicomweb.store_metadata import METADATA, MetadataIntake
+from server.edges.dicomweb.store_response import Outcome
 from server.errors import Forbidden, MalformedBody, UnsupportedMediaType
+from server.records import corrections
 from server.work.ingest import Announced, Batch, Sender
 from server.work.retrieve import STUDY_TYPE
 
@@ -50,7 +53,15 @@ async def store(request: Request) -> Response:
         raise
     finally:
         await run_in_threadpool(intake.abort)
-    return store_response.answer(intake.outcome(), targets.base(request), study, content_type)
+    outcome = await run_in_threadpool(_compared, request, intake.outcome())
+    return store_response.answer(outcome, targets.base(request), study, content_type)
+
+
+def _compared(request: Request, outcome: Outcome) -> Outcome:
+    """PS3.4 section B.4.1.3: which studies were corrected here, so that what came for them is corrected as well."""
+    with context.node(request).database.read() as connection:
+        coerced = corrections.corrected(connection, {receipt.study_instance_uid for receipt in outcome.receipts})
+    return replace(outcome, coerced=coerced)
 
 
 def _permitted(request: Request) -> Decision:

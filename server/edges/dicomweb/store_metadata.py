@@ -194,7 +194,7 @@ class MetadataIntake(Intake):
             told = error if isinstance(error, ImageShareError) else MalformedInstance(str(error))
             self._refused(told, named if all(named) else ("", ""))
             return
-        self.store(writer)
+        self.store(writer, (sop_class, instance))
 
     def _resolved(self, model: Attributes, spool: BinaryIO) -> tuple[str, Mapping[str, Bulk]]:
         """The transfer syntax of an instance and the values that it refers to; fills in what its frames say of themselves."""

@@ -1,7 +1,8 @@
 """The Store Instances Response (PS3.18 section 10.5.3): what was stored, what was not and why, as DICOM JSON or XML."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 from starlette.requests import Request
@@ -14,6 +15,10 @@ from server.errors import ImageShareError, NotAcceptable
 from server.work.ingest import Receipt
 
 Attributes = dict[str, dict[str, object]]
+
+COERCED: Final = 0xB000
+"""PS3.18 table 10.5.3-2, Warning Reason: Coercion of Data Elements. Of the others none applies: nothing is discarded, and an
+instance is not compared with what its SOP Class wants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +36,14 @@ class Outcome:
 
     receipts: Sequence[Receipt]
     failures: Sequence[Failure]
+    coerced: Collection[str] = frozenset()
+    """Study Instance UIDs of those studies whose instances say otherwise than they were sent."""
 
     @property
     def status(self) -> int:
         """PS3.18 table 10.5.3-1."""
         if not self.failures:
-            return 200
+            return 202 if any(receipt.study_instance_uid in self.coerced for receipt in self.receipts) else 200
         return 202 if self.receipts else 409
 
 
@@ -69,18 +76,19 @@ def response_attributes(outcome: Outcome, base: str, study: str | None) -> Attri
     if named:
         result["00081198"] = {"vr": "SQ", "Value": named}
     if outcome.receipts:
-        result["00081199"] = {"vr": "SQ", "Value": [_stored(receipt, base) for receipt in outcome.receipts]}
+        result["00081199"] = {"vr": "SQ", "Value": [_stored(receipt, base, outcome.coerced) for receipt in outcome.receipts]}
     if others:
         result["0008119A"] = {"vr": "SQ", "Value": others}
     return result
 
 
-def _stored(receipt: Receipt, base: str) -> Attributes:
+def _stored(receipt: Receipt, base: str, coerced: Collection[str]) -> Attributes:
     url = f"{base}/studies/{receipt.study_instance_uid}/series/{receipt.series_instance_uid}/instances/{receipt.sop_instance_uid}"
     return {
         "00081150": _one("UI", receipt.sop_class_uid),
         "00081155": _one("UI", receipt.sop_instance_uid),
         "00081190": _one("UR", url),
+        **({"00081196": _one("US", COERCED)} if receipt.study_instance_uid in coerced else {}),
     }
 
 

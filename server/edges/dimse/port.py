@@ -26,12 +26,14 @@ from server.edges.dimse.service import Service
 from server.edges.dimse.services import BY_ABSTRACT_SYNTAX
 from server.edges.dimse.serving import Serving
 from server.errors import SettingsError
-from server.settings import plain_address
+from server.settings import Settings, plain_address
 
 ARTIM = 30.0
 """Seconds that a connection may take to request an association, and to be closed after one (PS3.8 section 9.1.5)."""
 
 _STRANGERS = 64
+_HANDICAP, _FULL = 0.001, 0.05
+"""Seconds that a process leaves a new connection to others: for each association that it has, and when it may have no more."""
 _SPARE_THREADS = 32
 _HELD = 16 << 20
 """Bytes of incomplete requests, of all connections together."""
@@ -40,7 +42,10 @@ Address = tuple[str, int]
 
 
 class DicomPort:
-    """The port of one node. `listener` is a bound TCP socket, else one is made for `address` or the settings'."""
+    """The port of one node. `listener` and `tls_listener` are bound TCP sockets, else they are made for `address` or the settings'.
+
+    Several processes may be given the same sockets (`listening`): whoever is free accepts, and has its part of `max_associations`.
+    """
 
     def __init__(
         self,
@@ -48,9 +53,11 @@ class DicomPort:
         address: Address | None = None,
         listener: socket.socket | None = None,
         services: Mapping[str, Service] = BY_ABSTRACT_SYNTAX,
+        tls_listener: socket.socket | None = None,
     ) -> None:
         self._node = node
         self._given = listener
+        self._given_tls = tls_listener
         self._wanted = address or (node.settings.dicom_host, node.settings.dicom_port)
         self._services = services
         self._listener: _Listener | None = None
@@ -81,7 +88,8 @@ class DicomPort:
                 secure = bcp195.server_context(
                     settings.dicom_tls_profile, settings.dicom_tls_certificate, settings.dicom_tls_key, settings.dicom_tls_ca
                 )
-                doors.append((_bound((self._wanted[0], settings.dicom_tls_port), "IMAGESHARE_DICOM_TLS_PORT"), secure))
+                bound = self._given_tls or _bound((self._wanted[0], settings.dicom_tls_port), "IMAGESHARE_DICOM_TLS_PORT")
+                doors.append((bound, secure))
         except SettingsError:
             for door, _ in doors:
                 door.close()
@@ -103,11 +111,27 @@ def serve(node: Node, address: Address | None = None, listener: socket.socket | 
     return port
 
 
+def listening(settings: Settings) -> tuple[socket.socket, ...]:
+    """The sockets of the settings' ports, the second for TLS if there is one: for processes that are forked afterwards to share.
+
+    Raises `SettingsError` if a port cannot be had.
+    """
+    plain = _bound((settings.dicom_host, settings.dicom_port), "IMAGESHARE_DICOM_PORT")
+    if settings.dicom_tls_port is None:
+        return (plain,)
+    try:
+        return plain, _bound((settings.dicom_host, settings.dicom_tls_port), "IMAGESHARE_DICOM_TLS_PORT")
+    except SettingsError:
+        plain.close()
+        raise
+
+
 def _bound(address: Address, setting: str) -> socket.socket:
     made = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        made.listen(1024)
     except OSError as error:
         made.close()
         raise SettingsError(f"the DICOM port {address[1]} cannot be opened: {error.strerror}; set {setting}") from error
@@ -179,6 +203,8 @@ class _Listener:
             silence=node.settings.association_idle,
             total=node.settings.association_seconds,
         )
+        self._most_associations = -(-node.settings.max_associations // node.settings.dicom_processes)
+        self._is_shared = node.settings.dicom_processes > 1
         self._doors = doors
         self.addresses = [(str(door.getsockname()[0]), int(door.getsockname()[1])) for door, _ in doors]
         self._selector = selectors.DefaultSelector()
@@ -265,7 +291,10 @@ class _Listener:
             self._drop(connection)
 
     def _accept(self, door: socket.socket, secure: ssl.SSLContext | None) -> None:
-        for _ in range(64):
+        if self._is_shared:  # with other processes: who has less to do shall be first
+            full = len(self._admitted) >= self._most_associations
+            time.sleep(_FULL if full else min(len(self._serving) * _HANDICAP, _FULL))
+        for _ in range(1 if self._is_shared else 64):
             try:
                 connection, (host, *_) = door.accept()
             except OSError as error:
@@ -351,7 +380,7 @@ class _Listener:
     def _serve(self, connection: _Connection, request: AssociateRequest) -> None:
         address = str(plain_address(connection.address))
         with self._lock:
-            full = len(self._serving) >= self._node.settings.max_associations + _SPARE_THREADS
+            full = len(self._serving) >= self._most_associations + _SPARE_THREADS
         if full:
             # Not even a thread to judge it in: told without an entry in the trail, as a flood would fill it.
             with contextlib.suppress(OSError):
@@ -391,7 +420,7 @@ class _Listener:
         settings = self._node.settings
         with self._lock:
             mine = Counter(self._admitted.values())[calling, address]
-            if len(self._admitted) >= settings.max_associations or mine >= settings.max_associations_per_device:
+            if len(self._admitted) >= self._most_associations or mine >= settings.max_associations_per_device:
                 return False
             self._admitted[serving] = calling, address
             return True

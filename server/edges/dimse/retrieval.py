@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
+from sqlalchemy import ColumnElement, and_, or_
+
 from ihe.dimse import Command
 from profiles.audit_event import INSTANCES_TRANSFERRED, AuditedEntity
 from profiles.query_identifier import Key, Projection
@@ -41,10 +43,19 @@ def selected(association: Association, message: Message) -> tuple[Selection, lis
     wanted = selection(asked.identifier, asked.model, relational=asked.relational)
     asked.decision.require(STUDY_TYPE, Interaction.READ)
     allowed = asked.decision.where(STUDY_TYPE, Interaction.READ, catalogue.PATIENT.c.id)
+    if wanted.patient is not None and wanted.issuer:
+        allowed = and_(allowed, _issued_by(association, wanted.issuer))
     with association.node.database.read() as connection:
         return wanted, catalogue.under(
             connection, allowed, patient=wanted.patient, studies=wanted.studies, series=wanted.series, uids=wanted.instances
         )
+
+
+def _issued_by(association: Association, issuer: str) -> ColumnElement[bool]:
+    """PS3.3 section C.7.1.1: two authorities may give out one Patient ID; this is the one of that name, or whose OID it is."""
+    node = association.node
+    authority = node.installation.domains(node.settings).authority(issuer, "", "")
+    return or_(catalogue.PATIENT.c.authority == authority.oid, catalogue.PATIENT.c.namespace == issuer)
 
 
 def told(association: Association, instances: Sequence[StoredInstance], destination: str) -> None:

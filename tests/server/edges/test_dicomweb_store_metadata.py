@@ -235,6 +235,13 @@ def test_a_failure_is_named_by_its_metadata(server: Site) -> None:
     assert "Rows" in failed["00000902"]["Value"][0]
     answer = post(server, [metadata(model())], path="/studies/1.2.3")
     assert reasons(answer) == [0xA900]
+    # written, and only then found to be none
+    answer = post(server, [metadata({**model(), "0020000D": {"vr": "UI", "Value": ["1.x"]}}, model(2))])
+    (failed,) = answer.json()["00081198"]["Value"]
+    assert (failed["00081155"]["Value"], failed["00081150"]["Value"]) == ([Made().uid], [model()["00080016"]["Value"][0]])
+    assert "0008119A" not in answer.json()
+    answer = post(server, [metadata({**model(), "0020000D": {"vr": "UI"}})])
+    assert [item["00081155"]["Value"] for item in answer.json()["00081198"]["Value"]] == [[Made().uid]]
 
 
 def test_a_request_that_is_too_large_ends_at_once(server: Site, monkeypatch: pytest.MonkeyPatch) -> None:

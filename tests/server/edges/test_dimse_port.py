@@ -275,19 +275,19 @@ def test_a_service_answers_and_its_errors_are_statuses(tmp_path: Path) -> None:
         assert (association.calling, association.called, association.address) == ("SCANNER", "IMAGESHARE", "127.0.0.1")
         if message.data_set == b"slip":
             raise ZeroDivisionError
-        if message.data_set == b"refused":
+        if message.data_set == b"refused!":
             raise NotSupported("this is not supported here; ask for something else")
         response = Command(field=CommandField.C_FIND_RSP, responded_to=message.command.message_id, status=0xFF00)
-        association.respond(message.context, response, [message.data_set, b"!"])
+        association.respond(message.context, response, [message.data_set, b"!!"])
         association.respond(message.context, replace(response, status=0))
 
     with node(tmp_path / "data") as opened, port(opened, offering(handler)) as scp:
         association = associated(scp)
-        association.send(5, FIND, b"asked")
-        assert (first := association.receive()).data_set == b"asked!"
+        association.send(5, FIND, b"asking")
+        assert (first := association.receive()).data_set == b"asking!!"
         assert first.command.status == 0xFF00
         assert association.receive().command.status == 0
-        for data, status in ((b"slip", 0x0110), (b"refused", 0x0122)):
+        for data, status in ((b"slip", 0x0110), (b"refused!", 0x0122)):
             association.send(5, FIND, data)
             told = association.receive().command
             assert (told.field, told.responded_to, told.status) == (FIND.field | RESPONSE, 7, status)

@@ -8,11 +8,12 @@ from threading import Event
 
 import numpy as np
 import pytest
-from peers.generated import CT, MR, Made
+from peers.generated import CT, MR, Made, send
+from peers.imageshare import publish_all
 from peers.orthanc import orthanc
 from peers.querying import Archive, archive, associated, got, identifier, moved, storescp
 from peers.scanner import after_head
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
@@ -373,6 +374,30 @@ def test_relational_retrieval(filled: Archive) -> None:
     assert answers[-1][0].Status == 0xA900
     answers, _ = got(filled, asked, BOTH, model=STUDY_ROOT.get, information=b"\x01")
     assert counts(answers[-1][0]) == (0, 3, 0, 0)
+
+
+def test_one_patient_id_of_two_authorities(tmp_path: Path) -> None:
+    """PS3.3 section C.7.1.1: Issuer of Patient ID, by its OID or its name, says whose of them is meant; without it all are."""
+    ours, theirs, named = (Made(study=number, patient="P1") for number in (1, 2, 3))
+    dataset = named.dataset()
+    dataset.IssuerOfPatientID = "HOSPITAL"
+    written = BytesIO()
+    dcmwrite(written, dataset, enforce_file_format=True)
+    with archive(tmp_path / "data", authorities={"CLINIC": "1.2.3"}) as opened:
+        send(opened.node, ours)
+        send(opened.node, theirs, authority="1.2.3")
+        send(opened.node, written.getvalue())
+        publish_all(opened.node)
+        for issuer, wanted in (
+            ("", {ours.uid, theirs.uid, named.uid}), ("1.2.3", {theirs.uid}), ("CLINIC", {theirs.uid}), ("HOSPITAL", {named.uid}),
+            ("ELSEWHERE", set()), (opened.node.installation.patients.oid, {ours.uid}),
+        ):  # fmt: skip
+            asked = identifier("PATIENT", PatientID="P1", IssuerOfPatientID=issuer)
+            answers, stored = got(opened, asked, BOTH, model=PATIENT_ROOT.get)
+            assert answers[-1][0].Status == 0
+            assert {uid for uid, _, _ in stored} == wanted, issuer
+        answers, _ = got(opened, identifier("PATIENT", PatientID="P1", IssuerOfPatientID="C*"), BOTH, model=PATIENT_ROOT.get)
+        assert answers[-1][0].Status == 0xA900
 
 
 def test_a_peer_without_the_permission_is_not_answered(tmp_path: Path) -> None:

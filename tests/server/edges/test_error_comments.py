@@ -13,8 +13,8 @@ from server import errors
 from server.edges.dimse import reception
 from server.errors import ImageShareError, MalformedInstance
 from server.records import catalogue, placing
-from server.store import blobs, db
-from server.work import group_commit, ingest
+from server.store import blobs, db, group_commit
+from server.work import ingest
 
 ROOT = Path(__file__).resolve().parents[3]
 CLASSES: dict[str, type[ImageShareError]] = {

@@ -569,7 +569,7 @@ def test_a_failure_tells_nothing_of_itself(small: Site, monkeypatch: pytest.Monk
 
 
 def test_nothing_is_told_that_the_trail_cannot_keep(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RuntimeError("the trail is away")
 
     monkeypatch.setattr(small.node.trail.__class__, "write", fails)

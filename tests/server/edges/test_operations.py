@@ -47,7 +47,7 @@ def test_the_style_of_the_page_is_the_one_that_is_allowed(http: TestClient) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["/favicon.ico", "/dicomweb", "/dicomweb/patients/SECRET-4711", "/xds/nothing", "/livez/x", "/SECRET-4711"]
+    "path", ["/favicon.ico", "/dicomweb/nothing", "/dicomweb/patients/SECRET-4711", "/xds/nothing", "/livez/x", "/SECRET-4711"]
 )
 def test_a_path_that_is_none_is_a_problem(http: TestClient, path: str) -> None:
     """RFC 9457; the path is not repeated."""
@@ -64,8 +64,8 @@ def test_a_path_that_is_none_is_a_problem(http: TestClient, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("DELETE", "/dicomweb/studies", "GET, HEAD, POST"),
-        ("PUT", "/dicomweb/studies/1.2/metadata", "GET, HEAD"),
+        ("DELETE", "/dicomweb/studies", "GET, HEAD, OPTIONS, POST"),
+        ("PUT", "/dicomweb/studies/1.2/metadata", "GET, HEAD, OPTIONS"),
         ("POST", "/", "GET, HEAD"),
         ("POST", "/livez", "GET, HEAD"),
     ],

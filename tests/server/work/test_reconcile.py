@@ -15,7 +15,7 @@ from profiles.audit_event import Agent
 from profiles.document import APPROVED, DEPRECATED
 from server.edges.context import Node
 from server.errors import LegallyHeld, MalformedQuery, NotFound, RejectedInstance
-from server.records import catalogue, changes, documents, rejections, resources
+from server.records import catalogue, changes, documents, rejections, resources, trail
 from server.records.trail import EVENT
 from server.store.blobs import FolderBlobs
 from server.store.db import micros
@@ -69,6 +69,18 @@ def _visible(opened: Node) -> set[str]:
 def _events(opened: Node) -> list[tuple[str, str]]:
     with opened.database.read() as connection:
         return [(one.event, one.uid) for one in changes.read(connection, limit=1000)]
+
+
+def _refused(opened: Node) -> list[tuple[str, str, set[str]]]:
+    """(sender, why, what was named) of every refusal in the trail."""
+    found = []
+    with opened.database.read() as connection:
+        for one in trail.events(connection, EVENT.c.outcome != "0", limit=100):
+            body = orjson.loads(one.body)
+            (agent,) = (each for each in body["agent"] if each["requestor"])
+            named = {each["what"].get("identifier", {}).get("value") for each in body["entity"]}
+            found.append((agent["who"]["identifier"]["value"], body["outcomeDesc"], named - {None}))
+    return found
 
 
 def test_a_rejected_instance_is_hidden_everywhere_and_comes_back_when_restored(opened: Node, reconciler: Reconciler) -> None:
@@ -161,13 +173,30 @@ def test_a_purge_leaves_no_byte_and_no_word_about_the_patient(opened: Node, reco
         reconciler.purge(Target(STUDY), actor=ACTOR)
 
 
-def test_what_went_because_its_time_was_over_may_come_back(opened: Node, reconciler: Reconciler) -> None:
+def _about(opened: Node) -> list[dict[str, object]]:
+    """What the rows of the study and its series say they are about, as the instances brought it."""
+    with opened.database.read() as connection:
+        study = connection.execute(select(catalogue.STUDY)).mappings().one()
+        series = connection.execute(select(catalogue.SERIES).order_by(catalogue.SERIES.c.uid)).mappings().all()
+    told = [{k: v for k, v in study.items() if k not in ("version", "updated", "received", "result")}]
+    return told + [{k: v for k, v in one.items() if k != "result"} for one in series]
+
+
+@pytest.mark.parametrize("series", [None, FIRST[2].series_uid])
+def test_what_went_because_its_time_was_over_may_come_back(opened: Node, reconciler: Reconciler, series: str | None) -> None:
+    """Whole, or a series of it: the rows that stayed, emptied, say again what they are about."""
     send(opened, *FIRST)
     publish_all(opened)
-    reconciler.purge(Target(STUDY), actor=ACTOR, reason=rejections.RETENTION)
+    before, moment = _about(opened), micros()
+    reconciler.purge(Target(STUDY, series), actor=ACTOR, reason=rejections.RETENTION)
+    assert _about(opened) != before
     send(opened, *FIRST)
     publish_all(opened)
     assert _visible(opened) == {made.uid for made in FIRST}
+    assert _about(opened) == before
+    with opened.database.read() as connection:
+        received = connection.execute(select(catalogue.STUDY.c.received)).scalar_one()
+    assert (received > moment) == (series is None), "its time begins anew"
 
 
 def test_a_crash_between_rows_and_files_is_finished_by_the_worker(
@@ -254,6 +283,8 @@ def test_a_rejection_note_is_obeyed_from_whom_it_may_come(opened: Node, reason: 
     publish_all(opened)
     named = {uid if uid != "note" else f"{STUDY}.99.1" for uid in left}
     assert _visible(opened) == named
+    refused = [] if sender == "PACS" else [(sender, "the sender of this rejection note may not reject", {f"urn:oid:{STUDY}"})]
+    assert _refused(opened) == refused
 
 
 def test_a_rejection_note_does_not_reach_another_patient(opened: Node) -> None:
@@ -262,6 +293,7 @@ def test_a_rejection_note_does_not_reach_another_patient(opened: Node) -> None:
     send(opened, rejection_note(FIRST, rejections.PATIENT_SAFETY, about=Made(study=2, patient="P2")), name="PACS")
     publish_all(opened)
     assert _visible(opened) == {made.uid for made in FIRST}
+    assert _refused(opened) == [("PACS", "this rejection note is of another patient", {f"urn:oid:{STUDY}"})]
 
 
 def test_the_feed_has_no_gaps_and_says_what_is_newest(opened: Node, reconciler: Reconciler) -> None:
