@@ -54,6 +54,19 @@ def imaging_study(study: Study, endpoint_id: str, zone: tzinfo) -> Json:
     return {key: value for key, value in resource.items() if value != []}
 
 
+def withdrawn(study: Study) -> Json:
+    """FHIR R4 section 8.30, ImagingStudy of which nothing is to be seen any more: withdrawn after it was released."""
+    return {
+        "resourceType": "ImagingStudy",
+        "id": study.id,
+        "identifier": [study_identifier(study.study_instance_uid)],
+        "status": "entered-in-error",
+        "subject": {"reference": f"Patient/{study.patient.id}"},
+        "numberOfSeries": 0,
+        "numberOfInstances": 0,
+    }
+
+
 def endpoint(id: str, address: str, name: str) -> Json:
     """FHIR R4 section 8.32, Endpoint; SMART Imaging Access profile `smart-wado-endpoint`.
 

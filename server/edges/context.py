@@ -10,13 +10,14 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Kind, Subtype
 from server.access.decisions import Decision
 from server.access.tokens import Tokens
 from server.errors import Forbidden, ImageShareError, Unauthenticated
 from server.records.installation import Installation
+from server.records.peers import Peers
 from server.records.trail import Trail
 from server.settings import Settings
 from server.store.blobs import BlobStore
@@ -38,14 +39,15 @@ class Node:
     tokens: Tokens
     trail: Trail
     ingest: Ingest
+    peers: Peers
 
 
-def node(request: Request) -> Node:
+def node(request: HTTPConnection) -> Node:
     found: Node = request.app.state.node
     return found
 
 
-def request_id(request: Request) -> str:
+def request_id(request: HTTPConnection) -> str:
     """The request's id: the client's `X-Request-Id` if it is a plain one, else a new one; the same for the whole request."""
     known: str | None = getattr(request.state, "request_id", None)
     if known is None:
@@ -55,19 +57,19 @@ def request_id(request: Request) -> str:
     return known
 
 
-def address(request: Request) -> str:
+def address(request: HTTPConnection) -> str:
     """The peer's address as the socket has it; forwarding headers are not believed."""
     return request.client.host if request.client else ""
 
 
-def is_loopback(request: Request) -> bool:
+def is_loopback(request: HTTPConnection) -> bool:
     try:
         return ipaddress.ip_address(address(request)).is_loopback
     except ValueError:
         return False
 
 
-def decision(request: Request) -> Decision:
+def decision(request: HTTPConnection) -> Decision:
     """The Decision behind the request's bearer token (RFC 6750 section 2.1). Raises `Unauthenticated`.
 
     A token in the query string is not looked at: URLs are logged. It is made once a request.
@@ -82,14 +84,14 @@ def decision(request: Request) -> Decision:
     return trusted(request, node(request).tokens.decide(token.strip()))
 
 
-def trusted(request: Request, made: Decision) -> Decision:
+def trusted(request: HTTPConnection, made: Decision) -> Decision:
     """Notes `made` as the request's Decision, so that the trail names its subject."""
     request.state.decision = made
     return made
 
 
 def told(
-    request: Request,
+    request: HTTPConnection,
     kind: Kind,
     subtype: Subtype,
     *,
@@ -102,19 +104,14 @@ def told(
     `patients` are resource ids. A search is one entity with `query`, the raw query string or request body. `rest` is False for SOAP.
     """
     trail = node(request).trail
-    trail.write(
-        *(
-            trail.action(
-                kind, subtype, _client(request), rest=rest, patient_id=patient, entities=entities,
-                request_id=request_id(request), token_id=_token_id(request),
-            )
-            for patient in (sorted(set(patients)) or [""])
-        )
-    )  # fmt: skip
+    action = trail.action(
+        kind, subtype, _client(request), rest=rest, entities=entities, request_id=request_id(request), token_id=_token_id(request)
+    )
+    trail.write(action, patients=sorted(set(patients)))
 
 
 def refused(
-    request: Request,
+    request: HTTPConnection,
     error: ImageShareError,
     kind: Kind,
     subtype: Subtype,
@@ -155,16 +152,16 @@ def together(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(waiting)
 
 
-def _client(request: Request) -> Agent:
+def _client(request: HTTPConnection) -> Agent:
     made = _made(request)
     return Agent(identifier=made.subject if made else "anonymous", address=address(request))
 
 
-def _token_id(request: Request) -> str:
+def _token_id(request: HTTPConnection) -> str:
     made = _made(request)
     return made.token_id if made else ""
 
 
-def _made(request: Request) -> Decision | None:
+def _made(request: HTTPConnection) -> Decision | None:
     found: Decision | None = getattr(request.state, "decision", None)
     return found

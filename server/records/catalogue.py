@@ -30,6 +30,9 @@ WAITING = INSTANCE.c.published == 0
 REJECTED = INSTANCE.c.published == 2
 """Withdrawn (`server.records.rejections`): kept, and hidden from every face."""
 
+EMPTIED = b"{}"
+"""`attributes` of a study or series that was purged (`scrub`); any other has its UID in it at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
@@ -281,7 +284,7 @@ def scrub(connection: Connection, study_pk: int) -> bool:
     connection.execute(
         update(SERIES)
         .where(SERIES.c.study_pk == study_pk, SERIES.c.pk.not_in(filled))
-        .values(description="", body_part="", laterality="", date="", time="", attributes=b"{}", result=None)
+        .values(description="", body_part="", laterality="", date="", time="", attributes=EMPTIED, result=None)
     )
     if connection.execute(filled.limit(1)).first() is not None:
         return False
@@ -290,7 +293,7 @@ def scrub(connection: Connection, study_pk: int) -> bool:
         .where(STUDY.c.pk == study_pk)
         .values(
             study_id="", accession_number="", accession_authority="", date="", time="", timezone="", description="",
-            referring_physician="", referring_folded="", institution="", attributes=b"{}",
+            referring_physician="", referring_folded="", institution="", attributes=EMPTIED,
         )
     )  # fmt: skip
     return True

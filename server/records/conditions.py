@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, exists, literal, or_, select, union
+from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, exists, literal, or_, select, union_all
 
 from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.person_name import folded, sound, words
@@ -266,7 +266,7 @@ class _Reading:
             for word in sorted(words(value)):
                 starts = select(TERM.c.study_pk).where(TERM.c.tag == tag + WORDS, *_beginning(TERM.c.term, word))
                 alike = select(TERM.c.study_pk).where(TERM.c.tag == tag + SOUNDS, TERM.c.term == sound(word))
-                self.found.studies.append(STUDY.c.pk.in_(union(starts, alike) if sound(word) else starts))
+                self.found.studies.append(STUDY.c.pk.in_(union_all(starts, alike) if sound(word) else starts))
         elif wanted.endswith("*") and "^" in wanted and (bare := wanted.rstrip("^*")) != wanted.rstrip("*"):
             self._narrowed(tag, [wanted, bare])  # `doe^*` is also who has a family name only
         else:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import orjson
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, Select, delete, or_, select, update
 
 from profiles import document as values
 from server.store.blobs import Blob
@@ -73,7 +73,28 @@ def submit(
             )
         )
         if association.type == values.RPLC:
-            connection.execute(update(ENTRY).where(ENTRY.c.entry_uuid == association.target).values(status=values.DEPRECATED))
+            deprecate(connection, association.target)
+
+
+def deprecate(connection: Connection, entry_uuid: str) -> None:
+    """ITI TF-3 section 4.2.2.2.3: the entry is no longer current; it can still be asked for."""
+    connection.execute(update(ENTRY).where(ENTRY.c.entry_uuid == entry_uuid).values(status=values.DEPRECATED))
+
+
+def remove(connection: Connection, study_pk: int) -> list[tuple[str, str]]:
+    """Removes the documents of a study from the registry, with their submissions. Returns entryUUID and blob id of each."""
+    removed = [
+        (uuid, blob_id)
+        for uuid, blob_id in connection.execute(select(ENTRY.c.entry_uuid, ENTRY.c.blob_id).where(ENTRY.c.study_pk == study_pk))
+    ]
+    uuids = [uuid for uuid, _ in removed]
+    touching = or_(ASSOCIATION.c.target.in_(uuids), ASSOCIATION.c.source.in_(uuids))
+    members = (ASSOCIATION.c.type == values.HAS_MEMBER) & ASSOCIATION.c.target.in_(uuids)
+    submissions = list(connection.execute(select(ASSOCIATION.c.source).where(members)).scalars())
+    connection.execute(delete(SUBMISSION).where(SUBMISSION.c.entry_uuid.in_(submissions)))
+    connection.execute(delete(ASSOCIATION).where(touching))
+    connection.execute(delete(ENTRY).where(ENTRY.c.entry_uuid.in_(uuids)))
+    return removed
 
 
 def current(connection: Connection, study_pk: int) -> values.DocumentEntry | None:

@@ -15,7 +15,8 @@ from server.errors import MalformedQuery
 
 Item = Mapping[str, Attribute]
 
-_WILD = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+WILD = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+"""VRs whose values are matched with wildcards (PS3.4 section C.2.2.2.4)."""
 _RANGES = frozenset({"DA", "TM"})
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 _START_DATE, _START_TIME = "00400002", "00400003"
@@ -44,12 +45,12 @@ def _matches(attribute: Attribute | None, key: Key) -> bool:
     values = _values(attribute)
     if key.items:
         return any(isinstance(value, Mapping) and matches(value, key.items) for value in values)
-    if key.value.strip("*") == "" and key.vr in _WILD:
+    if key.value.strip("*") == "" and key.vr in WILD:
         return True
     if key.vr == "DT":
         wanted = date_time_matching.asked(key.value)
         if wanted is None:
-            raise MalformedQuery("a moment to match is YYYYMMDDHHMMSS, or the beginning of it, or a range (PS3.4 section C.2.2.2.5.3)")
+            raise MalformedQuery("a moment to match is YYYYMMDDHHMMSS, the beginning of it, or a range (PS3.4 section C.2.2.2.5)")
         return any(date_time_matching.matches(str(value), wanted) for value in values)
     if key.vr in _RANGES and "-" in key.value:
         first, last = _range(key.value, key.vr)
@@ -65,7 +66,7 @@ def _same(value: object, wanted: str, vr: str) -> bool:
     text = str(value).strip(" \0")
     if vr in ("IS", "DS"):
         return _number(text) == _number(wanted)
-    return like(text, wanted.strip(" ")) if vr in _WILD else text == wanted.strip(" ")
+    return like(text, wanted.strip(" ")) if vr in WILD else text == wanted.strip(" ")
 
 
 def _same_name(value: object, wanted: str) -> bool:

@@ -7,6 +7,7 @@ index knows makes it look through others, and then of `MOST_LOOKED_THROUGH` at m
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from itertools import islice
 from typing import Any
 
@@ -26,7 +27,7 @@ from server.records.results import TERM
 MOST_LOOKED_THROUGH = 50_000
 """Stored JSON objects that one query may be compared with."""
 _FIRST_STUDIES, _MOST_STUDIES = 8, 512
-_Columns = Sequence[ColumnElement[Any]]
+_Columns = tuple[ColumnElement[Any], ...]
 _Row = Any
 """What SQLAlchemy gives: columns by position, and by the name that they were labelled with."""
 
@@ -84,7 +85,10 @@ def search(connection: Connection, query: Query, allowed: Condition) -> tuple[li
 
 
 def page(connection: Connection, query: Query, allowed: Condition, columns: _Columns) -> list[_Row]:
-    """`columns` of the results of a page and, if there are more, of one after it. Raises as `search`."""
+    """`columns` of the results of a page and, if there are more, of one after it. Raises as `search`.
+
+    Statements are kept by `columns`, so these are to be the same objects each time.
+    """
     asked = understood(connection, query.level, query.keys, fuzzy=query.fuzzy, combined=query.combined)
     return list(_Search(connection, query, allowed, asked, columns).page())
 
@@ -105,7 +109,39 @@ _STUDIES = STUDY.join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
 _NEWEST_FIRST = (STUDY.c.date.desc(), STUDY.c.pk.desc())
 _BY_SERIES = (func.coalesce(SERIES.c.number, 1 << 62), SERIES.c.uid)
 _BY_INSTANCE = (func.coalesce(INSTANCE.c.number, 1 << 62), INSTANCE.c.uid)
-_STORED_AT: Mapping[Level, ColumnElement[Any]] = {"series": SERIES.c.attributes, "instance": INSTANCE.c.dicom_json}
+_STORED_AT: Mapping[Level, ColumnElement[Any]] = {
+    "series": SERIES.c.attributes.label("stored_series"),
+    "instance": INSTANCE.c.dicom_json.label("stored_instance"),
+}
+
+
+@lru_cache(maxsize=64)
+def _of_studies(columns: _Columns) -> Select[Any]:
+    """`columns` of studies in order. The beginning of a statement is built once: to build it takes longer than to run it."""
+    return select(*columns).select_from(_STUDIES).order_by(*_NEWEST_FIRST)
+
+
+@lru_cache(maxsize=64)
+def _of_members(level: Level, columns: _Columns) -> Select[Any]:
+    """`columns` of series or instances, likewise."""
+    joined: FromClause = _STUDIES.join(SERIES, SERIES.c.study_pk == STUDY.c.pk)
+    if level == "instance":
+        joined = joined.join(INSTANCE, INSTANCE.c.series_pk == SERIES.c.pk)
+    return select(*columns).select_from(joined)
+
+
+def _sorted_by(leader: tuple[str, str] | None) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """Date and row of a study: of the study itself, or of the term that leads."""
+    return (STUDY.c.date, STUDY.c.pk) if leader is None else (TERM.c.date, TERM.c.study_pk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A study in the order of the results, and how many of them there are up to and with it."""
+
+    date: str
+    pk: int
+    upto: int
 
 
 class _Search:
@@ -130,13 +166,14 @@ class _Search:
         """Studies, or what is in one study: their order is that of an index, or they are few."""
         query = self._query
         if self._level != "study":
-            found = self._in_study(select(*self._columns).select_from(self._tables()).where(*self._of_study()))
+            found = self._in_study(_of_members(self._level, self._columns).where(*self._of_study()))
             found = found.order_by(*self._order()).limit(query.limit + 1).offset(query.offset)
             return iter(self._connection.execute(found))
-        leader = self._asked.leader()
-        wanted = self._studies(select(STUDY.c.pk), leader).limit(query.limit + 1).offset(query.offset)
-        outer = select(*self._columns).select_from(_STUDIES).where(STUDY.c.pk.in_(wanted.subquery().select()))
-        return iter(self._connection.execute(outer.order_by(*_NEWEST_FIRST)))
+        if self._asked.selective:  # few enough to be sorted whole
+            found = _of_studies(self._columns).where(*self._of_study(), *self._asked.terms(leader=None))
+            return iter(self._connection.execute(found.limit(query.limit + 1).offset(query.offset)))
+        wanted = self._studies(select(STUDY.c.pk), self._asked.leader()).limit(query.limit + 1).offset(query.offset)
+        return iter(self._connection.execute(_of_studies(self._columns).where(STUDY.c.pk.in_(wanted.subquery().select()))))
 
     def _studies(self, statement: Select[Any], leader: tuple[str, str] | None) -> Select[Any]:
         """`statement` over the studies that are asked for, in their order."""
@@ -151,7 +188,7 @@ class _Search:
 
     @staticmethod
     def _in_order(leader: tuple[str, str] | None) -> Sequence[ColumnElement[Any]]:
-        return _NEWEST_FIRST if leader is None else (TERM.c.date.desc(), TERM.c.study_pk.desc())
+        return tuple(column.desc() for column in _sorted_by(leader))
 
     def _of_study(self) -> list[Condition]:
         wanted: list[Condition] = [STUDY.c.version > 0, *self._allowed, *self._asked.studies]
@@ -170,10 +207,6 @@ class _Search:
             wanted += [PUBLISHED, *self._asked.instances]
         return statement.where(*wanted, *self._asked.terms(leader=None))
 
-    def _tables(self) -> FromClause:
-        joined: FromClause = _STUDIES.join(SERIES, SERIES.c.study_pk == STUDY.c.pk)
-        return joined.join(INSTANCE, INSTANCE.c.series_pk == SERIES.c.pk) if self._level == "instance" else joined
-
     def _order(self) -> Sequence[ColumnElement[Any]]:
         """As `catalogue.instances` orders, so that pages are stable."""
         series = () if self._query.series_uid is not None else _BY_SERIES
@@ -186,9 +219,10 @@ class _Search:
         asked, skip = self._asked, self._query.offset
         plain = self._level != "study" and not (asked.series or asked.instances or asked.rest)
         leader = asked.leader()
-        size, last = _FIRST_STUDIES, None
-        if plain and skip and (last := self._before(leader, skip)):
-            skip -= last.upto
+        size = _FIRST_STUDIES
+        last: Row[Any] | _Place | None = None
+        if plain and skip and (place := self._before(leader, skip)):
+            last, skip = place, skip - place.upto
         while True:
             studies = self._connection.execute(self._some_studies(leader, last).limit(size)).all()
             some = [row for row in studies if self._fits("study", row.attributes)] if asked.rest else studies
@@ -202,37 +236,50 @@ class _Search:
             last = studies[-1]
             size = min(size * 4, _MOST_STUDIES)
 
-    def _before(self, leader: tuple[str, str] | None, skip: int) -> _Row | None:
-        """The last of the studies whose members are all among the first `skip`, and how many these are (`upto`)."""
-        upto = func.sum(self._counted()).over(order_by=self._in_order(leader), rows=(None, 0)).label("upto")
-        found = self._studies(select(STUDY.c.date, STUDY.c.pk, upto), leader).subquery()
-        return self._connection.execute(select(found).where(found.c.upto <= skip).order_by(found.c.upto.desc()).limit(1)).first()
+    def _before(self, leader: tuple[str, str] | None, skip: int) -> "_Place | None":
+        """The last of the studies whose members are all among the first `skip`, and how many these are: first by day, then in that day."""
+        date, pk = _sorted_by(leader)
+        counted, place = func.sum(self._counted()), None
+        days = self._studies(select(date, func.min(pk), counted), leader).order_by(None).group_by(date).order_by(date.desc())
+        found = self._connection.execute(days)
+        for day, first, count in found:
+            upto = (place.upto if place else 0) + int(count)
+            if upto > skip:
+                break
+            place = _Place(day, first, upto)
+        else:
+            return place
+        found.close()
+        begun = place.upto if place else 0
+        running = counted.over(order_by=pk.desc(), rows=(None, 0)).label("running")
+        inside = self._studies(select(pk.label("pk"), running), leader).where(date == day).subquery()
+        last = self._connection.execute(
+            select(inside).where(inside.c.running <= skip - begun).order_by(inside.c.running.desc()).limit(1)
+        ).first()
+        return _Place(day, last.pk, begun + int(last.running)) if last is not None else place
 
     def _counted(self) -> ColumnElement[int]:
         """How many results a study has, where nothing more is asked for."""
         counted: ColumnElement[int] = STUDY.c.instance_count if self._level == "instance" else STUDY.c.series_count
         return counted
 
-    def _some_studies(self, leader: tuple[str, str] | None, last: Row[Any] | None) -> Select[Any]:
+    def _some_studies(self, leader: tuple[str, str] | None, last: "Row[Any] | _Place | None") -> Select[Any]:
         stored = [STUDY.c.attributes] if self._asked.rest else []
         statement = self._studies(select(STUDY.c.pk, STUDY.c.date, *stored), leader)
         if last is None:
             return statement
-        date, pk = (STUDY.c.date, STUDY.c.pk) if leader is None else (TERM.c.date, TERM.c.study_pk)
+        date, pk = _sorted_by(leader)
         # The first half is what an index can walk.
         return statement.where(date <= last.date, or_(date < last.date, pk < last.pk))
 
     def _members(self, studies: Sequence[int], most: int) -> Iterator[_Row]:
         """What is asked for in these studies, in order."""
         if self._level == "study":
-            statement = select(*self._columns).select_from(_STUDIES).where(STUDY.c.pk.in_(studies)).order_by(*_NEWEST_FIRST)
-            yield from self._connection.execute(statement)
+            yield from self._connection.execute(_of_studies(self._columns).where(STUDY.c.pk.in_(studies)))
             return
         inside: list[Level] = [each for each in _STORED_AT if self._asked.rest.get(each)]
-        more = [_STORED_AT[each].label(f"stored_{each}") for each in inside]
-        found: Select[Any] = self._in_study(
-            select(*self._columns, *more).select_from(self._tables()).where(STUDY.c.pk.in_(studies))
-        )
+        more = [_STORED_AT[each] for each in inside]
+        found: Select[Any] = self._in_study(_of_members(self._level, (*self._columns, *more)).where(STUDY.c.pk.in_(studies)))
         found = found.order_by(*_NEWEST_FIRST, *self._order())
         for row in self._connection.execute(found if inside else found.limit(most)):
             if all(self._fits(each, getattr(row, f"stored_{each}")) for each in inside):
@@ -279,6 +326,7 @@ class _Search:
 # --- results
 
 
+@cache
 def _columns(level: Level) -> _Columns:
     told: list[ColumnElement[Any]] = [
         *(STUDY.c[name].label(f"study_{name}") for name in _STUDY_COLUMNS),
@@ -288,7 +336,7 @@ def _columns(level: Level) -> _Columns:
         told += [SERIES.c[name].label(f"series_{name}") for name in _SERIES_COLUMNS]
     if level == "instance":
         told += [INSTANCE.c[name].label(f"instance_{name}") for name in _INSTANCE_COLUMNS]
-    return told
+    return tuple(told)
 
 
 _STUDY_COLUMNS = (

@@ -6,12 +6,12 @@ again moves the deadline and raises the generation, so a job that was asked for 
 
 import secrets
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sqlalchemy import Connection, Insert, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from server.store.db import Database, micros
+from server.store.prepared import Prepared
 from server.store.tables import Job as Row
 
 _JOB = Row.__table__  # type: ignore[attr-defined]
@@ -33,18 +33,19 @@ class Job:
 def enqueue(connection: Connection, kind: str, key: str, *, due: int) -> None:
     """Makes (kind, key) due at `due` (microseconds), whether or not it was asked for before."""
     row = {"kind": kind, "key": key, "due": due, "generation": 1, "attempts": 0, "leased_until": 0, "error": ""}
-    connection.execute(_asking(connection.dialect.name), row)
+    _ASK.run(connection, row)
 
 
-@lru_cache
 def _asking(dialect: str) -> Insert:
-    """Made once: to make it costs more than to execute it, and every instance that arrives asks."""
     statement = (sqlite if dialect == "sqlite" else postgresql).insert(_JOB)
     asking: Insert = statement.on_conflict_do_update(
         index_elements=["kind", "key"],
         set_={"due": statement.excluded.due, "generation": _JOB.c.generation + 1, "attempts": 0, "error": ""},
     )
     return asking
+
+
+_ASK = Prepared(_asking, ("kind", "key", "due", "generation", "attempts", "leased_until", "error"))
 
 
 def claim(database: Database, kind: str, *, limit: int = 1, lease_seconds: float = 120.0) -> list[Job]:

@@ -33,9 +33,9 @@ from server.settings import Settings
 from server.store import blobs as blob_store
 from server.store.blobs import BlobStore, Writer
 from server.store.db import Database
+from server.store.group_commit import GroupCommit
 from server.store.room import Room
 from server.work.admission import PUBLISH, Admission, Incoming, Sender, SeriesHeader
-from server.work.group_commit import GroupCommit
 
 __all__ = ["PUBLISH", "Announced", "Batch", "Ingest", "Pending", "Receipt", "Sender", "discard"]
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from server.app import close_node, open_node
 from server.edges.context import Node
+from server.records.results import PREPARE
 from server.settings import load
 from server.store.db import Database
 from server.store.migrations import migrate
@@ -56,11 +57,15 @@ def _node(data: Path, database_url: str | None, **settings: object) -> Iterator[
 
 
 def publish_all(opened: Node) -> int:
-    """Does every job that is due. Returns how many there were."""
+    """Does every job that is due. Returns how many there were, without those that only prepare answers."""
     worker = Worker(opened)
+    preparing = {PREPARE: worker.kinds.pop(PREPARE)}
     done = 0
     while taken := worker.once():
         done += taken
+    worker.kinds = preparing
+    while worker.once():
+        pass
     return done
 
 

@@ -1,22 +1,31 @@
-"""A catalogue of a million instances, written straight into the tables: for measuring searches."""
+"""A catalogue of a million instances, written straight into the tables: for measuring searches.
 
+`PYTHONPATH=.:tests .venv/bin/python -m peers.many sqlite:////tmp/many.db` makes it if it is not there, and prints how long each kind of query takes.
+"""
+
+import argparse
+import gc
 import random
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, select, text, true
 
 from profiles import study as values
 from profiles.dicom_json import Attribute
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.person_name import folded
 from profiles.query_result import lines, result
-from server.records import results
+from server.records import matching, results
 from server.records.catalogue import BLOB, INSTANCE, PATIENT, SERIES, STUDY
+from server.records.conditions import path
+from server.records.matching import Query
 from server.records.resources import packed
 from server.records.results import TERM
 from server.store.db import Database
+from server.store.migrations import migrate
 
 FAMILIES = (
     "Smith",
@@ -93,8 +102,8 @@ def fill(database: Database, studies: int = 20_000, series: int = 5, instances: 
         with database.write() as connection:
             _write(connection, made, series, instances)
     if not database.is_sqlite:  # PostgreSQL does it by itself after a while, SQLite never
-        with database.write() as connection:
-            connection.execute(text("ANALYZE"))
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
 
 
 _MORE: dict[str, Attribute] = {
@@ -203,3 +212,57 @@ def kinds(studies: int) -> Iterable[tuple[str, str, dict[str, str], dict[str, An
     yield "SOPInstanceUID", "instance", {"SOPInstanceUID": uid(number, 3, 4)}, {}
     yield "instances by SOP Class", "instance", {"SOPClassUID": SOP["MG"]}, {"limit": 100}
     yield "instances of a patient", "instance", {"PatientID": f"P{number:06}"}, {}
+
+
+_COLUMNS = {
+    "study": (PATIENT.c.id, STUDY.c.result),
+    "series": (PATIENT.c.id, SERIES.c.result, STUDY.c.result),
+    "instance": (PATIENT.c.id, INSTANCE.c.attributes, SERIES.c.result, STUDY.c.result),
+}
+
+
+def ask(connection: Connection, level: str, keys: dict[str, str], more: dict[str, Any]) -> list[Any]:
+    """The rows that QIDO-RS makes its answer of."""
+    query = Query(level, {path(name): value for name, value in keys.items()}, **more)  # type: ignore[arg-type]
+    return matching.page(connection, query, true(), _COLUMNS[level])
+
+
+def timed(database: Database, studies: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of every kind of query, by the clock and of this thread's processor, ascending. The first round warms up."""
+    took: dict[str, list[tuple[float, float]]] = {}
+    for number in range(rounds + 1):
+        for name, level, keys, more in kinds(studies):
+            wall, cpu = time.perf_counter(), time.thread_time()
+            with database.read() as connection:
+                ask(connection, level, keys, more)
+            if number:
+                took.setdefault(name, []).append((1000 * (time.perf_counter() - wall), 1000 * (time.thread_time() - cpu)))
+    return {name: sorted(each) for name, each in took.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m peers.many", description=__doc__)
+    parser.add_argument("url", help="a database of its own, SQLAlchemy form")
+    parser.add_argument("--studies", type=int, default=20_000, help="of 50 instances")
+    parser.add_argument("--rounds", type=int, default=100)
+    asked = parser.parse_args()
+    database = Database(asked.url, durable=False)
+    migrate(database)
+    with database.read() as connection:
+        filled = connection.execute(select(func.count()).select_from(STUDY)).scalar_one()
+    if not filled:
+        fill(database, asked.studies)
+    gc.collect()
+    gc.freeze()  # as the server does
+    for name, each in timed(database, filled or asked.studies, asked.rounds).items():
+        cpu = sorted(pair[1] for pair in each)
+        last = min(len(each) - 1, len(each) * 99 // 100)
+        print(  # noqa: T201 what it is for
+            f"{name:36} p50 {each[len(each) // 2][0]:7.2f}  p99 {each[last][0]:7.2f} ms;  "
+            f"processor p50 {cpu[len(cpu) // 2]:7.2f}  p99 {cpu[last]:7.2f} ms"
+        )
+    database.close()
+
+
+if __name__ == "__main__":
+    main()

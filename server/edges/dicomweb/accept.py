@@ -14,6 +14,7 @@ with its `transfer-syntax` parameter (PS3.18 section 8.7.3.5.2):
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Final
 
@@ -22,7 +23,7 @@ from starlette.requests import Request
 from ihe.multipart import media_type
 from profiles.frames import media_type as media_type_of
 from profiles.transfer_syntaxes import DECODED, ENCODED
-from profiles.vocabulary import DICOM_JSON, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM
+from profiles.vocabulary import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM
 from server.errors import NotAcceptable
 from server.work.transcode import acceptable
 
@@ -86,7 +87,14 @@ class Form:
 
 def ranges(request: Request) -> list[Range]:
     """What the client takes, most wanted first: the `accept` query parameter (PS3.18 section 8.3.3.1), else the header, else all."""
-    text = request.query_params.get("accept", "").replace("dicom ", "dicom+") or ",".join(request.headers.getlist("accept"))
+    return _ranges(
+        request.query_params.get("accept", "").replace("dicom ", "dicom+") or ",".join(request.headers.getlist("accept"))
+    )
+
+
+@lru_cache(maxsize=256)
+def _ranges(text: str) -> list[Range]:
+    """Clients say the same each time."""
     found: list[tuple[float, Range]] = []
     for element in _ELEMENT.findall(text)[:_MOST]:
         if not element.strip():
@@ -100,16 +108,6 @@ def ranges(request: Request) -> list[Range]:
     if not text.strip():
         return [Range("*/*", "*/*", "")]
     return [each for _, each in sorted(found, key=lambda pair: -pair[0])]
-
-
-def json(request: Request) -> str:
-    """The media type of a JSON answer. Raises `NotAcceptable`; DICOM's XML is not offered."""
-    for wanted in ranges(request):
-        if wanted.type in (DICOM_JSON, JSON):
-            return wanted.type
-        if wanted.type in ("*/*", "application/*"):
-            return DICOM_JSON
-    raise NotAcceptable(f"this resource is offered as {DICOM_JSON}")
 
 
 def instances(request: Request, stored: Iterable[tuple[str, bool]], *, single: bool) -> Form:

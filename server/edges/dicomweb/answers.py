@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import orjson
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from profiles.audit_event import Kind, Subtype
@@ -59,7 +59,7 @@ def answering_async(kind: Kind, subtype: Subtype) -> Callable[[AsyncHandler], As
     return wrap
 
 
-def problem(request: Request, status: int, detail: str, number: int) -> Response:
+def problem(request: HTTPConnection, status: int, detail: str, number: int) -> Response:
     """RFC 9457: `number` is that of the error (`server.errors`), `requestId` is also in the header."""
     body = {
         "type": "about:blank",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
@@ -43,7 +44,7 @@ class Fields:
     @property
     def wanted(self) -> bool:
         """Whether results have to be read and written anew."""
-        known = {tag for level in self.told for tag in (*REQUIRED[level], *OPTIONAL[level], *_COMPUTED[level])}
+        known = _known(self.told)
         return self.everything or any(len(path) > 1 or path[0] not in known for path in self.paths)
 
     @property
@@ -75,6 +76,11 @@ class Fields:
         if level == "study":
             source[_SOP_CLASSES] = {"vr": "UI", "Value": [uid for uid in row.classes.split("\\") if uid]}
         return source
+
+
+@cache
+def _known(told: tuple[Level, ...]) -> frozenset[str]:
+    return frozenset(tag for level in told for tag in (*REQUIRED[level], *OPTIONAL[level], *_COMPUTED[level]))
 
 
 def _path(result: Attributes) -> str:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -30,6 +30,23 @@ from server.work.retrieve import STUDY_TYPE
 _TOGETHER = 100
 _CACHED = "private, no-cache"
 """Kept by the client, and asked about each time: whoever lost the right to see it is told so."""
+
+
+_OF_STUDY = (
+    select(
+        STUDY.c.pk, STUDY.c.id, STUDY.c.version, PATIENT.c.id.label("patient"), SERIES.c.instance_count,
+        METADATA.c.base, METADATA.c.body, METADATA.c.size, METADATA.c.crc,
+    )
+    .select_from(
+        STUDY.join(PATIENT, PATIENT.c.pk == STUDY.c.patient_pk)
+        .join(SERIES, SERIES.c.study_pk == STUDY.c.pk)
+        .outerjoin(METADATA, METADATA.c.series_pk == SERIES.c.pk)
+    )
+    .where(STUDY.c.uid == bindparam("study"), STUDY.c.version > 0, SERIES.c.instance_count > 0)
+    .order_by(func.coalesce(SERIES.c.number, 1 << 62), SERIES.c.uid)
+)  # fmt: skip
+_PREPARED = (_OF_STUDY, _OF_STUDY.where(SERIES.c.uid == bindparam("series")))
+"""Prepared metadata of a study, or of one of its series."""
 
 
 @answering("read", RAD_107)
@@ -69,22 +86,7 @@ def _prepared(request: Request, connection: Connection) -> Sequence[Any]:
     study, series = targets.uid(request, "study"), targets.uid(request, "series")
     if targets.uid(request, "instance") is not None:
         return ()
-    wanted = [STUDY.c.uid == study, STUDY.c.version > 0, SERIES.c.instance_count > 0]
-    if series is not None:
-        wanted.append(SERIES.c.uid == series)
-    rows = connection.execute(
-        select(
-            STUDY.c.pk, STUDY.c.id, STUDY.c.version, PATIENT.c.id.label("patient"), SERIES.c.instance_count,
-            METADATA.c.base, METADATA.c.body, METADATA.c.size, METADATA.c.crc,
-        )
-        .select_from(
-            STUDY.join(PATIENT, PATIENT.c.pk == STUDY.c.patient_pk)
-            .join(SERIES, SERIES.c.study_pk == STUDY.c.pk)
-            .outerjoin(METADATA, METADATA.c.series_pk == SERIES.c.pk)
-        )
-        .where(*wanted)
-        .order_by(func.coalesce(SERIES.c.number, 1 << 62), SERIES.c.uid)
-    ).all()  # fmt: skip
+    rows = connection.execute(_PREPARED[series is not None], {"study": study, "series": series}).all()
     if rows:
         context.decision(request).require_patient(STUDY_TYPE, Interaction.READ, rows[0].patient)
     return rows

@@ -29,9 +29,9 @@ MOST_INSTANCES = 20_000
 _MORE = "There are additional results that can be requested"
 _MOST_FIELDS = 100
 _RESULTS: Final[Mapping[Level, ColumnElement[Any]]] = {
-    "study": STUDY.c.result,
-    "series": SERIES.c.result,
-    "instance": INSTANCE.c.attributes,
+    "study": STUDY.c.result.label("result_study"),
+    "series": SERIES.c.result.label("result_series"),
+    "instance": INSTANCE.c.attributes.label("result_instance"),
 }
 
 
@@ -70,7 +70,7 @@ def _search(request: Request, level: Level) -> Response:
         decision.require(STUDY_TYPE, Interaction.SEARCH)  # who may not search at all is told so first
         raise
     query, home = asked.query, targets.base(request)
-    columns = [PATIENT.c.id, *(_RESULTS[each].label(f"result_{each}") for each in asked.told), *asked.fields.columns]
+    columns = (PATIENT.c.id, *(_RESULTS[each] for each in asked.told), *asked.fields.columns)
     with node.database.read() as connection:
         _permit(connection, decision, query)
         rows = matching.page(connection, query, decision.where(STUDY_TYPE, Interaction.SEARCH, PATIENT.c.id), columns)

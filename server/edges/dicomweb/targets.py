@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from starlette.requests import Request
 
 from profiles.audit_event import RAD_107, AuditedEntity, Kind, dicom_objects
@@ -11,6 +11,8 @@ from server.edges import context
 from server.errors import MalformedQuery
 from server.records.catalogue import STUDY, StoredInstance
 from server.work.retrieve import locate
+
+_STUDY_ID = select(STUDY.c.id).where(STUDY.c.uid == bindparam("uid"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ def located(request: Request, connection: Connection) -> Target:
     study = uid(request, "study")
     assert study is not None
     found = locate(connection, decision, study, uid(request, "series"), uid(request, "instance"))
-    id_ = connection.execute(select(STUDY.c.id).where(STUDY.c.uid == study)).scalar_one()
+    id_ = connection.execute(_STUDY_ID, {"uid": study}).scalar_one()
     return Target(found, str(id_))
 
 
@@ -55,7 +57,8 @@ def asked(request: Request, kind: Kind) -> tuple[AuditedEntity, ...]:
     if kind == "query":
         path = str(request.scope["path"]).removeprefix("/dicomweb").encode("utf-8", "replace")
         return (AuditedEntity(query=path + b"?" + request.scope["query_string"]),)
-    return dicom_objects(*(request.path_params.get(name, "") for name in ("study", "series", "instance")))
+    given = request.path_params
+    return dicom_objects(given.get("study", ""), given.get("series", ""), given.get("instance", "") or given.get("workitem", ""))
 
 
 def base(request: Request) -> str:

@@ -1,14 +1,15 @@
 """The audit trail: durable before `write` returns, one row each, and never silently lost."""
 
-import threading
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import orjson
 import pytest
 from peers.together import together
 from sqlalchemy import select
 
-from profiles.audit_event import ITI_18, REFUSED, REST_READ, Agent
+from profiles.audit_event import ITI_18, RAD_129, REFUSED, REST_READ, Agent, AuditedEntity, audit_event
 from server.records.trail import EVENT, Trail, events
 from server.store.db import Database
 from server.store.migrations import migrate
@@ -25,10 +26,8 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def trail(database: Database) -> Iterator[Trail]:
-    made = Trail(database, Agent(identifier="urn:oid:1.2.3"))
-    yield made
-    made.close()
+def trail(database: Database) -> Trail:
+    return Trail(database, Agent(identifier="urn:oid:1.2.3"))
 
 
 def _ids(database: Database) -> list[str]:
@@ -101,15 +100,22 @@ def test_events_are_newest_first_and_can_be_narrowed(database: Database, trail: 
         assert [event.id for event in events(connection, EVENT.c.patient == "p", limit=1)] == [made[2].id]
 
 
-def test_a_closed_trail_has_written_what_it_was_given_and_opens_again(database: Database, trail: Trail) -> None:
-    trail.write(trail.action("read", REST_READ, WHO))
-    trail.close()
-    trail.close()
-    trail.write(trail.action("read", REST_READ, WHO))
-    assert len(_ids(database)) == 2
+def test_one_action_is_written_for_each_patient_with_nothing_else_changed(database: Database, trail: Trail) -> None:
+    query = AuditedEntity(query=b'/studies?PatientName="\\*')
+    action = trail.action("query", RAD_129, WHO, entities=(query,), request_id="r", token_id="t")
+    trail.write(action, patients=["a", 'b"\\'])
+    with database.read() as connection:
+        found = {event.patient: event for event in events(connection, limit=10)}
+    assert set(found) == {"a", 'b"\\'}
+    for patient, event in found.items():
+        assert orjson.loads(event.body) == audit_event(replace(action, id=event.id, patient_id=patient))
+        made = uuid.UUID(event.id)
+        assert (made.version, made.variant, made.int >> 80) == (7, uuid.RFC_4122, event.recorded // 1000)
+    assert len({event.id for event in found.values()} | {action.id}) == 3
 
 
-def test_writing_nothing_starts_nothing(trail: Trail) -> None:
-    before = threading.active_count()
-    trail.write()
-    assert threading.active_count() == before
+def test_an_action_without_patients_is_one_event(database: Database, trail: Trail) -> None:
+    action = trail.action("query", RAD_129, WHO)
+    trail.write(action, patients=[])
+    trail.write(patients=["a"])
+    assert _ids(database) == [action.id]
