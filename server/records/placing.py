@@ -6,7 +6,6 @@ The unique constraints decide, not the looking: two devices that send one study 
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -19,6 +18,7 @@ from server.records import belonging
 from server.records.catalogue import BLOB, EMPTIED, INSTANCE, PATIENT, SERIES, STUDY
 from server.store.blobs import Blob
 from server.store.db import insert, micros
+from server.store.prepared import Prepared
 
 SeriesKey = tuple[str, str, str, str]
 """Assigning authority and value of the patient's identifier, Study and Series Instance UID."""
@@ -61,23 +61,23 @@ class Place:
 def known(connection: Connection, settings: Iterable[Setting]) -> dict[SeriesKey, Place]:
     """The places of those that are stored as they say, by their keys. The others are new, or contradict what is stored."""
     uids = sorted({setting.study.series[0].series_instance_uid for setting in settings})
-    rows = connection.execute(_STANDING, {"uids": uids})
+    rows = (row for uid in uids for row in _STANDING.run(connection, {"uid": uid}))
     return {
         (row.authority, row.value, row.study_uid, row.series_uid): Place(row.patient_pk, row.study_pk, row.series_pk)
         for row in rows
     }
 
 
-_STANDING = (
+_STANDING_SELECT = (
     select(
         PATIENT.c.authority, PATIENT.c.value, STUDY.c.uid.label("study_uid"), SERIES.c.uid.label("series_uid"),
         STUDY.c.patient_pk, SERIES.c.study_pk, SERIES.c.pk.label("series_pk"),
     )
     .join(STUDY, SERIES.c.study_pk == STUDY.c.pk)
     .join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
-    .where(SERIES.c.uid.in_(bindparam("uids", expanding=True)), SERIES.c.attributes != EMPTIED, STUDY.c.attributes != EMPTIED)
+    .where(SERIES.c.uid == bindparam("uid"), SERIES.c.attributes != EMPTIED, STUDY.c.attributes != EMPTIED)
 )  # fmt: skip
-"""Made once: every instance that arrives asks."""
+_STANDING = Prepared(lambda _: _STANDING_SELECT, ("uid",))
 
 
 def place(connection: Connection, setting: Setting) -> tuple[Place, bool]:
@@ -160,24 +160,15 @@ def admit(connection: Connection, arrivals: Sequence[tuple[Arrival, Place]]) -> 
         return set()
     now = micros()
     blobs = [arrival.blob for arrival, _ in arrivals]
-    connection.execute(
-        BLOB.insert(), [{"id": blob.id, "size": blob.size, "sha256": blob.sha256, "created": now} for blob in blobs]
-    )
-    added = connection.execute(
-        _adding_instances(connection.dialect.name), [_instance_row(arrival, where, now) for arrival, where in arrivals]
-    )
-    kept = set(added.scalars())  # an INSERT's rowcount is not told by every driver
+    for blob in blobs:
+        _ADD_BLOB.run(connection, {"id": blob.id, "size": blob.size, "sha256": blob.sha256, "created": now})
+    kept: set[str] = set()
+    for arrival, where in arrivals:
+        # An INSERT's rowcount is not told by every driver.
+        kept.update(_ADD_INSTANCE.run(connection, _instance_row(arrival, where, now)).scalars())
     if lost := [blob.id for blob in blobs if blob.id not in kept]:
         connection.execute(delete(BLOB).where(BLOB.c.id.in_(lost)))
     return kept
-
-
-@lru_cache
-def _adding_instances(dialect: str) -> ReturningInsert[str]:
-    """Made once: to make it costs more than to execute it."""
-    statement = (sqlite if dialect == "sqlite" else postgresql).insert(INSTANCE)
-    adding: ReturningInsert[str] = statement.on_conflict_do_nothing(index_elements=["uid"]).returning(INSTANCE.c.blob_id)
-    return adding
 
 
 def _instance_row(arrival: Arrival, where: Place, now: int) -> dict[str, object]:
@@ -199,6 +190,22 @@ def _instance_row(arrival: Arrival, where: Place, now: int) -> dict[str, object]
         "received": now,
         "published": 0,
     }
+
+
+def _adding_instance(dialect: str) -> ReturningInsert[str]:
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(INSTANCE)
+    adding: ReturningInsert[str] = statement.on_conflict_do_nothing(index_elements=["uid"]).returning(INSTANCE.c.blob_id)
+    return adding
+
+
+_ADD_BLOB = Prepared(lambda _: BLOB.insert(), ("id", "size", "sha256", "created"))
+_ADD_INSTANCE = Prepared(
+    _adding_instance,
+    (
+        "uid", "series_pk", "study_pk", "sop_class", "transfer_syntax", "number", "rows", "columns", "frames", "title", "blob_id",
+        "dataset_offset", "source", "received", "published",
+    ),
+)  # fmt: skip
 
 
 def _patient(connection: Connection, patient: values.Patient) -> int:

@@ -13,6 +13,7 @@ from profiles.vocabulary import KEY_OBJECT_SELECTION
 from server.errors import RejectedInstance
 from server.records.catalogue import BLOB, INSTANCE, ORIGINAL, REJECTED, SERIES, STUDY
 from server.store.db import insert, micros
+from server.store.prepared import Prepared
 from server.store.tables import Erasure, LegalHold, Rejection
 
 REJECTION = Rejection.__table__  # type: ignore[attr-defined]
@@ -31,10 +32,8 @@ REASONS: Final = {
     RETENTION: "Data Retention Policy Expired",
 }
 """PS3.16 CID 7011, coding scheme DCM: the titles of a rejection note."""
-_AMONG: Final = select(REJECTION.c.uid, REJECTION.c.reason, REJECTION.c.purged).where(
-    REJECTION.c.uid.in_(bindparam("uids", expanding=True))
-)
-"""Made once: every instance that arrives asks."""
+_REJECTED: Final = select(REJECTION.c.reason, REJECTION.c.purged).where(REJECTION.c.uid == bindparam("uid"))
+_KNOWN: Final = Prepared(lambda _: _REJECTED, ("uid",))
 _TOGETHER = 500
 _T = TypeVar("_T")
 
@@ -141,10 +140,10 @@ def refusals(connection: Connection, uids: Sequence[str]) -> dict[str, RejectedI
     What was deleted because its time was over may come back.
     """
     found: dict[str, RejectedInstance] = {}
-    for some in _portions(uids):
-        for uid, reason, purged in connection.execute(_AMONG, {"uids": some}):
-            if not (reason == RETENTION and purged):
-                why = "deleted" if reason == DELETED else f"rejected ({reason}, DCM)"
+    for uid in uids:
+        for row in _KNOWN.run(connection, {"uid": uid}):
+            if not (row.reason == RETENTION and row.purged):
+                why = "deleted" if row.reason == DELETED else f"rejected ({row.reason}, DCM)"
                 found[uid] = RejectedInstance(
                     f"this SOP Instance UID was {why} here; restore it first", "rejected or deleted here before"
                 )

@@ -44,10 +44,13 @@ def takes_gzip(request: Request) -> bool:
 
 
 def answer(form: str, results: Iterable[bytes], headers: Mapping[str, str] | None = None) -> Response:
-    """Data sets, each a DICOM JSON object, in the form that was agreed. No XML part at all is 204 (PS3.18 table 10.6.3-1)."""
-    if form != DICOM_XML:
-        return Response(b"[%b]" % b",".join(results), headers=dict(headers or {}), media_type=form)
-    return xml(results, headers)
+    """Data sets, each a DICOM JSON object, in the form that was agreed; 204 where there is none (PS3.18 table 10.6.3-1)."""
+    if form == DICOM_XML:
+        return xml(results, headers)
+    found = list(results)
+    if not found:
+        return Response(status_code=204, headers=dict(headers or {}))
+    return Response(b"[%b]" % b",".join(found), headers=dict(headers or {}), media_type=form)
 
 
 def xml(results: Iterable[bytes], headers: Mapping[str, str] | None = None) -> Response:

@@ -39,7 +39,7 @@ def test_what_is_deleted_is_gone(server: Site, path: str, left: set[int]) -> Non
     assert _found(server) == {FIRST[number].uid for number in left}
     for face in ("", "/metadata", "/thumbnail"):
         assert server.get(path + face).status_code == 404
-    assert len(server.get("/studies").json()) == (1 if left else 0)
+    assert server.get("/studies").status_code == (200 if left else 204)
     assert _ask(server, "DELETE", path).status_code == 404
     assert ("delete", "0", server.patient("P1")) in server.trail()
     refusal = server.store([FIRST[0].part10()])
@@ -58,7 +58,7 @@ def test_rejected_and_restored(server: Site) -> None:
     assert {one["0020000E"]["Value"][0] for one in server.get(f"{STUDY}/series").json()} == {FIRST[2].series_uid}
     (study,) = server.get("/studies?ModalitiesInStudy=MR").json()
     assert (study["00201206"]["Value"], study["00201208"]["Value"]) == ([1], [1])
-    assert server.get("/studies?ModalitiesInStudy=CT").json() == []
+    assert server.get("/studies?ModalitiesInStudy=CT").status_code == 204
     assert _ask(server, "POST", f"{STUDY}/restore").status_code == 204
     assert _found(server) == {made.uid for made in FIRST}
     assert _ask(server, "POST", f"{STUDY}/restore").status_code == 404

@@ -213,7 +213,7 @@ def test_nothing_is_disclosed_that_the_trail_does_not_keep(archive: Archive, mon
     file = instance()
     archive.send(file)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("disk")
 
     monkeypatch.setattr(archive.node.trail, "write", full)
