@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test test-deep peers lint format bench lock clean
+.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement lock clean
 
 # The interpreter that .venv is made with. Left empty, the first suitable one on the PATH is taken.
 PYTHON ?=
@@ -50,6 +50,10 @@ format: setup-dev ## let ruff order the imports and format the code
 
 bench: setup-dev ## the benchmarks, each beside a ceiling measured in the same run
 	@$(VENV)/bin/python -m conformance.bench
+
+statement: setup ## write the DICOM Conformance Statement anew from the tables that the program uses
+	$(VENV)/bin/python -m server.statement > $(VENV)/statement.md
+	mv $(VENV)/statement.md docs/dicom-conformance-statement.md
 
 # Written without the address of any package index: pip uses whichever it is set up with.
 lock: $(VENV)/.setup ## write the lock files anew from pyproject.toml

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 From = Annotated[str, typer.Option("--from", help="AE title of a known peer, or AE@host:port.")]
 Calling = Annotated[str | None, typer.Option(help="The AE title to call with; this server's own where absent.")]
-Tls = Annotated[bool, typer.Option("--tls", help="With TLS, for AE@host:port; of a known peer that is known.")]
+Tls = Annotated[bool, typer.Option("--tls", help="With TLS, for AE@host:port; a known peer has that in the table.")]
 Verify = Annotated[bool, typer.Option("--verify", help="With TLS, and a certificate for that host.")]
 Study = Annotated[str, typer.Option(help="Study Instance UID.")]
 Series = Annotated[str, typer.Option(help="Series Instance UID, for that series only.")]
@@ -144,9 +144,9 @@ def get(
     verify: Verify = False,
     data: Data = None,
 ) -> None:
-    """Fetch a study from a peer by C-GET into this archive, without a server. Exit code 1 if anything of it is missing.
+    """Fetch a study from a peer by C-GET, without a server.
 
-    It is published when the server runs. Into a server that runs: imageshare move --to ITS_TITLE.
+    Exit code 1 if anything of it is missing. It is published when the server runs. Into a server that runs: imageshare move --to ITS_TITLE.
     """
     from server import upkeep
     from server.app import close_node, open_node
@@ -190,7 +190,10 @@ def move(
     verify: Verify = False,
     data: Data = None,
 ) -> None:
-    """Have a peer send a study to an AE that it knows, by C-MOVE: this server under its own title, or another. Exit code 1 on a failure."""
+    """Have a peer send a study by C-MOVE, to this server or another.
+
+    The peer must know where the AE title is that it is to send to. Exit code 1 on a failure.
+    """
     from profiles.identifiers import InvalidIdentifier, ae_title
     from server.outbound import retrieve
 

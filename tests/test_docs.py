@@ -181,3 +181,28 @@ def test_names_that_are_not_there_are_found() -> None:
     assert _exists("profiles.header")
     assert not _exists("edges.context.indecision")
     assert not _exists("profiles.headers")
+
+
+def _map(floor: str) -> set[str]:
+    """Modules and folders in the map of a floor in architecture.md. A name without folder is where the first one of its row is; rows with
+    `...` go on in the folder of the row above.
+    """
+    document = (ROOT / "docs" / "architecture.md").read_text()
+    text = re.split(r"^(?:Below `|## )", document.partition(f"\nBelow `{floor}/`")[2], flags=re.MULTILINE)[0]
+    found, whole = set(), ""
+    for cell in re.findall(r"^\| ([^|]*`[^|]*) \|", text, re.MULTILINE):
+        names = re.findall(r"`([\w/.]+)`", cell)
+        folder = whole if cell.startswith("...") else names[0].rstrip("/").rpartition("/")[0]
+        paths = (name if "/" in name.rstrip("/") else f"{folder}/{name}" for name in names)
+        found |= {path.strip("/").removesuffix(".py") for path in paths}
+        whole = names[0].rstrip("/") if names[0].endswith("/") else whole
+    return found
+
+
+@pytest.mark.parametrize("floor", ["server", "ihe", "profiles"])
+def test_every_module_is_in_the_map(floor: str) -> None:
+    """By its name, or by the folder that it is in. What is not there any more is not in the map."""
+    named = _map(floor)
+    modules = [path.relative_to(ROOT / floor) for path in (ROOT / floor).rglob("*.py") if not path.stem.startswith("__")]
+    assert [str(each) for each in modules if not {str(each.with_suffix("")), *map(str, each.parents)} & named] == []
+    assert {name for name in named if not (ROOT / floor / name).is_dir() and not (ROOT / floor / f"{name}.py").is_file()} == set()

@@ -55,6 +55,7 @@ def test_a_peer_is_changed_and_keeps_the_rest(opened: Node) -> None:
     assert (found.host, found.permissions, found.tls, found.active, found.authority) == (
         "new.example", frozenset({"store"}), "on", False, "1.2.3",
     )  # fmt: skip
+    assert "inactive" in run(opened, "peer", "echo", "PACS", code=1)
     run(opened, "peer", "change", "PACS", "", "--active")
     (found,) = Peers(opened.database, opened.settings).all()
     assert (found.is_destination, found.active) == (False, True)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import SettingsError
-from server.settings import Device, load
+from server.settings import load
 
 
 @pytest.fixture(autouse=True)
@@ -90,20 +90,6 @@ def test_where_things_are(tmp_path: Path) -> None:
         _ = load(data=tmp_path, blob_url="s3://bucket").blob_folder
 
 
-def test_devices(tmp_path: Path) -> None:
-    """Nobody beyond loopback may send until he is configured; then nobody else may."""
-    unconfigured = load(data=tmp_path)
-    assert unconfigured.device("ANY", "127.0.0.1") is not None
-    assert unconfigured.device("ANY", "::1") is not None
-    assert unconfigured.device("ANY", "10.1.2.3") is None
-    configured = load(data=tmp_path, devices=[{"ae_title": "CT", "address": "10.1.2.0/24", "assigning_authority": "1.2.3"}])
-    device = configured.device("CT ", "10.1.2.3")
-    assert device is not None
-    assert device.assigning_authority == "1.2.3"
-    for title, address in (("CT", "10.1.3.3"), ("MR", "10.1.2.3"), ("CT", "127.0.0.1"), ("ct", "10.1.2.3")):
-        assert configured.device(title, address) is None
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -121,12 +107,3 @@ def test_devices(tmp_path: Path) -> None:
 def test_a_public_url_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match=r"public_url.*https://images\.example\.org"):
         load(data=tmp_path, public_url=text)
-
-
-def test_an_ipv4_device_is_one_also_on_a_port_for_both(tmp_path: Path) -> None:
-    device = Device(ae_title="CT1", address="10.1.2.0/24")
-    settings = load(data=tmp_path, devices=(device,))
-    for address, known in (("10.1.2.3", True), ("::ffff:10.1.2.3", True), ("::ffff:10.9.9.9", False), ("fe80::1%eth0", False)):
-        assert settings.may_associate(address) == known
-        assert (settings.device("CT1", address) == device) == known
-    assert load(data=tmp_path).may_associate("::ffff:127.0.0.1")
