@@ -158,8 +158,10 @@ def echo_peer(title: Annotated[str, typer.Argument(help="The AE title of the pee
 
     with _opened(data) as (settings, database):
         peer = Peers(database, settings).find(title)
+        if not peer.active:
+            raise SettingsError(f"{peer.ae_title} is inactive; `imageshare peer change {peer.ae_title} --active` ends that")
         if not peer.is_destination:
-            raise SettingsError(f"it is not known where {peer.ae_title} listens; add it with HOST:PORT")
+            raise SettingsError(f"it is not known where {peer.ae_title} listens; `imageshare peer change` says it")
         taken = echo(peer, settings)
     typer.echo(f"{peer.ae_title} at {peer.host}:{peer.port} answers C-ECHO in {taken:.1f} ms")
 
@@ -256,8 +258,8 @@ def remove_items(
 
 
 def wide() -> "Console":
-    """A table that goes into a pipe is not cut at 80 columns."""
+    """A table that goes into a pipe is not cut at 80 columns, and brackets in it are brackets."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=240)
+    console = Console(markup=False)
+    return console if console.is_terminal else Console(markup=False, width=240)
