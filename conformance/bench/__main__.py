@@ -51,7 +51,7 @@ def main() -> None:
     if measured:
         measured = report.best(measured)
         report.show(measured)
-        report.keep(measured, asked.out)
+        report.keep(report.with_earlier(measured, asked.out), asked.out)
     if outcomes:
         report.show_abuse(outcomes)
         report.keep_abuse(outcomes, asked.out)
@@ -60,7 +60,7 @@ def main() -> None:
 @contextmanager
 def _both(folder: Path, *, durable: bool = True, nodelay: bool = True) -> Iterator[list[Peer]]:
     """Both servers at once, each over an empty folder."""
-    with ExitStack() as stack, tempfile.TemporaryDirectory(dir=folder) as fresh:
+    with tempfile.TemporaryDirectory(dir=folder) as fresh, ExitStack() as stack:
         ours = stack.enter_context(peers.imageshare(Path(fresh) / "ours" / "data", durable=durable))
         theirs = stack.enter_context(peers.orthanc(Path(fresh) / "orthanc" / "data", durable=durable, nodelay=nodelay))
         yield [ours, theirs] if theirs else [ours]

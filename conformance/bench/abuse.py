@@ -209,6 +209,16 @@ def _headers(peer: Peer) -> str:
     return _post(peer, [b"--flood\r\n", *[line * 100] * 160, b"\r\nx\r\n--flood--\r\n"])
 
 
+def _left_out(peer: Peer) -> str:
+    """3 kB of metadata in XML whose 30 attributes have their 1,048,576th value only."""
+    rows = "".join(
+        f'<DicomAttribute tag="0009{number:04X}" vr="LO"><Value number="1048576">x</Value></DicomAttribute>'
+        for number in range(0x1000, 0x101E)
+    )
+    part = f"--flood\r\nContent-Type: application/dicom+xml\r\n\r\n<NativeDicomModel>{rows}</NativeDicomModel>\r\n--flood--\r\n"
+    return _post(peer, [part.encode()], "application/dicom+xml")
+
+
 def _never_ending(peer: Peer) -> str:
     """64 MB that never come to a boundary."""
     return _post(peer, [b"--flood\r\nContent-Type: application/dicom\r\n\r\n", *[bytes(1 << 20)] * 64])
@@ -297,13 +307,13 @@ def _line(peer: Peer, syntax: str = _EXPLICIT) -> Iterator[Line]:
         line.close()
 
 
-def _post(peer: Peer, pieces: list[bytes]) -> str:
+def _post(peer: Peer, pieces: list[bytes], type_: str = "application/dicom") -> str:
     connection = Connection(peer.dicomweb, peer.headers)
     root = "/" + peer.dicomweb.split("/", 3)[3]
     try:
         status, _ = connection.post(
             f"{root}/studies",
-            'multipart/related; type="application/dicom"; boundary=flood',
+            f'multipart/related; type="{type_}"; boundary=flood',
             sum(map(len, pieces)),
             iter(pieces),
             "application/dicom+json",
@@ -364,6 +374,7 @@ CASES: Final[Mapping[str, Callable[[Peer], str]]] = {
     "STOW-RS, 200,000 empty parts": _flood,
     "STOW-RS, 16 MB of part headers": _headers,
     "STOW-RS, 64 MB without a boundary": _never_ending,
+    "STOW-RS, 3 kB of XML with 31 million values left out": _left_out,
     "a program as preamble": _program_preamble,
     "a JPEG 2000 frame that lies": _broken_codestream,
 }

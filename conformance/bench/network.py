@@ -45,7 +45,8 @@ def ask(peer: Peer, files: Sequence[Path]) -> list[Measurement]:
     uid = str(pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
     size = sum(path.stat().st_size for path in files)
     study = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={uid}"]
-    keys = [f"-k{tag}" for tag in ("0008,0020", "0010,0010", "0010,0020", "0020,000d", "0008,0050", "0008,1030", "0020,1208")]
+    tags = ("0008,0020", "0010,0010", "0010,0020", "0020,000d", "0008,0050", "0008,1030", "0020,1208")
+    keys = [word for tag in tags for word in ("-k", tag)]
     measured = [
         _timed("C-ECHO", peer, 200, [*_client("echoscu", peer)[:-2], "--repeat", "200", *_client("echoscu", peer)[-2:]]),
         _timed("C-FIND of all studies", peer, 1, [*_client("findscu", peer), "-S", "-k", "0008,0052=STUDY", *keys]),

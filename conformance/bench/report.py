@@ -80,8 +80,19 @@ def show(measured: Sequence[Measurement], ours: str = "imageshare") -> None:
     Console(width=180).print(table)
 
 
+def with_earlier(measured: Sequence[Measurement], folder: Path) -> list[Measurement]:
+    """`measured`, and before it what `bench.json` in `folder` has of other works: suites may be run one by one."""
+    file = folder / "bench.json"
+    if not file.exists():
+        return list(measured)
+    now = {row.work for row in measured}
+    return [
+        row for row in (Measurement(**each) for each in json.loads(file.read_text())["measured"]) if row.work not in now
+    ] + list(measured)
+
+
 def keep(measured: Sequence[Measurement], folder: Path) -> None:
-    """`bench.json` and, where matplotlib is installed, `bench.png`."""
+    """`bench.json` and, where matplotlib is installed, `bench.png` and `ratios.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     told = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
