@@ -30,7 +30,7 @@ _REALS: Final = frozenset({"DS", "FD", "FL"})
 _VRS: Final = frozenset(VR)
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_MOST_VALUES: Final = 1 << 20
+_MOST_LEFT_OUT: Final = 1 << 20
 _DEEPEST: Final = 64
 
 
@@ -143,29 +143,75 @@ def parse(data: bytes) -> Attributes:
         raise DicomXmlError("a document type declaration is not allowed")
     if etree.QName(root).localname != "NativeDicomModel":
         raise DicomXmlError("the root element is not NativeDicomModel")
-    return _read(root, 0)
+    return _Reader(len(data)).data_set(root, 0)
 
 
-def _read(parent: etree._Element, depth: int) -> Attributes:
-    if depth > _DEEPEST:
-        raise DicomXmlError(f"sequences are nested more than {_DEEPEST} deep")
-    found: Attributes = {}
-    private: list[tuple[str, str, Attribute]] = []
-    for element in _children(parent, "DicomAttribute"):
-        tag, vr = element.get("tag", ""), element.get("vr", "")
-        if not _TAG.fullmatch(tag) or vr not in _VRS:
-            raise DicomXmlError(f"line {_line(element)}: an attribute needs a tag of eight hexadecimal digits and a VR")
-        attribute = _attribute(element, vr, depth)
-        creator = element.get("privateCreator")
-        if creator and _is_private(tag) and tag[4:6] == "00":
-            private.append((tag.upper(), creator, attribute))
-        elif tag.upper() in found:
-            raise DicomXmlError(f"line {_line(element)}: ({tag[:4]},{tag[4:]}) is there twice")
-        else:
-            found[tag.upper()] = attribute
-    for tag, creator, attribute in private:
-        found[f"{tag[:4]}{_block(found, tag[:4], creator)}{tag[6:]}"] = attribute
-    return dict(sorted(found.items()))
+class _Reader:
+    """Reads one document. What it leaves out takes room too: no more values than the document has bytes, wherever they are."""
+
+    def __init__(self, length: int) -> None:
+        self._left = min(length, _MOST_LEFT_OUT)
+
+    def data_set(self, parent: etree._Element, depth: int) -> Attributes:
+        if depth > _DEEPEST:
+            raise DicomXmlError(f"sequences are nested more than {_DEEPEST} deep")
+        found: Attributes = {}
+        private: list[tuple[str, str, Attribute]] = []
+        for element in _children(parent, "DicomAttribute"):
+            tag, vr = element.get("tag", ""), element.get("vr", "")
+            if not _TAG.fullmatch(tag) or vr not in _VRS:
+                raise DicomXmlError(f"line {_line(element)}: an attribute needs a tag of eight hexadecimal digits and a VR")
+            attribute = self._attribute(element, vr, depth)
+            creator = element.get("privateCreator")
+            if creator and _is_private(tag) and tag[4:6] == "00":
+                private.append((tag.upper(), creator, attribute))
+            elif tag.upper() in found:
+                raise DicomXmlError(f"line {_line(element)}: ({tag[:4]},{tag[4:]}) is there twice")
+            else:
+                found[tag.upper()] = attribute
+        blocks: dict[tuple[str, str], str] = {}
+        for tag, creator, attribute in private:
+            named = tag[:4], creator
+            blocks[named] = blocks.get(named) or _block(found, *named)
+            found[f"{tag[:4]}{blocks[named]}{tag[6:]}"] = attribute
+        return dict(sorted(found.items()))
+
+    def _attribute(self, element: etree._Element, vr: str, depth: int) -> Attribute:
+        attribute: Attribute = {"vr": vr}
+        if vr == "SQ":
+            items = [self.data_set(item, depth + 1) for item in _children(element, "Item")]
+            if items:
+                attribute["Value"] = items
+            return attribute
+        for child in _children(element, "BulkData"):
+            uri, uuid = child.get("uri"), child.get("uuid")
+            if not (uri or uuid):
+                raise DicomXmlError(f"line {_line(child)}: BulkData has neither uri nor uuid")
+            return {"vr": vr, "BulkDataURI": uri or f"urn:uuid:{uuid}"}
+        for child in _children(element, "InlineBinary"):
+            try:
+                inline = base64.b64decode("".join((child.text or "").split()), validate=True)
+            except (binascii.Error, ValueError):
+                raise DicomXmlError(f"line {_line(child)}: InlineBinary is not base64") from None
+            return {"vr": vr, "InlineBinary": base64.b64encode(inline).decode("ascii")} if inline else attribute
+        values = self._values(element, vr)
+        if any(value is not None for value in values):
+            attribute["Value"] = values
+        return attribute
+
+    def _values(self, element: etree._Element, vr: str) -> list[object]:
+        values: list[object] = []
+        for child in _children(element, "PersonName" if vr == "PN" else "Value"):
+            number = child.get("number", "")
+            if not (number.isascii() and number.isdecimal() and len(number) < 8 and len(values) < int(number)):
+                raise DicomXmlError(f"line {_line(child)}: values are numbered from 1 upwards")
+            missing = int(number) - 1 - len(values)
+            self._left -= missing
+            if self._left < 0:
+                raise DicomXmlError(f"line {_line(child)}: more values are left out than a document of this length may leave out")
+            values += [None] * missing
+            values.append(_person(child) if vr == "PN" else _scalar(child, vr))
+        return values
 
 
 def _block(found: Attributes, group: str, creator: str) -> str:
@@ -175,41 +221,6 @@ def _block(found: Attributes, group: str, creator: str) -> str:
         if reservation.get("Value") == [creator]:
             return f"{number:02X}"
     raise DicomXmlError(f"group {group} has no room for another private creator")
-
-
-def _attribute(element: etree._Element, vr: str, depth: int) -> Attribute:
-    attribute: Attribute = {"vr": vr}
-    if vr == "SQ":
-        items = [_read(item, depth + 1) for item in _children(element, "Item")]
-        if items:
-            attribute["Value"] = items
-        return attribute
-    for child in _children(element, "BulkData"):
-        uri, uuid = child.get("uri"), child.get("uuid")
-        if not (uri or uuid):
-            raise DicomXmlError(f"line {_line(child)}: BulkData has neither uri nor uuid")
-        return {"vr": vr, "BulkDataURI": uri or f"urn:uuid:{uuid}"}
-    for child in _children(element, "InlineBinary"):
-        try:
-            inline = base64.b64decode("".join((child.text or "").split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise DicomXmlError(f"line {_line(child)}: InlineBinary is not base64") from None
-        return {"vr": vr, "InlineBinary": base64.b64encode(inline).decode("ascii")} if inline else attribute
-    values = _values(element, vr)
-    if any(value is not None for value in values):
-        attribute["Value"] = values
-    return attribute
-
-
-def _values(element: etree._Element, vr: str) -> list[object]:
-    values: list[object] = []
-    for child in _children(element, "PersonName" if vr == "PN" else "Value"):
-        number = child.get("number", "")
-        if not (number.isascii() and number.isdecimal() and len(number) < 8 and len(values) < int(number) <= _MOST_VALUES):
-            raise DicomXmlError(f"line {_line(child)}: values are numbered from 1 upwards")
-        values += [None] * (int(number) - 1 - len(values))
-        values.append(_person(child) if vr == "PN" else _scalar(child, vr))
-    return values
 
 
 def _scalar(element: etree._Element, vr: str) -> object:
@@ -222,7 +233,7 @@ def _scalar(element: etree._Element, vr: str) -> object:
             if not text:
                 return None
             raise DicomXmlError(f"line {_line(element)}: a value of {vr} is not a number") from None
-        return number if isfinite(number) else None
+        return number if isinstance(number, int) or isfinite(number) else None
     return text.upper() if vr == "AT" else text or None
 
 

@@ -1,9 +1,11 @@
 """The composition root: one process's parts (`open_node`) and the HTTP application (`create_app`)."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from profiles.audit_event import Agent
 from server.access.tokens import Tokens
@@ -11,11 +13,13 @@ from server.edges import dicomweb, fhir, operations, soap
 from server.edges.context import Node
 from server.records.installation import installation
 from server.records.peers import Peers
+from server.records.strangers import Strangers
 from server.records.trail import Trail
 from server.settings import Settings
 from server.store.blobs import FolderBlobs
 from server.store.db import Database
 from server.store.migrations import require_current
+from server.store.room import Room
 from server.work.ingest import Ingest
 
 
@@ -32,6 +36,8 @@ def open_node(settings: Settings) -> Node:
     site = installation(database)
     blobs.own(site.root)
     trail = Trail(database, Agent(identifier=site.issuer, name=settings.organization, address=settings.base_url))
+    file = database.url.database if database.is_sqlite else None
+    room = Room(Path(file).parent if file else settings.blob_folder)
     return Node(
         settings=settings,
         database=database,
@@ -41,10 +47,13 @@ def open_node(settings: Settings) -> Node:
         trail=trail,
         ingest=Ingest(settings, database, blobs, site, trail),
         peers=Peers(database, settings),
+        strangers=Strangers(trail, room, settings.min_free_bytes),
     )
 
 
 def close_node(node: Node) -> None:
+    with suppress(SQLAlchemyError):  # what cannot be written any more is in the log
+        node.strangers.flush()
     node.database.close()
 
 

@@ -144,7 +144,10 @@ def send(
     to: Annotated[
         str, typer.Option(help="AE@host:port or a known peer for C-STORE, or the URL of a DICOMweb service for STOW-RS.")
     ],
-    calling: Annotated[str | None, typer.Option(help="The AE title to call with; IMAGESHARE_SEND where absent.")] = None,
+    calling: Annotated[
+        str | None,
+        typer.Option(help="The AE title to call with. Else IMAGESHARE_SEND; to ask for commitment that of a server that runs."),
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -161,9 +164,14 @@ def send(
     verify: peer_commands.Verify = False,
     data: Data = None,
 ) -> None:
-    """Send DICOM files or folders by C-STORE or STOW-RS. Exit code 1 if any was not taken, or not committed to."""
+    """Send DICOM files or folders by C-STORE or STOW-RS. Exit code 1 if any was not taken, or not committed to.
+
+    With --commit the peer may report over the association of the request. One that calls back instead, as most archives do, needs a
+    server that runs on the data folder, and must know where that is: the server takes its report.
+    """
     from rich.console import Console
 
+    from server import upkeep
     from server.outbound.files import dicom_files
     from server.sending import CALLING, called, calling_title, is_url, send_with_bar, target
 
@@ -185,7 +193,9 @@ def send(
         for reason, count in report.failed.most_common():
             typer.echo(f"{count} not sent: {reason}", err=True)
         if commit and report.sent and peer is not None and settings is not None:
-            if missing := peer_commands.committed(report.sent, peer, settings, commit_wait):
+            served = upkeep.is_served(settings)
+            asking = load(data=data, ae_title=calling) if served else settings
+            if missing := peer_commands.committed(report.sent, peer, asking, commit_wait, served=served):
                 raise Unavailable(missing)
             typer.echo(f"{peer.ae_title} has committed to them")
     if report.failed:

@@ -51,7 +51,7 @@ def add_peer(
     allow: Annotated[
         str, typer.Option(help=f"What it may ask for, with commas: {', '.join(PERMISSIONS)}, or all.")
     ] = "store,worklist,mpps,commit",
-    tls: Annotated[bool, typer.Option("--tls", help="It is called with TLS.")] = False,
+    tls: Annotated[bool, typer.Option("--tls", help="It is called with TLS, and may associate over TLS only.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="With TLS, and a certificate for its host.")] = False,
     authority: Annotated[str, typer.Option(help="OID that assigns its patient ids; ours where absent.")] = "",
     description: Annotated[str, typer.Option(help="For people.")] = "",
@@ -80,7 +80,9 @@ def change_peer(
     where: Annotated[str | None, typer.Argument(metavar="[HOST:PORT]", help='Where it listens; "" for nowhere.')] = None,
     network: Annotated[str | None, typer.Option(help='From where it may associate; "" for nowhere.')] = None,
     allow: Annotated[str | None, typer.Option(help=f"What it may ask for: {', '.join(PERMISSIONS)}, or all.")] = None,
-    tls: Annotated[bool | None, typer.Option("--tls/--no-tls", help="Whether it is called with TLS.")] = None,
+    tls: Annotated[
+        bool | None, typer.Option("--tls/--no-tls", help="Whether it is called with TLS, and may associate over TLS only.")
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="With TLS, and a certificate for its host.")] = False,
     authority: Annotated[str | None, typer.Option(help='OID that assigns its patient ids; "" for ours.')] = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,

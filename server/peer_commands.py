@@ -19,6 +19,7 @@ from server.settings import Settings, load
 
 if TYPE_CHECKING:
     from profiles.dicom_json import Attributes
+    from profiles.storage_commitment import Reference, Report
     from server.outbound.retrieve import Progress
     from server.records.peers import Peer
 
@@ -247,11 +248,12 @@ def _judged(last: "Progress") -> None:
 # --- storage commitment of what was sent
 
 
-def committed(files: Sequence[Path], peer: "Peer", settings: Settings, wait: float) -> str:
+def committed(files: Sequence[Path], peer: "Peer", settings: Settings, wait: float, *, served: bool) -> str:
     """PS3.4 section J.3: asks a peer to commit to what was sent to it. Says what it does not; empty where it commits to all.
 
-    Raises `NoAnswer`.
+    `served` says that a server runs on these settings: the report may then come to its port too. Raises `NoAnswer`.
     """
+    from profiles.identifiers import uuid_oid
     from profiles.storage_commitment import REASONS, Reference
     from server.outbound import commitment
     from server.outbound.files import sorted_out
@@ -259,12 +261,30 @@ def committed(files: Sequence[Path], peer: "Peer", settings: Settings, wait: flo
     sent, _ = sorted_out(files)
     references = tuple(dict.fromkeys(Reference(each.sop_class, each.uid) for each in sent))
     began = time.monotonic()
-    report = commitment.request(peer, settings, f"2.25.{uuid.uuid4().int}", references, wait=wait)
+    if served:
+        report = _report_anywhere(peer, settings, references, wait)
+    else:
+        report = commitment.request(peer, settings, uuid_oid(uuid.uuid4()), references, wait=wait)
     if report is None:
-        waited = time.monotonic() - began
-        return f"{peer.ae_title} has taken the request, but has not reported within {waited:.0f} s on this association"
+        where = f"to {settings.ae_title}" if served else "on this association, and no server runs here that it could report to"
+        return f"{peer.ae_title} has taken the request, but has not reported within {time.monotonic() - began:.0f} s {where}"
     missing = len(set(references) - set(report.committed))
     if not missing:
         return ""
     reasons = sorted({REASONS.get(each.reason, f"{each.reason:04X}H") for each in report.failed})
     return f"{peer.ae_title} does not commit to {missing} of {len(references)}: {', '.join(reasons) or 'it does not say why'}"
+
+
+def _report_anywhere(peer: "Peer", settings: Settings, references: "Sequence[Reference]", wait: float) -> "Report | None":
+    """The report over the association of the request, or to the port of the server that runs on these settings."""
+    from server.store.db import Database
+    from server.store.migrations import require_current
+    from server.work import commit
+
+    database = Database(settings.database)
+    try:
+        require_current(database)
+        found = commit.ask(database, settings, peer, references, wait=wait)
+    finally:
+        database.close()
+    return commit.report_of(found) if found.state == "delivered" else None

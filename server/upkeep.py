@@ -79,6 +79,21 @@ def _locked(file: Path, *, shared: bool, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_served(settings: Settings) -> bool:
+    """Whether a server, or a part of one, holds the data folder's lock now. Makes nothing."""
+    try:
+        descriptor = os.open(settings.data / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def require_ready(settings: Settings) -> None:
     """Raises `SettingsError` unless there is a database of this version; makes nothing."""
     database = Database(settings.database)
@@ -206,7 +221,8 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
         told.append(("quarantine", f"{aside} blobs that no row names; see docs/decisions/0008", False))
     free = shutil.disk_usage(nearest).free
     told.append(("free space", f"{free >> 20} MiB", free > settings.min_free_bytes))
-    told.append(("public URL", settings.base_url, True))
+    anyhow = settings.public_url is None and settings.http_host in ("0.0.0.0", "::")
+    told.append(("public URL", f"{settings.base_url}{' is no address to call: set public_url' if anyhow else ''}", not anyhow))
     soap = "off because public_url is set" if settings.is_published else "answers programs on this machine (loopback)"
     told.append(("SOAP", soap, True))
     told += [(name, "not a setting; is it misspelt?", False) for name in sorted(unknown_variables(os.environ))]

@@ -1,12 +1,14 @@
-"""Mutated input for whatever reads bytes of strangers: no crash, no hang, no growth (60 s in all; `make test-deep` takes longer)."""
+"""Mutated input for whatever reads bytes of strangers: no crash, no hang, no growth (50 s in all; `make test-deep` takes longer)."""
 
 import contextlib
 import io
 import random
+import re
 import socket
 import struct
 from pathlib import Path
 
+import orjson
 import pydicom
 import pytest
 from peers.imageshare import node
@@ -19,7 +21,7 @@ from ihe import dimse
 from ihe.dimse import Command, CommandField
 from ihe.multipart import MultipartError, PartData, Splitter
 from ihe.pdu import AssociateRequest, ProposedContext, ReleaseRequest, encode
-from profiles import dicom_json, frames, header, part10
+from profiles import data_set_writer, dicom_json, dicom_xml, frames, header, part10
 from profiles.header import HeaderError, PatientDomains
 from profiles.identifiers import AssigningAuthority, InvalidIdentifier
 from profiles.phantom import phantom_study
@@ -70,6 +72,41 @@ def test_what_the_fast_scan_takes_the_parser_takes_too(files: list[bytes]) -> No
             return str(error)
 
     assert fuzz(compare, [data[:HEAD] for data in files], ()) > 100
+
+
+@pytest.fixture(scope="module")
+def models(files: list[bytes]) -> list[dict[str, dict[str, object]]]:
+    return [dicom_json.metadata(part10.parse(io.BytesIO(data)).dataset, lambda path: path) for data in files]
+
+
+def test_a_model_in_json_that_is_wounded_is_written_or_refused(models: list[dict[str, dict[str, object]]]) -> None:
+    def write(data: bytes) -> None:
+        for found in _objects(orjson.loads(data)):
+            assert data_set_writer.size(data_set_writer.encode(found, {})) < 30 * len(data)
+
+    seeds = [orjson.dumps(_without_bulk(model)) for model in models]
+    assert fuzz(write, seeds, (orjson.JSONDecodeError, data_set_writer.ModelError), seconds=SECONDS / 2) > 100
+
+
+def test_a_model_in_xml_that_is_wounded_is_written_or_refused(models: list[dict[str, dict[str, object]]]) -> None:
+    def write(data: bytes) -> None:
+        found = dicom_xml.parse(data)
+        assert data_set_writer.size(data_set_writer.encode(found, {})) < 30 * len(data)
+        assert len(orjson.dumps(found)) < 30 * len(data)
+
+    seeds = [dicom_xml.render(_without_bulk(model)) for model in models]
+    numbers = [
+        re.sub(rb'number="1"', b'number="%d"' % number, seed, count=3) for seed in seeds for number in (9, 99_999, 1 << 20)
+    ]
+    assert fuzz(write, [*seeds, *numbers], (dicom_xml.DicomXmlError, data_set_writer.ModelError), seconds=SECONDS / 2) > 100
+
+
+def _without_bulk(model: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
+    return {tag: attribute for tag, attribute in model.items() if "BulkDataURI" not in attribute}
+
+
+def _objects(found: object) -> list[dict[str, object]]:
+    return [each for each in (found if isinstance(found, list) else [found]) if isinstance(each, dict)]
 
 
 def test_an_association_that_is_wounded_ends_and_the_next_is_served(tmp_path: Path, files: list[bytes]) -> None:

@@ -18,6 +18,7 @@ from server.access.tokens import Tokens
 from server.errors import Forbidden, ImageShareError, Unauthenticated
 from server.records.installation import Installation
 from server.records.peers import Peers
+from server.records.strangers import Strangers
 from server.records.trail import Trail
 from server.settings import Settings
 from server.store.blobs import BlobStore
@@ -40,6 +41,7 @@ class Node:
     trail: Trail
     ingest: Ingest
     peers: Peers
+    strangers: Strangers
 
 
 def node(request: HTTPConnection) -> Node:
@@ -122,19 +124,22 @@ def refused(
     """Puts a refusal or failure into the trail: who asked, from where, for what, and why not, in the error's own words.
 
     One event per patient whose data were refused, where that is known, so that the patient's own trail has it; else one.
+    Strangers are counted (`records.strangers`): they could fill the trail.
     """
     trail = node(request).trail
     patients = error.patients if isinstance(error, Forbidden) else frozenset()
-    trail.write(
-        *(
-            trail.action(
-                kind, subtype, _client(request), rest=rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
-                outcome_desc=error.detail, patient_id=patient, entities=entities, request_id=request_id(request),
-                token_id=_token_id(request),
-            )
-            for patient in (sorted(patients) or [""])
+    actions = [
+        trail.action(
+            kind, subtype, _client(request), rest=rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
+            outcome_desc=error.detail, patient_id=patient, entities=entities, request_id=request_id(request),
+            token_id=_token_id(request),
         )
-    )  # fmt: skip
+        for patient in (sorted(patients) or [""])
+    ]  # fmt: skip
+    if _made(request) is None:
+        node(request).strangers.refused(actions[0])
+    else:
+        trail.write(*actions)
 
 
 def together(pieces: Iterable[bytes]) -> Iterator[bytes]:

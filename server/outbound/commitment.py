@@ -1,6 +1,7 @@
 """Storage commitment between us and a peer (PS3.4 annex J): our reports of what is committed here, and our own requests."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ihe.dimse import RESPONSE, Command, CommandField
@@ -17,7 +18,7 @@ from profiles.storage_commitment import (
     report_item,
     request_item,
 )
-from server.association import Association, Ended, Limits, Released, TimedOut
+from server.association import Association, Ended, Limits
 from server.outbound.calling import PATIENCE, NoAnswer, called, end
 from server.records.item_values import decoded, encoded
 from server.records.peers import Peer
@@ -25,6 +26,7 @@ from server.settings import Settings
 
 _AS_SCP = (Role(PUSH_MODEL, scu=False, scp=True),)
 _PROCESSING_FAILURE = 0x0110
+_LOOK_AGAIN = 0.1
 
 
 def report(peer: Peer, settings: Settings, told: Report, limits: Limits = PATIENCE) -> None:
@@ -55,15 +57,16 @@ def event_report(told: Report, message_id: int | None = None) -> Command:
 
 
 def request(
-    peer: Peer, settings: Settings, transaction_uid: str, references: Sequence[Reference], *, wait: float = 0.0
-) -> Report | None:
+    peer: Peer, settings: Settings, transaction_uid: str, references: Sequence[Reference], *, wait: float = 0.0,
+    heard: Callable[[], bool] = lambda: False,
+) -> Report | None:  # fmt: skip
     """PS3.4 section J.3.2: N-ACTION that asks a peer to commit. Raises `NoAnswer` where it does not take the request.
 
     The peer reports to our port later, or over this association within `wait` seconds: then the report is returned, and answered.
+    The wait ends as soon as the report was `heard` elsewhere, or the peer ends the association.
     """
-    limits = Limits(artim=PATIENCE.artim, silence=max(PATIENCE.silence, wait))
     try:
-        opened = called(peer, settings, PUSH_MODEL, limits=limits)
+        opened = called(peer, settings, PUSH_MODEL)
         try:
             context = opened.context(PUSH_MODEL)
             assert context is not None
@@ -77,32 +80,37 @@ def request(
             answer = opened.receive().command
             if answer.field != CommandField.N_ACTION_RSP or answer.status:
                 raise NoAnswer(f"the peer takes no request: status {answer.status or 0:04X}H {answer.error_comment}".strip())
-            return _awaited(opened, transaction_uid, wait) if wait else None
+            return _awaited(opened, transaction_uid, wait, heard) if wait else None
         finally:
             end(opened)
     except Ended as error:
         raise NoAnswer(str(error)) from None
 
 
-def _awaited(opened: Association, transaction_uid: str, wait: float) -> Report | None:
+def _awaited(opened: Association, transaction_uid: str, wait: float, heard: Callable[[], bool]) -> Report | None:
     """The report that comes over the association of its request, if it does."""
-    opened.limits = Limits(artim=opened.limits.artim, silence=wait)
+    ends = time.monotonic() + wait
     try:
-        received = opened.receive()
-    except (Released, TimedOut):
+        while (arrived := opened.arrived_command()) is None:
+            if heard() or time.monotonic() >= ends:
+                return None
+            time.sleep(_LOOK_AGAIN)
+        context_id, command = arrived
+        data_set = opened.collect_data_set(context_id) if command.has_data_set else b""
+    except Ended:  # the request was taken: the report may come to our port
         return None
     answer = Command(
-        field=received.command.field | RESPONSE, responded_to=received.command.message_id, affected_sop_class_uid=PUSH_MODEL,
-        affected_sop_instance_uid=PUSH_MODEL_INSTANCE, event_type_id=received.command.event_type_id, status=_PROCESSING_FAILURE,
+        field=command.field | RESPONSE, responded_to=command.message_id, affected_sop_class_uid=PUSH_MODEL,
+        affected_sop_instance_uid=PUSH_MODEL_INSTANCE, event_type_id=command.event_type_id, status=_PROCESSING_FAILURE,
     )  # fmt: skip
     found: Report | None = None
-    if received.command.field == CommandField.N_EVENT_REPORT_RQ:
+    if command.field == CommandField.N_EVENT_REPORT_RQ:
         try:
-            found = read_report(decoded(received.data_set, opened.contexts[received.context_id].transfer_syntax))
+            found = read_report(decoded(data_set, opened.contexts[context_id].transfer_syntax))
         except (HeaderError, CommitmentError):
             found = None
     if found is not None and found.transaction_uid == transaction_uid:
-        opened.send(received.context_id, replace(answer, status=0x0000))
+        opened.send(context_id, replace(answer, status=0x0000))
         return found
-    opened.send(received.context_id, answer)
+    opened.send(context_id, answer)
     return None

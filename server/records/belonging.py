@@ -34,6 +34,12 @@ def move(connection: Connection, study_pk: int, patient_pk: int) -> None:
         connection.execute(update(STUDY).where(STUDY.c.pk == study_pk).values(patient_pk=patient_pk))
 
 
+def follow(connection: Connection, study_uid: str, former_pk: int, patient_pk: int) -> None:
+    """A study that came for `former_pk` while she was merged into `patient_pk` goes along."""
+    mine = (STUDY.c.uid == study_uid) & (STUDY.c.patient_pk == former_pk)
+    connection.execute(update(STUDY).where(mine).values(patient_pk=patient_pk))
+
+
 def note_former(connection: Connection, study_pk: int, patient_pk: int) -> None:
     """The images of the study name this patient, whose it is not."""
     connection.execute(insert(connection, FORMER).values(study_pk=study_pk, patient_pk=patient_pk).on_conflict_do_nothing())

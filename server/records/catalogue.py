@@ -233,10 +233,17 @@ def pending(connection: Connection, study_pk: int, *, prepared: bool) -> list[tu
     return [(row.pk, row.blob_id) for row in rows]
 
 
-def prepare(connection: Connection, pk: int, *, attributes: bytes, dicom_json: bytes, frame_table: bytes | None) -> None:
-    """Keeps what was made of an instance after the acknowledgement: DICOM JSON (zstd), QIDO attributes, frame offsets."""
+def prepare(
+    connection: Connection, pk: int, blob_id: str, *, attributes: bytes, dicom_json: bytes, frame_table: bytes | None
+) -> None:
+    """Keeps what was made of a waiting instance's bytes `blob_id`: DICOM JSON (zstd), QIDO attributes, frame offsets.
+
+    Nothing is kept where it was corrected, withdrawn or purged meanwhile; it is `pending` as before then, if it waits still.
+    """
     connection.execute(
-        update(INSTANCE).where(INSTANCE.c.pk == pk).values(attributes=attributes, dicom_json=dicom_json, frame_table=frame_table)
+        update(INSTANCE)
+        .where(INSTANCE.c.pk == pk, INSTANCE.c.blob_id == blob_id, WAITING)
+        .values(attributes=attributes, dicom_json=dicom_json, frame_table=frame_table)
     )
 
 
@@ -246,8 +253,9 @@ def hashed(connection: Connection, blob_id: str, sha256: bytes) -> None:
 
 
 def publish(connection: Connection, study_pk: int, study: values.Study, instance_pks: Sequence[int], *, updated: int) -> bool:
-    """Makes `instance_pks` visible and the study's counts those of `study`. False if somebody else published meanwhile.
+    """Makes `instance_pks` visible and the study's counts those of `study`. False if the study was published or changed meanwhile.
 
+    The caller's transaction has to end then, with nothing kept.
     The version of a study with nothing left to show is negative; its next publication counts on from there.
     """
     version = abs(study.version) + 1
@@ -265,7 +273,9 @@ def publish(connection: Connection, study_pk: int, study: values.Study, instance
     if not moved.rowcount:
         return False
     for start in range(0, len(instance_pks), 500):
-        connection.execute(update(INSTANCE).where(INSTANCE.c.pk.in_(instance_pks[start : start + 500])).values(published=1))
+        some = instance_pks[start : start + 500]
+        if connection.execute(update(INSTANCE).where(INSTANCE.c.pk.in_(some), WAITING).values(published=1)).rowcount != len(some):
+            return False
     connection.execute(update(SERIES).where(SERIES.c.study_pk == study_pk, SERIES.c.instance_count > 0).values(instance_count=0))
     for series in study.series:
         connection.execute(
@@ -273,6 +283,11 @@ def publish(connection: Connection, study_pk: int, study: values.Study, instance
         )
     results.refresh(connection, study_pk, study, instance_pks)
     return True
+
+
+def outrun(connection: Connection, study_pk: int) -> None:
+    """A study of which nothing is to be seen was changed: whoever is about to publish it (`publish`) has to look again."""
+    connection.execute(update(STUDY).where(STUDY.c.pk == study_pk).values(version=-func.abs(STUDY.c.version) - 1))
 
 
 def scrub(connection: Connection, study_pk: int) -> bool:
@@ -373,3 +388,23 @@ def dicom_json(connection: Connection, instance_pks: Sequence[int]) -> Iterator[
         rows = connection.execute(select(INSTANCE.c.pk, INSTANCE.c.dicom_json).where(INSTANCE.c.pk.in_(part)))
         found = {pk: bytes(body) for pk, body in rows}
         yield from (found[pk] for pk in part)
+
+
+def some_dicom_json(connection: Connection, instance_pks: Sequence[int], most: int) -> list[bytes]:
+    """The packed DICOM JSON of the first of `instance_pks`: at least one, a hundred at most, and together `most` bytes.
+
+    Empty for an instance that is gone.
+    """
+    part = instance_pks[:100]
+    sizes = select(INSTANCE.c.pk, func.length(INSTANCE.c.dicom_json)).where(INSTANCE.c.pk.in_(part))
+    known = {pk: size or 0 for pk, size in connection.execute(sizes)}
+    total, count = 0, 0
+    for pk in part:
+        total += known.get(pk, 0)
+        if count and total > most:
+            break
+        count += 1
+    wanted = part[:count]
+    rows = connection.execute(select(INSTANCE.c.pk, INSTANCE.c.dicom_json).where(INSTANCE.c.pk.in_(wanted)))
+    found = {pk: bytes(body) for pk, body in rows if body}
+    return [found.get(pk, b"") for pk in wanted]

@@ -60,6 +60,8 @@ def record(connection: Connection, event: Event, instance_pks: Sequence[int]) ->
             .where(INSTANCE.c.pk.in_(some))
             .order_by(INSTANCE.c.pk)
         ).mappings().all()  # fmt: skip
+    if not told:
+        return
     if connection.dialect.name != "sqlite":  # where a writer is alone anyway
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
     last, before = connection.execute(select(func.coalesce(func.max(CHANGE.c.sequence), 0), func.max(CHANGE.c.at))).one()
@@ -83,7 +85,9 @@ def read(
         offset = 0
     return _told(
         connection,
-        connection.execute(select(CHANGE).where(*wanted).order_by(CHANGE.c.sequence).offset(offset).limit(limit)).mappings().all(),
+        connection.execute(select(CHANGE).where(*wanted).order_by(CHANGE.c.sequence).offset(offset).limit(limit))
+        .mappings()
+        .all(),
     )
 
 

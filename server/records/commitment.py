@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import orjson
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, and_, delete, select, update
 
 from profiles.storage_commitment import Reference
 from server.errors import NotFound
@@ -67,9 +67,8 @@ def ask(
     for row in known:
         if bytes(row.requested) == body:
             state: State = "asked" if row.pk == known[0].pk else "duplicate"
-            connection.execute(
-                update(COMMITMENT).where(COMMITMENT.c.pk == row.pk).values(state=state, failed=None, address=address)
-            )
+            anew = {"state": state, "failed": None, "address": address, "created": micros(), "ended": 0}
+            connection.execute(update(COMMITMENT).where(COMMITMENT.c.pk == row.pk).values(**anew))
             return int(row.pk)
     made = COMMITMENT.insert().values(
         role=role, peer=peer, address=address, transaction_uid=transaction_uid, state="duplicate" if known else "asked",
@@ -112,8 +111,10 @@ def end(connection: Connection, pk: int, state: State) -> None:
 
 
 def forget(connection: Connection, before: int) -> None:
-    """Removes the transactions that were over before that moment (microseconds)."""
-    connection.execute(delete(COMMITMENT).where(COMMITMENT.c.ended > 0, COMMITMENT.c.ended < before))
+    """Removes the transactions that were over before that moment (microseconds), and requests of ours unanswered since then."""
+    over = and_(COMMITMENT.c.ended > 0, COMMITMENT.c.ended < before)
+    unanswered = and_(COMMITMENT.c.role == "scu", COMMITMENT.c.created < before)
+    connection.execute(delete(COMMITMENT).where(over | and_(COMMITMENT.c.ended == 0, unanswered)))
 
 
 def kept(connection: Connection, uids: Sequence[str]) -> dict[str, Kept]:

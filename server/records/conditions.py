@@ -19,7 +19,7 @@ from profiles.query_identifier import Key
 from profiles.timestamps import dicom_date, dicom_time
 from server.errors import MalformedQuery
 from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
-from server.records.item_matching import matches
+from server.records.item_matching import is_universal, matches
 from server.records.results import MODALITY, PATIENT_NAME, REFERRING, SERIES_TERMS, SOP_CLASS, SOUNDS, TERM, WORDS
 
 Path = tuple[str, ...]
@@ -31,7 +31,7 @@ PATIENT_ID: Final[Path] = ("00100020",)
 LEVELS: Final[tuple[Level, ...]] = ("patient", "study", "series", "instance")
 _LONGEST = 1024
 _MOST_WILDCARDS = 8
-_MOST_UIDS = 500
+MOST_UIDS = 500
 _DEEPEST = 8
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -194,6 +194,8 @@ class _Reading:
             raise MalformedQuery(f"a value to match has more than {_LONGEST} characters")
         if _CONTROL.search(value):
             raise MalformedQuery("a value to match has control characters")
+        if is_universal(value, _vr(key[-1])):
+            value = ""
         owner, column = _column(above, key)
         if column is not None:
             self._column(owner, key, *column, value)
@@ -243,7 +245,7 @@ class _Reading:
             self._narrowed(_NARROWING[key], _list(kind, value))
 
     def _term(self, tag: str, value: str) -> None:
-        if not value.strip("*"):
+        if not value:
             return
         match TERMS[tag]:
             case "name":
@@ -260,8 +262,6 @@ class _Reading:
         the whole name or its component groups (alphabetic, ideographic, phonetic); or PS3.18 section 8.3.4.2, fuzzy.
         """
         wanted = folded(value).rstrip("^= ")
-        if not wanted:
-            raise MalformedQuery("a person name to match has at least one component")
         if self._fuzzy:
             for word in sorted(words(value)):
                 starts = select(TERM.c.study_pk).where(TERM.c.tag == tag + WORDS, *_beginning(TERM.c.term, word))
@@ -290,12 +290,12 @@ class _Reading:
         vr = _vr(key[-1])
         if vr not in (_MATCHED_VRS if vr else {""}):
             raise MalformedQuery(f"({key[-1][:4]},{key[-1][4:]}) has a Value Representation that cannot be matched")
+        if not value:
+            return
         wanted = Key(key[-1], vr or "LO", value)
+        matches({}, [wanted])  # raises for a value that is none of its VR
         for tag in reversed(key[:-1]):
             wanted = Key(tag, "SQ", "", (wanted,))
-        matches({}, [wanted])  # raises for a value that is none of its VR
-        if not value.strip("*") and (not value or vr in ("PN", "LO", "SH", "CS", "LT", "ST", "UT", "UC", "AE", "")):
-            return
         self.found.rest.setdefault(owner, []).append(wanted)
         if key in _NARROWING:
             self._narrowed(_NARROWING[key], [value]) if "-" not in value else self._dated(_NARROWING[key], value)
@@ -341,14 +341,14 @@ def _list(kind: Kind, value: str) -> list[str]:
 
 def _codes(value: str) -> list[str]:
     """Code Strings, several as alternatives; neither comma nor backslash can be part of one (PS3.5 table 6.2-1)."""
-    return [one for part in re.split(r"[,\\]", value) if (one := part.strip(" ").upper())][:_MOST_UIDS]
+    return [one for part in re.split(r"[,\\]", value) if (one := part.strip(" ").upper())][:MOST_UIDS]
 
 
 def _uids(value: str) -> list[str]:
     """PS3.4 section C.2.2.2.2, PS3.18 section 8.3.4.1: one UID or several, joined by commas or backslashes."""
     parts = [part.strip() for part in re.split(r"[,\\]", value)]
-    if len(parts) > _MOST_UIDS:
-        raise MalformedQuery(f"a list of UIDs may have at most {_MOST_UIDS}")
+    if len(parts) > MOST_UIDS:
+        raise MalformedQuery(f"a list of UIDs may have at most {MOST_UIDS}")
     try:
         return [lenient_uid(part) for part in parts]
     except InvalidIdentifier as error:
@@ -394,8 +394,10 @@ def _time_bounds(text: str) -> tuple[str, str]:
         raise MalformedQuery(
             "a time to match is HHMMSS.FFFFFF or the beginning of it, or a range with a hyphen (PS3.4 section C.2.2.2.5)"
         )
-    # Seconds may be 60 (PS3.5 table 6.2-1, TM).
+    # Seconds may be 60 (PS3.5 table 6.2-1, TM), here as in what is stored; asked for, they are 59.
     high = found.ljust(13, "9") if "." in found else found + "HH5960.999999"[len(found) :]
+    if found[4:] == "59":
+        high = found[:4] + "60.999999"
     low = found.rstrip("0").removesuffix(".") if "." in found else found
     return (low.rstrip("0") if "." not in low else low) or "0", high
 
@@ -408,7 +410,7 @@ class _Engine:
 
     def compare(self, kind: Kind, column: ColumnElement[object], value: str) -> Condition | None:
         """A column against a value; None where everything matches."""
-        if not value or (kind in ("text", "code") and not value.strip("*")):
+        if not value:
             return None
         match kind:
             case "text":

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
+from dataclasses import replace as changed
 
 import orjson
 from sqlalchemy import Connection, delete, exists, select, update
@@ -14,8 +15,9 @@ from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.person_name import folded
 from server.errors import NotFound
 from server.records import belonging
-from server.records.belonging import FORMER
-from server.records.catalogue import BLOB, INSTANCE, ORIGINAL, PATIENT, STUDY
+from server.records.belonging import FORMER, MERGE
+from server.records.catalogue import BLOB, EMPTIED, INSTANCE, ORIGINAL, PATIENT, STUDY
+from server.records.documents import ENTRY
 from server.records.rejections import forget_blobs
 from server.records.resources import packed, unpacked
 from server.store.blobs import Blob
@@ -101,7 +103,9 @@ def replace(connection: Connection, copy: Copy, attributes: Attributes) -> None:
     """Makes a corrected copy the instance's bytes, and its metadata agree. The original is kept, an earlier copy is not."""
     now = micros()
     before = connection.execute(
-        select(INSTANCE.c.blob_id, INSTANCE.c.dataset_offset, INSTANCE.c.dicom_json).where(INSTANCE.c.pk == copy.pk)
+        select(INSTANCE.c.blob_id, INSTANCE.c.dataset_offset, INSTANCE.c.dicom_json)
+        .where(INSTANCE.c.pk == copy.pk)
+        .with_for_update()  # or it is made ready (`catalogue.prepare`) between this and the update
     ).one()
     connection.execute(BLOB.insert().values(id=copy.blob.id, size=copy.blob.size, sha256=copy.blob.sha256, created=now))
     made: dict[str, object] = {"blob_id": copy.blob.id}
@@ -171,6 +175,14 @@ def of_study(connection: Connection, study_pk: int) -> StoredPatient:
     return _by_pk(connection, connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one())
 
 
+def lock_patient(connection: Connection, pk: int, *, studies: bool = False) -> None:
+    """Until the transaction ends nobody changes this patient, nor, with `studies`, stores a new study of hers (PostgreSQL).
+
+    On SQLite a writer is alone anyway.
+    """
+    connection.execute(select(PATIENT.c.pk).where(PATIENT.c.pk == pk).with_for_update(key_share=not studies)).all()
+
+
 def change_patient(connection: Connection, pk: int, now: values.Patient) -> None:
     """Name, birth date and sex of a patient."""
     connection.execute(
@@ -178,6 +190,29 @@ def change_patient(connection: Connection, pk: int, now: values.Patient) -> None
         .where(PATIENT.c.pk == pk)
         .values(name=now.name, name_folded=folded(now.name), birth_date=now.birth_date, sex=now.sex)
     )
+
+
+def forget_patient(connection: Connection, study_pk: int) -> values.Patient | None:
+    """Forgets name, birth date and sex of the patient of a study that was purged. Returns what is left of her, to be shown.
+
+    None where she stays as she is: she has another study or document, or was merged or had a study moved, and what comes late
+    under the other identity is corrected to hers. `placing.place` says again who she is when a study of hers comes.
+    """
+    pk = connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one()
+    # A study of hers that is coming in, or being purged as well, is waited for.
+    connection.execute(select(PATIENT.c.pk).where(PATIENT.c.pk == pk).with_for_update())
+    hers = select(STUDY.c.pk).where(STUDY.c.patient_pk == pk)
+    needed = (
+        hers.where(STUDY.c.attributes != EMPTIED),
+        select(ENTRY.c.pk).where(ENTRY.c.patient_pk == pk),
+        select(FORMER.c.study_pk).where((FORMER.c.patient_pk == pk) | FORMER.c.study_pk.in_(hers)),
+        select(MERGE.c.at).where((MERGE.c.source_pk == pk) | (MERGE.c.target_pk == pk)),
+    )
+    if any(connection.execute(each.limit(1)).first() is not None for each in needed):
+        return None
+    left = changed(_by_pk(connection, pk).patient, name="", birth_date="", sex="")
+    change_patient(connection, pk, left)
+    return left
 
 
 def studies(connection: Connection, patient_pk: int) -> list[str]:

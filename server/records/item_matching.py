@@ -37,32 +37,33 @@ def matches(item: Item, keys: Sequence[Key]) -> bool:
     )
 
 
+def is_universal(value: str, vr: str) -> bool:
+    """PS3.4 sections C.2.2.2.3 and C.2.2.2.4: no value or only asterisks, whatever the VR; a person name without any component."""
+    return not value.strip("*") or (vr == "PN" and not value.strip("^= "))
+
+
 def _asks(key: Key) -> bool:
-    return bool(key.value) or any(_asks(inner) for inner in key.items)
+    return not is_universal(key.value, key.vr) or any(_asks(inner) for inner in key.items)
 
 
 def _matches(attribute: Attribute | None, key: Key) -> bool:
     values = _values(attribute)
     if key.items:
         return any(isinstance(value, Mapping) and matches(value, key.items) for value in values)
-    if key.value.strip("*") == "" and key.vr in WILD:
-        return True
     if key.vr == "DT":
         wanted = date_time_matching.asked(key.value)
         if wanted is None:
             raise MalformedQuery("a moment to match is YYYYMMDDHHMMSS, the beginning of it, or a range (PS3.4 section C.2.2.2.5)")
         return any(date_time_matching.matches(str(value), wanted) for value in values)
-    if key.vr in _RANGES and "-" in key.value:
-        first, last = _range(key.value, key.vr)
-        return any(_between(str(value), first, last) for value in values)
+    if key.vr in _RANGES:  # read first: a value that is none is refused whatever is stored
+        one_of = [_range(key.value, key.vr)] if "-" in key.value else [_bounds(one, key.vr) for one in key.value.split("\\")]
+        return any(_between(str(value), *bounds) for value in values for bounds in one_of)
     return any(_same(value, one, key.vr) for value in values for one in key.value.split("\\"))
 
 
 def _same(value: object, wanted: str, vr: str) -> bool:
     if vr == "PN":
         return _same_name(value, wanted)
-    if vr in ("DA", "TM"):
-        return _between(str(value), *_bounds(wanted, vr))
     text = str(value).strip(" \0")
     if vr in ("IS", "DS"):
         return _number(text) == _number(wanted)
@@ -102,7 +103,7 @@ def like(text: str, pattern: str) -> bool:
 def date_range(keys: Iterable[Key]) -> tuple[str, str]:
     """Least and greatest Scheduled Procedure Step Start Date that the keys leave possible, empty for no bound."""
     value = next((key.value for key in keys if key.tag == _START_DATE), "")
-    if not value:
+    if is_universal(value, "DA"):
         return "", ""
     return _range(value, "DA") if "-" in value else _bounds(value, "DA")
 

@@ -33,8 +33,8 @@ _FRESH_SECONDS = 1.0
 class Peer:
     """One DICOM application. `network` (CIDR) is where it associates from, empty for nowhere; `host` and `port` where it is called.
 
-    `tls` is for calling it: empty for none, `on` for TLS, `verify` for TLS with a certificate that is for `host`. `authority` is the
-    OID that assigns its patient ids, empty for the installation's own.
+    `tls`: empty for none, `on` for TLS, `verify` for TLS with, where it is called, a certificate that is for `host`. Who has it
+    associates over TLS only. `authority` is the OID that assigns its patient ids, empty for the installation's own.
     """
 
     ae_title: str

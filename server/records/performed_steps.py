@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select, update
 
 from profiles.dicom_json import Attribute, Attributes
 from profiles.part10 import keyword
-from server.errors import Conflict, NotFound, StepEnded, WrongAttributes
+from server.errors import Conflict, Forbidden, NotFound, StepEnded, WrongAttributes
 from server.records import worklist
 from server.records.item_values import Item, items, text, values
 from server.records.resources import packed, unpacked
@@ -118,12 +118,13 @@ def create(connection: Connection, uid: str, item: Item, *, source: str) -> Perf
     return PerformedStep(pk, uid, IN_PROGRESS, source, kept)
 
 
-def change(connection: Connection, uid: str, changes: Item) -> tuple[PerformedStep, tuple[int, ...]]:
+def change(connection: Connection, uid: str, changes: Item, *, source: str) -> tuple[PerformedStep, tuple[int, ...]]:
     """PS3.4 section F.7.2.2: N-SET. Returns the step as it is now, and the attributes that were not taken as they may not change.
 
-    Raises `NotFound`, `StepEnded` for a step in a final state, `WrongAttributes` for what a final state needs.
+    Raises `NotFound`, `Forbidden` where another than `source` created it, `StepEnded` for a step in a final state, `WrongAttributes`
+    for what a final state needs.
     """
-    step = get(connection, uid, for_update=True)
+    step = get(connection, uid, source=source, for_update=True)
     if step.status != IN_PROGRESS:
         raise StepEnded("Performed Procedure Step Object may no longer be updated")
     status = text(changes, STATUS) or IN_PROGRESS
@@ -144,12 +145,14 @@ def change(connection: Connection, uid: str, changes: Item) -> tuple[PerformedSt
     return PerformedStep(step.pk, uid, status, step.source, dict(sorted(merged.items()))), refused
 
 
-def get(connection: Connection, uid: str, *, for_update: bool = False) -> PerformedStep:
-    """The step of that SOP Instance UID. Raises `NotFound`."""
+def get(connection: Connection, uid: str, *, source: str | None = None, for_update: bool = False) -> PerformedStep:
+    """The step of that SOP Instance UID. Raises `NotFound`, and `Forbidden` where `source` is given and did not create it."""
     statement = select(STEP.c.pk, STEP.c.uid, STEP.c.status, STEP.c.source, STEP.c.body).where(STEP.c.uid == uid)
     row = connection.execute(statement.with_for_update() if for_update else statement).first()
     if row is None:
         raise NotFound("there is no performed step of this SOP Instance UID")
+    if source is not None and row.source != source:
+        raise Forbidden("this performed step is of another AE title")
     return PerformedStep(row.pk, row.uid, row.status, row.source, orjson.loads(unpacked(bytes(row.body))))
 
 

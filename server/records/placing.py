@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -101,8 +101,13 @@ def place(connection: Connection, setting: Setting) -> tuple[Place, bool]:
             .values(id=str(uuid.uuid4()), uid=study.study_instance_uid, patient_pk=patient_pk, **of_study, **counted)
             .on_conflict_do_nothing()
         )
+        # The new row waits for a merge of its patient that is under way; what that did is seen only now.
+        if (owner_pk := belonging.merged(connection, named_pk)) != patient_pk:
+            belonging.follow(connection, study.study_instance_uid, patient_pk, owner_pk)
+            patient_pk = owner_pk
         row = _study_row(connection, study.study_instance_uid)
         assert row is not None
+    new_study = made
     if row.patient_pk != patient_pk and not belonging.was_patient(connection, row.pk, patient_pk):
         raise PatientConflict(
             "this Study Instance UID is stored for another Patient ID; correct the patient at the sender or merge first"
@@ -121,16 +126,30 @@ def place(connection: Connection, setting: Setting) -> tuple[Place, bool]:
         assert found is not None
     if found.study_pk != row.pk:
         raise PatientConflict("this Series Instance UID is stored in another study")
-    return Place(row.patient_pk, row.pk, found.pk), _refilled(connection, row.pk, found.pk, of_study, of_series) or made
+    study_again, series_again = _refilled(connection, row.pk, found.pk, of_study, of_series)
+    if (new_study or study_again) and row.patient_pk == named_pk:
+        _named_again(connection, row.pk, row.patient_pk, study.patient)
+    return Place(row.patient_pk, row.pk, found.pk), made or study_again or series_again
 
 
 def _refilled(
     connection: Connection, study_pk: int, series_pk: int, of_study: dict[str, object], of_series: dict[str, object]
-) -> bool:
-    """What was purged (`catalogue.scrub`) and comes again says anew what it is about. Returns whether that was so."""
+) -> tuple[bool, bool]:
+    """What was purged (`catalogue.scrub`) and comes again says anew what it is about. Returns which of the two did."""
     study = update(STUDY).where(STUDY.c.pk == study_pk, STUDY.c.attributes == EMPTIED).values(received=micros(), **of_study)
     series = update(SERIES).where(SERIES.c.pk == series_pk, SERIES.c.attributes == EMPTIED).values(**of_series)
-    return connection.execute(study).rowcount + connection.execute(series).rowcount > 0
+    return connection.execute(study).rowcount > 0, connection.execute(series).rowcount > 0
+
+
+def _named_again(connection: Connection, study_pk: int, patient_pk: int, patient: values.Patient) -> None:
+    """A patient whose studies were all purged (`corrections.forget_patient`) has one again, and with it her name."""
+    others = exists().where(STUDY.c.patient_pk == patient_pk, STUDY.c.pk != study_pk, STUDY.c.attributes != EMPTIED)
+    forgotten = and_(PATIENT.c.name == "", PATIENT.c.birth_date == "", PATIENT.c.sex == "")
+    connection.execute(
+        update(PATIENT)
+        .where(PATIENT.c.pk == patient_pk, forgotten, ~others)
+        .values(name=patient.name, name_folded=folded(patient.name), birth_date=patient.birth_date, sex=patient.sex)
+    )
 
 
 def _study_values(setting: Setting) -> dict[str, object]:

@@ -73,7 +73,10 @@ def reject(connection: Connection, found: Sequence[Affected], *, reason: str, wh
     """Hides them. Whoever was rejected before stays as it is."""
     now = micros()
     for each in _portions([one for one in found if one.state != 2]):
-        connection.execute(update(INSTANCE).where(INSTANCE.c.pk.in_([one.pk for one in each])).values(published=2))
+        pks = [one.pk for one in each]
+        # What was never shown is made ready anew when it is restored: `restore` knows it by this.
+        connection.execute(update(INSTANCE).where(INSTANCE.c.pk.in_(pks), INSTANCE.c.published == 0).values(dicom_json=None))
+        connection.execute(update(INSTANCE).where(INSTANCE.c.pk.in_(pks)).values(published=2))
         _mark(connection, each, reason=reason, who=who, note=note, at=now, purged=0)
 
 

@@ -114,6 +114,11 @@ def put(connection: Connection, resource: Mapping[str, object], *, now: int | No
     return Stored(type_, id_, version, now, extracted.patient, body)
 
 
+def known(connection: Connection, type_: str, id_: str) -> bool:
+    """Whether there is, or was, a resource of this id."""
+    return connection.execute(select(RESOURCE.c.pk).where(RESOURCE.c.type == type_, RESOURCE.c.id == id_)).first() is not None
+
+
 def read(connection: Connection, type_: str, id_: str) -> Stored:
     """The current version. Raises `NotFound`."""
     row = connection.execute(

@@ -64,6 +64,14 @@ def join(connection: Connection, ae_title: str, owner: str) -> None:
     require_owner(connection, ae_title, owner, for_update=True)
 
 
+def require_taken(connection: Connection, ae_title: str, owner: str) -> None:
+    """Holds an AE title that `owner` has taken before. Raises `Forbidden`, the same whether it is free or another client's."""
+    try:
+        require_owner(connection, ae_title, owner, for_update=True)
+    except (Forbidden, NotFound):
+        raise Forbidden("this AE title is none of this client's: subscribe by it with a system/ or user/ scope first") from None
+
+
 def require_owner(connection: Connection, ae_title: str, owner: str, *, for_update: bool = False) -> None:
     """Raises `NotFound` for an AE title without subscriptions, `Forbidden` where they are another client's."""
     statement = select(SUBSCRIBER.c.owner).where(SUBSCRIBER.c.ae_title == ae_title)

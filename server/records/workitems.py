@@ -70,6 +70,14 @@ def add(connection: Connection, uid: str, item: Item, identity: tuple[str, str])
     return found
 
 
+def patient_of(connection: Connection, identity: tuple[str, str]) -> str:
+    """Resource id of the patient of an authority and a Patient ID, as `PATIENT_OF` has it."""
+    known = PATIENT.outerjoin(MERGE, MERGE.c.source_pk == PATIENT.c.pk).outerjoin(_INTO, _INTO.c.pk == MERGE.c.target_pk)
+    statement = select(func.coalesce(_INTO.c.id, PATIENT.c.id)).select_from(known)
+    found = connection.execute(statement.where(PATIENT.c.authority == identity[0], PATIENT.c.value == identity[1]))
+    return str(found.scalar_one_or_none() or "")
+
+
 def get(connection: Connection, uid: str, *, for_update: bool = False) -> Workitem | None:
     """The workitem of that UID. With `for_update` nobody else changes it until the transaction ends."""
     statement = select(*_COLUMNS).select_from(OWNED).where(WORKITEM.c.uid == uid)

@@ -1,18 +1,32 @@
 """What the statement tells of settings and of security."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Final
 
-from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from profiles import audit_event
 from profiles.audit_event import Subtype
 from server import bcp195
+from server.records.peers import PERMISSIONS, Peer
 from server.settings import Device, Settings
 from server.statement.markdown import code, listed, table
 
 # What is not about DICOM is in the README.
 _ELSEWHERE: Final = frozenset({"data", "database_url", "blob_url", "log_level", "max_message_bytes", "language", "organization"})
+# Of each field of a peer: how `imageshare peer` takes it, what it is called in `devices` (empty: not there), and what it is
+_PEER: Final[Mapping[str, tuple[str, str, str]]] = {
+    "ae_title": ("TITLE", "ae_title", "Its AE title, calling and called"),
+    "network": ("--network", "address", "Where it associates from: an address or network such as 10.1.2.0/24; none for nowhere"),
+    "host": ("HOST:PORT", "host", "Where it is called: a name or an address; none for nowhere"),
+    "port": ("HOST:PORT", "port", "Where it is called"),
+    "tls": ("--tls, --verify", "", "Called without TLS, with it (`on`), or with it and a certificate for its host (`verify`)"),
+    "authority": ("--authority", "assigning_authority", "OID that assigns its patient ids; the installation's own where none"),
+    "permissions": ("--allow", "permissions", f"Of {', '.join(PERMISSIONS)}"),
+    "description": ("--description", "", "For people"),
+    "active": ("change --inactive", "", "Whether it is talked with at all"),
+}
 # Who writes which event into the trail
 _AUDITED: Final[tuple[tuple[str, Subtype], ...]] = (
     ("C-STORE; C-MOVE and C-GET; rejected associations", audit_event.INSTANCES_TRANSFERRED),
@@ -51,16 +65,20 @@ def settings() -> str:
     )
 
 
-def device() -> str:
-    """What is configured of a peer."""
-    return _fields(Device)
-
-
-def _fields(model: type[BaseModel]) -> str:
+def peer() -> str:
+    """What is configured of a peer, in the table and in `devices` of the settings."""
     return table(
-        ("Field", "Default", "What"),
-        ((code(name), _default(field.default), _sentence(field.description or "")) for name, field in model.model_fields.items()),
+        ("Field", "`imageshare peer`", "`devices`", "Default", "What"),
+        (_of_peer(field) for field in dataclasses.fields(Peer)),
     )
+
+
+def _of_peer(field: "dataclasses.Field[object]") -> tuple[str, ...]:
+    """Raises `KeyError` for a field, or one of `devices`, that the table has no words for."""
+    option, named, what = _PEER[field.name]
+    must = named and Device.model_fields[named].is_required()
+    default = "(must be given)" if field.default is dataclasses.MISSING else _default(field.default or None)
+    return code(field.name), code(option), f"{code(named)}{' (must be given)' if must else ''}", default, what
 
 
 def _sentence(text: str) -> str:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from server import sending
 from server.statement import configuration, content, network, web
 
 _TEMPLATE: Final = Path(__file__).with_name("template.md")
@@ -14,6 +15,7 @@ _HEADING = re.compile(r"^(##+) (.+)$", re.MULTILINE)
 _TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "version": lambda: version("imageshare"),
     "ae_title": lambda: configuration.setting("ae_title"),
+    "send_title": lambda: sending.CALLING,
     "dicom_port": lambda: configuration.setting("dicom_port"),
     **{
         made.__name__: made
@@ -22,7 +24,7 @@ _TABLES: Final[Mapping[str, Callable[[], str]]] = {
             network.identifier_syntaxes, network.extended_negotiation, network.proposed_contexts, network.models, network.query_limits,
             network.store_statuses, network.query_statuses, network.managed_statuses, network.general_statuses,
             network.commitment_reasons, web.web_overview, web.resources, web.statuses, web.failure_reasons, web.media_types,
-            web.search_limits, web.workitem_states, web.workitem_attributes, web.event_channel, configuration.settings, configuration.device, configuration.tls, configuration.audited,
+            web.search_limits, web.workitem_states, web.workitem_attributes, web.event_channel, configuration.settings, configuration.peer, configuration.tls, configuration.audited,
             content.storage_count, content.syntax_count, content.storage_classes, content.transfer_syntaxes, content.character_sets,
             content.query_attributes, content.read_attributes, content.corrected_attributes, content.directory_records,
             content.worklist_attributes, content.performed_step_rules, content.manifest_attributes,

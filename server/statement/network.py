@@ -31,6 +31,7 @@ from server.errors import (
     WrongAttributes,
 )
 from server.outbound import calling, delivery, retrieve
+from server.records.conditions import MOST_UIDS
 from server.settings import Settings
 from server.statement.markdown import attribute, code, listed, status, table, tagged, uid_name
 
@@ -212,6 +213,7 @@ def query_limits() -> str:
         ("What", "Value"),
         (
             ("Matches of one C-FIND; beyond it " + status(inquiry.OUT_OF_RESOURCES), f"{find.MOST_MATCHES:,}"),
+            ("UIDs in a list of C-FIND; beyond it " + status(inquiry.IDENTIFIER_REFUSED), f"{MOST_UIDS:,}"),
             ("UIDs in a list of C-MOVE or C-GET, at the level of the request", f"{MAX_LISTED:,}"),
             ("and at levels above it", f"{MAX_LISTED_ABOVE:,}"),
             ("Time between pending responses of C-MOVE and C-GET", f"{retrieval.EVERY:g} s"),

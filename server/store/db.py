@@ -59,8 +59,28 @@ class Database:
             self._begin(connection, "BEGIN IMMEDIATE")
             yield connection
 
+    @contextlib.contextmanager
+    def rebuild(self) -> Iterator[Connection]:
+        """As `write`, for migrations, which make a table anew while others refer to it: SQLite enforces no foreign key in it.
+
+        Whoever changes something has to look at `PRAGMA foreign_key_check` before the end.
+        """
+        with _telling(), self.engine.connect() as connection:
+            self._foreign_keys(connection, "OFF")
+            try:
+                with connection.begin():
+                    self._begin(connection, "BEGIN IMMEDIATE")
+                    yield connection
+            finally:
+                self._foreign_keys(connection, "ON")
+
     def close(self) -> None:
         self.engine.dispose()
+
+    def _foreign_keys(self, connection: Connection, state: str) -> None:
+        """Whether this connection enforces them; within a transaction SQLite would ignore this."""
+        if self.is_sqlite:
+            connection.connection.cursor().execute(f"PRAGMA foreign_keys={state}")
 
     def _begin(self, connection: Connection, statement: str) -> None:
         """SQLite's own BEGIN, past SQLAlchemy: with a listener to `begin` every statement of every connection would look for listeners."""

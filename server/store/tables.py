@@ -92,7 +92,7 @@ class Study(Row, table=True):
     attributes: bytes = Field(sa_type=LargeBinary)
     received: int = Field(sa_type=BigInteger)
     version: int = 0
-    """How often it was published; 0: not yet, negative: nothing of it is to be seen any more."""
+    """How often it was published or changed; 0: not yet, negative: nothing of it is to be seen."""
     updated: int = Field(default=0, sa_type=BigInteger)
     modalities: str = ""
     """Of the published series, joined by backslash with one at either end: `\\CT\\SR\\`."""

@@ -4,6 +4,7 @@ Committed means: the bytes are synced, their row is committed, the file is there
 row, so that `imageshare verify` vouches for it from then on.
 """
 
+import time
 import uuid
 from collections.abc import Sequence
 from functools import lru_cache
@@ -26,12 +27,12 @@ from profiles.storage_commitment import (
 from server.errors import NotFound, Unavailable
 from server.outbound import commitment as wire
 from server.outbound.calling import NoAnswer
-from server.records import commitment
+from server.records import catalogue, commitment
 from server.records.commitment import Kept, Transaction
 from server.records.peers import Peer, Peers
 from server.settings import Settings
 from server.store import jobs
-from server.store.blobs import BlobStore
+from server.store.blobs import BlobStore, digest
 from server.store.db import Database, micros
 
 COMMIT: Final = "commit"
@@ -101,12 +102,15 @@ def decide(database: Database, blobs: BlobStore, pk: int) -> Transaction | None:
         if found is None or found.state not in ("asked", "duplicate"):
             return found
         kept = commitment.kept(connection, [each.uid for each in found.requested])
+    hashes: dict[str, bytes] = {}
     reasons = (
-        (each, DUPLICATE_TRANSACTION if found.state == "duplicate" else _reason(each, kept.get(each.uid), blobs))
+        (each, DUPLICATE_TRANSACTION if found.state == "duplicate" else _reason(each, kept.get(each.uid), blobs, hashes))
         for each in found.requested
     )
     failed = [Reference(each.sop_class, each.uid, reason) for each, reason in reasons if reason]
     with database.write() as connection:
+        for blob_id, sha256 in hashes.items():
+            catalogue.hashed(connection, blob_id, sha256)
         commitment.decide(connection, pk, failed)
         return commitment.get(connection, pk)
 
@@ -116,14 +120,21 @@ def report_of(decided: Transaction) -> Report:
     return Report(decided.transaction_uid, decided.committed, decided.failed)
 
 
-def _reason(asked: Reference, kept: Kept | None, blobs: BlobStore) -> int:
-    """PS3.3 section C.14.1.1: the Failure Reason of one instance, 0 where it is committed."""
+def _reason(asked: Reference, kept: Kept | None, blobs: BlobStore, hashes: dict[str, bytes]) -> int:
+    """PS3.3 section C.14.1.1: the Failure Reason of one instance, 0 where it is committed.
+
+    The SHA-256 of a blob that has none yet is made now and put into `hashes`.
+    """
     if kept is None:
         return NO_SUCH_INSTANCE if _may_be_stored(asked.sop_class) else CLASS_NOT_SUPPORTED
     if kept.sop_class != asked.sop_class:
         return CLASS_INSTANCE_CONFLICT
     try:
-        return 0 if blobs.size(kept.blob_id) == kept.size else PROCESSING_FAILURE
+        if blobs.size(kept.blob_id) != kept.size:
+            return PROCESSING_FAILURE
+        if kept.sha256 is None:
+            hashes[kept.blob_id] = digest(blobs, kept.blob_id)
+        return 0
     except NotFound:
         return PROCESSING_FAILURE
     except (Unavailable, OSError):
@@ -139,27 +150,40 @@ def _may_be_stored(sop_class: str) -> bool:
 
 # --- as SCU
 
+_POLL = 0.2
+"""Seconds between looks for a report."""
+
 
 def ask(database: Database, settings: Settings, peer: Peer, references: Sequence[Reference], *, wait: float = 0.0) -> Transaction:
-    """PS3.4 section J.3.2: asks a peer to commit to instances, and waits up to `wait` seconds for a report over the same association.
+    """PS3.4 section J.3.2: asks a peer to commit to instances, and waits up to `wait` seconds for its report.
 
-    The request is kept before it is sent, so that a report finds it however early it comes. Raises `NoAnswer`.
+    The report comes over the same association, or to the port of a server on this database. The request is kept before it is sent,
+    so that a report finds it however early it comes. Without one the transaction is still `asked`. Raises `NoAnswer`.
     """
+    ends = time.monotonic() + wait
     transaction_uid = uuid_oid(uuid.uuid4())
     with database.write() as connection:
         pk = commitment.ask(
             connection, "scu", peer=peer.ae_title, address=peer.host, transaction_uid=transaction_uid, requested=references
         )
+
+    def now() -> Transaction:
+        with database.read() as connection:
+            return commitment.asked_of(connection, peer.ae_title, transaction_uid)
+
     try:
-        report = wire.request(peer, settings, transaction_uid, references, wait=wait)
+        report = wire.request(
+            peer, settings, transaction_uid, references, wait=wait, heard=lambda: now().state == "delivered"
+        )  # fmt: skip
     except NoAnswer:
         with database.write() as connection:
             commitment.end(connection, pk, "refused")
         raise
     if report is not None:
         return reported(database, peer.ae_title, report)
-    with database.read() as connection:
-        return commitment.asked_of(connection, peer.ae_title, transaction_uid)
+    while (found := now()).state == "asked" and time.monotonic() < ends:
+        time.sleep(_POLL)
+    return found
 
 
 def reported(database: Database, peer: str, report: Report) -> Transaction:

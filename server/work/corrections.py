@@ -8,6 +8,7 @@ rows, FHIR, documents and the feed change in one transaction.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from sqlalchemy import Connection, select
 
@@ -69,23 +70,49 @@ class Copies:
         return Copy(original.pk, blob, table.to_bytes() if table else None)
 
     def apply_late(self, study_pks: Sequence[int]) -> None:
-        """Corrects what came late for corrected studies and merged patients, before it is prepared and published."""
+        """Corrects what came late for corrected studies and merged patients, before it is prepared and published.
+
+        Raises `Busy` where the study is corrected again and again meanwhile.
+        """
         for study_pk in study_pks:
-            with self._database.read() as connection:
-                attributes = corrections.of(connection, study_pk)
-                if belonging.names_another(connection, study_pk):
-                    owner = corrections.of_study(connection, study_pk).patient
-                    attributes = {**attributes, **patient_attributes(owner, self._default)}
-                late = corrections.originals(connection, study_pk, late=True) if attributes else []
-            if late:
-                with self.made(late, attributes) as copies, self._database.write() as connection:
-                    corrections.put(connection, study_pk, attributes, who="")
-                    for copy in copies:
-                        corrections.replace(connection, copy, attributes)
+            for _ in range(_ATTEMPTS):
+                with suppress(_Outrun):
+                    self._apply_late(study_pk)
+                    break
+            else:
+                raise Busy("the study is corrected just now; try again")
+
+    def _apply_late(self, study_pk: int) -> None:
+        with self._database.read() as connection:
+            attributes = self._said(connection, study_pk)
+            late = corrections.originals(connection, study_pk, late=True) if attributes else []
+        if not late:
+            return
+        with self.made(late, attributes) as copies, self._database.write() as connection:
+            connection.execute(select(catalogue.STUDY.c.pk).where(catalogue.STUDY.c.pk == study_pk).with_for_update())
+            now = corrections.originals(connection, study_pk, late=True)
+            if self._said(connection, study_pk) != attributes or not set(late) <= set(now):
+                raise _Outrun
+            if corrections.of(connection, study_pk) != attributes:
+                corrections.put(connection, study_pk, attributes, who="")
+            for copy in copies:
+                corrections.replace(connection, copy, attributes)
+
+    def _said(self, connection: Connection, study_pk: int) -> Attributes:
+        """What every instance of the study has to say: its correction, and whose it is where that was changed."""
+        attributes = corrections.of(connection, study_pk)
+        if belonging.names_another(connection, study_pk):
+            owner = corrections.of_study(connection, study_pk).patient
+            attributes = {**attributes, **patient_attributes(owner, self._default)}
+        return attributes
 
 
 class _Outrun(Exception):
     """Something came in or was corrected since the copies were made."""
+
+
+Wanted: TypeAlias = Callable[[Connection], tuple[Sequence[str], Attributes]]
+"""Which studies a correction is of, and what they say afterwards: asked before the copies are made and again in the transaction."""
 
 
 @dataclass(slots=True)
@@ -94,6 +121,8 @@ class _Plan:
 
     study_uid: str
     study_pk: int
+    before: Attributes
+    """The correction that was in force."""
     overlay: Attributes
     originals: list[corrections.Bytes]
     copies: list[Copy]
@@ -131,22 +160,26 @@ class Corrector:
         """Changes what a study says of itself: its attributes of PS3.3 section C.7.2.1. Raises `NotFound`, `Refused`."""
         if PATIENT_TAGS & attributes.keys():
             raise Refused("the patient of a study is changed by moving it to another, or by updating the patient")
-        self._apply([study_uid], attributes, "update", actor)
+        self._apply(lambda _: ([study_uid], attributes), "update", actor)
 
     def update_patient(self, id_: str, attributes: Attributes, *, actor: Actor) -> None:
         """HL7 v2 ADT A08: name, birth date and sex of a patient, in every study of hers. Raises `NotFound`, `Refused`."""
         if not attributes.keys() <= {"00100010", "00100030", "00100040"}:
             raise Refused("of a patient name, birth date and sex can be updated; for another Patient ID merge or move")
         with self._database.read() as connection:
-            known = corrections.patient(connection, id_)
-            studies = corrections.studies(connection, known.pk)
-        now = _updated(known.patient, attributes)
+            pk = corrections.patient(connection, id_).pk
+
+        def wanted(connection: Connection) -> tuple[Sequence[str], Attributes]:
+            now = _updated(corrections.patient(connection, id_).patient, attributes)
+            return corrections.studies(connection, pk), patient_attributes(now, self._default)
 
         def rows(connection: Connection) -> None:
-            corrections.change_patient(connection, known.pk, now)
+            corrections.lock_patient(connection, pk)
+            now = _updated(corrections.patient(connection, id_).patient, attributes)
+            corrections.change_patient(connection, pk, now)
             resources.put(connection, fhir_patient(now))
 
-        self._apply(studies, patient_attributes(now, self._default), "update", actor, rows)
+        self._apply(wanted, "update", actor, rows)
 
     def move_study(self, study_uid: str, to: Patient, *, actor: Actor) -> None:
         """The study was another patient's: to whom it belongs is found by identifier, else made. Raises `NotFound`, `Refused`."""
@@ -154,7 +187,11 @@ class Corrector:
             if connection.execute(select(catalogue.STUDY.c.pk).where(catalogue.STUDY.c.uid == study_uid)).first() is None:
                 raise NotFound("no such study")
             target = corrections.found_or_made(connection, to)
-        self._moved([study_uid], target, actor, "update")
+
+        def wanted(connection: Connection) -> tuple[Sequence[str], Attributes]:
+            return [study_uid], self._whose(connection, target)
+
+        self._apply(wanted, "update", actor, lambda connection: corrections.lock_patient(connection, target.pk), target.pk)
 
     def merge(self, source_id: str, target_id: str, *, actor: Actor) -> int:
         """HL7 v2 ADT A40: all of the source's studies are the target's, also those to come. Returns how many moved.
@@ -163,46 +200,46 @@ class Corrector:
         """
         with self._database.read() as connection:
             source, target = corrections.patient(connection, source_id), corrections.patient(connection, target_id)
-            studies = corrections.studies(connection, source.pk)
-            if belonging.merged(connection, target.pk) != target.pk:
-                raise Conflict("the patient to merge into was merged into another; merge into that one")
         if source.pk == target.pk:
             raise Refused("a patient cannot be merged into herself")
 
+        def wanted(connection: Connection) -> tuple[Sequence[str], Attributes]:
+            return corrections.studies(connection, source.pk), self._whose(connection, target)
+
         def rows(connection: Connection) -> None:
+            corrections.lock_patient(connection, source.pk, studies=True)
+            corrections.lock_patient(connection, target.pk)
+            if belonging.merged(connection, target.pk) != target.pk:
+                raise Conflict("the patient to merge into was merged into another; merge into that one")
             belonging.merge(connection, source.pk, target.pk)
-            resources.put(connection, fhir_patient(target.patient))
+            resources.put(connection, fhir_patient(corrections.patient(connection, target_id).patient))
             link = [{"other": {"reference": f"Patient/{target.patient.id}"}, "type": "replaced-by"}]
             resources.put(connection, {**fhir_patient(source.patient), "active": False, "link": link})
 
-        self._moved(studies, target, actor, "merge", rows)
-        return len(studies)
+        return self._apply(wanted, "merge", actor, rows, target.pk)
 
-    def _moved(
-        self,
-        studies: Sequence[str],
-        target: StoredPatient,
-        actor: Actor,
-        event: Event,
-        rows: Callable[[Connection], None] = lambda _: None,
-    ) -> None:
-        self._apply(studies, patient_attributes(target.patient, self._default), event, actor, rows, target.pk)
+    def _whose(self, connection: Connection, owner: StoredPatient) -> Attributes:
+        """What the studies of a patient say of her, as she is known now."""
+        return patient_attributes(corrections.patient(connection, owner.patient.id).patient, self._default)
 
     def _apply(
         self,
-        studies: Sequence[str],
-        attributes: Attributes,
+        wanted: Wanted,
         event: Event,
         actor: Actor,
         rows: Callable[[Connection], None] = lambda _: None,
         patient_pk: int | None = None,
-    ) -> None:
-        """Copies of all studies first, then one transaction; once more where something came in between."""
+    ) -> int:
+        """Copies of all studies first, then one transaction; once more where something came in between. Returns how many studies."""
         for _ in range(_ATTEMPTS):
             with suppress(_Outrun), ExitStack() as copies:
+                with self._database.read() as connection:
+                    studies, attributes = wanted(connection)
                 plans = [self._plan(uid, attributes, copies) for uid in studies]
                 with self._reconciler.changing_all(studies) as (connection, changing):
                     rows(connection)
+                    if wanted(connection) != (studies, attributes):
+                        raise _Outrun
                     for change, plan in zip(changing, plans, strict=True):
                         self._study(change, plan, patient_pk)
                     for change in changing:
@@ -212,17 +249,22 @@ class Corrector:
         else:
             raise Busy("images of the study are coming in just now; try again")
         self._reconciler.erase()
+        return len(studies)
 
     def _plan(self, study_uid: str, attributes: Attributes, copies: ExitStack) -> _Plan:
         with self._database.read() as connection:
             study_pk = catalogue.study_pk(connection, study_uid)
-            overlay = {**corrections.of(connection, study_pk), **attributes}
+            before = corrections.of(connection, study_pk)
             originals = corrections.originals(connection, study_pk)
-        return _Plan(study_uid, study_pk, overlay, originals, copies.enter_context(self._copies.made(originals, overlay)))
+        overlay = {**before, **attributes}
+        made = copies.enter_context(self._copies.made(originals, overlay))
+        return _Plan(study_uid, study_pk, before, overlay, originals, made)
 
     def _study(self, change: Changing, plan: _Plan, patient_pk: int | None) -> None:
         connection = change.connection
         if plan.originals != corrections.originals(connection, plan.study_pk):
+            raise _Outrun
+        if plan.before != corrections.of(connection, plan.study_pk):
             raise _Outrun
         for copy in plan.copies:
             corrections.replace(connection, copy, plan.overlay)

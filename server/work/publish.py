@@ -5,7 +5,7 @@ costs only the rest of the work. A late instance makes the next version of every
 new manifest replaces the old one (RPLC), and the study stays the same study.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
@@ -42,11 +42,14 @@ class Publisher:
     def run(self, due: Sequence[jobs.Job]) -> int:
         """Publishes the studies whose rows are the jobs' keys, all or none. Returns how many had something new.
 
-        Raises what the store raises, and `Unavailable` if somebody else published one of them meanwhile.
+        Raises what the store raises, and `Unavailable` if one of them was published, corrected or withdrawn meanwhile.
         """
-        self._copies.apply_late([int(job.key) for job in due])
-        self._prepare([int(job.key) for job in due])
-        plans = [self._plan(job) for job in due]
+        study_pks = [int(job.key) for job in due]
+        came = {pk for pk, _ in self._unprepared(study_pks)}
+        self._copies.apply_late(study_pks)
+        self._prepare(study_pks, came)
+        # In the order in which others take several studies (`Reconciler.changing_all`), so that two do not wait for each other.
+        plans = sorted((self._plan(job) for job in due), key=lambda plan: plan.study.study_instance_uid)
         now = micros()
         with ExitStack() as manifests:
             made = [manifests.enter_context(self._faces.manifest(plan.study, now)) if plan.news else None for plan in plans]
@@ -54,7 +57,7 @@ class Publisher:
                 for plan, manifest_ in zip(plans, made, strict=True):
                     if manifest_ is not None:
                         if not catalogue.publish(connection, plan.study_pk, plan.study, plan.news, updated=now):
-                            raise Unavailable("the study was published by another process meanwhile")
+                            raise Unavailable("the study was published or changed meanwhile; try again")
                         self._faces.show(connection, plan.study_pk, plan.study, manifest_, plan.before, now)
                         for note in rejections.notes(connection, plan.news):
                             jobs.enqueue(connection, NOTE, str(note), due=now)
@@ -70,16 +73,26 @@ class Publisher:
                 job, study_pk, news, catalogue.load(connection, study_pk, prepared=True), documents.current(connection, study_pk)
             )
 
-    def _prepare(self, study_pks: Sequence[int]) -> None:
-        """Makes DICOM JSON, frame offsets and hash of each new instance; a crash loses at most the last few."""
+    def _unprepared(self, study_pks: Sequence[int]) -> list[tuple[int, str]]:
         with self._database.read() as connection:
-            waiting = [found for study_pk in study_pks for found in catalogue.pending(connection, study_pk, prepared=False)]
-        for start in range(0, len(waiting), _PREPARED_TOGETHER):
-            made = [(pk, blob_id, *self._rendered(blob_id)) for pk, blob_id in waiting[start : start + _PREPARED_TOGETHER]]
-            with self._database.write() as connection:
-                for pk, blob_id, sha256, attributes, dicom_json, table in made:
-                    catalogue.hashed(connection, blob_id, sha256)
-                    catalogue.prepare(connection, pk, attributes=attributes, dicom_json=dicom_json, frame_table=table)
+            return [found for study_pk in study_pks for found in catalogue.pending(connection, study_pk, prepared=False)]
+
+    def _prepare(self, study_pks: Sequence[int], came: Container[int]) -> None:
+        """Makes DICOM JSON, frame offsets and hash of each new instance; a crash loses at most the last few.
+
+        Only of those that `came` before `apply_late` looked: what came since may have to be corrected, and has a job of its own.
+        What is corrected while it is made ready is made ready again.
+        """
+        while waiting := [(pk, blob_id) for pk, blob_id in self._unprepared(study_pks) if pk in came]:
+            for start in range(0, len(waiting), _PREPARED_TOGETHER):
+                self._prepare_some(waiting[start : start + _PREPARED_TOGETHER])
+
+    def _prepare_some(self, waiting: Sequence[tuple[int, str]]) -> None:
+        made = [(pk, blob_id, *self._rendered(blob_id)) for pk, blob_id in waiting]
+        with self._database.write() as connection:
+            for pk, blob_id, sha256, attributes, dicom_json, table in made:
+                catalogue.hashed(connection, blob_id, sha256)
+                catalogue.prepare(connection, pk, blob_id, attributes=attributes, dicom_json=dicom_json, frame_table=table)
 
     def _rendered(self, blob_id: str) -> tuple[bytes, bytes, bytes, bytes | None]:
         with closing(self._blobs.open(blob_id)) as file:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 from profiles.audit_event import REFUSED, REST_DELETE, REST_UPDATE, Agent, AuditedEntity, Kind, Subtype
 from profiles.manifest import ManifestContent, NotAManifest, read
 from profiles.part10 import HeaderError, parse
+from profiles.patient import fhir_patient
 from profiles.vocabulary import DICOM_UID_SYSTEM
 from server.errors import LegallyHeld, MalformedQuery, NotFound
 from server.records import catalogue, changes, corrections, documents, rejections, resources
@@ -130,6 +131,7 @@ class Reconciler:
             if emptied:
                 corrections.forget(connection, change.study_pk)
                 self.forget_documents(change)
+                self._forget_patient(change)
             self.shown(change)
             if emptied:
                 resources.forget_history(connection, "ImagingStudy", catalogue.study_id(connection, change.study_pk))
@@ -259,8 +261,9 @@ class Reconciler:
         """The next version of the study behind every face, as its rows are now."""
         connection = change.connection
         study = catalogue.load(connection, change.study_pk)
-        if study.version == 0 and not study.series:
-            return  # it was never shown
+        if not study.series and not resources.known(connection, "ImagingStudy", study.id):
+            catalogue.outrun(connection, change.study_pk)  # it was never shown, and may be about to be
+            return
         before = documents.current(connection, change.study_pk)
         catalogue.publish(connection, change.study_pk, study, [], updated=change.now)
         faces = Faces(self._settings, self._database, self._blobs, self._installation)
@@ -308,6 +311,13 @@ class Reconciler:
             resources.put(change.connection, {**kept, **gone}, now=change.now)
             resources.forget_history(change.connection, "DocumentReference", id_)
         rejections.forget_blobs(change.connection, [blob_id for _, blob_id in removed])
+
+    def _forget_patient(self, change: Changing) -> None:
+        """Removes what was known about the patient of an emptied study, behind every face, if nothing else is here about her."""
+        left = corrections.forget_patient(change.connection, change.study_pk)
+        if left is not None and resources.known(change.connection, "Patient", left.id):
+            resources.put(change.connection, fhir_patient(left), now=change.now)
+            resources.forget_history(change.connection, "Patient", left.id)
 
 
 def _found(connection: Connection, target: Target) -> list[Affected]:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, exists, select
 
 from profiles.audit_event import Agent
 from profiles.person_name import folded
 from server.errors import LegallyHeld, NotFound
 from server.records import rejections
-from server.records.catalogue import PATIENT, STUDY
+from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
 from server.settings import RetentionRule
 from server.store import jobs
 from server.store.db import Database, micros, moment
@@ -22,6 +22,8 @@ RETENTION: Final = "retention"
 """Kind of the job that looks once a day."""
 _DAY: Final = 86_400_000_000
 _PAGE: Final = 1000
+_HAS_INSTANCES: Final = exists().where(INSTANCE.c.study_pk == STUDY.c.pk)  # shown or not: what was rejected has its time too
+_IN_SERIES: Final = exists().where(INSTANCE.c.series_pk == SERIES.c.pk)
 ACTOR: Final = Actor(Agent(identifier="retention"), rest=False)
 
 
@@ -48,16 +50,17 @@ def due(connection: Connection, rules: Sequence[RetentionRule], today: date) -> 
     last = 0
     while rules:
         rows = connection.execute(
-            select(STUDY.c.pk, STUDY.c.uid, STUDY.c.modalities, STUDY.c.institution, STUDY.c.date, STUDY.c.received, PATIENT.c.birth_date)
+            select(STUDY.c.pk, STUDY.c.uid, STUDY.c.institution, STUDY.c.date, STUDY.c.received, PATIENT.c.birth_date)
             .join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
-            .where(STUDY.c.pk > last, STUDY.c.instance_count > 0)
+            .where(STUDY.c.pk > last, _HAS_INSTANCES)
             .order_by(STUDY.c.pk)
             .limit(_PAGE)
         ).all()  # fmt: skip
         if not rows:
             return
         last = rows[-1].pk
-        over = [row.uid for row in rows if expired(rules, _facts(row), today)]
+        modalities = _modalities(connection, [row.pk for row in rows])
+        over = [row.uid for row in rows if expired(rules, _facts(row, modalities.get(row.pk, set())), today)]
         held = rejections.held(connection, over)
         yield from (uid for uid in over if uid not in held)
 
@@ -120,12 +123,22 @@ def _birthday(born: date, years: int) -> date:
         return date(born.year + years, 3, 1)
 
 
-def _facts(row: "Row[int, str, str, str, str, int, str]") -> Facts:
+def _modalities(connection: Connection, study_pks: Sequence[int]) -> dict[int, set[str]]:
+    """Of all that is kept of each study; the study's own row names those of the published series only."""
+    found: dict[int, set[str]] = {}
+    for row in connection.execute(
+        select(SERIES.c.study_pk, SERIES.c.modality).where(SERIES.c.study_pk.in_(study_pks), _IN_SERIES)
+    ):
+        found.setdefault(row.study_pk, set()).add(row.modality)
+    return found
+
+
+def _facts(row: "Row[int, str, str, str, int, str]", modalities: set[str]) -> Facts:
     received = moment(row.received).date()
     done = _date(row.date)
     return Facts(
         row.uid,
-        frozenset(row.modalities.strip("\\").split("\\")),
+        frozenset(modalities),
         row.institution,
         # A date that is none, or to come, is a slip: the day of receipt is sure.
         done if done is not None and done <= received else received,

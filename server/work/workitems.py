@@ -87,8 +87,9 @@ class Worklist:
         with self._database.write() as connection:
             decision.require(TASK, Interaction.CREATE)
             subscribers.settle(connection, worklist=False)
-            kept = workitems.add(connection, uid, made, identity(made, self._domains))
-            decision.require_patient(TASK, Interaction.CREATE, kept.patient)
+            whose = identity(made, self._domains)
+            decision.require_patient(TASK, Interaction.CREATE, workitems.patient_of(connection, whose))
+            kept = workitems.add(connection, uid, made, whose)
             subscribers.follow(connection, uid, made)
             subscribers.publish(connection, uid, workitem_events.of_creation(made))
             self._told(connection, actor, "create", REST_CREATE, kept)
@@ -169,13 +170,17 @@ class Worklist:
     ) -> None:
         """Section CC.2.3: to one workitem, to the worklist (`GLOBAL`), or to what `keys` match (`FILTERED`).
 
-        The subscriber gets the state of each workitem that is new to it. Raises `Forbidden`, for an AE title of another client too.
+        The subscriber gets the state of each workitem that is new to it. Raises `Forbidden`: for an AE title of another client, and for
+        a free one to who does not see every patient's workitems.
         """
         whole = target in (GLOBAL, FILTERED)
         with self._database.write() as connection:
             _permitted_to_watch(connection, decision, target)
             subscribers.settle(connection, worklist=whole)
-            subscribers.join(connection, ae_title, decision.subject)
+            if decision.patients(TASK, Interaction.READ) is None:
+                subscribers.join(connection, ae_title, decision.subject)
+            else:  # AE titles are few and everybody's: who sees one patient takes none
+                subscribers.require_taken(connection, ae_title, decision.subject)
             found = [target, *workitems.uids(connection, keys)] if whole else [target]
             new = [
                 uid

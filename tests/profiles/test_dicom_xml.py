@@ -179,6 +179,31 @@ def test_what_is_no_native_dicom_model_is_refused(document: bytes) -> None:
         parse(document)
 
 
+def _leaving_out(count: int, attributes: int = 1) -> bytes:
+    rows = (
+        f'<DicomAttribute tag="0009{number:04X}" vr="LO"><Value number="{count + 1}">x</Value></DicomAttribute>'
+        for number in range(0x1000, 0x1000 + attributes)
+    )
+    return f"<NativeDicomModel>{''.join(rows)}</NativeDicomModel>".encode()
+
+
+@pytest.mark.parametrize(
+    "document", [_leaving_out(1 << 20), _leaving_out(200), _leaving_out(2000, 30), _leaving_out(100, 30), _leaving_out(9_999_998)]
+)
+def test_values_that_are_left_out_are_no_more_than_a_document_has_bytes(document: bytes) -> None:
+    with pytest.raises(DicomXmlError, match="left out"):
+        parse(document)
+
+
+def test_values_may_be_left_out() -> None:
+    assert parse(_leaving_out(40, 30))["00091000"]["Value"] == [None] * 40 + ["x"]
+
+
+def test_an_integer_may_be_longer_than_a_float() -> None:
+    document = f'<NativeDicomModel><DicomAttribute tag="00200013" vr="IS"><Value number="1">{"9" * 400}</Value></DicomAttribute></NativeDicomModel>'
+    assert parse(document.encode()) == {"00200013": {"vr": "IS", "Value": [10**400 - 1]}}
+
+
 def test_an_entity_is_not_resolved(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("SECRET")

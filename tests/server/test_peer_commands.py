@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 from peers.generated import Made
-from peers.imageshare import node
+from peers.imageshare import node, running
 from peers.orthanc import orthanc
 from peers.querying import Archive, archive, storescp
 from peers.scanner import stored_bytes
@@ -142,6 +142,18 @@ def test_orthanc_reports_on_an_association_of_its_own(ours: Node, tmp_path: Path
         to = f"ORTHANC@127.0.0.1:{server.dicom_port}"
         said = run(ours, "send", _files(tmp_path / "files")[0], "--to", to, "--commit", "--commit-wait", "1", code=1)
     assert "has not reported within" in said
+    assert "no server runs here" in said
+
+
+@pytest.mark.peers
+def test_orthanc_reports_to_the_server_that_runs_here(tmp_path: Path) -> None:
+    """Orthanc asks nobody to wait: it calls the AE title that asked it, which is that of the server."""
+    data = tmp_path / "data"
+    with running(data) as server, orthanc(tmp_path / "orthanc", {"us": ("IMAGESHARE", server.dicom_port)}) as peer:
+        arguments = ["--to", f"ORTHANC@127.0.0.1:{peer.dicom_port}", "--commit", "--data", str(data)]
+        result = CliRunner().invoke(app, ["send", str(_files(tmp_path / "files")[0]), *arguments])
+    assert result.exit_code == 0, result.output
+    assert "ORTHANC has committed to them" in result.stdout
 
 
 def test_sending_over_tls(ours: Node, tmp_path: Path, dcmtk: Callable[[str], Path], free_port: int) -> None:

@@ -1,5 +1,6 @@
 """The Conformance Statement says what the program does, because it is made from the program's own tables."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from server.edges.dimse import negotiation
 from server.edges.dimse.negotiation import Rejection, agreed
 from server.edges.dimse.services import BY_ABSTRACT_SYNTAX
 from server.errors import ImageShareError
+from server.records.conditions import MOST_UIDS
+from server.records.peers import Peer
+from server.sending import CALLING
 from server.settings import EVERY_PERMISSION, Device, Settings
 from server.statement import document, web
 from server.statement.document import statement
@@ -134,6 +138,22 @@ def test_every_setting_that_is_told_of_has_words(text: str) -> None:
     rows = re.findall(r"^\| `IMAGESHARE_(\w+)` \| (.*) \| (.*) \|$", section(text, "6.2 Parameters"), re.MULTILINE)
     assert len(rows) > 15
     assert all(name.lower() in Settings.model_fields and words.strip() for name, _, words in rows)
+
+
+def test_every_field_of_a_peer_is_told_of(text: str) -> None:
+    """As the table has it, and as `devices` of the settings have it."""
+    told = section(text, "6.1 AE title and presentation address")
+    found = re.findall(r"^\| `(\w+)` \| `([^|]+)` \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", told, re.MULTILINE)
+    rows = {row[0]: row for row in found}
+    assert list(rows) == [field.name for field in dataclasses.fields(Peer)]
+    assert {name for row in rows.values() for name in re.findall(r"`(\w+)`", row[2])} == set(Device.model_fields)
+    assert (rows["tls"][2], rows["network"][3]) == ("", "none")
+    assert "(must be given)" in rows["network"][2]
+
+
+def test_it_says_who_calls_by_which_title_and_how_many_uids_may_be_asked_for(text: str) -> None:
+    assert f"`imageshare send` calls as `{CALLING}`" in section(text, "4.2 Functional definition")
+    assert f"| UIDs in a list of C-FIND; beyond it `A900` | {MOST_UIDS:,} |" in section(text, "5.3 Query and retrieve")
 
 
 def test_a_table_survives_bars_and_lines() -> None:

@@ -203,6 +203,27 @@ def test_the_doctor_tells_of_misspelt_variables(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
+    ("host", "public", "fine"),
+    [("0.0.0.0", None, False), ("::", None, False), ("127.0.0.1", None, True), ("0.0.0.0", "https://images.example", True)],
+)
+def test_the_doctor_tells_of_links_that_lead_nowhere(tmp_path: Path, host: str, public: str | None, fine: bool) -> None:
+    """Retrieve URLs begin with the public URL; nobody can call 0.0.0.0."""
+    told = {name: (value, fine) for name, value, fine in upkeep.doctor(load(data=tmp_path, http_host=host, public_url=public))}
+    assert told["public URL"][1] is fine
+    assert ("set public_url" in told["public URL"][0]) is not fine
+
+
+def test_a_server_that_runs_is_seen(tmp_path: Path) -> None:
+    settings = load(data=tmp_path / "data")
+    assert not upkeep.is_served(settings)
+    assert not settings.data.exists()
+    for shared in (False, True):
+        with upkeep.owned(settings, shared=shared):
+            assert upkeep.is_served(settings)
+        assert not upkeep.is_served(settings)
+
+
+@pytest.mark.parametrize(
     ("public", "told"),
     [(None, "loopback"), ("http://localhost:1", "loopback"), ("https://images.example", "off because public_url is set")],
 )

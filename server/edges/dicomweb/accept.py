@@ -173,7 +173,8 @@ def images(request: Request, offered: tuple[str, ...], *, several: bool = False)
             multipart = each.type in (MULTIPART, "multipart/*")
             if each.takes(type_) and (multipart or not several or each.type in (*_ANY, "image/*")):
                 return Form(multipart or several, type_)
-    raise NotAcceptable(f"rendered images are offered as {', '.join(offered)}")
+    names = [f'{MULTIPART}; type="{type_}"' for type_ in offered] if several else offered
+    raise NotAcceptable(f"rendered images are offered as {', '.join(names)}")
 
 
 def native(syntax: str) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 import orjson
 from pydicom.datadict import dictionary_VR
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from ihe import multipart
@@ -36,7 +37,10 @@ async def data_set(request: Request, *, optional: bool = False) -> Attributes:
         return {}
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType("the body is taken without a Content-Encoding")
-    type_ = request.headers.get("content-type", DICOM_JSON)
+    return await run_in_threadpool(_parsed, request.headers.get("content-type", DICOM_JSON), body)
+
+
+def _parsed(type_: str, body: bytes) -> Attributes:
     try:
         return _checked(_read(type_, body))
     except orjson.JSONDecodeError:

@@ -61,7 +61,7 @@ def metadata(request: Request) -> Response:
         target = targets.located(request, connection) if not prepared else None
         version = prepared[0].version if prepared else _version(connection, request)
     form = datasets.form(request)
-    headers = {"ETag": _etag(request, version), "Cache-Control": _CACHED, "Vary": datasets.VARY}
+    headers = {"ETag": _etag(request, version, form), "Cache-Control": _CACHED, "Vary": datasets.VARY}
     if headers["ETag"] in re.findall(r'W/"[0-9a-f]+"', request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     if prepared and form != DICOM_XML and all(row.base == home for row in prepared):
@@ -125,10 +125,13 @@ def _version(connection: Connection, request: Request) -> int:
     return int(found.scalar_one())
 
 
-def _etag(request: Request, version: int) -> str:
-    """Weak: whatever changes what is visible of a study makes its next version; URLs inside depend on how this server is called."""
+def _etag(request: Request, version: int, form: str) -> str:
+    """Weak: whatever changes what is visible of a study makes its next version; URLs inside depend on how this server is called.
+
+    JSON and XML are two representations (RFC 9110 section 8.8.3), each with a tag of its own.
+    """
     named = "/".join(str(targets.uid(request, name)) for name in ("study", "series", "instance"))
-    digest = hashlib.sha256(f"{targets.base(request)} {named} {version}".encode())
+    digest = hashlib.sha256(f"{targets.base(request)} {named} {version} {form}".encode())
     return f'W/"{digest.hexdigest()[:32]}"'
 
 

@@ -1,7 +1,7 @@
 """QIDO-RS (PS3.18 section 10.6; IHE RAD-129): searches for studies, series and instances."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection
@@ -26,6 +26,9 @@ from server.work.retrieve import STUDY_TYPE, require_study
 MOST_RESULTS = 1000
 MOST_INSTANCES = 20_000
 """Of one study: viewers ask for all of a study's instances at once."""
+MOST_BYTES = 32 << 20
+"""Of results with more than their usual attributes; who wants the rest asks on from there (`offset`)."""
+_FIRST = 100
 _MORE = "There are additional results that can be requested"
 _MOST_FIELDS = 100
 _RESULTS: Final[Mapping[Level, ColumnElement[Any]]] = {
@@ -70,18 +73,43 @@ def _search(request: Request, level: Level) -> Response:
         decision.require(STUDY_TYPE, Interaction.SEARCH)  # who may not search at all is told so first
         raise
     query, home = asked.query, targets.base(request)
-    columns = (PATIENT.c.id, *(_RESULTS[each] for each in asked.told), *asked.fields.columns)
     with node.database.read() as connection:
         _permit(connection, decision, query)
-        rows = matching.page(connection, query, decision.where(STUDY_TYPE, Interaction.SEARCH, PATIENT.c.id), columns)
-    found, more = rows[: query.limit], len(rows) > query.limit
-    bodies = [located(body, home) for body in _bodies(found, asked, home)]
-    context.told(request, "query", RAD_129, patients={row[0] for row in found}, entities=targets.asked(request, "query"))
+        patients, bodies, more = _results(connection, asked, decision.where(STUDY_TYPE, Interaction.SEARCH, PATIENT.c.id), home)
+    context.told(request, "query", RAD_129, patients=patients, entities=targets.asked(request, "query"))
     response = datasets.answer(form, bodies)
     if more:
         # RFC 7234 section 5.5: the agent is a host or a name; PS3.18 section 8.3.4.5 has the service's URL there.
         response.headers.append("Warning", f'299 {home} "{_MORE}"')
     return response
+
+
+def _results(
+    connection: Connection, asked: _Asked, allowed: conditions.Condition, home: str
+) -> tuple[set[str], list[bytes], bool]:
+    """The patients and the results, and whether there are more.
+
+    What has all attributes of its instances is read some at a time, and ends at `MOST_BYTES`: a thousand frames may be megabytes.
+    """
+    columns = (PATIENT.c.id, *(_RESULTS[each] for each in asked.told), *asked.fields.columns)
+    query, whole = asked.query, asked.fields.wanted
+    patients: set[str] = set()
+    bodies: list[bytes] = []
+    size = 0
+    while True:
+        count = left = query.limit - len(bodies)
+        if whole:
+            count = min(left, max(_FIRST, (MOST_BYTES - size) * len(bodies) // (size + 1)))
+        page = replace(query, limit=count, offset=query.offset + len(bodies))
+        rows = matching.page(connection, page, allowed, columns)
+        for row, body in zip(rows[:count], _bodies(rows[:count], asked, home), strict=True):
+            if whole and bodies and size + len(body) > MOST_BYTES:
+                return patients, bodies, True
+            patients.add(row[0])
+            bodies.append(located(body, home))
+            size += len(body)
+        if len(rows) <= count or count == left:
+            return patients, bodies, len(rows) > count
 
 
 def _bodies(rows: Sequence[Any], asked: _Asked, home: str) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ from server.work.ingest import Announced, Batch
 METADATA: Final = frozenset({DICOM_JSON, "application/json", DICOM_XML})
 _LARGEST = 32 << 20
 _MOST_MARKS = 2_000_000
+_MARKS = ((b"{", b"[", b","), (b"<", b"="))  # of JSON, of XML: there are no more objects than these
 _MOST_PARTS = 100_000
 _LONGEST_URI = 1024
 _PIXEL_DATA = "7FE00010"
@@ -153,12 +154,9 @@ class MetadataIntake(Intake):
     def _read(self, type_: str, data: bytes) -> Iterator[Attributes]:
         """The model objects of a part of metadata; what is none is a failure."""
         try:
-            if type_ == DICOM_XML:
-                found: object = dicom_xml.parse(data)
-            else:
-                if data.count(b"{") + data.count(b"[") + data.count(b",") > _MOST_MARKS:
-                    raise TooLarge("a part of metadata has too many values; send them in several parts or requests")
-                found = orjson.loads(data)
+            if sum(map(data.count, _MARKS[type_ == DICOM_XML])) > _MOST_MARKS:
+                raise TooLarge("a part of metadata has too many values; send them in several parts or requests")
+            found: object = dicom_xml.parse(data) if type_ == DICOM_XML else orjson.loads(data)
         except TooLarge as error:
             self._refused(error)
             return

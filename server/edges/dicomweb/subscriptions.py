@@ -38,6 +38,8 @@ _LOOK_EVERY: Final = 0.2
 _CHECK_EVERY: Final = 5.0
 """Seconds after which the token of a silent channel is looked at again."""
 _MOST_CHANNELS: Final = 200
+_MOST_OF_ONE: Final = 20
+"""Channels of one client."""
 _POLICY_VIOLATION: Final = 1008  # RFC 6455 section 7.4.1
 _INTERNAL_ERROR: Final = 1011
 
@@ -90,6 +92,7 @@ class _Channel:
     """One open channel: which events it had, and what wakes it."""
 
     ae_title: str
+    client: str
     seen: int
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -104,19 +107,22 @@ class Channels:
         self._announced = False
         self._announcing = threading.Lock()
 
-    def start(self, ae_title: str) -> _Channel:
-        """Reads where the channel begins: after what earlier ones of this AE title had. Raises `Busy`. Not for the event loop's thread."""
-        if len(self._open) >= _MOST_CHANNELS:
-            raise Busy("too many event channels are open; close one, or try again")
+    def start(self, ae_title: str, client: str) -> _Channel:
+        """Reads where the channel begins: after what earlier ones of this AE title had. Not for the event loop's thread."""
         with self._announcing:
             if not self._announced:
                 with self._database.write() as connection:
                     subscribers.announce(connection, scp_status("RESTARTED"))
                 self._announced = True
         with self._database.read() as connection:
-            return _Channel(ae_title, subscribers.delivered(connection, ae_title))
+            return _Channel(ae_title, client, subscribers.delivered(connection, ae_title))
 
     def add(self, channel: _Channel) -> None:
+        """Raises `Busy`."""
+        if len(self._open) >= _MOST_CHANNELS:
+            raise Busy("too many event channels are open; try again")
+        if sum(other.client == channel.client for other in self._open) >= _MOST_OF_ONE:
+            raise Busy("this client has too many event channels open; close one")
         self._open.add(channel)
         if self._watching is None or self._watching.done():
             self._watching = asyncio.get_running_loop().create_task(self._watch())
@@ -144,21 +150,21 @@ class Channels:
 async def channel(websocket: WebSocket) -> None:
     """PS3.18 section 8.10.4: Open Notification Connection. The token comes as a header field; one in the URL is not looked at."""
     channels: Channels = websocket.app.state.channels
+    opened: _Channel | None = None
     try:
-        await run_in_threadpool(context.decision, websocket)
+        decision = await run_in_threadpool(context.decision, websocket)
         title = subscriber(websocket.path_params["aet"])
         await run_in_threadpool(_permitted, websocket, title)
-        opened = await run_in_threadpool(channels.start, title)
+        opened = await run_in_threadpool(channels.start, title, decision.subject)
+        channels.add(opened)  # counted from now on: those that open at the same time are not too many together
         await run_in_threadpool(context.told, websocket, "read", REST_READ, patients=())
+        await websocket.accept()
+        await _serve(websocket, opened)
     except ImageShareError as error:
         await _denied(websocket, error)
-        return
-    await websocket.accept()
-    channels.add(opened)
-    try:
-        await _serve(websocket, opened)
     finally:
-        channels.remove(opened)
+        if opened is not None:
+            channels.remove(opened)
 
 
 async def _serve(websocket: WebSocket, opened: _Channel) -> None:

@@ -14,11 +14,12 @@ from ihe.multipart import media_type
 from profiles.audit_event import RAD_55, AuditedEntity
 from profiles.frames import FrameTable
 from profiles.identifiers import InvalidIdentifier, lenient_uid
+from profiles.vocabulary import EXPLICIT_VR_LITTLE_ENDIAN
 from server.edges import context
 from server.edges.dicomweb import accept, targets
 from server.edges.dicomweb.answers import answering
 from server.edges.dicomweb.targets import Target
-from server.errors import MalformedQuery, NotAcceptable, NotFound, NotSupported
+from server.errors import MalformedQuery, NotAcceptable, NotFound, NotSupported, TooLarge
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
 from server.work import transcode
@@ -84,16 +85,27 @@ def _media_type(request: Request, instance: StoredInstance) -> str:
 
 
 def _as_dicom(request: Request, target: Target) -> Response:
-    """PS3.18 section 9.4: as stored, or in the transfer syntax that `transferSyntax` names."""
+    """PS3.18 section 9.4.2.4: in the transfer syntax that `transferSyntax` names, by default Explicit VR Little Endian.
+
+    What cannot be had in the default is sent as stored, as by WADO-RS: its header says in which.
+    """
     for key in _RENDERING:
         if key in request.query_params:
             raise MalformedQuery(f"{key} is a parameter of rendered images, not of {accept.DICOM} (PS3.18 section 9.4)")
     (instance,) = target.instances
-    syntax = request.query_params.get("transferSyntax", instance.transfer_syntax)
-    wanted = transcode.acceptable(instance.transfer_syntax, [syntax], pixels=instance.frames > 0)
-    if wanted is None:
-        raise NotAcceptable("this instance cannot be sent in that transferSyntax; leave it out to have it as it is stored")
-    length, pieces = transcode.transcoded(context.node(request).blobs, instance, wanted)
+    blobs, stored = context.node(request).blobs, instance.transfer_syntax
+    named = request.query_params.get("transferSyntax")
+    wanted = transcode.acceptable(stored, [named or EXPLICIT_VR_LITTLE_ENDIAN], pixels=instance.frames > 0)
+    if wanted is None and named:
+        raise NotAcceptable(f"this instance cannot be sent in that transferSyntax; it is stored in {stored}")
+    wanted = wanted or stored
+    try:
+        length, pieces = transcode.transcoded(blobs, instance, wanted)
+    except (NotAcceptable, TooLarge):
+        if named:
+            raise
+        wanted = stored
+        length, pieces = transcode.transcoded(blobs, instance, stored)
     _told(request, target)
     headers = {"Vary": "Accept, Authorization", **({} if length is None else {"Content-Length": str(length)})}
     return StreamingResponse(context.together(pieces), headers=headers, media_type=f"{accept.DICOM}; transfer-syntax={wanted}")

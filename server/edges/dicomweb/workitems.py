@@ -63,11 +63,17 @@ def _explained(handler: AsyncHandler) -> AsyncHandler:
     return explained
 
 
+async def _said(request: Request, interaction: Interaction, *, optional: bool = False) -> Attributes:
+    """The data set of the body, which is read for nobody who may not do this at all. Raises `Forbidden`, and as `data_set`."""
+    context.decision(request).require(TASK, interaction)
+    return await data_set(request, optional=optional)
+
+
 @answering_async("create", REST_CREATE)
 async def create(request: Request) -> Response:
     """PS3.18 section 11.4: Create Workitem."""
     uid = _named_uid(request, "workitem")
-    item = await data_set(request)
+    item = await _said(request, Interaction.CREATE)
     return await run_in_threadpool(_create, request, uid, item)
 
 
@@ -97,7 +103,7 @@ def retrieve(request: Request) -> Response:
 async def update(request: Request) -> Response:
     """PS3.18 section 11.6: Update Workitem."""
     lock = _named_uid(request, "transaction-uid")
-    changes = await data_set(request)
+    changes = await _said(request, Interaction.UPDATE)
     work = worklist(request)
     await run_in_threadpool(work.change, context.decision(request), actor(request), target(request), changes, lock)
     return Response(status_code=200)
@@ -107,7 +113,7 @@ async def update(request: Request) -> Response:
 @_explained
 async def change_state(request: Request) -> Response:
     """PS3.18 section 11.7: Change Workitem State."""
-    asked = await data_set(request)
+    asked = await _said(request, Interaction.UPDATE)
     state, lock = text(asked, STATE), text(asked, TRANSACTION)
     if not state:
         raise WrongAttributes("Procedure Step State (0074,1000) is missing (PS3.18 section 11.7.1.4)", tags=(int(STATE, 16),))
@@ -127,7 +133,7 @@ async def change_state(request: Request) -> Response:
 @_explained
 async def request_cancellation(request: Request) -> Response:
     """PS3.18 section 11.8: Request Cancellation."""
-    reasons = await data_set(request, optional=True)
+    reasons = await _said(request, Interaction.UPDATE, optional=True)
     decision = context.decision(request)
     requester = request.query_params.get("requester", "") or _as_ae_title(decision.subject)
     warning = await run_in_threadpool(

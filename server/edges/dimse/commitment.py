@@ -41,6 +41,8 @@ def request(association: Association, message: Message) -> None:
         _about(message.command.requested_sop_instance_uid)
         if message.command.action_type_id != REQUEST_ACTION:
             raise WrongAttributes("the one action is Request Storage Commitment, of type 1", managed.NO_SUCH_ACTION)
+        if not node.settings.durable:
+            raise WrongAttributes("this server does not wait for its disk, so it cannot commit", managed.RESOURCE_LIMITATION)
         transaction_uid, references = read_request(_item(message))
         entities = _entities(transaction_uid, len(references))
         same = node.settings.commitment_reports == "same" or node.peers.destination(association.calling) is None

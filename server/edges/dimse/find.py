@@ -1,4 +1,7 @@
-"""Query (PS3.4 section C.4.1): C-FIND over the published catalogue, in pages, so that neither memory nor a cancel waits for the end."""
+"""Query (PS3.4 section C.4.1): C-FIND over the published catalogue, in pages, so that neither memory nor a cancel waits for the end.
+
+Each page is read in a view of its own, and none is open while matches are sent: a peer may take them as slowly as it likes.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,17 +24,24 @@ from server.errors import ImageShareError, MalformedQuery, TooLarge
 from server.records import catalogue, conditions, matching
 from server.records.matching import Match, Query
 from server.records.resources import unpacked
+from server.store.db import Database
 from server.work.retrieve import STUDY_TYPE
 
 PAGE: Final = 500
+MOST_BYTES: Final = 4 << 20
+"""Of whole instances, packed, that are read at once."""
 MOST_MATCHES: Final = 100_000
 """Of one query; beyond it is 0xA700, so that nobody takes a part for the whole."""
 
 _CHARACTER_SET = "00080005"
 _RETRIEVE_AE_TITLE = "00080054"
 _AVAILABILITY = "00080056"
+_OVERLAP: Final = 20
 # Not matched: what says how the request is meant (PS3.4 section C.4.1.1.3.1; the timezone is the requestor's), and what is the same everywhere
 _ABOUT = frozenset({_CHARACTER_SET, QUERY_RETRIEVE_LEVEL, "00080053", _RETRIEVE_AE_TITLE, _AVAILABILITY, "00080201"})
+# Known without being stored, besides those that every response has
+_OF_PATIENTS = frozenset({"00201200", "00201202", "00201204"})
+_COUNTED: Final = {"study": ("00080061", "00080062", "00201206", "00201208"), "series": ("00201209",)}
 # A value of each VR that any key of that VR can be compared with
 _HARMLESS = {"DA": "20000101", "DT": "20000101", "IS": "1", "TM": "10", "UI": "1.2", "US": "1", "UL": "1", "SS": "1", "DS": "1"}
 
@@ -58,21 +68,19 @@ def _answer(association: Association, message: Message, asked: Inquiry, level: s
     first = True
     with node.database.read() as connection:
         keys, unsupported = _matched(connection, asked.identifier, LEVELS[level])
-        for page in _pages(connection, _query(asked, LEVELS[level], keys), allowed):
-            patients = {match.patient for match in page}
-            if first or patients - known:
-                inquiry.told(association, "query", RAD_14, patients - known, inquiry.asked(message))
-                known |= patients
-                first = False
-            whole = _whole(connection, page, projection)
-            for match in page:
-                if association.cancelled(number):
-                    return inquiry.CANCELLED
-                stored = whole.get(match.instance_pk, {})
-                result = stored | _own(stored, _result(match, level, node.settings.ae_title))
-                full = not unsupported and all(key.tag in result for key in projection.keys)
-                status = inquiry.PENDING if full else inquiry.PENDING_UNSUPPORTED
-                association.respond(message.context, inquiry.response(message, status), projection.write(result))
+    full = not unsupported and all(_is_returned(LEVELS[level], key.tag) for key in projection.keys)
+    status = inquiry.PENDING if full else inquiry.PENDING_UNSUPPORTED
+    for page in _pages(node.database, _query(asked, LEVELS[level], keys), allowed):
+        patients = {match.patient for match in page}
+        if first or patients - known:
+            inquiry.told(association, "query", RAD_14, patients - known, inquiry.asked(message))
+            known |= patients
+            first = False
+        for match, stored in _whole(node.database, page, projection):
+            if association.cancelled(number):
+                return inquiry.CANCELLED
+            result = stored | _own(stored, _result(match, level, node.settings.ae_title))
+            association.respond(message.context, inquiry.response(message, status), projection.write(result))
     return inquiry.SUCCESS
 
 
@@ -80,15 +88,38 @@ def _query(asked: Inquiry, level: Level, keys: dict[Path, str]) -> Query:
     return Query(level, keys, limit=PAGE, fuzzy=asked.fuzzy, combined=asked.date_time)
 
 
-def _pages(connection: Connection, query: Query, allowed: conditions.Condition) -> Iterator[list[Match]]:
-    """The matches of one view of the catalogue, page by page; at least one page. Raises `TooLarge` where there are too many."""
+def _pages(database: Database, query: Query, allowed: conditions.Condition) -> Iterator[list[Match]]:
+    """The matches, page by page, each of which has a view of its own; at least one page. Raises `TooLarge` where there are too many.
+
+    The catalogue may change between two pages. A match is given once, and pages overlap a little, so that none is passed over when
+    some before it are gone; where more are gone than that, it begins anew.
+    """
     offset, more = 0, True
+    overlap = _OVERLAP if PAGE > _OVERLAP else 0
+    sent: set[int] = set()
     while more:
-        matches, more = matching.search(connection, replace(query, offset=offset), allowed)
-        yield matches
-        offset += PAGE
-        if more and offset >= MOST_MATCHES:
+        with database.read() as connection:
+            found, more = matching.search(connection, replace(query, offset=offset), allowed)
+        keys = [_key(match) for match in found]
+        if offset and overlap and keys and keys[0] not in sent:
+            offset, more = 0, True
+            continue
+        page = [match for match, key in zip(found, keys, strict=True) if key not in sent]
+        sent.update(keys)
+        if page or not offset:
+            yield page
+        offset += max(1, len(found) - overlap)
+        if more and len(sent) >= MOST_MATCHES:
             raise TooLarge(f"there are more than {MOST_MATCHES} matches; ask for less")
+
+
+def _key(match: Match) -> int:
+    """One match as it is told from the others: by its lowest UID, or by the patient, who may change under a study."""
+    if match.instance is not None:
+        return hash(match.instance.sop_instance_uid)
+    if match.series is not None:
+        return hash(match.series.series_instance_uid)
+    return hash(match.study.study_instance_uid or match.patient)
 
 
 def _matched(connection: Connection, identifier: Identifier, level: Level) -> tuple[dict[Path, str], bool]:
@@ -125,6 +156,16 @@ def _representations(keys: Sequence[Key], above: Path) -> Iterator[tuple[Path, s
     for key in keys:
         yield (*above, key.tag), key.vr
         yield from _representations(key.items, (*above, key.tag))
+
+
+def _is_returned(level: Level, tag: str) -> bool:
+    """Whether responses of a level have the attribute wherever there is a value: at instance level any that is no pixel data."""
+    if tag in _OF_PATIENTS:
+        return level == "patient"
+    if tag in _ABOUT or level == "instance":
+        return not tag.startswith("7FE0")
+    above = conditions.LEVELS[: conditions.LEVELS.index(level) + 1]
+    return any(tag in conditions.REQUIRED_OF[each] or tag in _COUNTED.get(each, ()) for each in above)
 
 
 def _projection(identifier: Identifier, message: Message, levels: Sequence[str]) -> Projection:
@@ -176,13 +217,22 @@ def _own(above: Attributes, own: Attributes) -> Attributes:
     return {tag: value for tag, value in own.items() if len(value) > 1 or tag not in above}
 
 
-def _whole(connection: Connection, page: Sequence[Match], projection: Projection) -> dict[int, Attributes]:
-    """All that the instances of a page have, by their rows, where something is asked for that results do not have."""
-    rows = [match.instance_pk for match in page if match.instance is not None]
-    if not rows or all(key.tag in _ANSWERED for key in projection.keys):
-        return {}
-    packed = catalogue.dicom_json(connection, rows)
-    return {row: orjson.loads(unpacked(body)) for row, body in zip(rows, packed, strict=True)}
+def _whole(database: Database, page: Sequence[Match], projection: Projection) -> Iterator[tuple[Match, Attributes]]:
+    """Each match, and all that its instance has where something is asked for that results do not have.
+
+    Unpacked one at a time: a thousand frames may be megabytes. An instance that is gone meanwhile is left out.
+    """
+    waiting = list(page)
+    if not waiting or waiting[0].instance is None or all(key.tag in _ANSWERED for key in projection.keys):
+        yield from ((match, {}) for match in page)
+        return
+    while waiting:
+        with database.read() as connection:
+            packed = catalogue.some_dicom_json(connection, [match.instance_pk for match in waiting], MOST_BYTES)
+        part, waiting = waiting[: len(packed)], waiting[len(packed) :]
+        for match, body in zip(part, packed, strict=True):
+            if body:
+                yield match, orjson.loads(unpacked(body))
 
 
 _ANSWERED: Final = frozenset(tag for table in (REQUIRED, OPTIONAL, MORE) for tags in table.values() for tag in tags) | _ABOUT | {

@@ -18,6 +18,7 @@ NO_SUCH_EVENT_TYPE = 0x0113
 INVALID_ARGUMENT = 0x0115
 INVALID_OBJECT_INSTANCE = 0x0117
 NO_SUCH_ACTION = 0x0123
+RESOURCE_LIMITATION = 0x0213
 STATUSES: Final[Mapping[int, str]] = {
     SUCCESS: "success",
     ATTRIBUTE_LIST_ERROR: "warning: done, but for the attributes of the Attribute Identifier List, which may not be changed",
@@ -26,6 +27,7 @@ STATUSES: Final[Mapping[int, str]] = {
     INVALID_ARGUMENT: "an argument that is not valid, such as a transaction that nobody asked for",
     INVALID_OBJECT_INSTANCE: "the SOP Instance UID is not a UID",
     NO_SUCH_ACTION: "no such action",
+    RESOURCE_LIMITATION: "storage commitment while `IMAGESHARE_DURABLE` is off",
 }
 """What each of them says here; the others are those of `server.errors`."""
 

@@ -36,11 +36,13 @@ def create(association: Association, message: Message) -> None:
 
 
 def change(association: Association, message: Message) -> None:
-    """PS3.4 section F.7.2.2: N-SET. What may not change stays as it is, and the warning 0107H names it (PS3.7 section C.4.2)."""
+    """PS3.4 section F.7.2.2: N-SET, by the AE title that created the step. What may not change stays as it is, and the warning 0107H names it (PS3.7 section C.4.2)."""
     try:
         item = _attributes(message)
         with association.node.database.write() as connection:
-            step, refused = performed_steps.change(connection, message.command.requested_sop_instance_uid, item)
+            step, refused = performed_steps.change(
+                connection, message.command.requested_sop_instance_uid, item, source=association.calling
+            )
             _record(association, connection, "update", RAD_7 if step.status != performed_steps.IN_PROGRESS else RAD_6, step)
     except ImageShareError as error:
         managed.refuse(association, message, error, "update", RAD_7)
@@ -50,10 +52,11 @@ def change(association: Association, message: Message) -> None:
 
 
 def get(association: Association, message: Message) -> None:
-    """PS3.4 section F.8.2.1: N-GET, in the trail before it is answered."""
+    """PS3.4 section F.8.2.1: N-GET, in the trail before it is answered; of another's step for who may query, and so see all patients."""
+    source = None if "query" in association.device.permissions else association.calling
     try:
         with association.node.database.write() as connection:
-            step = performed_steps.get(connection, message.command.requested_sop_instance_uid)
+            step = performed_steps.get(connection, message.command.requested_sop_instance_uid, source=source)
             _record(association, connection, "read", RAD_6, step)
     except ImageShareError as error:
         managed.refuse(association, message, error, "read", RAD_6)

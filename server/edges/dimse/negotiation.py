@@ -31,9 +31,10 @@ class Rejection:
 _WRONG_VERSION = Rejection(AssociateReject(1, 2, 2), "the protocol version is not version 1 (PS3.8 section 9.3.2)")
 _WRONG_CONTEXT = Rejection(AssociateReject(1, 1, 2), "the application context is not DICOM's (PS3.7 annex A.2.1)")
 _CALLING_UNKNOWN = Rejection(AssociateReject(1, 1, 3), "no device is configured with this calling AE title at this address")
+_NOT_SECURE = Rejection(AssociateReject(1, 1, 3), "this device is one with TLS, and called without it")
 _CALLED_UNKNOWN = Rejection(AssociateReject(1, 1, 7), "the called AE title is not this server's")
 TOO_MANY = Rejection(AssociateReject(2, 3, 2), "too many associations at once; try again later")
-REJECTIONS = (_WRONG_VERSION, _WRONG_CONTEXT, _CALLED_UNKNOWN, _CALLING_UNKNOWN, TOO_MANY)
+REJECTIONS = (_WRONG_VERSION, _WRONG_CONTEXT, _CALLED_UNKNOWN, _CALLING_UNKNOWN, _NOT_SECURE, TOO_MANY)
 """Every reason to reject an association, in the order that they are looked for."""
 
 # Storage of what belongs to no patient and no study (PS3.4 table GG.3-1), which a study archive has no place for
@@ -75,8 +76,11 @@ def title(text: str) -> str:
         return ""
 
 
-def judged(request: AssociateRequest, address: str, ours: str, peers: Peers) -> Device | Rejection:
-    """PS3.8 section 7.1.1: the known peer behind a request to the AE title `ours`, or why it is rejected."""
+def judged(request: AssociateRequest, address: str, ours: str, peers: Peers, *, secure: bool) -> Device | Rejection:
+    """PS3.8 section 7.1.1: the known peer behind a request to the AE title `ours`, or why it is rejected.
+
+    `secure` says that the request came over TLS, which a peer that is one with TLS (`Peer.tls`) has to use.
+    """
     if not request.protocol_version & 1:
         return _WRONG_VERSION
     if request.application_context != pdu.APPLICATION_CONTEXT:
@@ -85,7 +89,9 @@ def judged(request: AssociateRequest, address: str, ours: str, peers: Peers) -> 
         return _CALLED_UNKNOWN
     calling = title(request.calling)
     found = peers.admitted(calling, address) if calling else None
-    return found.device(address) if found is not None else _CALLING_UNKNOWN
+    if found is None:
+        return _CALLING_UNKNOWN
+    return found.device(address) if secure or not found.tls else _NOT_SECURE
 
 
 @dataclass(frozen=True, slots=True)

@@ -389,7 +389,8 @@ class _Listener:
             return
         connection.socket.setblocking(True)
         peer = association.Association.requested(connection.socket, request, self._limits)
-        serving = Serving(self._node, peer, request, address, self._services)
+        secure = isinstance(connection.socket, ssl.SSLSocket)
+        serving = Serving(self._node, peer, request, address, self._services, secure=secure)
         serving.thread = threading.Thread(
             target=self._run_serving, args=(serving, peer, connection.address), name="association", daemon=True
         )

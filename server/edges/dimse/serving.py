@@ -31,7 +31,14 @@ class Serving:
     device: Device
 
     def __init__(
-        self, node: Node, peer: association.Association, request: AssociateRequest, address: str, services: Mapping[str, Service]
+        self,
+        node: Node,
+        peer: association.Association,
+        request: AssociateRequest,
+        address: str,
+        services: Mapping[str, Service],
+        *,
+        secure: bool,
     ) -> None:
         self.node = node
         self.calling = negotiation.title(request.calling)
@@ -40,6 +47,7 @@ class Serving:
         self.request_id = secrets.token_hex(8)
         self.contexts: Mapping[int, Context] = {}
         self.extended: Mapping[str, bytes] = {}
+        self._secure = secure
         self._peer = peer
         self._request = request
         self._services = services
@@ -81,7 +89,8 @@ class Serving:
     # --- PS3.8 section 7.1
 
     def _admitted(self, room: Room) -> bool:
-        verdict = negotiation.judged(self._request, self.address, self.node.settings.ae_title, self.node.peers)
+        node = self.node
+        verdict = negotiation.judged(self._request, self.address, node.settings.ae_title, node.peers, secure=self._secure)
         if isinstance(verdict, Device) and not room(self, self.calling, self.address):
             verdict = TOO_MANY
         if isinstance(verdict, Rejection):
@@ -95,10 +104,10 @@ class Serving:
         return True
 
     def _reject(self, rejection: Rejection) -> None:
-        """PS3.8 section 9.3.4, with an entry in the trail: who asked, from where, for whom."""
+        """PS3.8 section 9.3.4, with an entry in the trail: who asked, from where, for whom. A title alone proves nobody: `strangers`."""
         trail, called = self.node.trail, negotiation.title(self._request.called)
         asked = AuditedEntity(identifier=called, details=(("attribute", "called AE title"),))
-        trail.write(
+        self.node.strangers.refused(
             trail.action(
                 "create", INSTANCES_TRANSFERRED, Agent(identifier=self.calling or "unknown", address=self.address), rest=False,
                 outcome=REFUSED, outcome_desc=rejection.words, entities=(asked,) if called else (),

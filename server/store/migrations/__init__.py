@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
 from server.errors import Busy, SettingsError, StorageFull, Unavailable
@@ -28,17 +28,22 @@ def configuration() -> Config:
 def migrate(database: Database) -> None:
     """Brings the schema to the newest revision, in one transaction; processes that start together wait for each other.
 
-    Raises `SettingsError` for a database that cannot be reached, is none, or is of a newer version.
+    Raises `SettingsError` for a database that cannot be reached, is none, is damaged, or is of a newer version.
     """
-    with _reached(), database.write() as connection:
+    with _reached(), database.rebuild() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         config = configuration()
         config.attributes["connection"] = connection
+        before = _revision(connection)
         try:
             command.upgrade(config, "head")
         except CommandError:
             raise SettingsError("the database schema is of another version of imageshare; run that, or a newer one") from None
+        # Only after a change: it reads every table, which a start has no time for.
+        changed = database.is_sqlite and _revision(connection) != before
+        if changed and connection.execute(text("PRAGMA foreign_key_check")).first() is not None:
+            raise SettingsError("the database is damaged: rows refer to others that are not there; it stays as it was")
 
 
 def sqlite_file(database: Database) -> Path | None:
@@ -55,11 +60,15 @@ def require_current(database: Database) -> None:
         )
     head = ScriptDirectory.from_config(configuration()).get_current_head()
     with _reached(), database.read() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+        found = _revision(connection)
     if found != head:
         raise SettingsError(
             f"the database schema is at revision {found or 'none'}, this version needs {head}: run `imageshare migrate`"
         )
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 @contextlib.contextmanager

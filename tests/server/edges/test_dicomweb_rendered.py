@@ -277,7 +277,9 @@ def test_a_study_and_a_series_are_rendered_image_by_image(server: Site) -> None:
     for path in (study, url().split("/instances")[0]):
         (found,) = images_of(server.get(f"{path}/rendered", 'multipart/related; type="image/jpeg"'))
         assert found.size == (64, 64)
-        assert server.get(f"{path}/rendered", "image/jpeg").status_code == 406
+        refused = server.get(f"{path}/rendered", "image/jpeg")
+        assert refused.status_code == 406
+        assert 'multipart/related; type="image/jpeg"' in refused.json()["detail"]
 
 
 def images_of(answer: requests.Response) -> list[Image.Image]:

@@ -256,12 +256,21 @@ def test_a_request_that_is_too_large_ends_at_once(server: Site, monkeypatch: pyt
     assert [event[:2] for event in server.trail()] == [("RAD-108", "4")] * 3
 
 
+@pytest.mark.parametrize(
+    ("type_", "data"), [(JSON, b"[" + b"0," * 200 + b"0]"), (XML, b"<a/>" * 101), (XML, b"<a " + b'b="" ' * 101)]
+)
 def test_a_part_of_metadata_with_too_many_values_is_refused_before_it_is_parsed(
-    server: Site, monkeypatch: pytest.MonkeyPatch
+    server: Site, monkeypatch: pytest.MonkeyPatch, type_: str, data: bytes
 ) -> None:
     monkeypatch.setattr(store_metadata, "_MOST_MARKS", 100)
-    answer = post(server, [({"Content-Type": JSON}, b"[" + b"0," * 200 + b"0]")])
-    assert reasons(answer) == [0xA700]
+    assert reasons(post(server, [({"Content-Type": type_}, data)], type_)) == [0xA700]
+
+
+def test_metadata_that_leave_out_a_million_values_are_refused(server: Site) -> None:
+    long = b'<DicomAttribute tag="00091001" vr="LO"><Value number="1048576">x</Value></DicomAttribute></NativeDicomModel>'
+    document = dicom_xml.render(model()).replace(b"</NativeDicomModel>", long)
+    assert reasons(post(server, [({"Content-Type": XML}, document)], XML)) == [0xC000]
+    assert instances(server) == 0
 
 
 def test_a_body_without_its_end_stores_nothing(server: Site) -> None:

@@ -238,6 +238,30 @@ def test_who_sees_one_patient_hears_of_one(server: Site, client: Client, uid: st
     assert reads == [("read", "0", ""), *[("read", "0", server.patient("P1"))] * 2]
 
 
+def test_who_sees_one_patient_takes_no_ae_title(server: Site, client: Client, uid: str, title: str) -> None:
+    scope, patient = "patient/Task.cruds", server.patient("P1")
+    mine = Client(server, server.token(scope, patient))
+    stranger = Client(server, server.node.tokens.issue(client="an-app", scope=scope, patient=patient))
+    client.create(uid)
+    free = stranger.subscribe(uid, title)
+    assert [free.status_code, mine.subscribe(uid, title).status_code] == [403, 403]
+    assert client.subscribe(GLOBAL, title).status_code == 201, "nobody is in the way"
+    taken = stranger.subscribe(uid, title)
+    assert (taken.status_code, taken.json()["detail"]) == (403, free.json()["detail"])
+    assert mine.subscribe(uid, title).status_code == 201, "the AE title is its client's"
+
+
+def test_a_client_has_only_so_many_channels(server: Site, client: Client, title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "_MOST_OF_ONE", 2)
+    other = server.node.tokens.issue(client="somebody-else", scope="system/Task.r")
+    with channel(server.url, title, client.token), channel(server.url, title, client.token):
+        with pytest.raises(InvalidStatus) as refused, channel(server.url, title[::-1], client.token):
+            pass
+        assert refused.value.response.status_code == 503
+        with channel(server.url, title[::-1], other):
+            pass
+
+
 def test_a_token_that_ends_ends_the_channel(server: Site, title: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "_CHECK_EVERY", 0.1)
     short = server.node.tokens.issue(client="tester", scope="system/Task.r", seconds=2)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,9 @@ from peers.dicomweb import Site, part10, site
 from peers.generated import Made
 from PIL import Image
 from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID
 
 from profiles.phantom import phantom_study
 
@@ -58,6 +62,40 @@ def test_an_instance_as_it_is_stored_and_transcoded(server: Site, data: bytes) -
     assert found.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.4.80"
     assert np.array_equal(found.pixel_array, dcmread(io.BytesIO(data)).pixel_array)
     assert wado(server, data, contentType="application/dicom", transferSyntax="1.2.840.10008.1.2.4.100").status_code == 406
+
+
+@pytest.mark.parametrize("name", ["MR_small_implicit.dcm", "SC_rgb_rle.dcm", "image_dfl.dcm", "test-SR.dcm"])
+def test_explicit_little_endian_is_the_default(server: Site, name: str) -> None:
+    """PS3.18 section 9.4.2.4."""
+    syntax = "1.2.840.10008.1.2.1"
+    path = get_testdata_file(name)
+    assert isinstance(path, str)
+    content = Path(path).read_bytes()
+    assert server.store([content]).status_code == 200
+    server.publish()
+    answer = wado(server, content, contentType="application/dicom")
+    assert answer.headers["Content-Type"] == f"application/dicom; transfer-syntax={syntax}"
+    assert dcmread(io.BytesIO(answer.content)).file_meta.TransferSyntaxUID == syntax
+
+
+def test_what_cannot_be_decoded_is_sent_as_stored(server: Site) -> None:
+    """Video, and a compressed frame that is damaged; where the syntax is named, that is 406."""
+    video, damaged = Made(study=8).dataset(), Made(study=9).dataset()
+    video.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.100")
+    damaged.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.80")
+    for dataset in (video, damaged):
+        dataset.PixelData = encapsulate([b"no pixels at all"])
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+        content = part10(dataset)
+        assert server.store([content]).status_code == 200
+        server.publish()
+        answer = wado(server, content, contentType="application/dicom")
+        assert answer.status_code == 200, answer.text
+        assert answer.content == content
+        assert answer.headers["Content-Type"] == f"application/dicom; transfer-syntax={dataset.file_meta.TransferSyntaxUID}"
+        named = wado(server, content, contentType="application/dicom", transferSyntax="1.2.840.10008.1.2.1")
+        assert named.status_code == 406
 
 
 def test_a_picture_is_the_default(server: Site, data: bytes) -> None:

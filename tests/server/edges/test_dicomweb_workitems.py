@@ -1,5 +1,6 @@
 """UPS-RS over HTTP: PS3.18 section 11, transaction by transaction."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ from peers.together import together
 from peers.worklist import FILTERED, GLOBAL, Client, attribute, code, discontinued, performed, step
 
 from profiles import dicom_xml
+from server.edges.dicomweb import dataset_body
 from server.records import workitems
 
 ON_BOTH_ENGINES = True
@@ -107,6 +109,11 @@ def test_what_a_workitem_may_not_have(client: Client, uid: str, more: dict[str, 
         (b'{"00404021":{"vr":"SQ","Value":[' * 80 + b"{}" + b"]}}" * 80, "application/dicom+json", 400),
         (b"[" * 100_000, "application/dicom+json", 400),
         (b"<a/>", "application/dicom+xml", 400),
+        (
+            b'<NativeDicomModel><DicomAttribute tag="00091001" vr="LO"><Value number="1048576">x</Value></DicomAttribute></NativeDicomModel>',
+            "application/dicom+xml",
+            400,
+        ),
         (b"x", "text/plain", 415),
         (b" " * (1 << 20) + b"{}", "application/dicom+json", 413),
         (b"--a\r\n\r\n", "multipart/related; boundary=a", 400),
@@ -117,6 +124,32 @@ def test_bodies_that_are_none(client: Client, body: bytes, type_: str, status: i
     assert answer.status_code == status
     if status == 400:
         assert "table CC.2.5-3" not in answer.json()["detail"], "it is the form that is refused"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "?1.2"), ("POST", "/1.2"), ("PUT", "/1.2/state"), ("POST", "/1.2/cancelrequest")]
+)
+def test_who_may_not_is_told_so_before_the_body_is_read(
+    server: Site, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    def read(content_type: str, body: bytes) -> object:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(dataset_body, "_read", read)
+    for scope in ("system/ImagingStudy.cruds", "system/Task.rs"):
+        assert Client(server, server.token(scope))(method, path, b"junk").status_code == 403
+
+
+def test_a_body_is_not_read_on_the_event_loop(client: Client, uid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, seen = dataset_body._read, list[bool]()
+
+    def read(content_type: str, body: bytes) -> object:
+        seen.append(asyncio._get_running_loop() is None)
+        return real(content_type, body)
+
+    monkeypatch.setattr(dataset_body, "_read", read)
+    assert client.create(uid).status_code == 201
+    assert seen == [True]
 
 
 def test_xml_in_and_out(client: Client, uid: str) -> None:
@@ -319,6 +352,10 @@ def test_who_may_do_what(server: Site, client: Client, uid: str) -> None:
     assert {one["00100020"]["Value"][0] for one in mine("GET").json()} == {"P1"}
     assert mine.create(uid + ".4", step("P2")).status_code == 403
     assert client("GET", f"/{uid}.4").status_code == 404
+    refused = [
+        mine.create(uid + ending, step(patient)) for ending in (".2", ".4") for patient in ("P2", "NOBODY", "NEVER HEARD OF")
+    ]
+    assert {(answer.status_code, answer.json()["detail"]) for answer in refused} == {(403, "the token is for another patient")}
     assert mine.create(uid + ".4").status_code == 201
     for target, query in ((GLOBAL, ""), (FILTERED, "?filter=PatientID%3DP1")):
         assert mine.subscribe(target, "MINE", query).status_code == 403

@@ -20,6 +20,7 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_role
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from sqlalchemy import select, update
 
 from profiles.storage_commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE, Reference
 from server.edges.context import Node
@@ -29,6 +30,7 @@ from server.records import catalogue, commitment
 from server.records.peers import Peer
 from server.records.trail import events
 from server.store import jobs
+from server.store.blobs import digest
 from server.work import commit
 
 ON_BOTH_ENGINES = True
@@ -190,6 +192,45 @@ def test_what_is_not_hashed_yet_is_waited_for(opened: Node, port: DicomPort, fre
     assert reports[0][0] == 1
 
 
+def test_what_is_committed_has_its_hash_wherever_it_is_told(opened: Node, port: DicomPort) -> None:
+    """It is not known where the device listens: it is told at once, before the publisher has read the bytes."""
+    (made,) = instances(1)
+    store(port, made)
+    reports: Reports = []
+    uid = str(made.SOPInstanceUID)
+    with asking(port, reports) as association:
+        association.send_n_action(action((str(made.SOPClassUID), uid)), 1, PUSH_MODEL, PUSH_MODEL_INSTANCE)
+        until(lambda: reports)
+    assert outcome(reports[0][1]) == ([uid], {})
+    with opened.database.read() as connection:
+        kept = commitment.kept(connection, [uid])[uid]
+    assert kept.sha256 == digest(opened.blobs, kept.blob_id)
+
+
+def test_a_server_that_does_not_wait_for_its_disk_commits_to_nothing(tmp_path: Path) -> None:
+    with node(tmp_path / "data", durable=False) as opened, listening(opened) as port:
+        refused = ask(port, action(*stored(opened, port, 1)))
+        assert (refused.Status, "cannot commit" in refused.ErrorComment) == (0x0213, True)
+        with opened.database.read() as connection:
+            assert connection.execute(select(commitment.COMMITMENT.c.pk)).all() == []
+
+
+def test_what_is_asked_anew_begins_anew(opened: Node) -> None:
+    def asked() -> tuple[int, int, str, int]:
+        with opened.database.write() as connection:
+            pk = commitment.ask(connection, "scp", peer="SCANNER", transaction_uid=TRANSACTION, requested=REFERENCES)
+            table = commitment.COMMITMENT
+            row = connection.execute(select(table.c.created, table.c.state, table.c.ended).where(table.c.pk == pk)).one()
+            commitment.end(connection, pk, "delivered")
+            connection.execute(update(table).values(created=1))
+        return (pk, *row)
+
+    first, again = asked(), asked()
+    assert again[0] == first[0]
+    assert again[1] >= first[1]
+    assert again[2:] == ("asked", 0)
+
+
 def test_a_device_that_is_away_is_told_when_it_is_back(opened: Node, port: DicomPort, free_port: int) -> None:
     know(opened, "SCANNER", free_port)
     kept = stored(opened, port, 1)
@@ -342,6 +383,31 @@ def test_a_report_over_the_association_of_our_request(opened: Node, free_port: i
     with archive(free_port, then=then):
         found = commit.ask(opened.database, opened.settings, opened.peers.find("ARCHIVE"), REFERENCES, wait=10)
     assert (found.state, len(found.failed)) == ("delivered", 1)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_who_waits_hears_of_a_report_to_our_port(opened: Node, port: DicomPort, free_port: int, ends: bool) -> None:
+    """Whether the peer keeps the association of the request open or not."""
+    know(opened, "ARCHIVE", free_port)
+
+    def then(asked: Dataset, association: Association) -> None:
+        if ends:
+            association.abort()
+            time.sleep(0.5)
+        reported_by("ARCHIVE", port, event_information(asked))
+
+    with archive(free_port, then=then):
+        began = time.monotonic()
+        found = commit.ask(opened.database, opened.settings, opened.peers.find("ARCHIVE"), REFERENCES, wait=300)
+    assert (found.state, found.committed) == ("delivered", REFERENCES[:1])
+    assert time.monotonic() - began < 300
+
+
+def test_who_waits_in_vain_knows_it(opened: Node, free_port: int) -> None:
+    know(opened, "ARCHIVE", free_port)
+    with archive(free_port, then=lambda *_: None):
+        found = commit.ask(opened.database, opened.settings, opened.peers.find("ARCHIVE"), REFERENCES, wait=0.5)
+    assert found.state == "asked"
 
 
 def test_a_peer_that_refuses_or_is_away(opened: Node, free_port: int) -> None:

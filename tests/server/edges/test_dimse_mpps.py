@@ -20,6 +20,7 @@ from server.edges.context import Node
 from server.edges.dimse.mpps import PERFORMED_STEP, PERFORMED_STEP_RETRIEVE
 from server.edges.dimse.port import DicomPort
 from server.records import performed_steps, worklist
+from server.records.peers import Peer
 from server.records.trail import events
 
 ON_BOTH_ENGINES = True
@@ -179,6 +180,25 @@ def test_the_same_uid_twice_and_no_uid_at_all(port: DicomPort) -> None:
     assert create(port, begun()).Status == 0x0111
     assert change(port, ended(), uid="1.2.3.9").Status == 0x0112
     assert get(port, [], uid="1.2.3.9")[0].Status == 0x0112
+
+
+def test_only_who_created_a_step_changes_it(port: DicomPort, opened: Node) -> None:
+    opened.peers.add(Peer("SCANNER", network="127.0.0.1"))
+    opened.peers.add(Peer("OTHER", network="127.0.0.1"))
+    opened.peers.add(Peer("ARCHIVE", network="127.0.0.1", permissions=frozenset({"mpps", "query"})))
+    create(port, begun())
+    for title in ("OTHER", "ARCHIVE"):
+        with associated(port, calling=title, contexts=((PERFORMED_STEP, ExplicitVRLittleEndian),)) as association:
+            status, _ = association.send_n_set(ended(), PERFORMED_STEP, UID)
+        assert status.Status == 0x0124
+    assert waiting(opened) == ["STARTED"]
+    for title, answer in (("OTHER", 0x0124), ("ARCHIVE", 0x0000)):
+        with associated(port, calling=title, contexts=((PERFORMED_STEP_RETRIEVE, ImplicitVRLittleEndian),)) as association:
+            status, item = association.send_n_get([], PERFORMED_STEP_RETRIEVE, UID)
+        assert status.Status == answer
+        assert (item is not None and "PatientName" in item) == (answer == 0)
+    assert get(port, [])[0].Status == 0x0000
+    assert change(port, ended()).Status == 0x0000
 
 
 def test_all_of_it_is_in_the_trail_and_nothing_of_the_patients(port: DicomPort, opened: Node) -> None:

@@ -134,7 +134,7 @@ def test_who_may_associate(tmp_path: Path, changes: dict[str, object], reason: t
     devices = [{"ae_title": "SCANNER", "address": "10.0.0.0/8"}]
     request = AssociateRequest(**{"called": "US", "calling": "SCANNER", "contexts": (), **changes})  # type: ignore[arg-type]
     with node(tmp_path, devices=devices) as opened:
-        verdict = judged(request, "10.0.0.1", "US", opened.peers)
+        verdict = judged(request, "10.0.0.1", "US", opened.peers, secure=False)
     if reason is None:
         assert isinstance(verdict, Device)
         assert verdict.permissions == {"store", "commit", "worklist", "mpps"}
@@ -146,7 +146,7 @@ def test_who_may_associate(tmp_path: Path, changes: dict[str, object], reason: t
 def test_without_configuration_a_loopback_peer_may_do_everything(tmp_path: Path) -> None:
     request = AssociateRequest(called="US", calling="ANY", contexts=())
     with node(tmp_path) as opened:
-        verdict = judged(request, "127.0.0.1", "US", opened.peers)
+        verdict = judged(request, "127.0.0.1", "US", opened.peers, secure=False)
         assert isinstance(verdict, Device)
         assert verdict.permissions == EVERY_PERMISSION
-        assert isinstance(judged(request, "10.0.0.1", "US", opened.peers), Rejection)
+        assert isinstance(judged(request, "10.0.0.1", "US", opened.peers, secure=False), Rejection)

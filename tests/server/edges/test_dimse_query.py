@@ -2,7 +2,9 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peers.generated import Made
@@ -10,9 +12,13 @@ from peers.orthanc import orthanc
 from peers.querying import Archive, archive, associated, found, identifier
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from sqlalchemy import Connection, update
 
 from profiles.query_retrieve import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from server.edges.dimse import find
+from server.edges.dimse.serving import Serving
+from server.records import catalogue
+from server.store.db import Database
 
 ON_BOTH_ENGINES = True
 
@@ -208,6 +214,68 @@ def test_pages_and_cancel(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> N
     assert "2 matches" in final.ErrorComment
 
 
+def test_no_view_is_open_while_matches_are_sent(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow peer must not keep the database from tidying up; and of whole instances few are read at a time."""
+    views = 0
+    database, original, some = filled.node.database, Database.read, catalogue.some_dicom_json
+    sizes: list[int] = []
+
+    @contextmanager
+    def read(self: Database) -> Iterator[Connection]:
+        nonlocal views
+        with original(self) as connection:
+            views += self is database
+            try:
+                yield connection
+            finally:
+                views -= self is database
+
+    def respond(self: Serving, *arguments: object) -> None:
+        assert views == 0
+        sent(self, *arguments)  # type: ignore[arg-type]
+
+    def counted(*arguments: Any) -> list[bytes]:
+        sizes.append(len(found_ := some(*arguments)))
+        return found_
+
+    sent = Serving.respond
+    monkeypatch.setattr(Database, "read", read)
+    monkeypatch.setattr(Serving, "respond", respond)
+    monkeypatch.setattr(catalogue, "some_dicom_json", counted)
+    asked = identifier("IMAGE", SOPInstanceUID="", HighBit=None, StudyInstanceUID=ONE.study_uid, SeriesInstanceUID="")
+    for most, expected in ((1 << 20, [3]), (1, [1, 1, 1])):
+        monkeypatch.setattr(find, "MOST_BYTES", most)
+        matches, final, _ = found(filled, asked, information=b"\1")
+        assert [match.HighBit for match in matches] == [7, 7, 7]
+        assert final.Status == 0
+        assert sizes == expected
+        sizes.clear()
+
+
+@pytest.mark.parametrize("gone", [1, 3])
+def test_what_goes_between_two_pages_hides_nothing_else(
+    tmp_path: Path, engine: None, monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    monkeypatch.setattr(find, "PAGE", 4)
+    monkeypatch.setattr(find, "_OVERLAP", 2)
+    made = [Made(study=number) for number in range(1, 11)]
+    told: list[str] = []
+    with archive(tmp_path / "data", *made) as opened:
+        original = find._result
+
+        def result(*arguments: Any) -> object:
+            told.append(arguments[0].study.study_instance_uid)
+            if len(told) == 4:  # the first page has been read: what it had first goes
+                with opened.node.database.write() as connection:
+                    connection.execute(update(catalogue.STUDY).where(catalogue.STUDY.c.uid.in_(told[:gone])).values(version=0))
+            return original(*arguments)
+
+        monkeypatch.setattr(find, "_result", result)
+        matches, final, _ = found(opened, identifier("STUDY", StudyInstanceUID=""))
+    assert sorted(str(match.StudyInstanceUID) for match in matches) == sorted(each.study_uid for each in made)
+    assert final.Status == 0
+
+
 def test_cancel(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     with associated(filled, abstract_syntaxes=[STUDY_ROOT.find]) as association:
         context = association.accepted_contexts[0].context_id
@@ -258,7 +326,7 @@ def test_a_peer_without_the_permission_is_not_answered(tmp_path: Path) -> None:
 
 
 def test_any_attribute_of_an_instance_may_be_asked_for(filled: Archive) -> None:
-    """Also what results of searches do not have by default; a key that nobody has is 0xFF01."""
+    """Also what results of searches do not have by default; one that this instance lacks is empty, not unsupported."""
     asked = identifier("IMAGE", StudyInstanceUID=ONE.study_uid, SeriesInstanceUID=ONE.series_uid, SOPInstanceUID="", HighBit=None)
     (match,), _, statuses = found(filled, asked)
     assert match.HighBit == 7
@@ -266,7 +334,45 @@ def test_any_attribute_of_an_instance_may_be_asked_for(filled: Archive) -> None:
     asked.SliceThickness = None
     asked.add_new(0x00091001, "LO", "")
     (match,), _, statuses = found(filled, asked)
+    assert statuses == [0xFF00, 0]
+    assert match.SliceThickness is None
+    asked.NumberOfPatientRelatedStudies = None
+    (match,), _, statuses = found(filled, asked)
     assert statuses == [0xFF01, 0]
+
+
+@pytest.mark.parametrize(
+    ("level", "status", "names"),
+    [
+        ("STUDY", 0xFF00, ("InstitutionName", "PatientAge", "StudyDescription", "QueryRetrieveView", "SOPClassesInStudy")),
+        ("SERIES", 0xFF00, ("InstitutionName", "BodyPartExamined", "SeriesDate", "ProtocolName", "NumberOfStudyRelatedSeries")),
+        ("STUDY", 0xFF01, ("StudyDescription", "Rows")),
+        ("STUDY", 0xFF01, ("SeriesDate",)),
+        ("SERIES", 0xFF01, ("NumberOfPatientRelatedStudies",)),
+    ],
+)
+def test_a_key_without_value_is_supported(filled: Archive, level: str, status: int, names: tuple[str, ...]) -> None:
+    """PS3.4 table C.4-1: 0xFF01 says that a key is not supported, whatever the value of a match."""
+    asked = identifier(level, StudyInstanceUID=ONE.study_uid, **dict.fromkeys(names))
+    _, _, statuses = found(filled, asked)
+    assert statuses[-1] == 0
+    assert set(statuses[:-1]) == {status}
+
+
+def test_asterisks_and_names_without_components_match_everything(filled: Archive) -> None:
+    asked = identifier("STUDY", StudyInstanceUID="", PatientName="^^^^")
+    for tag in (0x00080020, 0x00080030, 0x0020000D, 0x00201206):
+        asked.add_new(tag, "LO", "*")
+    matches, final, statuses = found(filled, asked, syntaxes=["1.2.840.10008.1.2"])
+    assert (len(matches), final.Status, set(statuses[:-1])) == (3, 0, {0xFF00})
+
+
+def test_a_date_that_is_none_is_refused_whatever_is_stored(filled: Archive) -> None:
+    """None of these instances has an Acquisition Date."""
+    asked = identifier("IMAGE", StudyInstanceUID=ONE.study_uid, SeriesInstanceUID=ONE.series_uid, SOPInstanceUID="")
+    asked.add_new(0x00080022, "LO", "abc")
+    _, final, _ = found(filled, asked, syntaxes=["1.2.840.10008.1.2"])
+    assert (final.Status, final.OffendingElement) == (0xA900, 0x00080022)
 
 
 def test_negotiated_matching(filled: Archive) -> None:

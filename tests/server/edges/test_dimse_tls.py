@@ -17,10 +17,11 @@ from peers.scanner import instances, listening, stored_bytes, written
 
 from ihe.dimse import Command, CommandField
 from ihe.pdu import ProposedContext
-from server.association import Unreachable, connect
+from server.association import Rejected, Unreachable, connect
 from server.bcp195 import PROFILES, client_context, server_context
 from server.edges.dimse import DicomPort
 from server.errors import SettingsError
+from server.records.peers import Peer
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -97,6 +98,18 @@ def test_our_own_requestor_over_tls(tmp_path: Path, authority: Authority, profil
         context = client_context(profile, authority.path, *authority.issue("us"))
         context.maximum_version = version
         assert echoes(scp, context)
+
+
+@pytest.mark.parametrize("mode", ["on", "verify"])
+def test_a_peer_with_tls_is_not_admitted_without(tmp_path: Path, authority: Authority, mode: str) -> None:
+    with node(tmp_path / "data", **secured(authority, ask=False)) as opened, listening(opened) as scp:
+        opened.peers.add(Peer("US", network="127.0.0.1", host="127.0.0.1", port=104, tls=mode))
+        opened.peers.add(Peer("CT", network="127.0.0.1"))
+        proposed = (ProposedContext(1, VERIFICATION, ("1.2.840.10008.1.2",)),)
+        with pytest.raises(Rejected):
+            connect(*scp.address, calling="US", called="IMAGESHARE", contexts=proposed)
+        connect(*scp.address, calling="CT", called="IMAGESHARE", contexts=proposed).release()
+        assert echoes(scp, client_context("bcp195", authority.path))
 
 
 def test_a_peer_is_who_its_certificate_says(tmp_path: Path, authority: Authority) -> None:

@@ -90,8 +90,8 @@ def admit(connection: Connection, study: Study) -> None:
         body = orjson.dumps(told if series.series_instance_uid.endswith("0") else {})
         where, _ = placing.place(connection, placing.Setting(one, b"{}", body))
         placing.admit(connection, [(placing.Arrival(series.instances[0], Blob(uid, 1, b""), 0, "test"), where)])
-    for pk, *_ in catalogue.pending(connection, where.study_pk, prepared=False):
-        catalogue.prepare(connection, pk, attributes=b"{}", dicom_json=packed(orjson.dumps(WHOLE)), frame_table=None)
+    for pk, blob_id in catalogue.pending(connection, where.study_pk, prepared=False):
+        catalogue.prepare(connection, pk, blob_id, attributes=b"{}", dicom_json=packed(orjson.dumps(WHOLE)), frame_table=None)
     loaded = catalogue.load(connection, where.study_pk, prepared=True)
     news = [pk for pk, *_ in catalogue.pending(connection, where.study_pk, prepared=True)]
     assert catalogue.publish(connection, where.study_pk, loaded, news, updated=1)
@@ -313,6 +313,28 @@ def test_attributes_without_a_column_match_in_their_stored_json(database: Databa
     assert found(database, "series", {"StationName": ""}) == first | {f"1.2.{number}.1" for number in range(24)}
 
 
+@pytest.mark.parametrize(
+    ("level", "keys"),
+    [
+        ("study", {"StudyDate": "*", "StudyTime": "**", "StudyInstanceUID": "*", "NumberOfStudyRelatedSeries": "*"}),
+        ("study", {"PatientName": "^^^^", "ReferringPhysicianName": "^=^", "SOPClassesInStudy": "*"}),
+        ("study", {"PatientName": "^"}),
+        ("instance", {"InstanceNumber": "*", "SOPInstanceUID": "*", "AcquisitionDate": "*", "00191001": "*"}),
+        ("instance", {"ReferencedSeriesSequence.SeriesDate": "*", "PerformingPhysicianName": "^^^"}),
+    ],
+)
+def test_only_asterisks_or_no_component_of_a_name_match_everything(database: Database, level: str, keys: dict[str, str]) -> None:
+    """PS3.4 sections C.2.2.2.3 and C.2.2.2.4, whatever the VR, and whatever is stored."""
+    assert found(database, level, keys) == found(database, level, {})
+    assert found(database, level, keys, fuzzy=True) == found(database, level, {})
+
+
+def test_dates_without_a_column_match_as_a_list(database: Database) -> None:
+    first = {f"1.2.{number}.0" for number in range(24)}
+    assert found(database, "series", {"PerformedProcedureStepStartDate": "20200101"}) == first
+    assert found(database, "series", {"PerformedProcedureStepStartDate": "20200102"}) == set()
+
+
 def test_sop_classes_in_study_are_those_of_its_instances(database: Database) -> None:
     assert len(found(database, "study", {"00080062": "1.2.840.1"})) == 24
     assert found(database, "study", {"00080062": "1.2.3.4"}) == set()
@@ -337,7 +359,6 @@ def test_pages_follow_each_other_without_gap_or_overlap(database: Database) -> N
         ("study", {"StudyInstanceUID": "1.2.x"}),
         ("study", {"SeriesNumber": "1"}),
         ("series", {"SeriesNumber": "one"}),
-        ("study", {"PatientName": "^"}),
         ("study", {"PatientName": "a\0b"}),
         ("study", {"PatientID": "*a" * 9}),
         ("study", {"NoSuchKeyword": "1"}),
@@ -346,6 +367,13 @@ def test_pages_follow_each_other_without_gap_or_overlap(database: Database) -> N
         ("series", {".".join(["RequestAttributesSequence"] * 9): "1"}),
         ("series", {"00191001": "private"}),
         ("patient", {"StudyDate": "20200101"}),
+        ("series", {"PixelData": "*"}),
+        ("study", {"SeriesNumber": "*"}),
+        ("instance", {"AcquisitionDate": "abc"}),
+        ("instance", {"AcquisitionTime": "2560"}),
+        ("instance", {"AcquisitionDateTime": "abc"}),
+        ("series", {"PerformedProcedureStepStartDate": "abc"}),
+        ("instance", {"ReferencedSeriesSequence.SeriesDate": "20200101\\abc"}),
     ],
 )
 def test_what_cannot_be_matched_is_refused(level: str, keys: dict[str, str], tmp_path) -> None:  # type: ignore[no-untyped-def]

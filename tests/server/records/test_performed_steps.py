@@ -68,7 +68,7 @@ def send(database: Database, what: str) -> None:
         if what == "create":
             performed_steps.create(connection, UID, begun().to_json_dict(), source="CT1")
         else:
-            performed_steps.change(connection, UID, ended(what).to_json_dict())
+            performed_steps.change(connection, UID, ended(what).to_json_dict(), source="CT1")
 
 
 @pytest.mark.parametrize("tag", [tag for tag, rule in RULES.items() if rule.create == "1"])
@@ -95,7 +95,7 @@ def test_what_may_not_be_set_is_not(database_url: str, tag: str) -> None:
     with database.write() as connection:
         before = performed_steps.create(connection, UID, begun().to_json_dict(), source="CT1")
         changes = {**other.to_json_dict(), tag: {"vr": vr, "Value": [{}] if vr == "SQ" else ["19990101"]}}
-        after, refused = performed_steps.change(connection, UID, changes)
+        after, refused = performed_steps.change(connection, UID, changes, source="CT1")
     assert after.item.get(tag) == before.item.get(tag)
     assert refused == (int(tag, 16),)
     database.close()

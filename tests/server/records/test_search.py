@@ -44,6 +44,7 @@ def opened(database_url: str) -> Iterator[Database]:
 @contextmanager
 def nothing_kept(database: Database) -> Iterator[Connection]:
     """A connection whose work is undone: each example begins empty."""
+
     class Undone(Exception):
         pass
 

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from peers.together import together
+from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Table, select
+from sqlalchemy.exc import IntegrityError
 
 from server.errors import SettingsError
 from server.store.db import Database, ping
-from server.store.migrations import migrate, require_current
+from server.store.migrations import configuration, migrate, require_current
 from server.store.tables import METADATA
 
 
@@ -70,3 +74,65 @@ def test_processes_that_start_together_wait_for_each_other(database: Database) -
 
     assert together(*[start] * 4) == []
     require_current(database)
+
+
+REVISIONS = sorted(each.revision for each in ScriptDirectory.from_config(configuration()).walk_revisions())
+NO_BLOB = "UPDATE instance SET blob_id = 'missing'"
+
+
+def older(database: Database, revision: str) -> list[Table]:
+    """Brings an empty database to `revision`. Returns its tables, what is referred to first."""
+    with database.write() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        known = MetaData()
+        known.reflect(connection)
+        return [table for table in known.sorted_tables if table.name != "alembic_version"]
+
+
+def value(column: "Column[object]") -> object:
+    """What the one row of a table has there; a foreign key has that of the row that it refers to."""
+    if isinstance(column.type, Integer):
+        return 77  # not what a sequence begins with
+    for key in column.foreign_keys:
+        return value(key.column)
+    text = f"{column.table.name}.{column.name}"
+    return text.encode() if isinstance(column.type, LargeBinary) else text
+
+
+def fill(connection: Connection, tables: list[Table]) -> None:
+    for table in tables:
+        connection.execute(table.insert().values({column.name: value(column) for column in table.c}))
+
+
+@pytest.mark.parametrize("revision", REVISIONS[:-1])
+def test_the_rows_of_every_table_outlive_the_migrations(database: Database, revision: str) -> None:
+    tables = older(database, revision)
+    with database.write() as connection:
+        fill(connection, tables)
+    migrate(database)
+    require_current(database)
+    with database.read() as connection:
+        for table in tables:
+            first = [column == value(column) for column in table.primary_key]
+            assert list(connection.execute(select(table).where(*first)).one()) == [value(column) for column in table.c], (
+                table.name
+            )
+    with pytest.raises(IntegrityError), database.write() as connection:  # the keys are enforced as ever
+        connection.exec_driver_sql(NO_BLOB)
+
+
+def test_a_database_with_rows_that_refer_to_nothing_stays_as_it_was(tmp_path: Path) -> None:
+    """PostgreSQL cannot have such rows; SQLite can, by whoever opened it without its foreign keys."""
+    database = Database(f"sqlite:///{tmp_path}/database")
+    tables = older(database, "0001")
+    with database.write() as connection:
+        fill(connection, tables)
+    with database.rebuild() as connection:
+        connection.exec_driver_sql(NO_BLOB)
+    with pytest.raises(SettingsError, match="refer to others"):
+        migrate(database)
+    with pytest.raises(SettingsError, match="revision 0001"):
+        require_current(database)
+    database.close()

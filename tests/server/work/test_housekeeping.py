@@ -39,6 +39,9 @@ def test_old_commitments_and_events_go_and_the_look_comes_back_in_a_day(opened: 
                 .where(commitment.COMMITMENT.c.pk == pk)
                 .values(state=state, ended=ended, created=old)
             )
+        for uid, created in (("2.1", old), ("2.2", young)):  # of ours, that no peer has reported on
+            pk = commitment.ask(connection, "scu", peer="CT1", transaction_uid=uid, requested=[Reference(CT, "1.2.3")])
+            connection.execute(update(commitment.COMMITMENT).where(commitment.COMMITMENT.c.pk == pk).values(created=created))
         workitem_subscribers.join(connection, "WATCHER", "client")
         for number, at in ((1, old), (2, young)):
             row = {"ae_title": "WATCHER", "sequence": number, "uid": "1.5", "at": at, "body": b""}
@@ -49,6 +52,6 @@ def test_old_commitments_and_events_go_and_the_look_comes_back_in_a_day(opened: 
         kept = connection.execute(select(commitment.COMMITMENT.c.transaction_uid)).scalars().all()
         events = connection.execute(select(workitem_subscribers.EVENT.c.sequence)).scalars().all()
         due = connection.execute(select(JOB.c.due).where(JOB.c.kind == HOUSEKEEPING)).scalar_one()
-    assert (sorted(kept), events) == (["1.3", "1.4"], [2])
+    assert (sorted(kept), events) == (["1.3", "1.4", "2.2"], [2])
     assert due > micros() + 80_000_000_000
     assert jobs.claim(opened.database, HOUSEKEEPING) == []

@@ -15,7 +15,7 @@ from profiles.audit_event import Agent
 from profiles.document import APPROVED, DEPRECATED
 from server.edges.context import Node
 from server.errors import LegallyHeld, MalformedQuery, NotFound, RejectedInstance
-from server.records import catalogue, changes, documents, rejections, resources, trail
+from server.records import belonging, catalogue, changes, documents, rejections, resources, trail
 from server.records.trail import EVENT
 from server.store.blobs import FolderBlobs
 from server.store.db import micros
@@ -197,6 +197,49 @@ def test_what_went_because_its_time_was_over_may_come_back(opened: Node, reconci
     with opened.database.read() as connection:
         received = connection.execute(select(catalogue.STUDY.c.received)).scalar_one()
     assert (received > moment) == (series is None), "its time begins anew"
+
+
+def _person(opened: Node, value: str = "P1") -> tuple[list[str], dict[str, object], int]:
+    """What is known of a patient: in the catalogue, as FHIR Patient, and in how many versions of it."""
+    patient = catalogue.PATIENT.c
+    with opened.database.read() as connection:
+        columns = (patient.id, patient.name, patient.name_folded, patient.birth_date, patient.sex)
+        id_, *known = connection.execute(select(*columns).where(patient.value == value)).one()
+        kept = select(resources.VERSION.c.version).join(resources.RESOURCE).where(resources.RESOURCE.c.id == id_)
+        shown = resources.content(connection, "Patient", id_)
+        return known, shown, len(connection.execute(kept).all())
+
+
+def test_with_her_last_study_the_patient_is_forgotten_and_known_again_when_one_comes(
+    opened: Node, reconciler: Reconciler
+) -> None:
+    send(opened, *FIRST, Made(study=2))
+    publish_all(opened)
+    before = _person(opened)
+    assert (before[0][0], "name" in before[1]) == ("Test^Thea", True)
+    reconciler.reject(Target(Made(study=2).study_uid), reason=rejections.QUALITY, actor=ACTOR)
+    reconciler.purge(Target(STUDY), actor=ACTOR, reason=rejections.RETENTION)
+    assert _person(opened) == before, "she has a study, though hidden"
+    reconciler.purge(Target(Made(study=2).study_uid), actor=ACTOR)
+    known, shown, versions = _person(opened)
+    assert (known, versions) == ([""] * 4, 1)
+    assert set(shown) <= {"resourceType", "id", "meta", "identifier"}
+    send(opened, *FIRST)
+    publish_all(opened)
+    assert _person(opened)[:2] == before[:2]
+    send(opened, Made(study=3, name="Other^Name"))
+    publish_all(opened)
+    assert _person(opened)[:2] == before[:2], "the first to come says who she is, as ever"
+
+
+def test_a_patient_whose_late_images_are_corrected_to_her_name_keeps_it(opened: Node, reconciler: Reconciler) -> None:
+    send(opened, *FIRST, Made(study=2, patient="P2", name="Zwei^Zoe"))
+    publish_all(opened)
+    with opened.database.write() as connection:
+        (one, two) = connection.execute(select(catalogue.PATIENT.c.pk).order_by(catalogue.PATIENT.c.value)).scalars()
+        belonging.merge(connection, one, two)
+    reconciler.purge(Target(Made(study=2).study_uid), actor=ACTOR)
+    assert _person(opened, "P2")[0][0] == "Zwei^Zoe"
 
 
 def test_a_crash_between_rows_and_files_is_finished_by_the_worker(

@@ -16,8 +16,8 @@ from server.edges.context import Node
 from server.records import catalogue, rejections
 from server.settings import RetentionRule
 from server.store import jobs
-from server.work.reconcile import Reconciler
-from server.work.retention import RETENTION, Facts, Retention, due, expired
+from server.work.reconcile import Reconciler, Target
+from server.work.retention import ACTOR, RETENTION, Facts, Retention, due, expired
 
 TODAY = date(2026, 11, 22)
 CT = Facts("1.2", frozenset({"CT"}), "Klinik Süd", TODAY - timedelta(days=100), TODAY - timedelta(days=10), date(2015, 2, 28))
@@ -81,6 +81,23 @@ def test_the_worker_purges_what_is_over_and_spares_what_is_held(opened: Node) ->
     send(opened, Made())
     publish_all(opened)
     assert _left(opened) == {1, 2, 3}, "what is over may be sent again"
+
+
+def test_what_was_rejected_has_its_time_too(opened: Node) -> None:
+    reconciler = Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)
+    for study in (1, 2):
+        reconciler.reject(Target(Made(study=study).study_uid), reason=rejections.RETENTION, actor=ACTOR)
+    with opened.database.read() as connection:
+        found = list(due(connection, opened.settings.retention, date(2026, 2, 5)))
+    assert found == [Made().study_uid, Made(study=3).study_uid], "the rule is for CT, and study 2 is none"
+    assert Retention(opened.database, opened.settings.retention, reconciler).apply() == 2
+    assert _kept(opened) == {Made(study=2).study_uid}
+
+
+def _kept(opened: Node) -> set[str]:
+    """The studies of which something is kept."""
+    with opened.database.read() as connection:
+        return {uid for uid in (Made(study=n).study_uid for n in (1, 2, 3)) if rejections.affected(connection, uid)}
 
 
 def test_the_command_lists_and_purges_only_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
