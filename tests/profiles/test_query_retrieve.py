@@ -74,7 +74,7 @@ def test_what_a_retrieve_may_name(model: Model, number: int, relational: bool, u
 def test_selections() -> None:
     assert selection(asked("PATIENT", PATIENT="P 1"), PATIENT_ROOT, relational=False) == Selection("PATIENT", "P 1")
     assert selection(asked("STUDY", STUDY="1.2\\1.3\\1.2"), STUDY_ROOT, relational=False) == Selection(
-        "STUDY", None, ("1.2", "1.3")
+        "STUDY", studies=("1.2", "1.3")
     )
     assert selection(asked("IMAGE", IMAGE="1.2"), STUDY_ROOT, relational=True) == Selection("IMAGE", instances=("1.2",))
     many = "\\".join(f"1.{number}" for number in range(MAX_LISTED_ABOVE + 1))

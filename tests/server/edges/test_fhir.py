@@ -446,6 +446,7 @@ def test_a_token_that_is_none_of_ours_is_told_so(small: Site) -> None:
     expired = small.node.tokens.issue(client="app", scope="system/*.rs", seconds=-60)
     forged = small.token()["Authorization"][7:-4] + "AAAA"
     for token in (expired, forged, "nonsense"):
+        small.node.strangers.flush()  # what follows is the first refusal of its minute
         found = small.get("Patient", {"Authorization": f"Bearer {token}"})
         refusal(found, 401, "login")
         assert 'error="invalid_token"' in found.headers["www-authenticate"]
@@ -572,6 +573,7 @@ def test_nothing_is_told_that_the_trail_cannot_keep(small: Site, monkeypatch: py
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("the trail is away")
 
+    small.node.strangers.flush()
     monkeypatch.setattr(small.node.trail.__class__, "write", fails)
     for path in (f"Patient/{small.mine}", "Patient"):
         refusal(small.get(path), 500, "exception")
@@ -669,6 +671,7 @@ def test_each_refusal_is_in_the_trail(small: Site) -> None:
         ("Patient", {"X-None": ""}),
         ("Patient", {"Authorization": "Bearer x"}),
     ):
+        small.node.strangers.flush()
         before = small.mark()
         assert small.get(path, headers).status_code in (401, 403)
         (event,) = small.events(before)
@@ -728,6 +731,7 @@ def test_refusals_can_be_listed(site: Site) -> None:
 
 
 def test_a_request_that_nothing_takes_says_what_it_was_for(small: Site) -> None:
+    small.node.strangers.flush()
     before = small.mark()
     assert small.http.put(f"/fhir/Patient/{small.mine}", json={}).status_code == 401
     (event,) = small.events(before)
