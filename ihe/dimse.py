@@ -8,7 +8,8 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from struct import pack, unpack_from
+from operator import attrgetter
+from struct import Struct, pack, unpack_from
 from typing import Final
 
 
@@ -112,17 +113,23 @@ _BY_NUMBER: Final = {number: (name, vr) for number, name, vr in _ELEMENTS}
 assert {name for _, name, _ in _ELEMENTS} == {each.name for each in fields(Command)}
 
 
+_VALUES: Final = attrgetter(*(name for _, name, _ in _ELEMENTS))
+_NUMBERS: Final = tuple((number, vr) for number, _, vr in _ELEMENTS)
+_SHORT: Final = Struct("<HHLH").pack
+_HEAD: Final = Struct("<HHL").pack
+
+
 def encode(command: Command) -> bytes:
     """PS3.7 section 6.3.1: the Command Set, its group length first, elements in ascending order."""
     parts = []
-    for number, name, vr in _ELEMENTS:
-        value = getattr(command, name)
-        if name == "has_data_set":
-            value = _DATA_SET if value else _NO_DATA_SET
-        elif value is None or value in ("", ()):
-            continue
-        data = _value(value, vr)
-        parts.append(pack("<HHL", 0, number, len(data)) + data)
+    for (number, vr), value in zip(_NUMBERS, _VALUES(command), strict=True):
+        if value is True or value is False:
+            parts.append(_SHORT(0, number, 2, _DATA_SET if value else _NO_DATA_SET))
+        elif isinstance(value, int):
+            parts.append(_SHORT(0, number, 2, value & 0xFFFF))
+        elif value:
+            data = _value(value, vr)
+            parts.append(_HEAD(0, number, len(data)) + data)
     body = b"".join(parts)
     return pack("<HHLL", 0, 0, 4, len(body)) + body
 
@@ -150,8 +157,6 @@ def decode(data: bytes | bytearray | memoryview) -> Command:
 
 
 def _value(value: object, vr: str) -> bytes:
-    if isinstance(value, int):
-        return pack("<H", value & 0xFFFF)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return b"".join(pack("<HH", tag >> 16, tag & 0xFFFF) for tag in value)
     data = str(value).encode("ascii", "replace")

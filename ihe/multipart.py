@@ -6,7 +6,7 @@ MTOM (`ihe.mtom`) and DICOMweb (STOW-RS in, WADO-RS out) both stand on this modu
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from email.message import Message
 from email.utils import collapse_rfc2231_value
@@ -228,6 +228,7 @@ class Part:
 
 
 P = TypeVar("P", bound=Part)
+B = TypeVar("B", bound=Sized)
 
 
 def opening(boundary: str, headers: Mapping[str, str]) -> bytes:
@@ -248,8 +249,8 @@ def content_length(boundary: str, parts: Iterable[Part]) -> int:
     return sum(len(opening(boundary, part.headers)) + part.size + len(CRLF) for part in parts) + len(closing(boundary))
 
 
-def chunks(boundary: str, parts: Iterable[P], body: Callable[[P], Iterable[bytes]]) -> Iterator[bytes]:
-    """The multipart body, piece by piece; `body(part)` gives a part's bytes and is called when its turn comes.
+def chunks(boundary: str, parts: Iterable[P], body: Callable[[P], Iterable[B]]) -> Iterator[bytes | B]:
+    """The multipart body, piece by piece; `body(part)` gives a part's bytes, or what stands for them, and is called when its turn comes.
 
     Raises `MultipartError` when a part's bytes are not as many as its size says: the length was already promised.
     """

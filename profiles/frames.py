@@ -32,7 +32,6 @@ from profiles.vocabulary import (
 _EXTENDED_OFFSETS: Final = 0x7FE00001
 _EXTENDED_LENGTHS: Final = 0x7FE00002
 _BITS: Final = {0x7FE00008: 32, 0x7FE00009: 64}
-_UNCOMPRESSED_IN_FRAGMENTS: Final = "1.2.840.10008.1.2.1.98"
 _VERSION: Final = 1
 _HEAD: Final = Struct("<BBHHHQQII")
 

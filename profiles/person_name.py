@@ -6,9 +6,7 @@ the name, or sounds like one (Soundex, as the United States National Archives de
 
 import re
 import unicodedata
-from typing import Final
 
-GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _BETWEEN_WORDS = re.compile(r"[\^=\s,.*?]+")
 _SOUNDS = {letter: digit for digit, letters in enumerate(("bfpv", "cgjkqsxz", "dt", "l", "mn", "r"), 1) for letter in letters}
 

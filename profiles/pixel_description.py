@@ -7,8 +7,6 @@ from profiles import frames, part10
 from profiles.part10 import Part10
 from profiles.vocabulary import EXPLICIT_VR_BIG_ENDIAN
 
-FLOAT_PIXEL_DATA: Final = 0x7FE00008
-DOUBLE_FLOAT_PIXEL_DATA: Final = 0x7FE00009
 PIXEL_DATA: Final = 0x7FE00010
 
 

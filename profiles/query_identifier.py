@@ -7,9 +7,10 @@ as DICOM JSON (PS3.18 annex F), as they are stored, and are written with exactly
 import base64
 import binascii
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from struct import pack, unpack
+from functools import lru_cache
+from struct import Struct, pack, unpack
 from typing import Final
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -32,6 +33,8 @@ _NUMBERS: Final = {"FD": "d", "FL": "f", "SL": "i", "SS": "h", "SV": "q", "UL": 
 _WORDS: Final = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _LONG: Final = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
 _AMBIGUOUS: Final = {"US or SS": "US", "OB or OW": "OW", "US or OW": "OW", "US or SS or OW": "OW"}
+_LONG_LENGTHS: Final = {order: Struct(f"{order}L").pack for order in "<>"}
+_SHORT_LENGTHS: Final = {order: Struct(f"{order}H").pack for order in "<>"}
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 
 Path = tuple[str, ...]
@@ -148,26 +151,50 @@ class Projection:
     keys: tuple[Key, ...]
     character_set: tuple[str, ...]
     transfer_syntax: str
+    _before: tuple[Key, ...] = field(init=False, repr=False, compare=False)
+    _after: tuple[Key, ...] = field(init=False, repr=False, compare=False)
+    _writers: tuple[tuple["_Writer", bytes], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_before", tuple(key for key in self.keys if key.tag < _CHARACTER_SET))
+        object.__setattr__(self, "_after", tuple(key for key in self.keys if key.tag > _CHARACTER_SET))
+        wanted = dict.fromkeys((self.character_set, (_UTF8,)))
+        object.__setattr__(self, "_writers", tuple(_writer(self.transfer_syntax, terms) for terms in wanted))
 
     def write(self, result: Mapping[str, Attribute]) -> bytes:
         """PS3.4 section C.4.1.1.3.2: one Identifier of a response; an attribute that `result` lacks is empty in it.
 
         In the requestor's character set where that has all characters of this result, else in UTF-8 (ISO_IR 192).
         """
-        for terms in dict.fromkeys((self.character_set, (_UTF8,))):
-            writer = _Writer(self.transfer_syntax, character_sets.of_terms(terms) if terms else character_sets.DEFAULT)
+        for writer, said in self._writers:
             try:
-                elements = writer.elements(self.keys, result)
+                return b"".join((*writer.elements(self._before, result), said, *writer.elements(self._after, result)))
             except _Unwritable:
                 continue
-            said: Attribute = {"vr": "CS", "Value": list(terms)}
-            head = writer.element(Key(_CHARACTER_SET, "CS"), said) if terms else b""
-            return writer.placed(elements, head)
         raise AssertionError("UTF-8 says everything")
 
 
 class _Unwritable(Exception):
     """The character set lacks a character."""
+
+
+def _writer(transfer_syntax: str, terms: tuple[str, ...]) -> tuple["_Writer", bytes]:
+    """What writes in the character set of these terms, and the element that says so, none for the default one."""
+    writer = _Writer(transfer_syntax, character_sets.of_terms(terms) if terms else character_sets.DEFAULT)
+    said: Attribute = {"vr": "CS", "Value": list(terms)}
+    return writer, writer.element(Key(_CHARACTER_SET, "CS"), said) if terms else b""
+
+
+@lru_cache(maxsize=1024)
+def _head(tag: str, vr: str, order: str, *, implicit: bool) -> tuple[bytes, Callable[[int], bytes], int]:
+    """PS3.5 section 7.1: what is before the length of an element, what writes the length, and the greatest one."""
+    head = pack(f"{order}HH", int(tag[:4], 16), int(tag[4:], 16))
+    if implicit:
+        return head, _LONG_LENGTHS[order], 0xFFFFFFFE
+    code = vr if len(vr) == 2 else "UN"
+    if code in _LONG:
+        return head + code.encode("ascii") + b"\0\0", _LONG_LENGTHS[order], 0xFFFFFFFE
+    return head + code.encode("ascii"), _SHORT_LENGTHS[order], _LONGEST_SHORT
 
 
 class _Writer:
@@ -178,28 +205,19 @@ class _Writer:
         self._implicit = transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN
         self._order = ">" if transfer_syntax == EXPLICIT_VR_BIG_ENDIAN else "<"
 
-    def elements(self, keys: Sequence[Key], result: Mapping[str, Attribute]) -> list[tuple[str, bytes]]:
-        return [(key.tag, self.element(key, result.get(key.tag))) for key in keys if key.tag != _CHARACTER_SET]
-
-    @staticmethod
-    def placed(elements: list[tuple[str, bytes]], head: bytes) -> bytes:
-        """The elements with that of the character set in its place."""
-        parts = [encoded for tag, encoded in elements if tag < _CHARACTER_SET]
-        return b"".join((*parts, head, *(encoded for tag, encoded in elements if tag > _CHARACTER_SET)))
+    def elements(self, keys: Iterable[Key], result: Mapping[str, Attribute]) -> Iterator[bytes]:
+        return (self.element(key, result.get(key.tag)) for key in keys)
 
     def element(self, key: Key, attribute: Attribute | None) -> bytes:
-        known = str(attribute.get("vr")) if attribute else ""
-        vr = known if known and known != "UN" else key.vr
-        data = self._value(vr, key, attribute) if attribute else b""
-        tag = int(key.tag, 16)
-        head = pack(f"{self._order}HH", tag >> 16, tag & 0xFFFF)
-        if self._implicit:
-            return head + pack("<L", len(data)) + data
-        code = (vr if len(vr) == 2 else "UN").encode("ascii")
-        if code.decode("ascii") in _LONG:
-            return head + code + pack(f"{self._order}HL", 0, len(data)) + data
-        data = data if len(data) <= _LONGEST_SHORT else b""
-        return head + code + pack(f"{self._order}H", len(data)) + data
+        vr, data = key.vr, b""
+        if attribute:
+            known = attribute.get("vr")
+            vr = str(known) if known and known != "UN" else vr
+            data = self._value(vr, key, attribute) if len(attribute) > 1 else b""
+        head, length, longest = _head(key.tag, vr, self._order, implicit=self._implicit)
+        if len(data) > longest:
+            data = b""
+        return head + length(len(data)) + data
 
     def _value(self, vr: str, key: Key, attribute: Attribute) -> bytes:
         if "InlineBinary" in attribute:
@@ -215,23 +233,24 @@ class _Writer:
         if vr == "PN":
             return self._text("\\".join(_name(one) for one in values), vr)
         if vr in _TEXT:
-            return self._text("\\".join(_written(one, vr) for one in values), vr)
+            alone = len(values) == 1
+            return self._text(_written(values[0], vr) if alone else "\\".join(_written(one, vr) for one in values), vr)
         return b""
 
     def _item(self, key: Key, item: Mapping[str, Attribute]) -> bytes:
         """PS3.5 section 7.5: an Item of defined length, with the attributes asked for, or all of them."""
         wanted = key.items or tuple(Key(tag, str(value.get("vr", "UN"))) for tag, value in sorted(item.items()))
-        data = b"".join(encoded for _, encoded in self.elements(wanted, item))
+        data = b"".join(self.elements([each for each in wanted if each.tag != _CHARACTER_SET], item))
         return pack(f"{self._order}HHL", 0xFFFE, 0xE000, len(data)) + data
 
     def _text(self, text: str, vr: str) -> bytes:
-        if vr in _CHARACTER_SETS_APPLY:
-            data = character_sets.encode(text, self._codecs, person_name=vr == "PN")
-            if data is None:
-                raise _Unwritable
-        else:
+        if text.isascii() or vr not in _CHARACTER_SETS_APPLY:
             data = text.encode("ascii", "replace")
-        return data + (b"\0" if vr == "UI" else b" ") * (len(data) % 2)
+        elif (said := character_sets.encode(text, self._codecs, person_name=vr == "PN")) is not None:
+            data = said
+        else:
+            raise _Unwritable
+        return data + (b"\0" if vr == "UI" else b" ") if len(data) % 2 else data
 
     def _numbers(self, vr: str, values: list[object]) -> bytes:
         try:
@@ -252,7 +271,7 @@ class _Writer:
 
 def _name(value: object) -> str:
     """PS3.5 section 6.2.1.1: component groups joined by `=`, trailing empty ones left out."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return ""
     return "=".join(str(value.get(group, "")) for group in _GROUPS).rstrip("=")
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
-from profiles.dicom_json import Attribute, Attributes
+from profiles.dicom_json import Attributes
+from profiles.model_item import Item, has_value, items, said, same, text
 from profiles.part10 import keyword
 
-Item = Mapping[str, Attribute]
 State = Literal["SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"]
 
 SCHEDULED: Final = "SCHEDULED"
@@ -312,35 +312,3 @@ _UNSPECIFIED: Final[Attributes] = {
     "00080102": {"vr": "SH", "Value": ["DCM"]},
     "00080104": {"vr": "LO", "Value": ["Discontinued for unspecified reason"]},
 }
-
-
-def said(vr: str, *given: object) -> Attribute:
-    """An attribute with these values."""
-    return {"vr": vr, "Value": list(given)}
-
-
-def has_value(item: Item, tag: str) -> bool:
-    """Whether an attribute is there with a value that is not empty."""
-    return any(value not in (None, "", {}) for value in values(item, tag))
-
-
-def text(item: Item, tag: str) -> str:
-    """The first value, trimmed; empty where there is none."""
-    first = next(iter(values(item, tag)), None)
-    return str(first).strip() if first is not None else ""
-
-
-def values(item: Item, tag: str) -> list[object]:
-    """The values of an attribute; none where it is absent or malformed."""
-    found = item.get(tag, {}).get("Value")
-    return found if isinstance(found, list) else []
-
-
-def items(item: Item, tag: str) -> list[Attributes]:
-    """The items of a sequence."""
-    return [cast("Attributes", each) for each in values(item, tag) if isinstance(each, dict)]
-
-
-def same(one: Attribute | None, other: Attribute | None) -> bool:
-    """Whether both have the same values; absent and empty are the same."""
-    return ((one or {}).get("Value") or []) == ((other or {}).get("Value") or [])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from profiles.dicom_json import Attributes
+from profiles.model_item import Item, has_value, items, said, same, text
 from profiles.workitem import (
     CONTACT_NAME,
     CONTACT_URI,
@@ -19,12 +20,6 @@ from profiles.workitem import (
     STATE,
     STATIONS,
     UPS_PUSH,
-    Item,
-    has_value,
-    items,
-    said,
-    same,
-    text,
 )
 
 STATE_REPORT: Final = 1

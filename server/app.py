@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -57,8 +58,11 @@ def close_node(node: Node) -> None:
     node.database.close()
 
 
-def create_app(node: Node) -> FastAPI:
-    """The HTTP side of one process. FHIR, DICOMweb and SOAP are plain Starlette routes: they are the hot paths."""
+def create_app(node: Node, first: Semaphore | None = None) -> FastAPI:
+    """The HTTP side of one process. FHIR, DICOMweb and SOAP are plain Starlette routes: they are the hot paths.
+
+    Of several processes of one server, `first` is to be acquired by the one that does what is done once for all.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -67,6 +71,7 @@ def create_app(node: Node) -> FastAPI:
 
     app = FastAPI(title="imageshare", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.node = node
+    app.state.first = first
     for edge in (fhir, dicomweb, soap, operations):
         edge.install(app)
     return app

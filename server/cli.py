@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +61,7 @@ def serve(
     """HTTP, DICOM and worker in one process group; one line when all of them listen; SIGTERM ends them."""
     if context.invoked_subcommand:
         return
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads of numpy's before the fork
+    _leave_out_decoders()
     from server import telemetry, upkeep
     from server.supervisor import Supervisor
 
@@ -100,6 +101,7 @@ def serve_worker(data: Data = None) -> None:
 
 
 def _role(role: str, data: Path | None) -> None:
+    _leave_out_decoders()
     from server import roles, upkeep
 
     with told():
@@ -107,6 +109,16 @@ def _role(role: str, data: Path | None) -> None:
         upkeep.require_ready(settings)
         with upkeep.owned(settings, shared=True), upkeep.owned_blob_folder(settings, shared=True):
             roles.run(role, settings, lambda: typer.echo(f"imageshare {role} runs · {_listens(settings)}"))
+
+
+def _leave_out_decoders() -> None:
+    """pydicom loads GDCM, and what downloads its own test files, wherever they are installed: 15 MB that these processes never use.
+
+    They decode nothing themselves (`server.work.pixels`).
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads of numpy's before the fork
+    for name in ("gdcm", "requests"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as if it were not installed
 
 
 def _listens(settings: Settings) -> str:

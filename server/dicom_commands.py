@@ -14,7 +14,7 @@ from server.settings import EVERY_PERMISSION, Permission, Settings, bracketed, l
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from server.records.item_values import Item
+    from profiles.model_item import Item
     from server.store.db import Database
 
 PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
@@ -228,8 +228,8 @@ def list_items(
     """Show the worklist by start date and time."""
     from rich.table import Table
 
+    from profiles.model_item import text
     from server.records import worklist
-    from server.records.item_values import text
 
     with _opened(data) as (_, database), database.read() as connection:
         entries = worklist.entries(connection, ended=everything)

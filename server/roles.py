@@ -14,23 +14,37 @@ from server import telemetry
 from server.app import close_node, create_app, open_node
 from server.edges.dimse import DicomPort
 from server.errors import SettingsError
+from server.http_sharing import Sharing, SharingServer
 from server.settings import Settings
 from server.worker import Worker
+from server.zero_copy import ZeroCopyProtocol
 
 ROLES = ("http", "dicom", "worker")
+_MOST_REQUESTS = 512
+"""At once, in all HTTP processes together."""
 Ready = Callable[[], None]
 
 
-def run(role: str, settings: Settings, ready: Ready, listening: Sequence[socket.socket] = ()) -> None:
+def run(
+    role: str,
+    settings: Settings,
+    ready: Ready,
+    listening: Sequence[socket.socket] = (),
+    sharing: Sharing | None = None,
+    place: int = 0,
+) -> None:
     """Runs one of `ROLES` until it is told to end. `listening` are its sockets if somebody opened them already: HTTP; DICOM, DICOM over TLS.
 
+    `sharing` is what it has in common with other HTTP processes, of which it is that at `place`.
     Raises `SettingsError` if a port is taken or the schema is of another version.
     """
     telemetry.configure(role, settings.log_level)
     with contextlib.suppress(OSError):  # what `ps` and `top` show; Linux only
         Path("/proc/self/comm").write_text(f"imageshare {role}"[:15])
     if role == "http":
-        _http(settings, ready, listening[0] if listening else listening_socket(settings.http_host, settings.http_port))
+        if not listening:  # a port of its own is shared with nobody
+            listening = (listening_socket(settings.http_host, settings.http_port),)
+        _http(settings, ready, listening[0], sharing or Sharing(1), place)
         return
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,19 +70,20 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return made
 
 
-def _http(settings: Settings, ready: Ready, listening: socket.socket) -> None:
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            gc.collect()
-            gc.freeze()  # what is loaded stays: looking through it held a request up for 30 to 50 ms now and then
-            ready()
+def _http(settings: Settings, ready: Ready, listening: socket.socket, shared: Sharing, place: int) -> None:
+    def started() -> None:
+        gc.collect()
+        gc.freeze()  # what is loaded stays: looking through it held a request up for 30 to 50 ms now and then
+        ready()
 
+    if shared.metrics is not None:
+        telemetry.share(shared.metrics)
     config = uvicorn.Config(
-        create_app(open_node(settings)), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=10,
-        timeout_keep_alive=30, limit_concurrency=512, proxy_headers=False, ws_max_size=1 << 16,
+        create_app(open_node(settings), shared.first), log_config=None, access_log=False, server_header=False,
+        timeout_graceful_shutdown=10, timeout_keep_alive=30, limit_concurrency=-(-_MOST_REQUESTS // len(shared.connections)),
+        proxy_headers=False, ws_max_size=1 << 16, http=ZeroCopyProtocol,
     )  # fmt: skip
-    Server(config).run(sockets=[listening])
+    SharingServer(config, started, shared, place).run(sockets=[listening])
 
 
 def _dicom(settings: Settings, ready: Ready, stop: threading.Event, listening: Sequence[socket.socket]) -> None:

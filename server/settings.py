@@ -69,6 +69,7 @@ class Settings(BaseSettings):
 
     http_host: str = Field(default="127.0.0.1", description="the address that HTTP listens on")
     http_port: int = Field(default=8080, ge=0, le=65535, description="0 for any free one")
+    http_processes: int = Field(default=1, ge=1, le=64, description="how many of `imageshare serve` share the HTTP port")
     dicom_host: str = Field(default="127.0.0.1", description="the address that DICOM listens on, with and without TLS")
     dicom_port: int = Field(default=11112, ge=0, le=65535, description="0 for any free one")
     dicom_tls_port: int | None = Field(default=None, ge=0, le=65535, description="DICOM over TLS; usually 2762; off where absent")

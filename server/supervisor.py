@@ -1,6 +1,6 @@
 """One process group: HTTP, DICOM and worker as processes of their own under one parent.
 
-The parent opens the ports, so that everyone knows the public URL before anyone starts and several DICOM processes can accept from
+The parent opens the ports, so that everyone knows the public URL before anyone starts and several HTTP or DICOM processes can accept from
 one socket, and forks the roles, so that what they have in common is loaded once and kept in memory once. Each child says when it listens, and ends when its
 parent is gone, however it went. A child that dies is started again.
 """
@@ -20,6 +20,7 @@ from multiprocessing.context import ForkProcess
 from server import roles, upkeep
 from server.edges import dimse
 from server.errors import ImageShareError, SettingsError
+from server.http_sharing import Sharing
 from server.settings import Settings
 from server.telemetry import failure, log
 
@@ -31,6 +32,8 @@ _FORK = multiprocessing.get_context("fork")
 @dataclass
 class _Child:
     role: str
+    place: int
+    """Which of the processes of its role it is, from 0."""
     process: ForkProcess
     ready: int
     started: float = field(default_factory=time.monotonic)
@@ -52,6 +55,8 @@ class Supervisor:
             ports["dicom_tls_port"] = _port(dicom[1])
         self.settings = settings.model_copy(update=ports)
         """What the roles run with: ports that were 0 are known now."""
+        self._processes = {"http": settings.http_processes, "dicom": settings.dicom_processes}
+        self._sharing = Sharing(settings.http_processes)
         # The read end stays with the children; when the parent's write end closes, they see the end of it.
         self._alive_read, self._alive_write = os.pipe()
         self._children: list[_Child] = []
@@ -64,8 +69,7 @@ class Supervisor:
             signal.signal(number, lambda *_: self._stopping.set())
         try:
             for role in roles.ROLES:
-                for _ in range(self.settings.dicom_processes if role == "dicom" else 1):
-                    self._children.append(self._start(role))
+                self._children += [self._start(role, place) for place in range(self._processes.get(role, 1))]
             for child in self._children:
                 self._await(child)
             if not self._stopping.is_set():
@@ -80,14 +84,14 @@ class Supervisor:
         finally:
             self._stop()
 
-    def _start(self, role: str) -> _Child:
+    def _start(self, role: str, place: int) -> _Child:
         ready_read, ready_write = os.pipe()
-        process = _FORK.Process(target=self._child, args=(role, ready_write), name=role)
+        process = _FORK.Process(target=self._child, args=(role, place, ready_write), name=role)
         process.start()
         os.close(ready_write)
-        return _Child(role, process, ready_read)
+        return _Child(role, place, process, ready_read)
 
-    def _child(self, role: str, ready: int) -> None:
+    def _child(self, role: str, place: int, ready: int) -> None:
         os.close(self._alive_write)
         for other in self._sockets.keys() - {role}:
             for held in self._sockets[other]:
@@ -96,7 +100,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         try:
-            roles.run(role, self.settings, lambda: _say(ready), self._sockets[role])
+            roles.run(role, self.settings, lambda: _say(ready), self._sockets[role], self._sharing, place)
         except SettingsError as error:
             sys.stderr.write(f"imageshare: {error.detail}\n")
             sys.exit(1)
@@ -127,7 +131,9 @@ class Supervisor:
                         upkeep.take_over(self.settings)
                     except ImageShareError as error:  # its leases will run out by themselves
                         log().error("leases not freed", role=child.role, **failure(error))
-                self._children[place] = self._start(child.role)
+                if child.role == "http":
+                    self._sharing.renew()
+                self._children[place] = self._start(child.role, child.place)
                 os.close(self._children[place].ready)
 
     def _stop(self) -> None:
@@ -142,6 +148,7 @@ class Supervisor:
         for sockets in self._sockets.values():
             for each in sockets:
                 each.close()
+        self._sharing.close()
 
 
 def _port(listening: socket.socket) -> int:

@@ -5,13 +5,15 @@ does not. Lines of other libraries carry their logger's name and level only: wha
 """
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
 
 KEYS = frozenset(
     {
@@ -24,6 +26,22 @@ KEYS = frozenset(
 REGISTRY = CollectorRegistry()
 REQUESTS = Counter("imageshare_http_requests", "HTTP requests by route and status", ["route", "status"], registry=REGISTRY)
 SECONDS = Histogram("imageshare_http_seconds", "Time to the first byte of the answer", ["route"], registry=REGISTRY)
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def share(folder: str) -> None:
+    """Keeps the metrics of this process in files of `folder`, where others keep theirs; before the first of them is counted."""
+    os.environ[_FOLDER] = folder
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+
+
+def metrics() -> bytes:
+    """Prometheus text format: of all processes that share a folder together."""
+    registry = REGISTRY
+    if folder := os.environ.get(_FOLDER):
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
 
 
 def _only_listed(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

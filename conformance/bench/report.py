@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformance.bench.abuse import Outcome
-from conformance.bench.targets import RATIOS
+from conformance.bench.targets import MEMORY, PROCESSOR, RATIOS
 
 PEER = "Orthanc"
 
@@ -62,9 +62,11 @@ def best(measured: Sequence[Measurement]) -> list[Measurement]:
 def show(measured: Sequence[Measurement], ours: str = "imageshare") -> None:
     """A table on the terminal: for others the ratio of ours to theirs in the same work, for ours that to its ceiling."""
     table = Table(title="Benchmarks", caption=machine())
-    for column in ("work", "who", "rate", "MB/s", "CPU ms/file", "peak MB", "p50 ms", "p95 ms", "ratio"):
+    shares = (f"CPU of {PROCESSOR:g}", f"memory of {MEMORY:g}")
+    for column in ("work", "who", "rate", "MB/s", "CPU ms/file", "peak MB", "p50 ms", "p95 ms", "ratio", *shares):
         table.add_column(column, justify="left" if column in ("work", "who") else "right")
-    rates = {row.work: row.rate for row in measured if row.who == ours}
+    mine = {row.work: row for row in measured if row.who == ours}
+    rates = {work: row.rate for work, row in mine.items()}
     for row in measured:
         ratio = ""
         if row.who != ours and row.rate and row.work in rates:
@@ -76,8 +78,18 @@ def show(measured: Sequence[Measurement], ours: str = "imageshare") -> None:
         table.add_row(
             row.work, row.who, f"{row.rate:,.0f} {row.unit}", _or_blank(row.megabytes), _or_blank(row.cpu_ms, 2), _or_blank(row.memory),
             _or_blank(row.p50, 2), _or_blank(row.p95, 2), ratio,
+            *(_share(mine.get(row.work), row) if row.who == PEER else ("", "")),
         )  # fmt: skip
-    Console(width=180).print(table)
+    Console(width=200).print(table)
+
+
+def _share(ours: Measurement | None, theirs: Measurement) -> tuple[str, str]:
+    """Our CPU and our memory as parts of theirs, where both were measured."""
+    if ours is None:
+        return "", ""
+    pairs = ((ours.cpu_ms, theirs.cpu_ms), (ours.memory, theirs.memory))
+    cpu, memory = (f"{mine / other:.2f}" if mine and other else "" for mine, other in pairs)
+    return cpu, memory
 
 
 def with_earlier(measured: Sequence[Measurement], folder: Path) -> list[Measurement]:

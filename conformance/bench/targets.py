@@ -33,6 +33,6 @@ RATIOS: Final[Mapping[str, float]] = {
 }
 
 PROCESSOR: Final = 0.5
-"""Server CPU per stored CT, as part of Orthanc's."""
+"""Server CPU per file, as part of Orthanc's: at most."""
 MEMORY: Final = 0.5
-"""Peak memory of all processes, as part of Orthanc's."""
+"""Peak memory of all processes, as part of Orthanc's: at most."""

@@ -20,6 +20,7 @@ MAX_DATA_SET: Final = 8 << 20
 """Of Data Sets that are put together in memory, which those of C-STORE never are."""
 
 _GATHERED = 1 << 20
+_MOST_PARTS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +113,31 @@ class Association(Channel):
 
         A Data Set in pieces is sent piece by piece; nothing is joined or copied. Raises `Ended`.
         """
-        if command.has_data_set != (data_set is not None):
-            command = replace(command, has_data_set=data_set is not None)
+        self.send_each(context_id, command, (data_set,))
+
+    def send_each(self, context_id: int, command: Command, data_sets: Iterable[DataSet | None]) -> None:
+        """As `send`, a message for each of the Data Sets; small ones go together. All of them are one or none of them is."""
+        waiting: list[Chunk] = []
+        size = 0
+        encoded = b""
+        for data_set in data_sets:
+            if command.has_data_set != (data_set is not None):
+                command = replace(command, has_data_set=data_set is not None)
+            encoded = encoded or dimse.encode(command)
+            self._may_send()
+            for part in pdus(context_id, encoded, data_set, self._longest_sent):
+                waiting.append(part)
+                size += len(part)
+                if size >= _GATHERED or len(waiting) >= _MOST_PARTS:
+                    self._write(waiting)
+                    waiting, size = [], 0
+        if waiting:
+            self._write(waiting)
+
+    def _may_send(self) -> None:
         if self._machine.state is not State.ESTABLISHED:
             raise Lost("the association is over")
         self._machine.step(Event.DATA_REQUEST)
-        waiting: list[Chunk] = []
-        size = 0
-        for part in pdus(context_id, dimse.encode(command), data_set, self._longest_sent):
-            waiting.append(part)
-            size += len(part)
-            if size >= _GATHERED or len(waiting) >= 512:
-                self._write(waiting)
-                waiting, size = [], 0
-        self._write(waiting)
 
     def receive(self, sink: Callable[[memoryview], object] | None = None) -> Received:
         """The next message whole, its Data Set in `sink` if one is given. Raises `Ended`, also `Released` when that is what came."""

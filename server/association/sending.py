@@ -30,10 +30,11 @@ def pdus(context_id: int, command: bytes, data_set: DataSet | None, longest: int
         return
     chunks = iter((data_set,)) if isinstance(data_set, bytes | bytearray | memoryview) else iter(data_set)
     held: memoryview | None = None
+    full = _header(context_id, 0, room)
     for view in _even(chunks):
         for at in range(0, len(view), room):
             if held is not None:
-                yield _header(context_id, 0, len(held))
+                yield full if len(held) == room else _header(context_id, 0, len(held))
                 yield held
             held = view[at : at + room]
     held = memoryview(b"") if held is None else held

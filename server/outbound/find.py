@@ -7,6 +7,7 @@ from pydicom.datadict import dictionary_VR
 
 from ihe.dimse import Command, CommandField
 from profiles.dicom_json import Attribute, Attributes
+from profiles.model_item import items, values
 from profiles.part10 import HeaderError
 from profiles.query_retrieve import PATIENT_ROOT, QUERY_RETRIEVE_LEVEL, STUDY_ROOT, Model
 from server.association import Accepted, Association, Ended, Limits
@@ -14,7 +15,7 @@ from server.errors import MalformedQuery
 from server.outbound.calling import PATIENCE, NoAnswer, called, end
 from server.outbound.statuses import plain
 from server.records import conditions
-from server.records.item_values import decoded, encoded, items, values
+from server.records.item_values import decoded, encoded
 from server.records.peers import Peer
 from server.settings import Settings
 

@@ -8,13 +8,14 @@ from ihe.dimse import Command, CommandField
 from ihe.pdu import ProposedContext, Role
 from profiles import transfer_syntaxes as syntaxes
 from profiles.dicom_json import Attribute
+from profiles.model_item import text, values
 from profiles.part10 import HeaderError
 from profiles.vocabulary import EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN
 from server.association import Accepted, Association, Ended, Limits
 from server.outbound.calling import NoAnswer, called, end
 from server.outbound.find import CANCELLED, PENDING, find, identifier, model_for
 from server.outbound.statuses import plain
-from server.records.item_values import decoded, encoded, text, values
+from server.records.item_values import decoded, encoded
 from server.records.peers import Peer
 from server.settings import Settings
 

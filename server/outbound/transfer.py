@@ -45,12 +45,13 @@ class Stored:
         if syntax != instance.transfer_syntax:
             return self._transcoder.data_set(self._blobs, instance, syntax)
         if instance.size - instance.dataset_offset > WHOLE:
+            self._read_ahead(instance)
             return self._blobs.stream(instance.blob_id, instance.dataset_offset)
         with self._blobs.open(instance.blob_id) as file:
             file.seek(instance.dataset_offset)
             return file.read()
 
-    def read_ahead(self, instance: StoredInstance) -> None:
-        """Tells the system that this file is read next, while another one is on the wire."""
+    def _read_ahead(self, instance: StoredInstance) -> None:
+        """Tells the system that the beginning of this file is read next, while another one is on the wire."""
         with contextlib.suppress(OSError, ImageShareError, io.UnsupportedOperation), self._blobs.open(instance.blob_id) as file:
             os.posix_fadvise(file.fileno(), 0, min(instance.size, WHOLE), os.POSIX_FADV_WILLNEED)

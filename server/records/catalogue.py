@@ -7,14 +7,14 @@ published is invisible to every face, so no face ever shows half a study or disa
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
 from profiles import study as values
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from server.errors import NotFound
 from server.records import results
+from server.store.prepared import Prepared
 from server.store.tables import Blob as BlobRow
 from server.store.tables import Instance, Original, Patient, Series, Study
 
@@ -73,25 +73,22 @@ def instances(
     connection: Connection, study_uid: str, series_uid: str | None = None, sop_uid: str | None = None
 ) -> list[StoredInstance]:
     """The published instances of a study, series, or the one named, in series and instance order. Empty where none is."""
-    statement = _located(series_uid is not None, sop_uid is not None)
-    rows = connection.execute(statement, {"study": study_uid, "series": series_uid, "instance": sop_uid})
-    return [StoredInstance(*row) for row in rows]
+    named = {"study": study_uid, "series": series_uid, "instance": sop_uid}
+    given = {name: uid for name, uid in named.items() if uid is not None}
+    return [StoredInstance(*row) for row in _located(tuple(given)).rows(connection, given)]
 
 
 @cache
-def _located(series: bool, instance: bool) -> Select[Any]:
+def _located(names: tuple[str, ...]) -> Prepared:
     """Built once: building a statement takes as long as a frame."""
-    wanted = [PUBLISHED, STUDY.c.uid == bindparam("study")]
-    if series:
-        wanted.append(SERIES.c.uid == bindparam("series"))
-    if instance:
-        wanted.append(INSTANCE.c.uid == bindparam("instance"))
-    return (
+    columns = {"study": STUDY.c.uid, "series": SERIES.c.uid, "instance": INSTANCE.c.uid}
+    statement = (
         select(*_STORED)
         .select_from(_JOINED)
-        .where(*wanted)
+        .where(PUBLISHED, *(columns[name] == bindparam(name) for name in names))
         .order_by(_last_if_none(SERIES.c.number), SERIES.c.uid, _last_if_none(INSTANCE.c.number), INSTANCE.c.uid)
     )
+    return Prepared(lambda _: statement, names)
 
 
 def by_sop_uid(connection: Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
@@ -372,12 +369,12 @@ def patient_pk(connection: Connection, study_pk: int) -> int:
     return int(connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one())
 
 
-_FRAME_TABLE = select(INSTANCE.c.frame_table).where(INSTANCE.c.pk == bindparam("pk"))
+_FRAME_TABLE = Prepared(lambda _: select(INSTANCE.c.frame_table).where(INSTANCE.c.pk == bindparam("pk")), ("pk",))
 
 
 def frame_table(connection: Connection, instance_pk: int) -> bytes | None:
     """The stored frame table (`profiles.frames.FrameTable`) of a prepared instance."""
-    found = connection.execute(_FRAME_TABLE, {"pk": instance_pk}).scalar_one()
+    ((found,),) = _FRAME_TABLE.rows(connection, {"pk": instance_pk})
     return bytes(found) if found is not None else None
 
 

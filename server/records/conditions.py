@@ -7,6 +7,7 @@ that is stored (`Understood.rest`), which no index helps. Values are bound param
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Final, Literal
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -181,6 +182,38 @@ def understood(
     return reading.found
 
 
+def plain(level: Level, key: Path, value: str, *, fuzzy: bool) -> tuple[str, tuple[str, ...]] | None:
+    """How a key is compared, and with what, where that is as plain as `plain_queries` wants it; `("", ())` for one without value.
+
+    Of queries with keys of the same kinds `understood` differs in values only. Raises `MalformedQuery`.
+    """
+    value = value.strip(" ")
+    if is_universal(value, _vr(key[-1])):
+        return "", ()
+    if len(key) > 1 or len(value) > _LONGEST or has_wildcard(value) or _CONTROL.search(value):
+        return None
+    match _plain_kinds(level).get(key[0]):
+        case "text":
+            return "text", (value,)
+        case "name" if not fuzzy and (name := folded(value).rstrip("^= ")):
+            return "name", (name,)
+        case "code" if len(codes := _codes(value)) == 1:
+            return "code", (codes[0],)
+        case "uid" if len(uids := _uids(value)) == 1:
+            return "uid", (uids[0],)
+        case "date":
+            first, last = _range(value, _date_bounds)
+            return ("between" if first and last else "since" if first else "until"), tuple(filter(None, (first, last)))
+    return None
+
+
+@cache
+def _plain_kinds(level: Level) -> Mapping[str, str]:
+    above = LEVELS[: LEVELS.index(level) + 1]
+    terms = {PATIENT_NAME: "name"} if "study" not in above else TERMS
+    return {**terms, **{tag: kind for each in reversed(above) for tag, (kind, _) in KEYS[each].items()}}
+
+
 class _Reading:
     """Keys into an `Understood`, one at a time."""
 
@@ -327,6 +360,7 @@ REQUIRED_OF: Final[Mapping[Level, frozenset[str]]] = {
 }
 
 
+@lru_cache(maxsize=1024)
 def _vr(tag: str) -> str:
     """The VR of the dictionary, empty for a private or unknown attribute."""
     try:
@@ -420,7 +454,8 @@ class _Engine:
             case "time":
                 return _between(self.bytewise(column), *_range(value, _time_bounds))
             case "uid":
-                return column.in_(_uids(value))
+                uids = _uids(value)
+                return column.in_(uids) if len(uids) > 1 else column == uids[0]
             case "code":
                 return or_(*(self.like(column, one) for one in _codes(value)))
             case "integer":

@@ -1,20 +1,18 @@
 """Values of worklist items and performed steps, which are kept in the DICOM JSON Model (PS3.18 annex F)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from io import BytesIO
-from typing import cast
 
 from pydicom.dataset import Dataset
 from sqlalchemy import Connection, select, tuple_
 
 from profiles import part10
-from profiles.dicom_json import Attribute, Attributes, metadata
+from profiles.dicom_json import Attributes, metadata
 from profiles.header import PatientDomains
 from profiles.identifiers import InvalidIdentifier
+from profiles.model_item import Item, items, text
 from profiles.query_identifier import Key, Projection
 from server.records.catalogue import PATIENT
-
-Item = Mapping[str, Attribute]
 
 _UNLIMITED = 1 << 30
 
@@ -37,28 +35,6 @@ def encoded(item: Item, transfer_syntax: str, character_set: tuple[str, ...] = (
     """All attributes of an item as a Data Set; in `character_set` where that can say them, else in UTF-8."""
     keys = tuple(Key(tag, str(attribute["vr"])) for tag, attribute in sorted(item.items()))
     return Projection(keys, character_set, transfer_syntax).write(item)
-
-
-def text(item: Item, tag: str) -> str:
-    """The first value of an attribute, trimmed; empty where it has none."""
-    found = values(item, tag)
-    return str(found[0]).strip() if found and found[0] is not None else ""
-
-
-def values(item: Item, tag: str) -> list[object]:
-    """The values of an attribute; none where it is absent, empty or malformed."""
-    found = item.get(tag, {}).get("Value")
-    return found if isinstance(found, list) else []
-
-
-def items(item: Item, tag: str) -> list[Attributes]:
-    """The items of a sequence."""
-    return [cast("Attributes", each) for each in values(item, tag) if isinstance(each, dict)]
-
-
-def said(vr: str, *given: object) -> Attribute:
-    """An attribute with these values."""
-    return {"vr": vr, "Value": list(given)} if given else {"vr": vr}
 
 
 def patients(connection: Connection, found: Iterable[Item], domains: PatientDomains) -> frozenset[str]:

@@ -13,11 +13,13 @@ from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, func, or_, select
+from sqlalchemy.sql.elements import True_
 
 from profiles import study as values
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.query_attributes import Level
 from server.errors import TooLarge
+from server.records import plain_queries
 from server.records.catalogue import INSTANCE, PATIENT, PUBLISHED, SERIES, STUDY
 from server.records.conditions import Condition, Path, Understood, understood
 from server.records.item_matching import matches
@@ -89,8 +91,16 @@ def page(connection: Connection, query: Query, allowed: Condition, columns: _Col
 
     Statements are kept by `columns`, so these are to be the same objects each time.
     """
-    asked = understood(connection, query.level, query.keys, fuzzy=query.fuzzy, combined=query.combined)
-    return list(_Search(connection, query, allowed, asked, columns).page())
+
+    def search(query: Query, allowed: Condition) -> _Search:
+        asked = understood(connection, query.level, query.keys, fuzzy=query.fuzzy, combined=query.combined)
+        return _Search(connection, query, allowed, asked, columns)
+
+    if isinstance(allowed, True_):
+        found = plain_queries.rows(connection, query, columns, lambda marked: search(marked, allowed).at_once())
+        if found is not None:
+            return found
+    return list(search(query, allowed).page())
 
 
 def patient_ids(connection: Connection, ids: Iterable[str]) -> set[str]:
@@ -148,32 +158,32 @@ class _Search:
     def __init__(self, connection: Connection, query: Query, allowed: Condition, asked: Understood, columns: _Columns) -> None:
         self._connection, self._query, self._asked, self._columns = connection, query, asked, columns
         self._level = query.level
-        self._unrestricted = str(allowed) == "true"
-        self._allowed = [] if self._unrestricted else [allowed]
+        self._allowed = [] if isinstance(allowed, True_) else [allowed]
         self._looked_through = 0
 
     def page(self) -> Iterator[_Row]:
         query = self._query
         if self._level == "patient":
             return self._patients()
-        if not self._asked.rest and (self._level == "study" or query.study_uid is not None):
-            return self._at_once()
+        if (statement := self.at_once()) is not None:
+            return iter(self._connection.execute(statement).all())
         return islice(self._walk(), query.limit + 1)
 
     # --- in one statement
 
-    def _at_once(self) -> Iterator[_Row]:
-        """Studies, or what is in one study: their order is that of an index, or they are few."""
+    def at_once(self) -> Select[Any] | None:
+        """Studies, or what is in one study, in one statement: their order is that of an index, or they are few. None for what has none."""
         query = self._query
+        if self._asked.rest or self._level == "patient" or (self._level != "study" and query.study_uid is None):
+            return None
         if self._level != "study":
             found = self._in_study(_of_members(self._level, self._columns).where(*self._of_study()))
-            found = found.order_by(*self._order()).limit(query.limit + 1).offset(query.offset)
-            return iter(self._connection.execute(found))
+            return found.order_by(*self._order()).limit(query.limit + 1).offset(query.offset)
         if self._asked.selective:  # few enough to be sorted whole
             found = _of_studies(self._columns).where(*self._of_study(), *self._asked.terms(leader=None))
-            return iter(self._connection.execute(found.limit(query.limit + 1).offset(query.offset)))
+            return found.limit(query.limit + 1).offset(query.offset)
         wanted = self._studies(select(STUDY.c.pk), self._asked.leader()).limit(query.limit + 1).offset(query.offset)
-        return iter(self._connection.execute(_of_studies(self._columns).where(STUDY.c.pk.in_(wanted.subquery().select()))))
+        return _of_studies(self._columns).where(STUDY.c.pk.in_(wanted.subquery().select()))
 
     def _studies(self, statement: Select[Any], leader: tuple[str, str] | None) -> Select[Any]:
         """`statement` over the studies that are asked for, in their order."""

@@ -12,10 +12,10 @@ import orjson
 from sqlalchemy import Connection, select, update
 
 from profiles.dicom_json import Attribute, Attributes
+from profiles.model_item import Item, items, text, values
 from profiles.part10 import keyword
 from server.errors import Conflict, Forbidden, NotFound, StepEnded, WrongAttributes
 from server.records import worklist
-from server.records.item_values import Item, items, text, values
 from server.records.resources import packed, unpacked
 from server.store.db import insert, micros
 from server.store.tables import PerformedStep as Row

@@ -61,11 +61,8 @@ class Place:
 def known(connection: Connection, settings: Iterable[Setting]) -> dict[SeriesKey, Place]:
     """The places of those that are stored as they say, by their keys. The others are new, or contradict what is stored."""
     uids = sorted({setting.study.series[0].series_instance_uid for setting in settings})
-    rows = (row for uid in uids for row in _STANDING.run(connection, {"uid": uid}))
-    return {
-        (row.authority, row.value, row.study_uid, row.series_uid): Place(row.patient_pk, row.study_pk, row.series_pk)
-        for row in rows
-    }
+    rows = (row for uid in uids for row in _STANDING.rows(connection, {"uid": uid}))
+    return {(authority, value, study, series): Place(*pks) for authority, value, study, series, *pks in rows}
 
 
 _STANDING_SELECT = (
@@ -179,12 +176,11 @@ def admit(connection: Connection, arrivals: Sequence[tuple[Arrival, Place]]) -> 
         return set()
     now = micros()
     blobs = [arrival.blob for arrival, _ in arrivals]
-    for blob in blobs:
-        _ADD_BLOB.run(connection, {"id": blob.id, "size": blob.size, "sha256": blob.sha256, "created": now})
+    _ADD_BLOB.run_each(connection, [{"id": blob.id, "size": blob.size, "sha256": blob.sha256, "created": now} for blob in blobs])
     kept: set[str] = set()
     for arrival, where in arrivals:
         # An INSERT's rowcount is not told by every driver.
-        kept.update(_ADD_INSTANCE.run(connection, _instance_row(arrival, where, now)).scalars())
+        kept.update(blob_id for (blob_id,) in _ADD_INSTANCE.rows(connection, _instance_row(arrival, where, now)))
     if lost := [blob.id for blob in blobs if blob.id not in kept]:
         connection.execute(delete(BLOB).where(BLOB.c.id.in_(lost)))
     return kept

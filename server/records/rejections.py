@@ -144,9 +144,9 @@ def refusals(connection: Connection, uids: Sequence[str]) -> dict[str, RejectedI
     """
     found: dict[str, RejectedInstance] = {}
     for uid in uids:
-        for row in _KNOWN.run(connection, {"uid": uid}):
-            if not (row.reason == RETENTION and row.purged):
-                why = "deleted" if row.reason == DELETED else f"rejected ({row.reason}, DCM)"
+        for reason, purged in _KNOWN.rows(connection, {"uid": uid}):
+            if not (reason == RETENTION and purged):
+                why = "deleted" if reason == DELETED else f"rejected ({reason}, DCM)"
                 found[uid] = RejectedInstance(
                     f"this SOP Instance UID was {why} here; restore it first", "rejected or deleted here before"
                 )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, exists, false, func, or_, select, true, tuple_, union
 
 from profiles.search_parameters import AUDIT_OUTCOMES, DateValue, TokenValue
+from server.records import trail
 from server.records.resources import RESOURCE, TOKEN, token_hash, unpacked
-from server.records.trail import EVENT, events
 
 Allowed = Callable[[ColumnElement[str]], ColumnElement[bool]]
 """The Decision as SQL, over the column that holds the patient."""
@@ -53,11 +53,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a page ended: sort key and row number of its last match, and when the search began (microseconds)."""
+    """Where a page ended: sort key and row number of its last match, and when the search began (microseconds).
+
+    `number` is which of the AuditEvents of one row it is.
+    """
 
     began: int
     key: int
     pk: int
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def page(
     has a new version since then is shown in that version, so that paging loses nothing.
     """
     if query.type == "AuditEvent":
-        return _events_page(connection, query, allowed, count, began, after)
+        return _events_page(connection, query, allowed, confined, count, began, after)
     found = _page_statement(connection, query, allowed, confined, count, began, after)
     with connection.execute(found) as rows:
         return _cut(
@@ -109,8 +113,7 @@ def page(
 def total(connection: Connection, query: Query, *, allowed: Allowed, confined: bool, began: int) -> int:
     """FHIR R4 section 3.1.1.5.5: how many matches there are on all pages."""
     if query.type == "AuditEvent":
-        wanted = _event_conditions(query, allowed, began)
-        return int(connection.execute(select(func.count()).select_from(EVENT).where(*wanted)).scalar_one())
+        return trail.total(connection, *_outcomes(query), wanted=_wanted(query, allowed, confined, began))
     conditions, tokens = _narrowed(connection, query, allowed, began)
     if tokens and not (confined or query.patients):
         first, *others = sorted(tokens, key=len)
@@ -305,32 +308,41 @@ def _up(micros: int) -> int:
 # --- the trail
 
 
-def _events_page(connection: Connection, query: Query, allowed: Allowed, count: int, began: int, after: Position | None) -> Page:
-    conditions = _event_conditions(query, allowed, began)
-    if after is not None:
-        conditions.append(tuple_(EVENT.c.recorded, EVENT.c.pk) < tuple_(after.key, after.pk))
+def _events_page(
+    connection: Connection, query: Query, allowed: Allowed, confined: bool, count: int, began: int, after: Position | None
+) -> Page:
+    found = trail.events(
+        connection,
+        *_outcomes(query),
+        wanted=_wanted(query, allowed, confined, began),
+        limit=count + 1,
+        after=(after.key, after.pk, after.number) if after is not None else None,
+    )
     return _cut(
         (
-            (Position(began, event.recorded, event.pk), Match("AuditEvent", event.id, event.patient, event.body))
-            for event in events(connection, *conditions, limit=count + 1)
+            (Position(began, one.recorded, one.pk, one.number), Match("AuditEvent", one.id, one.patient, one.body))
+            for one in found
         ),
         count,
     )
 
 
-def _event_conditions(query: Query, allowed: Allowed, began: int) -> list[ColumnElement[bool]]:
-    return [
-        allowed(EVENT.c.patient),
-        EVENT.c.recorded <= began,
-        *(EVENT.c.id.in_(ids) for ids in query.ids),
-        *(EVENT.c.patient.in_(ids) for ids in query.patients),
-        *(or_(*(_on_instant(EVENT.c.recorded, value) for value in values)) for values in query.dates),
-        *(or_(*map(_on_outcome, values)) for parameter, values in query.tokens if parameter == "outcome"),
-    ]
+def _wanted(query: Query, allowed: Allowed, confined: bool, began: int) -> trail.Wanted:
+    def patients(column: ColumnElement[str]) -> list[ColumnElement[bool]]:
+        return [allowed(column), *(column.in_(ids) for ids in query.patients)]
+
+    def moments(column: ColumnElement[int]) -> list[ColumnElement[bool]]:
+        return [column <= began, *(or_(*(_on_instant(column, value) for value in values)) for values in query.dates)]
+
+    return trail.Wanted(query.ids, patients, moments, few=confined or bool(query.patients))
+
+
+def _outcomes(query: Query) -> list[ColumnElement[bool]]:
+    return [or_(*map(_on_outcome, values)) for parameter, values in query.tokens if parameter == "outcome"]
 
 
 def _on_outcome(value: TokenValue) -> ColumnElement[bool]:
     """AuditEvent.outcome is a code, whose system is that of its required binding (FHIR R4 section 3.1.1.4.10)."""
     if value.system is not None and value.system not in AUDIT_OUTCOMES:
         return false()
-    return EVENT.c.outcome == value.code if value.code is not None else true()
+    return trail.EVENT.c.outcome == value.code if value.code is not None else true()

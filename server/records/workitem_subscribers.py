@@ -12,8 +12,9 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
 from profiles.dicom_json import Attributes
+from profiles.model_item import Item, said
 from profiles.query_identifier import Key
-from profiles.workitem import FILTERED, GLOBAL, Item, said
+from profiles.workitem import FILTERED, GLOBAL
 from server.errors import Forbidden, NotFound
 from server.records.item_matching import matches
 from server.records.resources import packed, unpacked

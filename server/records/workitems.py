@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, f
 
 from profiles import workitem
 from profiles.dicom_json import Attributes
+from profiles.model_item import Item, text
 from profiles.query_identifier import Key
-from profiles.workitem import FINAL, START, STATE, Item, text
+from profiles.workitem import FINAL, START, STATE
 from server.errors import Conflict, TooLarge
 from server.records.belonging import MERGE
 from server.records.catalogue import PATIENT

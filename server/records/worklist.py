@@ -12,11 +12,11 @@ from sqlalchemy import Connection, delete, select, tuple_, update
 
 from profiles.dicom_json import Attributes
 from profiles.identifiers import InvalidIdentifier, lenient_uid
+from profiles.model_item import Item, items, said, text, values
 from profiles.part10 import keyword
 from profiles.query_identifier import Identifier, Key
 from server.errors import MalformedInstance, NotFound
 from server.records.item_matching import date_range, matches
-from server.records.item_values import Item, items, said, text, values
 from server.records.resources import packed, unpacked
 from server.store.db import Database, insert, micros
 from server.store.tables import ScheduledStep

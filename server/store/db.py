@@ -5,6 +5,8 @@ BEGIN IMMEDIATE, so it never fails half-way for want of it. PostgreSQL runs READ
 """
 
 import contextlib
+import fcntl
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -40,6 +42,7 @@ class Database:
             event.listen(self.engine, "connect", _pragmas)
         if not durable:
             event.listen(self.engine, "connect", _carelessly(self.is_sqlite))
+        self._writers: list[Writer] = []
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -48,16 +51,35 @@ class Database:
             if not self.is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin() as transaction:
-                self._begin(connection, "BEGIN")
+                self.begin(connection, "BEGIN")
                 yield connection
                 transaction.rollback()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
         """All or nothing; durable when the block has ended. Raises `StorageFull`, `Busy` or `Unavailable` where the engine says so."""
-        with _telling(), self.engine.begin() as connection:
-            self._begin(connection, "BEGIN IMMEDIATE")
+        with _telling(), self.turn(), self.engine.begin() as connection:
+            self.begin(connection, "BEGIN IMMEDIATE")
             yield connection
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """SQLite's writers queue for the lock of a file. For its own lock they would ask again and again, sleeping longer each time.
+
+        Whoever writes without it, such as another program, is still waited for by SQLite.
+        """
+        if not self.is_sqlite or not self.url.database:
+            yield
+            return
+        try:  # a descriptor for each turn: they exclude threads as well as processes, and end with them
+            file = os.open(f"{self.url.database}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise Unavailable("the server's database cannot be reached; try again later") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(file)
 
     @contextlib.contextmanager
     def rebuild(self) -> Iterator[Connection]:
@@ -69,12 +91,19 @@ class Database:
             self._foreign_keys(connection, "OFF")
             try:
                 with connection.begin():
-                    self._begin(connection, "BEGIN IMMEDIATE")
+                    self.begin(connection, "BEGIN IMMEDIATE")
                     yield connection
             finally:
                 self._foreign_keys(connection, "ON")
 
+    def writer(self) -> "Writer":
+        """Open until this database is closed."""
+        self._writers.append(Writer(self))
+        return self._writers[-1]
+
     def close(self) -> None:
+        for each in self._writers:
+            each.close()
         self.engine.dispose()
 
     def _foreign_keys(self, connection: Connection, state: str) -> None:
@@ -82,10 +111,43 @@ class Database:
         if self.is_sqlite:
             connection.connection.cursor().execute(f"PRAGMA foreign_keys={state}")
 
-    def _begin(self, connection: Connection, statement: str) -> None:
+    def begin(self, connection: Connection, statement: str) -> None:
         """SQLite's own BEGIN, past SQLAlchemy: with a listener to `begin` every statement of every connection would look for listeners."""
         if self.is_sqlite:
             connection.connection.cursor().execute(statement)
+
+
+class Writer:
+    """Writes over a connection that is kept, for one thread at a time: for what is written so often that to fetch one counts.
+
+    On PostgreSQL it fetches one all the same: the pool knows which of them have been lost.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept: Connection | None = None
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """As `Database.write`."""
+        if not self._database.is_sqlite:
+            with self._database.write() as connection:
+                yield connection
+            return
+        with _telling():
+            kept = self._kept = self._kept or self._database.engine.connect()
+            try:
+                with self._database.turn(), kept.begin():
+                    self._database.begin(kept, "BEGIN IMMEDIATE")
+                    yield kept
+            except BaseException:
+                self.close()  # whatever it was, the next one begins anew
+                raise
+
+    def close(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
 
 def _engine(url: str, pool_size: int) -> Engine:
@@ -118,7 +180,7 @@ def moment(stored: int) -> datetime:
 
 def instant(stored: int) -> str:
     """A stored moment as a FHIR instant with milliseconds, `2026-11-22T10:11:12.345Z`."""
-    return moment(stored).strftime("%Y-%m-%dT%H:%M:%S.") + f"{stored % 1_000_000 // 1000:03d}Z"
+    return moment(stored).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _pragmas(connection: sqlite3.Connection, _: object) -> None:

@@ -278,9 +278,26 @@ class AuditEvent(Row, table=True):
     id: str = Field(unique=True)
     recorded: int = Field(sa_type=BigInteger)
     patient: str = ""
+    """A resource id; empty for none, and for several (`AuditPatient`)."""
     subtype: str = ""
     outcome: str = ""
     body: bytes = Field(sa_type=LargeBinary)
+
+
+class AuditPatient(Row, table=True):
+    """One patient of an event that is about several: an AuditEvent of its own, made of the event's body when it is read."""
+
+    __tablename__ = "audit_patient"
+    __table_args__ = (
+        Index("ix_audit_patient_patient", "patient", "recorded", "event", "number"),
+        {"sqlite_with_rowid": False},
+    )
+    event: int = Field(primary_key=True, foreign_key="audit_event.pk", ondelete="CASCADE", sa_type=BigInteger)
+    number: int = Field(primary_key=True, sa_type=BigInteger)
+    """From 1; what the AuditEvent's id ends with. By chance, so that nobody can tell the ids of the other patients from one."""
+    patient: str
+    recorded: int = Field(sa_type=BigInteger)
+    """The event's own, for the index."""
 
 
 class Job(Row, table=True):

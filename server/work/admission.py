@@ -5,6 +5,7 @@ fails all of them. Nothing of an instance that was not admitted is in the catalo
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -69,7 +70,7 @@ class SeriesHeader:
 class Incoming:
     """One instance that waits for its commit. Afterwards `error` says why it failed, or `new` whether its UID was.
 
-    `blob` is there once the bytes have their final name. `told` are the UIDs of the studies that its batch is in the trail with.
+    `syncing` is done once the bytes are durable, where that was begun ahead. `blob` is there once they have their final name. `told` are the UIDs of the studies that its batch is in the trail with.
     """
 
     writer: Writer
@@ -78,6 +79,7 @@ class Incoming:
     series: SeriesHeader
     sender: Sender
     told: set[str]
+    syncing: Future[None] | None = None
     blob: Blob | None = None
     new: bool = False
     error: Exception | None = None

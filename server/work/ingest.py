@@ -10,6 +10,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +43,7 @@ __all__ = ["PUBLISH", "Announced", "Batch", "Ingest", "Pending", "Receipt", "Sen
 _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
 _SERIES_REMEMBERED = 512
 _ATTEMPTS = 3
+_SYNCING = 8
 _LEVELS = [int(tag, 16) for level in ("study", "series") for tag in (*REQUIRED[level], *OPTIONAL[level])]
 _SERIES_TAGS = sorted({*header.TAGS, *_LEVELS})
 """What the rows of a series, and of the study and patient that it belongs to, are made of."""
@@ -87,6 +89,11 @@ class Ingest:
         self.commits = GroupCommit(Admission(database, blobs, trail, lambda: self.settings.quiet_period).commit)
         file = database.url.database if database.is_sqlite else None
         self._room = Room(Path(file).parent) if file else None
+        self._disk = ThreadPoolExecutor(_SYNCING, thread_name_prefix="sync")
+
+    def sync(self, writer: Writer) -> "Future[None]":
+        """Begins to make the bytes durable: several that wait for a disk at once wait hardly longer than one."""
+        return self._disk.submit(writer.sync)
 
     def batch(self, sender: Sender) -> "Batch":
         """A batch for one association or request; use it from one thread at a time."""
@@ -124,14 +131,16 @@ class Batch:
         """
         return self.submit(writer, announced).receipt()
 
-    def submit(self, writer: Writer, announced: Announced = _ANNOUNCED_NOTHING) -> "Pending":
+    def submit(self, writer: Writer, announced: Announced = _ANNOUNCED_NOTHING, *, ahead: bool = False) -> "Pending":
         """The first half of `store`: checks what was written. All that is submitted goes into the first receipt's commit.
 
+        `ahead`: its bytes go to the disk meanwhile, for who has others to receive before the receipt is asked for.
         Whatever is submitted must be asked for its receipt; until then nothing is stored.
         """
         pending = Pending(self, writer, announced)
         try:
             pending.incoming = self._examined(pending)
+            pending.incoming.syncing = self._ingest.sync(writer) if ahead else None
             self._submitted.append(pending.incoming)
         except ImageShareError as error:
             pending.error = error
@@ -287,9 +296,12 @@ def discard(database: Database, blobs: BlobStore, blob_id: str) -> None:
 
 
 def _is_synced(one: Incoming) -> bool:
-    """Each thread waits for its own files: several that wait for a disk at once wait hardly longer than one."""
+    """Each thread waits for its own files, which are on their way already where several were submitted."""
     try:
-        one.writer.sync()
+        if one.syncing is not None:
+            one.syncing.result()
+        else:
+            one.writer.sync()
     except ImageShareError as error:
         one.error = error
     return one.error is None

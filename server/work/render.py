@@ -8,7 +8,8 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
 from typing import BinaryIO, Final
 
 import orjson
@@ -57,14 +58,17 @@ class Wish:
 
     def key(self, blob_id: str, numbers: Sequence[int]) -> str:
         """32 hexadecimal digits that stand for this image of these frames of these bytes: blobs are written once."""
-        named = orjson.dumps([blob_id, list(numbers), asdict(self)])
+        named = orjson.dumps([blob_id, list(numbers), self])
         return hashlib.sha256(named).hexdigest()[:32]
+
+
+_WISHED: Final = tuple(field.name for field in fields(Wish))
 
 
 class Renderer:
     """Renders, and keeps at most `kept` bytes of images. Safe for threads."""
 
-    def __init__(self, processes: int = 2, *, seconds: float = 20.0, kept: int = 32 << 20, pool: Pool | None = None) -> None:
+    def __init__(self, processes: int = 2, *, seconds: float = 20.0, kept: int = 16 << 20, pool: Pool | None = None) -> None:
         self.pool = pool or Pool(processes, seconds=seconds)
         self._images: OrderedDict[str, bytes] = OrderedDict()
         self._left = self._room = kept
@@ -78,25 +82,36 @@ class Renderer:
         """As `cine`, for one frame."""
         return self.cine(file, wish, [number], table)
 
-    def cine(self, file: BinaryIO, wish: Wish, numbers: Sequence[int], table: FrameTable | None) -> bytes:
+    def cine(self, file: BinaryIO, wish: Wish, numbers: Sequence[int], table: FrameTable | None, name: str = "") -> bytes:
         """PS3.18 section 8.7.4: frames `numbers` (from 1) of a Part 10 file as one image. `table` says where its frames are, if known.
 
+        `name` stands for the file's bytes, if they never change: what was found in the header is remembered under it.
         Raises `NotAcceptable` for pixels that cannot be decoded, `TooLarge`, `Busy`, and `Unavailable` when decoding takes too long.
         """
+        with self.rendering(file, wish, numbers, table, name) as image:
+            return image()
+
+    def rendering(
+        self, file: BinaryIO, wish: Wish, numbers: Sequence[int], table: FrameTable | None, name: str = ""
+    ) -> AbstractContextManager[Callable[[], bytes]]:
+        """As `cine`, for who has something else to do meanwhile: what is given waits for the image, and is called once."""
         pieces = [table.ranges(number) if table is not None else [] for number in numbers]
         if (table is not None and _frame_length(table) > LARGEST_FRAME) or any(
             len(each) > _MOST_FRAGMENTS or sum(length for _, length in each) > LARGEST_FRAME for each in pieces
         ):
             raise TooLarge(f"a frame of more than {LARGEST_FRAME >> 20} MiB is not rendered")
-        return self.pool.ask(file, {"do": "render", "numbers": list(numbers), "pieces": pieces, **asdict(wish)})
+        wanted = {field: getattr(wish, field) for field in _WISHED}
+        return self.pool.asked(file, {"do": "render", "name": name, "numbers": list(numbers), "pieces": pieces, **wanted})
 
-    def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """The image under `key` (`Wish.key`), made where there is none."""
+    def found(self, key: str) -> bytes | None:
+        """The image that is kept under `key` (`Wish.key`)."""
         with self._lock:
             if (found := self._images.get(key)) is not None:
                 self._images.move_to_end(key)
-                return found
-        made = make()
+            return found
+
+    def keep(self, key: str, made: bytes) -> bytes:
+        """Keeps an image under `key`, and gives it back."""
         with self._lock:
             if key not in self._images and len(made) <= self._room // 4:
                 self._images[key] = made
@@ -105,6 +120,11 @@ class Renderer:
                     _, dropped = self._images.popitem(last=False)
                     self._left += len(dropped)
         return made
+
+    def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """The image under `key`, made where there is none."""
+        found = self.found(key)
+        return found if found is not None else self.keep(key, make())
 
 
 def _frame_length(table: FrameTable) -> int:

@@ -1,5 +1,6 @@
 """Finding what may be sent, and its bytes. DICOMweb, RAD-69 and ITI-43 all pass here, so all decide alike."""
 
+import os
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection
@@ -9,7 +10,7 @@ from server.access.decisions import OTHER_PATIENT, Decision, Interaction
 from server.errors import Forbidden, NotFound
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
-from server.store.blobs import BlobStore
+from server.store.blobs import BlobStore, Extent
 
 _NO_PREAMBLE = bytes(128)
 STUDY_TYPE = "ImagingStudy"
@@ -57,15 +58,23 @@ def visible(connection: Connection, decision: Decision, sop_uids: Sequence[str])
 
 
 def part10(blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes]:
-    """The instance as a Part 10 file (PS3.10), in chunks: as it was stored, but with an empty preamble.
+    """The instance as a Part 10 file (PS3.10), in chunks, as `part10_pieces`."""
+    for piece in part10_pieces(blobs, instance):
+        yield from piece.read() if isinstance(piece, Extent) else (piece,)
+
+
+def part10_pieces(blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes | Extent]:
+    """The instance as a Part 10 file (PS3.10), not read yet: as it was stored, but with an empty preamble.
 
     A preamble can make of an image a program or a script for whoever opens it as one (PS3.10 section 7.5), and has no meaning in
     DICOM; the stored bytes keep it.
     """
-    pieces = blobs.stream(instance.blob_id)
-    first = next(pieces, b"")
-    yield first if first.startswith(_NO_PREAMBLE) else _NO_PREAMBLE + first[len(_NO_PREAMBLE) :]
-    yield from pieces
+    for whole in blobs.extent(instance.blob_id):
+        if os.pread(whole.file, len(_NO_PREAMBLE), 0) == _NO_PREAMBLE:
+            yield whole
+        else:
+            yield _NO_PREAMBLE
+            yield Extent(whole.file, len(_NO_PREAMBLE), max(0, whole.count - len(_NO_PREAMBLE)))
 
 
 def frame_table(connection: Connection, instance: StoredInstance) -> FrameTable:
@@ -76,9 +85,9 @@ def frame_table(connection: Connection, instance: StoredInstance) -> FrameTable:
     return FrameTable.from_bytes(stored)
 
 
-def frame(blobs: BlobStore, instance: StoredInstance, table: FrameTable, number: int) -> Iterator[bytes]:
-    """Frame `number` (from 1) as stored, in chunks. Raises `NotFound` beyond the last."""
+def frame(blobs: BlobStore, instance: StoredInstance, table: FrameTable, number: int) -> Iterator[Extent]:
+    """Frame `number` (from 1) as stored, in pieces that are not read yet. Raises `NotFound` beyond the last."""
     if not 1 <= number <= table.count:
         raise NotFound(f"this instance has frames 1 to {table.count}")
     for offset, length in table.ranges(number):
-        yield from blobs.stream(instance.blob_id, offset, length)
+        yield from blobs.extent(instance.blob_id, offset, length)

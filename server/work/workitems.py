@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from profiles import workitem, workitem_events
 from profiles.audit_event import REST_CREATE, REST_UPDATE, Kind, Subtype, dicom_objects
 from profiles.identifiers import uuid_oid
+from profiles.model_item import Item, text
 from profiles.query_identifier import Key
 from profiles.workitem import (
     CANCEL_REQUESTED,
@@ -28,9 +29,7 @@ from profiles.workitem import (
     TRANSACTION,
     TRANSITIONS,
     UPS_PUSH,
-    Item,
     Violation,
-    text,
 )
 from server.access.decisions import OTHER_PATIENT, Decision, Interaction
 from server.errors import Forbidden, NotFound, WorkitemConflict, WrongAttributes

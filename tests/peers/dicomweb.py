@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
+import orjson
 import requests
 import uvicorn
 from dicomweb_client.api import DICOMwebClient
@@ -23,7 +24,7 @@ from ihe.multipart import PartData, PartStart, Splitter, boundary_of
 from server.edges import dicomweb
 from server.edges.context import Node
 from server.records.catalogue import PATIENT
-from server.records.trail import EVENT
+from server.records.trail import events
 
 
 def part10(dataset: Dataset) -> bytes:
@@ -81,8 +82,8 @@ class Site:
     def trail(self) -> list[tuple[str, str, str]]:
         """(subtype, outcome, patient) of every event, oldest first."""
         with self.node.database.read() as connection:
-            rows = connection.execute(select(EVENT.c.subtype, EVENT.c.outcome, EVENT.c.patient).order_by(EVENT.c.pk))
-            return [(row.subtype, row.outcome, row.patient) for row in rows]
+            told = [(orjson.loads(one.body), one.patient) for one in events(connection, limit=10_000)]
+        return [(body["subtype"][-1]["code"], body["outcome"], patient) for body, patient in reversed(told)]
 
 
 def parts(response: requests.Response) -> list[tuple[str, bytes]]:

@@ -6,6 +6,7 @@ import pytest
 from peers.worklist import attribute, discontinued, performed, step
 
 from profiles import workitem
+from profiles.model_item import items
 from profiles.workitem import CANCELED, COMPLETED, IN_PROGRESS, PROGRESS, rules
 
 NOW = datetime(2026, 11, 22, 10, 11, 12, tzinfo=UTC)
@@ -59,7 +60,7 @@ def test_a_canceled_step_says_when_and_why() -> None:
     ended = workitem.in_state(item, CANCELED, NOW)
     assert not workitem.unmet(ended, CANCELED)
     own = workitem.with_progress(item, {"00404052": attribute("DT", "2020")})
-    (progress,) = workitem.items(workitem.in_state(own, CANCELED, NOW), PROGRESS)
+    (progress,) = items(workitem.in_state(own, CANCELED, NOW), PROGRESS)
     assert progress["00404052"]["Value"] == ["2020"], "what the performer said stays"
     asked = workitem.cancelled_by_request(workitem.in_state(item, IN_PROGRESS, NOW), {}, NOW)
     assert not workitem.unmet(asked, CANCELED)

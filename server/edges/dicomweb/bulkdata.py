@@ -18,6 +18,7 @@ from profiles import part10
 from profiles.audit_event import RAD_107
 from profiles.vocabulary import DEFLATED_TRANSFER_SYNTAXES, OCTET_STREAM
 from server.edges import context
+from server.edges.bodies import Piece
 from server.edges.dicomweb import accept, targets
 from server.edges.dicomweb.accept import Form
 from server.edges.dicomweb.answers import answering, problem
@@ -56,7 +57,7 @@ def bulkdata(request: Request) -> Response:
     headers = {"Content-Type": OCTET_STREAM, "Content-Location": location}
     if form.multipart:
         targets.told(request, target)
-        return answer(request, form, [multipart.Part(headers, value.length)], lambda _: value.chunks(node.blobs, instance))
+        return answer(request, form, [multipart.Part(headers, value.length)], lambda _: value.pieces(node.blobs, instance))
     return _ranged(request, target, value, headers)
 
 
@@ -72,7 +73,7 @@ def _ranged(request: Request, target: Target, value: "_Value", headers: dict[str
     found = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if request.method != "GET" or found is None or request.headers.get("if-range", etag) != etag or not any(found.groups()):
         targets.told(request, target)
-        return answer(request, form, [multipart.Part(headers, value.length)], lambda _: value.chunks(blobs, instance))
+        return answer(request, form, [multipart.Part(headers, value.length)], lambda _: value.pieces(blobs, instance))
     start, end = _bounds(found, value.length)
     if start >= end:
         response = problem(request, 416, f"the value has {value.length} bytes (RFC 9110 section 15.5.17)", Refused.number)
@@ -81,7 +82,7 @@ def _ranged(request: Request, target: Target, value: "_Value", headers: dict[str
     targets.told(request, target)
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{value.length}"
     part = value.part(start, end - start)
-    response = answer(request, form, [multipart.Part(headers, part.length)], lambda _: part.chunks(blobs, instance))
+    response = answer(request, form, [multipart.Part(headers, part.length)], lambda _: part.pieces(blobs, instance))
     response.status_code = 206
     return response
 
@@ -107,12 +108,12 @@ class _Value:
             return _Value(self.data[start : start + length], 0, length)
         return _Value(None, self.offset + start, length)
 
-    def chunks(self, blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes]:
+    def pieces(self, blobs: BlobStore, instance: StoredInstance) -> Iterator[Piece]:
         if self.data is not None:
-            return iter([self.data])
+            return (piece for piece in (self.data,))
         if instance.transfer_syntax in DEFLATED_TRANSFER_SYNTAXES:
             return _inflated(blobs.stream(instance.blob_id, instance.dataset_offset), self.offset, self.length)
-        return blobs.stream(instance.blob_id, self.offset, self.length)
+        return blobs.extent(instance.blob_id, self.offset, self.length)
 
 
 def _value(blobs: BlobStore, instance: StoredInstance, path: str) -> _Value | None:

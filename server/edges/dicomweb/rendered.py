@@ -92,8 +92,25 @@ def _image(
     headers = {"ETag": f'"{key}"', "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    targets.told(request, target)
-    return Response(_made(request, instance, wish, numbers, stored), headers=headers, media_type=wish.type)
+    return Response(_told_and_made(request, target, instance, wish, numbers, stored), headers=headers, media_type=wish.type)
+
+
+def _told_and_made(
+    request: Request, target: Target, instance: StoredInstance, wish: Wish, numbers: list[int], stored: bytes | None
+) -> bytes:
+    """The image, made while the retrieval is put into the trail: nothing of it is given away before."""
+    renderer: Renderer = request.app.state.renderer
+    key = wish.key(instance.blob_id, numbers)
+    if (found := renderer.found(key)) is not None:
+        targets.told(request, target)
+        return found
+    table = FrameTable.from_bytes(stored) if stored is not None else None
+    with (
+        context.node(request).blobs.open(instance.blob_id) as file,
+        renderer.rendering(file, wish, numbers, table, instance.blob_id) as image,
+    ):
+        targets.told(request, target)
+        return renderer.keep(key, image())
 
 
 def _made(request: Request, instance: StoredInstance, wish: Wish, numbers: list[int], stored: bytes | None) -> bytes:
@@ -102,7 +119,7 @@ def _made(request: Request, instance: StoredInstance, wish: Wish, numbers: list[
     def make() -> bytes:
         table = FrameTable.from_bytes(stored) if stored is not None else None
         with context.node(request).blobs.open(instance.blob_id) as file:
-            return renderer.cine(file, wish, numbers, table)
+            return renderer.cine(file, wish, numbers, table, instance.blob_id)
 
     return renderer.kept(wish.key(instance.blob_id, numbers), make)
 

@@ -17,6 +17,7 @@ from profiles.audit_event import RAD_107
 from profiles.frames import FrameTable, media_type
 from profiles.vocabulary import DEFLATED_TRANSFER_SYNTAXES, EXPLICIT_VR_LITTLE_ENDIAN, OCTET_STREAM
 from server.edges import context
+from server.edges.bodies import Piece, PiecesResponse, read
 from server.edges.dicomweb import accept, targets
 from server.edges.dicomweb.accept import Form
 from server.edges.dicomweb.answers import answering
@@ -24,7 +25,7 @@ from server.errors import MalformedQuery, NotAcceptable, NotFound, TooLarge, Una
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
 from server.work import transcode
-from server.work.retrieve import frame, part10
+from server.work.retrieve import frame, part10, part10_pieces
 
 _FRAME_LIST = re.compile(r"[1-9]\d{0,9}(,[1-9]\d{0,9})*", re.ASCII)
 _MOST_FRAMES = 100_000
@@ -48,7 +49,7 @@ def instances(request: Request) -> Response:
     ]
     if all(part.syntax == part.instance.transfer_syntax for part in parts):
         targets.told(request, target)
-        return answer(request, form, parts, lambda part: part10(node.blobs, part.instance))
+        return answer(request, form, parts, lambda part: part10_pieces(node.blobs, part.instance))
     if not form.multipart:
         length, pieces = transcode.transcoded(node.blobs, parts[0].instance, parts[0].syntax)
         targets.told(request, target)
@@ -184,14 +185,24 @@ def stored_frames(request: Request, instance: StoredInstance, table: FrameTable)
     return form, frame_parts(request, instance, table, list(range(1, table.count + 1)), form)
 
 
-def answer(request: Request, form: Form, parts: list[multipart.P], body: Callable[[multipart.P], Iterator[bytes]]) -> Response:
+def answer(request: Request, form: Form, parts: list[multipart.P], body: Callable[[multipart.P], Iterator[Piece]]) -> Response:
     """An answer of exactly known length: the parts as multipart/related, or the only one by itself. Long ones are streamed."""
     if not form.multipart:
         (part,) = parts
-        return _unmeasured(request, body(part), part.headers, part.size)
+        return _measured(request, body(part), part.headers, part.size)
     boundary = secrets.token_hex(16)
     headers = {"Content-Type": multipart.content_type(boundary, form.type)}
-    return _unmeasured(request, multipart.chunks(boundary, parts, body), headers, multipart.content_length(boundary, parts))
+    return _measured(request, multipart.chunks(boundary, parts, body), headers, multipart.content_length(boundary, parts))
+
+
+def _measured(request: Request, pieces: Iterator[Piece], headers: Mapping[str, str], length: int) -> Response:
+    """An answer of stored bytes. A HEAD opens none; a short one is read at once, so that what cannot be read is still an error of its own."""
+    told = {**headers, "Content-Length": str(length)}
+    if request.method == "HEAD":
+        return Response(headers=told)
+    if length <= _AT_ONCE:
+        return Response(b"".join(read(pieces)), headers=told)
+    return PiecesResponse(pieces, headers=told)
 
 
 def _unmeasured(request: Request, pieces: Iterable[bytes], headers: Mapping[str, str], length: int | None = None) -> Response:

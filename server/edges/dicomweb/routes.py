@@ -61,7 +61,7 @@ _GET: Final[tuple[tuple[str, Handler], ...]] = (
 
 def install(app: FastAPI) -> None:
     app.state.renderer = Renderer(pool=pool.shared())
-    app.state.channels = subscriptions.Channels(app.state.node.database)
+    app.state.channels = subscriptions.Channels(app.state.node.database, getattr(app.state, "first", None))
     add_routes(app)
     capabilities.install(app)  # the last: it tells of those before it
 

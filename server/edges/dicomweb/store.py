@@ -4,6 +4,7 @@ The body passes in pieces of about a megabyte: a piece is split into parts and w
 arrives. Nothing else is held, whatever the size of an instance or of the request.
 """
 
+import asyncio
 from dataclasses import replace
 from typing import Final
 
@@ -40,14 +41,8 @@ async def store(request: Request) -> Response:
     study = targets.uid(request, "study")
     content_type = store_response.media_type(request)
     intake = _intake(request, _batch(request, decision), Announced(study_instance_uid=study))
-    waiting = bytearray()
     try:
-        async for data in request.stream():
-            waiting += data
-            if len(waiting) >= _PIECE:
-                piece, waiting = bytes(waiting), bytearray()
-                await run_in_threadpool(intake.feed, piece)
-        await run_in_threadpool(intake.finish, bytes(waiting))
+        await _fed(request, intake)
     except ClientDisconnect:
         await run_in_threadpool(intake.cut_off)
         raise
@@ -55,6 +50,26 @@ async def store(request: Request) -> Response:
         await run_in_threadpool(intake.abort)
     outcome = await run_in_threadpool(_compared, request, intake.outcome())
     return store_response.answer(outcome, targets.base(request), study, content_type)
+
+
+async def _fed(request: Request, intake: Intake) -> None:
+    """Feeds the body in pieces. While one is split and written the next one arrives, and no more than that."""
+    waiting: list[bytes] = []
+    size = 0
+    feeding: asyncio.Task[None] | None = None
+    try:
+        async for data in request.stream():
+            waiting.append(data)
+            size += len(data)
+            if size >= _PIECE:
+                if feeding is not None:
+                    await feeding
+                feeding = asyncio.create_task(run_in_threadpool(intake.feed, b"".join(waiting)))
+                waiting, size = [], 0
+    finally:
+        if feeding is not None:
+            await feeding
+    await run_in_threadpool(intake.finish, b"".join(waiting))
 
 
 def _compared(request: Request, outcome: Outcome) -> Outcome:

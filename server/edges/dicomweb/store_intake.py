@@ -113,7 +113,7 @@ class Intake:
 
     def store(self, writer: Writer, named: Named = _UNKNOWN) -> None:
         """An instance that is written, and its UIDs where they are known already; some of them go into one commit."""
-        self._pending.append((self._batch.submit(writer, self._announced), named))
+        self._pending.append((self._batch.submit(writer, self._announced, ahead=True), named))
         if len(self._pending) >= _TOGETHER:
             self.settle()
             self._tolerate()

@@ -9,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -97,23 +97,33 @@ class _Channel:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class First(Protocol):
+    """A semaphore, of threads or of processes."""
+
+    def acquire(self, block: bool, /) -> bool: ...
+    def release(self) -> None: ...
+
+
 class Channels:
     """The open channels of one process, and the task that looks for their news."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, first: First | None) -> None:
         self._database = database
+        self._first: First = first or threading.Semaphore(1)
         self._open: set[_Channel] = set()
         self._watching: asyncio.Task[None] | None = None
-        self._announced = False
         self._announcing = threading.Lock()
 
     def start(self, ae_title: str, client: str) -> _Channel:
         """Reads where the channel begins: after what earlier ones of this AE title had. Not for the event loop's thread."""
         with self._announcing:
-            if not self._announced:
-                with self._database.write() as connection:
-                    subscribers.announce(connection, scp_status("RESTARTED"))
-                self._announced = True
+            if self._first.acquire(False):  # of all processes of this server
+                try:
+                    with self._database.write() as connection:
+                        subscribers.announce(connection, scp_status("RESTARTED"))
+                except BaseException:
+                    self._first.release()
+                    raise
         with self._database.read() as connection:
             return _Channel(ae_title, client, subscribers.delivered(connection, ae_title))
 

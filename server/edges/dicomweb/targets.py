@@ -10,9 +10,10 @@ from profiles.identifiers import InvalidIdentifier, lenient_uid
 from server.edges import context
 from server.errors import MalformedQuery
 from server.records.catalogue import STUDY, StoredInstance
+from server.store.prepared import Prepared
 from server.work.retrieve import locate
 
-_STUDY_ID = select(STUDY.c.id).where(STUDY.c.uid == bindparam("uid"))
+_STUDY_ID = Prepared(lambda _: select(STUDY.c.id).where(STUDY.c.uid == bindparam("uid")), ("uid",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def located(request: Request, connection: Connection) -> Target:
     study = uid(request, "study")
     assert study is not None
     found = locate(connection, decision, study, uid(request, "series"), uid(request, "instance"))
-    id_ = connection.execute(_STUDY_ID, {"uid": study}).scalar_one()
+    ((id_,),) = _STUDY_ID.rows(connection, {"uid": study})
     return Target(found, str(id_))
 
 

@@ -120,7 +120,7 @@ def _as_picture(request: Request, target: Target, type_: str, table: FrameTable 
 
     def made() -> bytes:
         with context.node(request).blobs.open(instance.blob_id) as file:
-            return renderer.cine(file, wish, numbers, table)
+            return renderer.cine(file, wish, numbers, table, instance.blob_id)
 
     _told(request, target)
     return Response(

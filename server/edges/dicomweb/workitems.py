@@ -10,7 +10,8 @@ from starlette.responses import Response
 from profiles.audit_event import REST_CREATE, REST_READ, REST_SEARCH, REST_UPDATE, Agent, dicom_objects
 from profiles.dicom_json import Attributes
 from profiles.identifiers import InvalidIdentifier, ae_title, lenient_uid
-from profiles.workitem import MODIFIED, SOP_CLASS, SOP_INSTANCE, STATE, TRANSACTION, same, text
+from profiles.model_item import same, text
+from profiles.workitem import MODIFIED, SOP_CLASS, SOP_INSTANCE, STATE, TRANSACTION
 from server.access.decisions import Interaction
 from server.edges import context
 from server.edges.dicomweb import datasets, targets, workitem_query

@@ -3,12 +3,13 @@
 Each page is read in a view of its own, and none is open while matches are sent: a peer may take them as slowly as it likes.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection
 
 from ihe.dimse import CommandField
 from profiles.audit_event import RAD_14
@@ -17,11 +18,13 @@ from profiles.query_attributes import MORE, OPTIONAL, REQUIRED, Level
 from profiles.query_identifier import Identifier, Key, Path, Projection
 from profiles.query_retrieve import LEVELS, MODELS, QUERY_RETRIEVE_LEVEL, UNIQUE_KEYS, IdentifierRefused, check_query
 from server.access.decisions import Interaction
+from server.edges.context import Node
 from server.edges.dimse import inquiry
 from server.edges.dimse.inquiry import Inquiry
 from server.edges.dimse.service import Association, Message, Service
 from server.errors import ImageShareError, MalformedQuery, TooLarge
 from server.records import catalogue, conditions, matching
+from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
 from server.records.matching import Match, Query
 from server.records.resources import unpacked
 from server.store.db import Database
@@ -30,12 +33,16 @@ from server.work.retrieve import STUDY_TYPE
 PAGE: Final = 500
 MOST_BYTES: Final = 4 << 20
 """Of whole instances, packed, that are read at once."""
+_TOGETHER: Final = 64
+"""Matches that are sent at once; a cancel takes effect between."""
 MOST_MATCHES: Final = 100_000
 """Of one query; beyond it is 0xA700, so that nobody takes a part for the whole."""
 
 _CHARACTER_SET = "00080005"
 _RETRIEVE_AE_TITLE = "00080054"
 _AVAILABILITY = "00080056"
+_RETRIEVE_URL = "00081190"
+_SOP_CLASSES = "00080062"
 _OVERLAP: Final = 20
 # Not matched: what says how the request is meant (PS3.4 section C.4.1.1.3.1; the timezone is the requestor's), and what is the same everywhere
 _ABOUT = frozenset({_CHARACTER_SET, QUERY_RETRIEVE_LEVEL, "00080053", _RETRIEVE_AE_TITLE, _AVAILABILITY, "00080201"})
@@ -62,7 +69,7 @@ def _answer(association: Association, message: Message, asked: Inquiry, level: s
     """Sends the matches and returns the final status. What a page has is in the trail before its first match is sent."""
     node, number = association.node, message.command.message_id or 0
     asked.decision.require(STUDY_TYPE, Interaction.SEARCH)
-    allowed = asked.decision.where(STUDY_TYPE, Interaction.SEARCH, catalogue.PATIENT.c.id)
+    allowed = asked.decision.where(STUDY_TYPE, Interaction.SEARCH, PATIENT.c.id)
     projection = _projection(asked.identifier, message, asked.model.levels[: asked.model.levels.index(level) + 1])
     known: set[str] = set()
     first = True
@@ -70,17 +77,18 @@ def _answer(association: Association, message: Message, asked: Inquiry, level: s
         keys, unsupported = _matched(connection, asked.identifier, LEVELS[level])
     full = not unsupported and all(_is_returned(LEVELS[level], key.tag) for key in projection.keys)
     status = inquiry.PENDING if full else inquiry.PENDING_UNSUPPORTED
-    for page in _pages(node.database, _query(asked, LEVELS[level], keys), allowed):
+    response = inquiry.response(message, status)
+    for page in _pages(node.database, _query(asked, LEVELS[level], keys), allowed, _made(LEVELS[level], projection)):
         patients = {match.patient for match in page}
         if first or patients - known:
             inquiry.told(association, "query", RAD_14, patients - known, inquiry.asked(message))
             known |= patients
             first = False
-        for match, stored in _whole(node.database, page, projection):
+        written = (projection.write(result) for result in _results(node, page, level, projection))
+        while together := list(islice(written, _TOGETHER)):
             if association.cancelled(number):
                 return inquiry.CANCELLED
-            result = stored | _own(stored, _result(match, level, node.settings.ae_title))
-            association.respond(message.context, inquiry.response(message, status), projection.write(result))
+            association.respond_each(message.context, response, together)
     return inquiry.SUCCESS
 
 
@@ -88,7 +96,38 @@ def _query(asked: Inquiry, level: Level, keys: dict[Path, str]) -> Query:
     return Query(level, keys, limit=PAGE, fuzzy=asked.fuzzy, combined=asked.date_time)
 
 
-def _pages(database: Database, query: Query, allowed: conditions.Condition) -> Iterator[list[Match]]:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A match whose result is as it was made when its study was published: `lines` of each level, from the study down."""
+
+    patient: str
+    key: int
+    lines: tuple[bytes, ...]
+    sop_classes: str
+
+
+def _made(level: Level, projection: Projection) -> tuple[ColumnElement[Any], ...]:
+    """The columns of `_Made`, if those results have all that is asked for; else none."""
+    if level == "patient" or not all(key.tag in _IN_RESULTS for key in projection.keys):
+        return ()
+    return _MADE[level]
+
+
+def _search(
+    connection: Connection, query: Query, allowed: conditions.Condition, made: tuple[ColumnElement[Any], ...]
+) -> tuple[Sequence[Match | _Made], bool]:
+    """As `matching.search`. A study that is still to be indexed after an upgrade has no result, its page then none of them."""
+    if made:
+        rows = matching.page(connection, query, allowed, made)
+        if all(all(row[3:]) for row in rows):
+            found = [_Made(row[0], hash(row[1]), tuple(map(bytes, row[3:])), row[2]) for row in rows[: query.limit]]
+            return found, len(rows) > query.limit
+    return matching.search(connection, query, allowed)
+
+
+def _pages(
+    database: Database, query: Query, allowed: conditions.Condition, made: tuple[ColumnElement[Any], ...]
+) -> Iterator[Sequence[Match | _Made]]:
     """The matches, page by page, each of which has a view of its own; at least one page. Raises `TooLarge` where there are too many.
 
     The catalogue may change between two pages. A match is given once, and pages overlap a little, so that none is passed over when
@@ -99,7 +138,7 @@ def _pages(database: Database, query: Query, allowed: conditions.Condition) -> I
     sent: set[int] = set()
     while more:
         with database.read() as connection:
-            found, more = matching.search(connection, replace(query, offset=offset), allowed)
+            found, more = _search(connection, replace(query, offset=offset), allowed, made)
         keys = [_key(match) for match in found]
         if offset and overlap and keys and keys[0] not in sent:
             offset, more = 0, True
@@ -113,8 +152,10 @@ def _pages(database: Database, query: Query, allowed: conditions.Condition) -> I
             raise TooLarge(f"there are more than {MOST_MATCHES} matches; ask for less")
 
 
-def _key(match: Match) -> int:
+def _key(match: Match | _Made) -> int:
     """One match as it is told from the others: by its lowest UID, or by the patient, who may change under a study."""
+    if isinstance(match, _Made):
+        return match.key
     if match.instance is not None:
         return hash(match.instance.sop_instance_uid)
     if match.series is not None:
@@ -179,11 +220,25 @@ def _projection(identifier: Identifier, message: Message, levels: Sequence[str])
     return Projection(tuple(keys[tag] for tag in sorted(keys)), identifier.character_set, message.context.transfer_syntax)
 
 
-def _result(match: Match, level: str, title: str) -> Attributes:
-    """The attributes of one match, from the top level down, with what only a C-FIND response has."""
-    result = _patient(match) if level == "PATIENT" else _below(match)
-    result[QUERY_RETRIEVE_LEVEL] = {"vr": "CS", "Value": [level]}
-    result[_RETRIEVE_AE_TITLE] = {"vr": "AE", "Value": [title]}
+def _results(node: Node, page: Sequence[Match | _Made], level: str, projection: Projection) -> Iterator[Attributes]:
+    """The attributes of each match, from the top level down, with what only a C-FIND response has."""
+    here: Attributes = {
+        QUERY_RETRIEVE_LEVEL: {"vr": "CS", "Value": [level]},
+        _RETRIEVE_AE_TITLE: {"vr": "AE", "Value": [node.settings.ae_title]},
+        _RETRIEVE_URL: {"vr": "UR"},
+    }
+    yield from (_stored(match) | here for match in page if isinstance(match, _Made))
+    live = [match for match in page if isinstance(match, Match)]
+    for match, stored in _whole(node.database, live, projection):
+        yield stored | _own(stored, _patient(match) if level == "PATIENT" else _below(match)) | here
+
+
+def _stored(match: _Made) -> Attributes:
+    """PS3.4 tables C.6-2 to C.6-4, as `_below`."""
+    result: Attributes = orjson.loads(match.lines[0])
+    result[_SOP_CLASSES] = {"vr": "UI", "Value": [uid for uid in match.sop_classes.split("\\") if uid]}
+    for lines in match.lines[1:]:
+        result |= _own(result, orjson.loads(lines))
     return result
 
 
@@ -199,7 +254,7 @@ def _below(match: Match) -> Attributes:
     """PS3.4 tables C.6-2 to C.6-4."""
     stored = [orjson.loads(body) for body in match.attributes]
     result = query_result("study", match.study, None, None, stored[0], "")
-    result["00080062"] = {"vr": "UI", "Value": list(match.sop_classes)}
+    result[_SOP_CLASSES] = {"vr": "UI", "Value": list(match.sop_classes)}
     result["00201206"], result["00201208"] = _count(match.series_count), _count(match.instance_count)
     if match.series is not None:
         result |= _own(result, query_result("series", match.study, match.series, None, stored[1], ""))
@@ -235,8 +290,18 @@ def _whole(database: Database, page: Sequence[Match], projection: Projection) ->
                 yield match, orjson.loads(unpacked(body))
 
 
-_ANSWERED: Final = frozenset(tag for table in (REQUIRED, OPTIONAL, MORE) for tags in table.values() for tag in tags) | _ABOUT | {
-    "00080061", "00080062", "00083002", "00201206", "00201208", "00201209",
+_COMPUTED: Final = {"00080061", _SOP_CLASSES, "00083002", "00201206", "00201208", "00201209"}
+_IN_RESULTS: Final = (
+    frozenset(tag for table in (REQUIRED, OPTIONAL) for tags in table.values() for tag in tags) | _ABOUT | _COMPUTED
+)
+_ANSWERED: Final = _IN_RESULTS | {tag for tags in MORE.values() for tag in tags}
+
+# Which patient, which match, SOP Classes of the study, then the results of each level
+_STUDY_MADE: Final = (PATIENT.c.id, STUDY.c.uid, STUDY.c.sop_classes, STUDY.c.result)
+_SERIES_MADE: Final = (PATIENT.c.id, SERIES.c.uid, *_STUDY_MADE[2:], SERIES.c.result.label("result_series"))
+_INSTANCE_MADE: Final = (PATIENT.c.id, INSTANCE.c.uid, *_SERIES_MADE[2:], INSTANCE.c.attributes)
+_MADE: Final[Mapping[Level, tuple[ColumnElement[Any], ...]]] = {
+    "study": _STUDY_MADE, "series": _SERIES_MADE, "instance": _INSTANCE_MADE,
 }  # fmt: skip
 
 

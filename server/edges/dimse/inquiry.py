@@ -131,15 +131,8 @@ def told(
     `patients` are resource ids.
     """
     trail = association.node.trail
-    trail.write(
-        *(
-            trail.action(
-                kind, subtype, client(association), rest=False, patient_id=patient, entities=entities,
-                request_id=association.request_id,
-            )
-            for patient in (sorted(set(patients)) or [""])
-        )
-    )  # fmt: skip
+    action = trail.action(kind, subtype, client(association), rest=False, entities=entities, request_id=association.request_id)
+    trail.write(action, patients=sorted(set(patients)))
 
 
 def denied(association: Association, kind: Kind, subtype: Subtype, reason: str, entities: tuple[AuditedEntity, ...]) -> None:

@@ -42,11 +42,23 @@ class Association(Protocol):
     def respond(self, context: Context, command: Command, data_set: bytes | Iterable[bytes] | None = None) -> None:
         """Sends a response; `command.has_data_set` is set from `data_set`. Raises `Ended` where the peer is gone."""
 
+    def respond_each(self, context: Context, command: Command, data_sets: Iterable[bytes]) -> None:
+        """As `respond`, with the same Command for each of several Data Sets, which go out together. Raises `Ended`."""
+
     def perform(self, context: Context, command: Command, data_set: bytes | Iterable[bytes] | None = None) -> Command:
         """Sends a request of ours over this association (a C-STORE sub-operation of C-GET, N-EVENT-REPORT); returns the response.
 
         The association gives it its Message ID. Raises `Ended`.
         """
+
+    def invoke(self, context: Context, command: Command, data_set: bytes | Iterable[bytes] | None = None) -> int:
+        """The first half of `perform`: sends the request and returns its Message ID, so that there is time before its `answer`.
+
+        Raises `Ended`, and what the pieces of the Data Set raise; the association is aborted then.
+        """
+
+    def answer(self, number: int) -> Command:
+        """The second half: waits for the response to the request with this Message ID. Raises `Ended`."""
 
     def cancelled(self, message_id: int) -> bool:
         """PS3.7 section 9.3.2.3: whether a C-CANCEL-RQ for that request has arrived. Looks at what is there, waits for nothing."""

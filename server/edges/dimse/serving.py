@@ -193,9 +193,24 @@ class Serving:
     def respond(self, context: Context, command: Command, data_set: bytes | Iterable[bytes] | None = None) -> None:
         self._peer.send(context.id, command, data_set)
 
+    def respond_each(self, context: Context, command: Command, data_sets: Iterable[bytes]) -> None:
+        self._peer.send_each(context.id, command, data_sets)
+
     def perform(self, context: Context, command: Command, data_set: bytes | Iterable[bytes] | None = None) -> Command:
+        return self.answer(self.invoke(context, command, data_set))
+
+    def invoke(self, context: Context, command: Command, data_set: bytes | Iterable[bytes] | None = None) -> int:
         number = self._peer.next_message_id()
-        self._peer.send(context.id, replace(command, message_id=number), data_set)
+        try:
+            self._peer.send(context.id, replace(command, message_id=number), data_set)
+        except Ended:
+            raise
+        except BaseException:
+            self._peer.abort()  # in the middle of a message there is no other way out
+            raise
+        return number
+
+    def answer(self, number: int) -> Command:
         while True:
             found, answer = self._peer.receive_command()
             if answer.is_response and answer.responded_to == number:

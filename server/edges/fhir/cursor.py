@@ -17,7 +17,7 @@ _SEAL = 16
 
 def seal(key: bytes, position: Position, search: Search, made: Decision) -> str:
     """An opaque, URL-safe cursor for the page after `position`."""
-    plain = orjson.dumps([position.began, position.key, position.pk])
+    plain = orjson.dumps([position.began, position.key, position.pk, position.number])
     return base64.urlsafe_b64encode(_seal(key, plain, search, made) + plain).rstrip(b"=").decode("ascii")
 
 

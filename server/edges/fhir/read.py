@@ -16,7 +16,7 @@ from server.edges.fhir.query import FHIR_ID
 from server.errors import NotFound
 from server.records import resources
 from server.records.resources import Stored
-from server.records.trail import EVENT, events, without_queries
+from server.records.trail import Wanted, events, without_queries
 
 READ_PARAMETERS = frozenset({"_format", "_pretty"})
 
@@ -32,7 +32,7 @@ def read(request: Request) -> Response:
         if not FHIR_ID.fullmatch(id_):
             raise NotFound(f"there is no {type_} with this id")
         if type_ == "AuditEvent":
-            found = next(iter(events(connection, EVENT.c.id == id_, limit=1)), None)
+            found = next(iter(events(connection, wanted=Wanted(ids=((id_,),)), limit=1)), None)
             if found is None:
                 raise NotFound("there is no AuditEvent with this id")
             stored = Stored(type_, found.id, 1, found.recorded, found.patient, found.body)

@@ -4,18 +4,19 @@ import time
 from collections.abc import Sequence
 
 from fastapi import FastAPI
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server import telemetry
 from server.edges.context import node
 from server.edges.operations.elsewhere import elsewhere
 from server.edges.operations.front import front
 from server.store.db import ping
-from server.telemetry import REGISTRY, REQUESTS, SECONDS
+from server.telemetry import REQUESTS, SECONDS
 
 
 def install(app: FastAPI) -> None:
@@ -44,7 +45,7 @@ def readyz(request: Request) -> Response:
 
 def metrics(request: Request) -> Response:
     """Prometheus text format. Labels are route patterns, never paths: a path may carry an identifier."""
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    return Response(telemetry.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 class Measured:

@@ -61,12 +61,13 @@ def decode(data: bytes, syntax: str, shape: PixelDescription) -> tuple[Pixels, s
     return _fitting(_by_pydicom(data, syntax, shape), shape), photometric
 
 
-def native(data: bytes, shape: PixelDescription) -> Pixels:
+def native(data: bytes | memoryview, shape: PixelDescription) -> Pixels:
     """PS3.5 section 8.1.1: pixels as they are, one after the other; single bits from the lowest."""
     count = shape.rows * shape.columns * shape.samples
     if shape.allocated not in (1, 8, 16, 32, 64) or len(data) * 8 < count * shape.allocated:
         raise Undecodable
-    data = swapped(data, shape.word)
+    if shape.word > 1:
+        data = swapped(bytes(data), shape.word)
     if shape.allocated == 1:
         bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[:count]
         return bits.reshape(shape.rows, shape.columns)

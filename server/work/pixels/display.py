@@ -1,12 +1,14 @@
 """From stored values to an image to look at (PS3.3 sections C.11.1, C.11.2, C.7.6.3.1). Runs in a process that may die.
 
 Decoding, Modality LUT, VOI LUT or window, polarity, palettes to RGB, then viewport, annotation and colour space (PS3.18 section 8.3.5).
-Grey values are looked up: what is displayed for each number is worked out once, not once a pixel. A viewport much smaller than the
-image has every n-th pixel windowed only.
+A viewport much smaller than the image has every n-th pixel windowed only.
 """
 
 import contextlib
 import io
+import mmap
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 import imagecodecs
@@ -15,25 +17,41 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.sequence import Sequence
 
 from profiles import frames, part10, reencoding
 from profiles.part10 import Part10
 from profiles.pixel_description import PixelDescription, described
-from profiles.vocabulary import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-from server.work.pixels import annotation, colour, decoding
+from profiles.transfer_syntaxes import NATIVE
+from profiles.vocabulary import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN
+from server.work.pixels import annotation, colour, decoding, greys
+from server.work.pixels.greys import Greys
 from server.work.pixels.pool import LARGEST_FRAME
 
-_TRANSFORMS: Final = ("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept")
-_WINDOWS: Final = ("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction")
-_OTHERS: Final = ("PresentationLUTShape", "PixelPaddingValue", "BitsStored", "BitsAllocated", "PixelRepresentation")
 _LONG: Final = (0x00281201, 0x00281202, 0x00281203, 0x00281221, 0x00281222, 0x00281223, 0x00282000, 0x00283006)
 _LUTS: Final = (0x00283000, 0x00283010)
 _LONGEST_LUT: Final = 4 << 20
-_BAND: Final = 1 << 17
 _MOST_CINE: Final = 64 << 20
+_MAPPED: Final = 1 << 20
+_LITTLE: Final = frozenset(NATIVE) - {EXPLICIT_VR_BIG_ENDIAN}
+_MOST_KNOWN: Final = 512
 Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """All that is needed of the header of a grey frame without tables: a few hundred bytes."""
+
+    syntax: str
+    shape: PixelDescription
+    greys: Greys
+
+
+_known: OrderedDict[tuple[str, int], _Known] = OrderedDict()
+"""The frames shown last, by the name of the bytes and the frame's number: who moves the window asks for one frame again and again,
+and to read its header takes longer than to show it.
+"""
 
 
 class Oversized(Exception):
@@ -43,26 +61,32 @@ class Oversized(Exception):
 def render(file: BinaryIO, job: dict[str, Any]) -> bytes:
     """PS3.18 section 8.7.4: frames as one JPEG, PNG or GIF. Raises `Oversized`, and what the decoders raise.
 
-    The job has `numbers` and, for each, `pieces` (offset and length of its bytes in the file; none for all), and the fields of
-    `server.work.render.Wish`.
+    The job has `numbers` and, for each, `pieces` (offset and length of its bytes in the file; none for all), the `name` of the bytes
+    (empty for none), and the fields of `server.work.render.Wish`.
     """
+    as_it_is = job["type"] == "image/jpeg" and not job["viewport"] and not job["annotation"] and job["iccprofile"] == "no"
+    if as_it_is and (known := _known.get(_name(job))) is not None:
+        values, _ = _decoded(file, known.syntax, known.shape, job["pieces"][0])
+        return _jpeg(greys.shown(values, known.greys, job["window"]), job)
     parsed = part10.parse(file)
     if parsed.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         plain = io.BytesIO()
         reencoding.inflate(parsed, file, plain)
         file, parsed = plain, part10.parse(plain)
         table = frames.table(parsed, file)
-        job["pieces"] = [table.ranges(number) if table else [] for number in job["numbers"]]
+        job["pieces"], job["name"] = [table.ranges(number) if table else [] for number in job["numbers"]], ""
     _load(parsed.dataset, file)
     shape = described(parsed)  # before the first frame: display converts the raw elements that this looks at
     viewport = job["viewport"]
-    if job["type"] == "image/jpeg" and not viewport and not job["annotation"] and job["iccprofile"] == "no":
+    if as_it_is:
         (number,), (pieces,) = job["numbers"], job["pieces"]
-        pixels = display_values(file, parsed, shape, number, pieces, job["window"], None)
-        return bytes(imagecodecs.jpeg8_encode(pixels, level=job["quality"]))
+        pixels, grey = display_values(file, parsed, shape, number, pieces, job["window"], None)
+        if grey is not None and grey.attributes is None and shape is not None and pieces and job["name"]:
+            _remember(_name(job), _Known(parsed.transfer_syntax_uid, shape, grey))
+        return _jpeg(pixels, job)
     images = []
     for number, pieces in zip(job["numbers"], job["pieces"], strict=True):
-        pixels = display_values(file, parsed, shape, number, pieces, job["window"], viewport)
+        pixels, _ = display_values(file, parsed, shape, number, pieces, job["window"], viewport)
         image = Image.fromarray(pixels)
         if viewport:
             image = _fitted(image, viewport, int(parsed.dataset.Columns), int(parsed.dataset.Rows))
@@ -85,8 +109,12 @@ def _encoded(images: list[Image.Image], dataset: Dataset, job: dict[str, Any]) -
     elif profile is not None:
         image.save(output, "JPEG", quality=job["quality"], icc_profile=profile)
     else:
-        return bytes(imagecodecs.jpeg8_encode(np.asarray(image), level=job["quality"]))
+        return _jpeg(np.asarray(image), job)
     return output.getvalue()
+
+
+def _jpeg(pixels: NDArray[np.uint8], job: dict[str, Any]) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(pixels, level=job["quality"]))
 
 
 def _duration(dataset: Dataset) -> int:
@@ -106,19 +134,23 @@ def display_values(
     pieces: list[list[int]],
     window: dict[str, Any] | None,
     viewport: dict[str, Any] | None,
-) -> NDArray[np.uint8]:
-    """Frame `number` as 8-bit grey `(rows, columns)` or RGB `(rows, columns, 3)`; every n-th pixel where the viewport is small."""
+) -> tuple[NDArray[np.uint8], Greys | None]:
+    """Frame `number` as 8-bit grey `(rows, columns)` or RGB `(rows, columns, 3)`; every n-th pixel where the viewport is small.
+
+    Of grey ones, what it is displayed with beside.
+    """
     dataset = parsed.dataset
     values, photometric = _float(file, parsed, number) if shape is None else _stored(file, parsed, shape, number, pieces)
     step = _step(values, viewport)
     values = values[::step, ::step]
     if photometric == "PALETTE COLOR":
-        return _colour(apply_color_lut(values, dataset))
+        return _colour(apply_color_lut(values, dataset)), None
     if values.ndim == 3:
         if photometric.startswith("YBR_FULL"):
             values = colour.from_ybr(values)
-        return _colour(values, bits=int(dataset.get("BitsStored") or 8))
-    return _grey(values, _of_frame(dataset, number), window, inverse=photometric == "MONOCHROME1")
+        return _colour(values, bits=int(dataset.get("BitsStored") or 8)), None
+    grey = greys.of_frame(dataset, number, photometric)
+    return greys.shown(values, grey, window), grey
 
 
 def _stored(file: BinaryIO, parsed: Part10, shape: PixelDescription, number: int, pieces: list[list[int]]) -> tuple[Pixels, str]:
@@ -126,7 +158,7 @@ def _stored(file: BinaryIO, parsed: Part10, shape: PixelDescription, number: int
         raise Oversized
     syntax = parsed.transfer_syntax_uid
     if pieces:
-        return decoding.decode(_joined([_at(file, offset, length) for offset, length in pieces]), syntax, shape)
+        return _decoded(file, syntax, shape, pieces)
     if shape.allocated != 1 or parsed.pixels is None or parsed.pixels.fragments is not None:
         raise decoding.Undecodable
     count = shape.rows * shape.columns  # frames of single bits follow each other without gaps (PS3.5 section 8.1.1)
@@ -156,8 +188,25 @@ def _at(file: BinaryIO, offset: int, length: int) -> bytes:
     return file.read(length)
 
 
-def _joined(pieces: list[bytes]) -> bytes:
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def _decoded(file: BinaryIO, syntax: str, shape: PixelDescription, pieces: list[list[int]]) -> tuple[Pixels, str]:
+    """As `decoding.decode`. A large frame that needs no decoder is mapped: it costs this process no memory of its own."""
+    offset, length = pieces[0]
+    plain = syntax in _LITTLE and shape.samples == 1 and len(pieces) == 1
+    if not plain or length < _MAPPED or not isinstance(file, io.BufferedReader):
+        return decoding.decode(b"".join(_at(file, *piece) for piece in pieces), syntax, shape)
+    before = offset % mmap.ALLOCATIONGRANULARITY
+    mapped = mmap.mmap(file.fileno(), before + length, prot=mmap.PROT_READ, offset=offset - before)
+    return decoding.native(memoryview(mapped)[before:], shape), shape.photometric
+
+
+def _name(job: dict[str, Any]) -> tuple[str, int]:
+    return job["name"], job["numbers"][0]
+
+
+def _remember(name: tuple[str, int], known: _Known) -> None:
+    if len(_known) >= _MOST_KNOWN:
+        _known.popitem(last=False)
+    _known[name] = known
 
 
 def _load(dataset: Dataset, file: BinaryIO) -> None:
@@ -180,94 +229,6 @@ def _step(values: Pixels, viewport: dict[str, Any] | None) -> int:
         return 1
     width, height = abs(viewport["source_width"] or values.shape[1]), abs(viewport["source_height"] or values.shape[0])
     return max(1, int(min(width / viewport["width"], height / viewport["height"]) / 2))
-
-
-def _of_frame(dataset: Dataset, number: int) -> Dataset:
-    """What one frame is displayed with: top-level attributes, over them those of the functional groups (PS3.3 section C.7.6.16)."""
-    found = Dataset()
-    for name in (*_TRANSFORMS, *_WINDOWS, *_OTHERS):
-        if name in dataset:
-            found[name] = dataset[name]
-    groups = list(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]
-    groups += list(dataset.get("PerFrameFunctionalGroupsSequence") or [])[number - 1 : number]
-    for group in groups:
-        for macro, names in (("PixelValueTransformationSequence", _TRANSFORMS), ("FrameVOILUTSequence", _WINDOWS)):
-            for item in list(group.get(macro) or [])[:1]:
-                for name in names:
-                    if name in item:
-                        found[name] = item[name]
-    return found
-
-
-def _grey(stored: Pixels, attributes: Dataset, window: dict[str, Any] | None, *, inverse: bool) -> NDArray[np.uint8]:
-    if stored.dtype.kind == "f" or not stored.size:
-        return _shown(stored, stored, attributes, window, inverse=inverse)
-    low, high = int(stored.min()), int(stored.max())
-    if high - low >= 1 << 16:
-        return _shown(stored, stored, attributes, window, inverse=inverse)
-    steps = np.arange(low, high + 1).astype(stored.dtype)
-    return _looked_up(stored, low, _shown(steps, stored, attributes, window, inverse=inverse))
-
-
-def _looked_up(stored: Pixels, low: int, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`table[stored - low]`, some rows at a time: their indices stay in the processor's cache."""
-    shown = np.empty(stored.shape, np.uint8)
-    rows = max(1, _BAND // max(1, stored.shape[1]))
-    for row in range(0, len(stored), rows):
-        index = stored[row : row + rows]
-        np.take(table, index if low == 0 else np.subtract(index, low, dtype=np.intp), out=shown[row : row + rows], mode="clip")
-    return shown
-
-
-def _shown(
-    values: Pixels, stored: Pixels, attributes: Dataset, window: dict[str, Any] | None, *, inverse: bool
-) -> NDArray[np.uint8]:
-    """What is displayed for `values`, which are among `stored`, the whole frame."""
-    rescaled = np.asarray(apply_modality_lut(values, attributes))
-    if window is None and attributes.get("VOILUTSequence"):
-        with contextlib.suppress(AttributeError, ValueError, NotImplementedError):
-            top = (1 << int(attributes.VOILUTSequence[0].LUTDescriptor[2])) - 1
-            return _polarity(np.asarray(apply_voi(rescaled, attributes), np.float32) * (255 / top), attributes, inverse=inverse)
-    center, width, function = _window(stored, attributes, window)
-    # double precision: some values are whole multiples of half a step
-    rescaled = rescaled.astype(np.float32 if rescaled.size > _BAND else np.float64)
-    if function == "SIGMOID":
-        shown = 255 / (1 + np.exp(np.clip(-4 * (rescaled - center) / width, -80, 80)))
-    elif function == "LINEAR_EXACT":
-        shown = ((rescaled - center) / width + 0.5) * 255
-    elif width <= 1:
-        shown = np.where(rescaled > center - 0.5, 255.0, 0.0)
-    else:
-        shown = ((rescaled - (center - 0.5)) / (width - 1) + 0.5) * 255
-    return _polarity(shown, attributes, inverse=inverse)
-
-
-def _polarity(shown: Pixels, attributes: Dataset, *, inverse: bool) -> NDArray[np.uint8]:
-    grey: NDArray[np.uint8] = np.clip(np.nan_to_num(np.rint(shown)), 0, 255).astype(np.uint8)
-    if inverse or attributes.get("PresentationLUTShape") == "INVERSE":
-        np.subtract(255, grey, out=grey)
-    return grey
-
-
-def _window(stored: Pixels, attributes: Dataset, window: dict[str, Any] | None) -> tuple[float, float, str]:
-    """The window asked for, the first of the frame's own, or all values from the least to the greatest, padding aside."""
-    if window is not None:
-        return window["center"], window["width"], window["function"]
-    with contextlib.suppress(AttributeError, ValueError, TypeError, IndexError):
-        center, width = _first(attributes.WindowCenter), _first(attributes.WindowWidth) if "WindowWidth" in attributes else 0.0
-        function = str(attributes.get("VOILUTFunction") or "LINEAR")
-        if width >= 1 or (width > 0 and function != "LINEAR"):
-            return center, width, function
-    padding = attributes.get("PixelPaddingValue")
-    seen = stored[stored != padding] if isinstance(padding, int) else stored
-    seen = np.asarray(apply_modality_lut(seen, attributes))
-    seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
-    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
-    return (low + high) / 2, max(high - low, 1e-6), "LINEAR_EXACT"
-
-
-def _first(value: Any) -> float:
-    return float(value if isinstance(value, int | float | str) else value[0])
 
 
 def _colour(values: Pixels, bits: int = 16) -> NDArray[np.uint8]:

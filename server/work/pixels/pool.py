@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import BinaryIO, Final
 
@@ -46,7 +46,7 @@ class _Dead(Exception):
 
 
 class Pool:
-    """At most `processes` jobs at a time, each at most `seconds` long. Nothing is started before the first job. Safe for threads."""
+    """At most `processes` jobs at a time, each at most `seconds` long. Nothing is started before the first job, or `warm`. Safe for threads."""
 
     def __init__(self, processes: int = 2, *, seconds: float = 20.0) -> None:
         self.seconds = seconds
@@ -60,36 +60,54 @@ class Pool:
         """Ends all processes. The next job would start them again."""
         _end_all(self._slots, self._parent)
 
-    def ask(self, file: BinaryIO, job: dict[str, object]) -> bytes:
+    def ask(self, file: BinaryIO, job: Mapping[str, object]) -> bytes:
         """What the job `do` (see `process`) makes of the open file.
 
         Raises `NotAcceptable` for pixels that cannot be decoded, `TooLarge`, `Busy`, and `Unavailable` where a decoder died or took too long.
         """
-        with self._child() as child:
-            status, answer = child.ask(file, orjson.dumps(job), self.seconds)
-        if status == DONE:
-            return answer
-        if status == OVERSIZED:
-            raise TooLarge(f"a frame of more than {LARGEST_FRAME >> 20} MiB is not decoded here")
-        raise NotAcceptable("the pixels of this instance cannot be decoded here; retrieve them as they are stored")
+        with self.asked(file, job) as answer:
+            return answer()
 
     @contextlib.contextmanager
-    def _child(self) -> "Iterator[_Child]":
+    def asked(self, file: BinaryIO, job: Mapping[str, object]) -> Iterator[Callable[[], bytes]]:
+        """As `ask`, for who has something else to do while the job runs: what is given waits for it, and is called once."""
         try:
             child = self._slots.get(timeout=self.seconds)
         except queue.Empty:
             raise Busy("too many images are being decoded; try again") from None
         kept: _Child | None = None
-        try:
-            child = child or _Child(self._parent)
-            yield child
+        asked = orjson.dumps(job)
+
+        def answer() -> bytes:
+            nonlocal kept
+            assert child is not None
+            status, made = child.answer()
             kept = child
+            return _made(status, made)
+
+        try:
+            if child is not None and not child.send(file, asked, self.seconds):
+                child.end()
+                child = None
+            if child is None:
+                child = _Child(self._parent)
+                if not child.send(file, asked, self.seconds):
+                    raise _Dead
+            yield answer
         except _Dead:
             raise Unavailable("the image could not be decoded in the time and memory that there is for it") from None
         finally:
             if kept is None and child is not None:
-                child.end()
+                child.end()  # nobody waits for what it would answer
             self._slots.put(kept)
+
+
+def _made(status: int, answer: bytes) -> bytes:
+    if status == DONE:
+        return answer
+    if status == OVERSIZED:
+        raise TooLarge(f"a frame of more than {LARGEST_FRAME >> 20} MiB is not decoded here")
+    raise NotAcceptable("the pixels of this instance cannot be decoded here; retrieve them as they are stored")
 
 
 @cache
@@ -177,11 +195,19 @@ class _Child:
             theirs.close()
         self._socket = ours
 
-    def ask(self, file: BinaryIO, job: bytes, seconds: float) -> tuple[int, bytes]:
+    def send(self, file: BinaryIO, job: bytes, seconds: float) -> bool:
+        """False where the process has ended, as one does that had nothing to do for long; the job has not begun then."""
         try:
             self._socket.settimeout(seconds)
-            socket.send_fds(self._socket, [REQUEST.pack(len(job), max(1, int(seconds)))], [file.fileno()])
-            self._socket.sendall(job)
+            message = REQUEST.pack(len(job), max(1, int(seconds))) + job
+            sent = socket.send_fds(self._socket, [message], [file.fileno()])
+            self._socket.sendall(message[sent:])
+        except OSError:
+            return False
+        return True
+
+    def answer(self) -> tuple[int, bytes]:
+        try:
             status, length = ANSWER.unpack(self._read(ANSWER.size))
             if length > _LARGEST_ANSWER:
                 raise _Dead

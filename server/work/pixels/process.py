@@ -4,8 +4,10 @@ A child costs a fork, a few milliseconds and the memory that it changes, so that
 None has secrets in its environment or any of our sockets. See `server.work.pixels.pool` for the other end.
 """
 
+import ctypes
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -23,6 +25,11 @@ from server.work.pixels.pool import ANSWER, COMMAND, DONE, END, LARGEST_FRAME, O
 
 _MEMORY: Final = 3 << 30
 _PID: Final = struct.Struct("<i")
+_RESTING: Final = 1_000
+"""Milliseconds without a job after which the memory of the last ones is given back to the kernel: by glibc, which others have not."""
+_IDLE: Final = 600_000
+"""Milliseconds without a job after which a child ends, and then its parent. The next job starts them again."""
+_give_back: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def main() -> None:
@@ -41,7 +48,14 @@ def main() -> None:
     Image.init()
     children: set[int] = set()
     with socket.socket(fileno=int(sys.argv[1])) as control:
+        commands = select.poll()
+        commands.register(control, select.POLLIN)
         while True:
+            if not commands.poll(_IDLE):
+                children = {pid for pid in children if os.waitpid(pid, os.WNOHANG) == (0, 0)}
+                if not children:
+                    break
+                continue
             message, descriptors, _, _ = socket.recv_fds(control, COMMAND.size, 1, socket.MSG_WAITALL)
             if len(message) < COMMAND.size:
                 break
@@ -77,8 +91,20 @@ def _ended(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
+def _await_job(connection: socket.socket) -> None:
+    jobs = select.poll()
+    jobs.register(connection, select.POLLIN)
+    if jobs.poll(_RESTING):
+        return
+    if _give_back is not None:
+        _give_back(0)
+    if not jobs.poll(_IDLE):
+        connection.shutdown(socket.SHUT_RD)  # what was sent at this very moment can still be read; nothing can be sent any more
+
+
 def _serve(connection: socket.socket) -> None:
     while True:
+        _await_job(connection)
         head, descriptors, _, _ = socket.recv_fds(connection, REQUEST.size, 1, socket.MSG_WAITALL)
         if len(head) < REQUEST.size:
             return
@@ -96,8 +122,10 @@ def _serve(connection: socket.socket) -> None:
             status = OVERSIZED
         except Exception:  # noqa: BLE001 decoders raise anything; what they say may quote the file
             status = UNDECODABLE
-        connection.sendall(ANSWER.pack(status, len(result)))
-        connection.sendall(result)
+        answer = ANSWER.pack(status, len(result))
+        sent = connection.sendmsg([answer, result])  # one message where it fits: the other end is woken once
+        if sent < len(answer) + len(result):
+            connection.sendall(memoryview(result)[sent - len(answer) :])
 
 
 def _transcode(file: BinaryIO, job: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from profiles.frames import frame_table
 from profiles.header import read
 from profiles.phantom import phantom_study
 from server.errors import NotAcceptable, TooLarge, Unavailable
+from server.work.pixels.pool import Pool
 from server.work.render import Renderer, Viewport, Window, Wish
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "testdata"
@@ -171,10 +173,12 @@ def test_a_process_that_dies_or_hangs_is_replaced() -> None:
 
     try:
         rendered(renderer, path)
-        os.kill(running(), signal.SIGKILL)
-        with pytest.raises(Unavailable):
-            rendered(renderer, path)
-        assert rendered(renderer, path).shape == (128, 128)
+        first = running()
+        os.kill(first, signal.SIGKILL)
+        while " Z " not in Path(f"/proc/{first}/stat").read_text():
+            time.sleep(0.01)
+        assert rendered(renderer, path).shape == (128, 128)  # it had no job that could be lost
+        assert running() != first
         os.kill(running(), signal.SIGSTOP)
         renderer.pool.seconds = 0.3
         with pytest.raises(Unavailable):
@@ -183,6 +187,70 @@ def test_a_process_that_dies_or_hangs_is_replaced() -> None:
         assert rendered(renderer, path).shape == (128, 128)
     finally:
         renderer.close()
+
+
+def test_a_process_that_dies_over_its_job_is_told_and_replaced() -> None:
+    pool, path = Pool(1), path_of("CT_small.dcm")
+    job: dict[str, object] = {
+        "do": "render",
+        "name": "",
+        "numbers": [1],
+        "pieces": [[]],
+        "type": "image/png",
+        "window": None,
+        "viewport": None,
+    }
+    try:
+        for _ in range(2):
+            with path.open("rb") as file, pytest.raises(Unavailable), pool.asked(file, job) as answer:
+                child = pool._parent._process
+                assert child is not None
+                (pid,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+                os.kill(int(pid), signal.SIGKILL)
+                answer()
+    finally:
+        pool.close()
+
+
+def test_what_is_not_waited_for_leaves_no_answer_to_the_next(renderer: Renderer, tmp_path: Path) -> None:
+    small, large = path_of("CT_small.dcm"), written(tmp_path, phantom())
+    with large.open("rb") as file, pytest.raises(ZeroDivisionError), renderer.rendering(file, PNG, [1], None):
+        raise ZeroDivisionError
+    assert rendered(renderer, small).shape == (128, 128)
+
+
+def test_a_frame_that_was_shown_is_shown_in_another_window_as_a_new_one_would_be(renderer: Renderer) -> None:
+    """What is remembered of a header belongs to its bytes and its frame."""
+    seen = []
+    for name, number in (
+        ("CT_small.dcm", 1),
+        ("rtdose.dcm", 1),
+        ("rtdose.dcm", 7),
+        ("JPEG2000.dcm", 1),
+        ("MR_small_bigendian.dcm", 1),
+    ):
+        with path_of(name).open("rb") as file:
+            _, _, offset = read(file)
+            table = frame_table(file, offset)
+            for window in (None, Window(500, 900, "LINEAR"), Window(0, 300, "SIGMOID")):
+                wish = Wish("image/jpeg", window)
+                known = [renderer.cine(file, wish, [number], table, name) for _ in range(2)]
+                assert known == [renderer.cine(file, wish, [number], table)] * 2
+                seen.append(known[0])
+    assert len(set(seen)) > 9  # some of the windows leave nothing to be seen
+
+
+def test_a_large_native_frame_is_shown_as_pydicom_reads_it(renderer: Renderer, tmp_path: Path) -> None:
+    """Beyond 1 MiB it is mapped, from where its page begins."""
+    rows, columns = 1024, 600
+    values = (np.arange(rows * columns * 3, dtype=np.uint32) * 7919 % 4096).astype(np.uint16).reshape(3, rows, columns)
+    dataset = phantom(
+        Rows=rows, Columns=columns, NumberOfFrames=3, PixelRepresentation=0, RescaleIntercept=0, PixelData=values.tobytes()
+    )
+    path = written(tmp_path, dataset)
+    for number in (1, 3):
+        image = rendered(renderer, path, Wish("image/png", Window(2048, 4096, "LINEAR_EXACT")), number).astype(float)
+        assert np.abs(image - values[number - 1] / 4096 * 255).max() <= 0.5
 
 
 # --- over HTTP

@@ -10,10 +10,12 @@ import pytest
 from peers.generated import Made
 from peers.orthanc import orthanc
 from peers.querying import Archive, archive, associated, found, identifier
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
+from profiles.query_attributes import OPTIONAL, REQUIRED
 from profiles.query_retrieve import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from server.edges.dimse import find
 from server.edges.dimse.serving import Serving
@@ -232,15 +234,18 @@ def test_no_view_is_open_while_matches_are_sent(filled: Archive, monkeypatch: py
 
     def respond(self: Serving, *arguments: object) -> None:
         assert views == 0
-        sent(self, *arguments)  # type: ignore[arg-type]
+        sent.append(self.calling)
+        original_respond(self, *arguments)  # type: ignore[arg-type]
 
     def counted(*arguments: Any) -> list[bytes]:
         sizes.append(len(found_ := some(*arguments)))
         return found_
 
-    sent = Serving.respond
+    sent: list[str] = []
+    original_respond = Serving.respond_each
     monkeypatch.setattr(Database, "read", read)
-    monkeypatch.setattr(Serving, "respond", respond)
+    monkeypatch.setattr(Serving, "respond_each", respond)
+    monkeypatch.setattr(find, "_TOGETHER", 1)
     monkeypatch.setattr(catalogue, "some_dicom_json", counted)
     asked = identifier("IMAGE", SOPInstanceUID="", HighBit=None, StudyInstanceUID=ONE.study_uid, SeriesInstanceUID="")
     for most, expected in ((1 << 20, [3]), (1, [1, 1, 1])):
@@ -248,8 +253,9 @@ def test_no_view_is_open_while_matches_are_sent(filled: Archive, monkeypatch: py
         matches, final, _ = found(filled, asked, information=b"\1")
         assert [match.HighBit for match in matches] == [7, 7, 7]
         assert final.Status == 0
-        assert sizes == expected
+        assert (sizes, len(sent)) == (expected, 3)
         sizes.clear()
+        sent.clear()
 
 
 @pytest.mark.parametrize("gone", [1, 3])
@@ -261,25 +267,53 @@ def test_what_goes_between_two_pages_hides_nothing_else(
     made = [Made(study=number) for number in range(1, 11)]
     told: list[str] = []
     with archive(tmp_path / "data", *made) as opened:
-        original = find._result
+        original = find._stored
 
-        def result(*arguments: Any) -> object:
-            told.append(arguments[0].study.study_instance_uid)
+        def stored(match: Any) -> dict[str, Any]:
+            result: dict[str, Any] = original(match)
+            told.append(result["0020000D"]["Value"][0])
             if len(told) == 4:  # the first page has been read: what it had first goes
                 with opened.node.database.write() as connection:
                     connection.execute(update(catalogue.STUDY).where(catalogue.STUDY.c.uid.in_(told[:gone])).values(version=0))
-            return original(*arguments)
+            return result
 
-        monkeypatch.setattr(find, "_result", result)
+        monkeypatch.setattr(find, "_stored", stored)
         matches, final, _ = found(opened, identifier("STUDY", StudyInstanceUID=""))
     assert sorted(str(match.StudyInstanceUID) for match in matches) == sorted(each.study_uid for each in made)
     assert final.Status == 0
 
 
+@pytest.mark.parametrize("together", [1, 64])
+def test_made_results_say_what_the_catalogue_says(filled: Archive, monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    """What was written when a study was published, what is put together now, and what a study has that is still to be indexed."""
+    monkeypatch.setattr(find, "_TOGETHER", together)
+    keys = [key for table in (REQUIRED, OPTIONAL) for tags in table.values() for key in tags]
+    keys += ["00080054", "00080056", "00080061", "00080062", "00081190", "00083002", "00201206", "00201208", "00201209"]
+    for level in ("STUDY", "SERIES", "IMAGE"):
+        asked = identifier(level)
+        for key in keys:
+            if int(key, 16) not in asked and key != "00080005":
+                asked.add_new(int(key, 16), dictionary_VR(int(key, 16)), None)
+        made, final, _ = found(filled, asked, information=b"\1")
+        assert final.Status == 0
+        assert made
+        with monkeypatch.context() as patch:
+            patch.setattr(find, "_made", lambda *_: ())
+            live, _, _ = found(filled, asked, information=b"\1")
+        assert made == live
+        with filled.node.database.write() as connection:
+            kept = connection.execute(select(catalogue.STUDY.c.pk, catalogue.STUDY.c.result)).all()
+            connection.execute(update(catalogue.STUDY).where(catalogue.STUDY.c.pk == kept[0].pk).values(result=None))
+        waiting, _, _ = found(filled, asked, information=b"\1")
+        with filled.node.database.write() as connection:
+            connection.execute(update(catalogue.STUDY).where(catalogue.STUDY.c.pk == kept[0].pk).values(result=kept[0].result))
+        assert waiting == live
+
+
 def test_cancel(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     with associated(filled, abstract_syntaxes=[STUDY_ROOT.find]) as association:
         context = association.accepted_contexts[0].context_id
-        original = find._result
+        original = find._stored
 
         def slowly(*arguments: object) -> object:
             association.send_c_cancel(7, context)
@@ -287,7 +321,7 @@ def test_cancel(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
                 pass
             return original(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(find, "_result", slowly)
+        monkeypatch.setattr(find, "_stored", slowly)
         statuses = [
             status.Status
             for status, _ in association.send_c_find(identifier("STUDY", StudyInstanceUID=""), STUDY_ROOT.find, msg_id=7)

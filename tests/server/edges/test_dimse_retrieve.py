@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from errno import EIO
 from io import BytesIO
 from pathlib import Path
 from threading import Event
@@ -23,9 +24,15 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.presentation import build_context
 from sqlalchemy import select
 
+from ihe.dimse import Command
 from profiles.query_retrieve import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 from server.edges.dimse import retrieval
-from server.records.catalogue import INSTANCE
+from server.edges.dimse.serving import Serving
+from server.errors import NotFound
+from server.outbound import transfer
+from server.outbound.delivery import Payload
+from server.outbound.transfer import Stored
+from server.records.catalogue import INSTANCE, StoredInstance
 
 EXPLICIT, IMPLICIT, JPEG_2000 = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.90"
 JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
@@ -365,6 +372,52 @@ def test_get_of_a_blob_that_is_lost(filled: Archive) -> None:
     assert counts(answers[-1][0]) == (0xB000, 7, 1, 0)
     assert len(stored) == 7
     assert filled.trail()[-1]["outcome"] == "0"
+
+
+def test_get_reads_the_next_while_one_is_stored(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    payload, answer = Stored.payload, Serving.answer
+
+    def read(self: Stored, instance: StoredInstance, syntax: str) -> Payload:
+        happened.append("read")
+        return payload(self, instance, syntax)
+
+    def answered(self: Serving, number: int) -> Command:
+        happened.append("answer")
+        return answer(self, number)
+
+    monkeypatch.setattr(Stored, "payload", read)
+    monkeypatch.setattr(Serving, "answer", answered)
+    answers, stored = got(filled, STUDY, BOTH, model=STUDY_ROOT.get)
+    assert (counts(answers[-1][0]), len(stored)) == ((0, 8, 0, 0), 8)
+    assert happened == [*["read"], *["read", "answer"] * 7, "answer"]
+
+
+def test_get_of_what_ends_in_the_middle(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a Data Set is never followed by anything: the association is aborted, and the port goes on."""
+
+    def stream(*_: object) -> Iterator[bytes]:
+        yield bytes(64)
+        raise NotFound("the stored bytes end early")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "WHOLE", 0)
+        patch.setattr(type(filled.node.blobs), "stream", stream)
+        answers, stored = got(filled, STUDY, BOTH, model=STUDY_ROOT.get)
+    assert stored == []
+    assert [answer for answer, _ in answers if "Status" in answer] == []
+    answers, _ = got(filled, STUDY, BOTH, model=STUDY_ROOT.get)
+    assert counts(answers[-1][0]) == (0, 8, 0, 0)
+
+
+def test_get_of_what_cannot_be_read(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*_: object) -> bytes:
+        raise OSError(EIO, "Input/output error")
+
+    monkeypatch.setattr(Stored, "payload", unreadable)
+    answers, stored = got(filled, STUDY, BOTH, model=STUDY_ROOT.get)
+    assert (counts(answers[-1][0]), stored) == ((0xA702, 0, 8, 0), [])
+    assert answers[-1][0].ErrorComment == "it cannot be read: input/output error"
 
 
 def test_relational_retrieval(filled: Archive) -> None:

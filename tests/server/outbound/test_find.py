@@ -19,12 +19,13 @@ from pydicom.uid import UID
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 
+from profiles.model_item import text, values
 from profiles.query_identifier import read
 from profiles.query_retrieve import STUDY_ROOT
 from server.errors import MalformedQuery
 from server.outbound.calling import NoAnswer
 from server.outbound.find import find, identifier, shown
-from server.records.item_values import encoded, text, values
+from server.records.item_values import encoded
 from server.records.peers import Peer
 from server.settings import load
 

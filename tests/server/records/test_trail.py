@@ -1,18 +1,25 @@
 """The audit trail: durable before `write` returns, one row each, and never silently lost."""
 
+import base64
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 
 import orjson
 import pytest
+from alembic import command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peers.together import together
-from sqlalchemy import select
+from sqlalchemy import delete, func, select, true
 
-from profiles.audit_event import ITI_18, RAD_129, REFUSED, REST_READ, Agent, AuditedEntity, audit_event
-from server.records.trail import EVENT, Trail, events
+from profiles.audit_event import FAILED, ITI_18, RAD_129, REFUSED, REST_READ, Agent, AuditedAction, AuditedEntity, audit_event
+from profiles.search_parameters import TokenValue
+from server.records import search
+from server.records.resources import unpacked
+from server.records.trail import EVENT, EVERYTHING, PATIENT, RecordedEvent, Trail, Wanted, events, total
 from server.store.db import Database
-from server.store.migrations import migrate
+from server.store.migrations import configuration, migrate
 
 WHO = Agent(identifier="app", address="127.0.0.1")
 
@@ -119,3 +126,135 @@ def test_an_action_without_patients_is_one_event(database: Database, trail: Trai
     trail.write(action, patients=[])
     trail.write(patients=["a"])
     assert _ids(database) == [action.id]
+
+
+# --- one action on several patients
+
+PEOPLE = tuple("abcdef")
+WRITTEN = st.lists(
+    st.tuples(st.lists(st.sampled_from(PEOPLE), unique=True), st.sampled_from(["0", REFUSED, FAILED])), min_size=1, max_size=6
+)
+
+
+def _written(trail: Trail, mix: list[tuple[list[str], str]]) -> list[tuple[AuditedAction, str]]:
+    """Writes an action for each. Returns the events that are to be read, as action and patient."""
+    wanted: list[tuple[AuditedAction, str]] = []
+    for patients, outcome in mix:
+        query = AuditedEntity(query=f"/studies?limit={len(wanted)}".encode())
+        action = trail.action("query", RAD_129, WHO, entities=(query,), outcome=outcome, request_id="r")  # type: ignore[arg-type]
+        trail.write(action, patients=patients)
+        wanted += [(action, patient) for patient in patients or [""]]
+    return wanted
+
+
+def _all(database: Database, query: search.Query, *, people: str | None = None, count: int = 2) -> list[search.Match]:
+    """Page after page. The caller may see `people` only."""
+    found: list[search.Match] = []
+    after, began = None, 1 << 60
+    with database.read() as connection:
+        while True:
+            page = search.page(
+                connection, query, confined=people is not None, count=count, began=began, after=after,
+                allowed=lambda column: true() if people is None else column.in_(tuple(people)),
+            )  # fmt: skip
+            found += page.matches
+            if (after := page.next) is None:
+                told = search.total(
+                    connection, query, confined=people is not None, began=began,
+                    allowed=lambda column: true() if people is None else column.in_(tuple(people)),
+                )  # fmt: skip
+                assert told == len(found)
+                return found
+            assert len(page.matches) == count
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(WRITTEN, st.sampled_from(["", "a", "abc"]))
+def test_what_is_read_is_one_event_for_each_patient(
+    database: Database, trail: Trail, mix: list[tuple[list[str], str]], people: str
+) -> None:
+    with database.write() as connection:
+        connection.execute(delete(EVENT))
+        assert connection.execute(select(func.count()).select_from(PATIENT)).scalar_one() == 0  # they went with their events
+    wanted = _written(trail, mix)
+    with database.read() as connection:
+        found = list(events(connection, limit=1000))
+        assert total(connection) == len(found) == len(wanted)
+        assert list(events(connection, limit=1000, wanted=Wanted(ids=(tuple(one.id for one in found),)))) == found
+        for one in found:
+            assert list(events(connection, limit=2, wanted=Wanted(ids=((one.id,),)))) == [one]
+    places = [(one.recorded, one.pk, one.number) for one in found]
+    assert places == sorted(places, reverse=True)
+    assert len({one.id for one in found}) == len(found)
+    actions = {(action.entities[0].query, patient): action for action, patient in wanted}
+    for one in found:
+        told = _asked(one)
+        action = actions.pop((told, one.patient))
+        assert orjson.loads(one.body) == audit_event(replace(action, id=one.id, patient_id=one.patient))
+    assert not actions
+    ids = [one.id for one in found]
+    assert [match.id for match in _all(database, search.Query("AuditEvent"))] == ids
+    mine = [one.id for one in found if one.patient and one.patient in people]
+    assert [match.id for match in _all(database, search.Query("AuditEvent"), people=people)] == mine
+    if people:
+        named = search.Query("AuditEvent", patients=((*people, "z"),), tokens=(("outcome", (TokenValue(None, REFUSED),)),))
+        refused = [one.id for one in found if one.patient in people and one.patient and _outcome(one) == REFUSED]
+        assert [match.id for match in _all(database, named, count=1)] == refused
+        assert [match.id for match in _all(database, replace(named, ids=(tuple(ids[::2]),)))] == [
+            id_ for id_ in refused if id_ in ids[::2]
+        ]
+
+
+def _asked(event: RecordedEvent) -> bytes:
+    return base64.b64decode(orjson.loads(event.body)["entity"][0]["query"])
+
+
+def _outcome(event: RecordedEvent) -> str:
+    return str(orjson.loads(event.body)["outcome"])
+
+
+def test_ids_of_other_patients_cannot_be_told_from_ones_own(database: Database, trail: Trail) -> None:
+    trail.write(trail.action("query", RAD_129, WHO), patients=PEOPLE)
+    with database.read() as connection:
+        first = next(events(connection, limit=1))
+        row = connection.execute(select(EVENT.c.id)).scalar_one()
+        last = int(first.id[-8:], 16)
+        beside = [f"{first.id[:-8]}{(last + step) % (1 << 32):08x}" for step in (-2, -1, 1, 2)]
+        for nothing in (row, *beside, first.id.upper(), "nothing", ""):
+            assert list(events(connection, limit=9, wanted=Wanted(ids=((nothing,),)))) == [], nothing
+
+
+def test_a_search_of_many_patients_is_one_row_of_json(database: Database, trail: Trail) -> None:
+    people = [str(number) for number in range(700)]
+    trail.write(trail.action("query", RAD_129, WHO), patients=people)
+    trail.write(trail.action("query", RAD_129, WHO), patients=people[:2])
+    assert len(_ids(database)) == 2
+    with database.read() as connection:
+        assert {event.patient for event in events(connection, limit=1000)} == set(people)
+        assert total(connection, wanted=replace(EVERYTHING, patients=lambda column: [column == "1"], few=True)) == 2
+
+
+def test_what_a_patient_had_alone_is_the_same_after_a_downgrade(database: Database, trail: Trail) -> None:
+    _written(trail, [(["a"], "0"), (["b", 'c"\\'], "0"), ([], "8"), (["a", "c"], "4")])
+    with database.read() as connection:
+        before = {event.id: event.body for event in events(connection, limit=100)}
+    with database.write() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0006")
+    with database.read() as connection:
+        after = {row.id: unpacked(bytes(row.body)) for row in connection.execute(select(EVENT.c.id, EVENT.c.body))}
+    assert after == before
+    migrate(database)
+    with database.read() as connection:
+        assert {event.id: event.body for event in events(connection, limit=100)} == before
+
+
+def test_the_trail_goes_on_after_a_failed_write(database: Database, trail: Trail) -> None:
+    """Its connection is kept: what failed on it must not stay open."""
+    action = trail.action("query", RAD_129, WHO)
+    trail.write(action, patients=["a", "b"])
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        trail.write(action, patients=["a", "b"])
+    trail.write(trail.action("query", RAD_129, WHO), patients=["a", "b"])
+    assert len(_ids(database)) == 2

@@ -100,7 +100,7 @@ def test_pixels_and_frames_of_a_corrected_instance_are_the_same(opened: Node, co
     with opened.database.read() as connection:
         instance = catalogue.by_sop_uid(connection, [FIRST[1].uid])[FIRST[1].uid]
         table = frame_table(connection, instance)
-    assert b"".join(frame(opened.blobs, instance, table, 1)) == bytes([7]) * 16
+    assert b"".join(next(frame(opened.blobs, instance, table, 1)).read()) == bytes([7]) * 16
 
 
 def test_an_updated_patient_is_updated_in_all_her_studies(opened: Node, corrector: Corrector) -> None:

@@ -341,6 +341,33 @@ def test_what_is_submitted_together_is_committed_together(opened: Node, monkeypa
         assert _bytes(opened, made.uid) == made.part10()
 
 
+def test_what_is_submitted_ahead_is_on_its_way_to_the_disk_and_nothing_is_told_before_it_is_there(
+    opened: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is synced once, in whatever order; one that the disk refuses fails alone, and the rows come after all of them."""
+    real, numbers, synced = os.fdatasync, count(), list[int]()
+
+    def fdatasync(descriptor: int) -> None:
+        if next(numbers) == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+        synced.append(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    batch = opened.ingest.batch(DEVICE)
+    pending = [batch.submit(_written(batch, Made(number=number)), ahead=True) for number in range(1, 9)]
+    for one in pending:
+        assert one.incoming is not None
+        assert one.incoming.syncing is not None
+        one.incoming.syncing.exception(30)
+    assert len(synced) == 7
+    assert _rows(opened) == NOTHING
+    assert sorted(_outcomes(pending), key=str) == [StorageFull, *[True] * 7]
+    assert len(synced) == 7
+    assert _rows(opened) == {**ONE, "instance": 7, "blob": 7}
+    assert len(_blobs(opened)) == 7
+
+
 def test_one_of_a_group_fails_alone(opened: Node) -> None:
     """Every kind of refusal among instances that are right; each is told what is true of it."""
     send(opened, Made(number=1), Made(study=2, patient="P2"))

@@ -1,0 +1,114 @@
+"""Several HTTP processes behind one port: connections are spread, and nobody can tell which of them answers."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+from peers.dicomweb import Site
+from peers.generated import Made
+from peers.imageshare import Running, running
+from peers.worklist import Client, channel
+
+from ihe.multipart import PartData, Splitter, boundary_of
+from profiles.workitem import GLOBAL
+
+ON_BOTH_ENGINES = True
+PARTS = 'multipart/related; type="application/dicom"'
+WHOLE = f"{PARTS}; transfer-syntax=*"
+
+
+@pytest.fixture
+def server(tmp_path: Path, database_url: str) -> Iterator[Running]:
+    with running(tmp_path / "data", database_url, http_processes=2) as started:
+        yield started
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 40
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def http_processes(server: Running) -> dict[int, psutil.Process]:
+    children = psutil.Process(server.process.pid).children()
+    return {each.pid: each for each in children if each.name() == "imageshare http" and each.status() != psutil.STATUS_ZOMBIE}
+
+
+def served(server: Running) -> dict[int, int]:
+    """How many connections each process has."""
+    return {
+        pid: sum(each.status == psutil.CONN_ESTABLISHED for each in process.net_connections("tcp"))
+        for pid, process in http_processes(server).items()
+    }
+
+
+def client(stack: ExitStack, server: Running, token: str) -> httpx2.Client:
+    made = httpx2.Client(base_url=server.http, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+    return stack.enter_context(made)
+
+
+def test_eight_connections_are_spread_and_each_is_told_the_same(server: Running) -> None:
+    token, studies = server.token(), [Made(number=number, size=1500) for number in (1, 2)]
+    body = b"".join(b"--b\r\nContent-Type: application/dicom\r\n\r\n" + each.part10() + b"\r\n" for each in studies) + b"--b--"
+    with ExitStack() as stack:
+        clients = [client(stack, server, token) for _ in range(8)]
+        for each in clients:
+            assert each.get("/livez").status_code == 200
+        assert min(served(server).values()) >= 2, "who has fewest comes first, as far as the machine lets it"
+        stored = clients[0].post("/dicomweb/studies", content=body, headers={"Content-Type": f"{PARTS}; boundary=b"})
+        assert stored.status_code == 200
+        until(lambda: clients[1].get("/dicomweb/studies").status_code == 200, "it is not published")
+        for each in clients:
+            answer = each.get(f"/dicomweb/studies/{studies[0].study_uid}", headers={"Accept": WHOLE})
+            assert int(answer.headers["content-length"]) == len(answer.content)
+            found = Splitter(boundary_of(answer.headers["content-type"])).feed(answer.content)
+            sent = b"".join(bytes(event.data) for event in found if isinstance(event, PartData))
+            assert sent == b"".join(made.part10() for made in studies)
+        trail = clients[0].get("/fhir/AuditEvent?_count=200").json()["entry"]
+        told = [event["resource"]["subtype"][-1]["code"] for event in trail]
+        assert told.count("RAD-107") == 8
+
+
+def test_metrics_are_those_of_all(server: Running) -> None:
+    with ExitStack() as stack:
+        clients: list[httpx2.Client] = []
+        while not clients or not min(served(server).values()):  # both have answered then
+            assert len(clients) < 40
+            clients.append(client(stack, server, "none"))
+            assert clients[-1].get("/livez").status_code == 200
+        for each in clients:
+            text = each.get("/metrics").text
+            found = re.search(r'^imageshare_http_requests_total\{route="/livez",status="200"\} (\S+)$', text, re.MULTILINE)
+            assert found is not None
+            assert float(found[1]) == len(clients)
+
+
+def test_one_that_dies_is_started_again_and_the_port_stays_open(server: Running) -> None:
+    before = set(http_processes(server))
+    assert len(before) == 2
+    psutil.Process(max(before)).kill()
+    for _ in range(10):
+        assert httpx2.get(f"{server.http}/readyz", timeout=60).status_code == 200
+    until(lambda: len(http_processes(server)) == 2, "it is not started again")
+    assert len(before & set(http_processes(server))) == 1
+
+
+def test_that_the_server_was_restarted_is_told_once(server: Running) -> None:
+    worklist = Client(Site(None, f"{server.http}/dicomweb"), server.token("system/Task.cruds"))  # type: ignore[arg-type]
+    titles = ("ONE", "TWO")
+    for title in titles:
+        assert worklist.subscribe(GLOBAL, title).status_code == 201
+    with ExitStack() as stack:
+        channels = [stack.enter_context(channel(f"{server.http}/dicomweb", title, worklist.token)) for title in titles]
+        until(lambda: min(served(server).values()) >= 1, "the channels are in one process")
+        for each in channels:
+            assert each.next()["00741242"]["Value"] == ["RESTARTED"]
+        assert worklist.create("1.2.3").status_code == 201
+        for each in channels:
+            assert "00741242" not in each.next()
