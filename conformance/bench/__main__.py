@@ -92,7 +92,7 @@ def _images(folder: Path, files: Sequence[Path], rounds: int, progress: Progress
     uid = str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
     measured = []
     for number in range(rounds):
-        task = progress.add_task(f"STOW-RS, WADO-RS, C-FIND, C-GET, C-MOVE, round {number + 1}", total=None)
+        task = progress.add_task(f"STOW-RS, WADO-RS, C-GET, C-MOVE, round {number + 1}", total=None)
         with _both(folder) as both:
             for peer in both:
                 measured += [images.stow(peer, files), images.until_visible(peer, uid, files)]
@@ -107,10 +107,10 @@ def _images(folder: Path, files: Sequence[Path], rounds: int, progress: Progress
 def _web(folder: Path, files: Sequence[Path], studies: int, seconds: float, progress: Progress) -> list[Measurement]:
     with _both(folder) as both:
         stored = [web.fill(peer, files, studies, progress) for peer in both]
-        task = progress.add_task("QIDO-RS, metadata, frames, rendered, ZIP", total=len(both))
+        task = progress.add_task("QIDO-RS, C-FIND, metadata, frames, rendered, ZIP", total=len(both))
         measured = []
         for peer, what in zip(both, stored, strict=True):
-            measured += web.measure(peer, what, seconds)
+            measured += [*web.measure(peer, what, seconds), *network.find(peer)]
             progress.advance(task)
     return measured
 

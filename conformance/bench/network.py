@@ -41,16 +41,11 @@ def store(peer: Peer, files: Sequence[Path], associations: int = 1, *, nodelay: 
 
 
 def ask(peer: Peer, files: Sequence[Path]) -> list[Measurement]:
-    """C-ECHO 200 times over one association; C-FIND of all studies; C-GET and C-MOVE of the study of `files`."""
+    """C-ECHO 200 times over one association; C-GET and C-MOVE of the study of `files`."""
     uid = str(pydicom.dcmread(files[0], stop_before_pixels=True, specific_tags=["StudyInstanceUID"]).StudyInstanceUID)
     size = sum(path.stat().st_size for path in files)
     study = ["-k", "0008,0052=STUDY", "-k", f"0020,000d={uid}"]
-    tags = ("0008,0020", "0010,0010", "0010,0020", "0020,000d", "0008,0050", "0008,1030", "0020,1208")
-    keys = [word for tag in tags for word in ("-k", tag)]
-    measured = [
-        _timed("C-ECHO", peer, 200, [*_client("echoscu", peer)[:-2], "--repeat", "200", *_client("echoscu", peer)[-2:]]),
-        _timed("C-FIND of all studies", peer, 1, [*_client("findscu", peer), "-S", "-k", "0008,0052=STUDY", *keys]),
-    ]
+    measured = [_timed("C-ECHO", peer, 200, [*_client("echoscu", peer)[:-2], "--repeat", "200", *_client("echoscu", peer)[-2:]])]
     with tempfile.TemporaryDirectory(prefix="imageshare-bench-get-") as folder:
         command = [*_client("getscu", peer), "-S", "+B", "-od", folder, *study]
         measured.append(_timed("C-GET of a CT study", peer, len(files), command, size, Path(folder)))
@@ -58,6 +53,17 @@ def ask(peer: Peer, files: Sequence[Path]) -> list[Measurement]:
         command = [*_client("movescu", peer), "-S", "-aem", CLIENT, *study]
         measured.append(_timed("C-MOVE of a CT study", peer, len(files), command, size, folder))
     return measured
+
+
+def find(peer: Peer) -> list[Measurement]:
+    """C-FIND 40 times over one association: of every study, and of one patient's."""
+    tags = ("0008,0020", "0010,0010", "0020,000d", "0008,0050", "0008,1030", "0020,1208")
+    keys = [word for tag in tags for word in ("-k", tag)]
+    asked = (("C-FIND of all studies", "0010,0020"), ("C-FIND by Patient ID", "0010,0020=ARC-00007"))
+    return [
+        _timed(work, peer, 40, [*_client("findscu", peer), "--repeat", "40", "-S", "-k", "0008,0052=STUDY", "-k", patient, *keys])
+        for work, patient in asked
+    ]
 
 
 @contextmanager

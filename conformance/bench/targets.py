@@ -17,6 +17,7 @@ RATIOS: Final[Mapping[str, float]] = {
     "STOW-RS to acknowledgement": 2,
     "WADO-RS, whole study": 1.5,
     "C-FIND of all studies": 2,
+    "C-FIND by Patient ID": 2,
     "C-GET of a CT study": 1.5,
     "C-MOVE of a CT study": 1.5,
     **{f"{name}, 1 connection": 20 for name in _QIDO},

@@ -61,6 +61,9 @@ def measure(peer: Peer, stored: Stored, seconds: float, connections: Sequence[in
             if count > 1 and not ask.many:
                 continue
             headers = {**peer.headers, **({"Accept-Encoding": "gzip"} if ask.gzip else {})}
+            wire.run(
+                peer.base, headers, ask.path, connections=1, seconds=0.05, accept=ask.accept, least=ask.least
+            )  # what is made once
             before = peer.cpu_seconds()
             load = wire.run(peer.base, headers, ask.path, connections=count, seconds=seconds, accept=ask.accept, least=ask.least)
             if load.failed:
