@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement
 from profiles.dicom_json import Attribute, Attributes
 from profiles.query_attributes import OPTIONAL, REQUIRED, Level
 from profiles.query_result import bulk_located, lines
+from server.records import conditions
 from server.records.catalogue import INSTANCE, SERIES, STUDY
 from server.records.conditions import LEVELS, Path
 from server.records.resources import unpacked
@@ -27,6 +28,12 @@ _SOURCES: Mapping[Level, Sequence[ColumnElement[Any]]] = {
     "series": (SERIES.c.attributes.label("stored_series"), SERIES.c.result.label("made_series")),
     "instance": (INSTANCE.c.dicom_json.label("stored_instance"), INSTANCE.c.attributes.label("made_instance")),
 }
+
+
+def included(value: str) -> tuple[bool, list[Path]]:
+    """One `includefield`: whether it is for all attributes, and which it names. Raises `MalformedQuery`."""
+    named = [each.strip() for each in value.split(",") if each.strip()]
+    return any(each.lower() == "all" for each in named), [conditions.path(each) for each in named if each.lower() != "all"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from server.access.decisions import OTHER_PATIENT, Decision, Interaction
 from server.edges import context
 from server.edges.dicomweb import datasets, targets
 from server.edges.dicomweb.answers import answering
-from server.edges.dicomweb.fields import Fields
+from server.edges.dicomweb.fields import Fields, included
 from server.errors import Busy, Forbidden, MalformedQuery, Refused
 from server.records import conditions, matching
 from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
@@ -154,9 +154,9 @@ def _asked(request: Request, level: Level) -> _Asked:
         if name == "accept":
             continue
         if name == "includefield":
-            named = [each.strip() for each in value.split(",") if each.strip()]
-            everything |= any(each.lower() == "all" for each in named)
-            fields += [conditions.path(each) for each in named if each.lower() != "all"]
+            all_of_them, named = included(value)
+            everything |= all_of_them
+            fields += named
         elif name == "fuzzymatching":
             if value.lower() not in ("true", "false"):
                 raise MalformedQuery("fuzzymatching is true or false (PS3.18 section 8.3.4.2)")

@@ -10,7 +10,7 @@ from pydicom.datadict import dictionary_VR
 from profiles.dicom_json import Attributes
 from profiles.query_identifier import Key
 from profiles.workitem import TRANSACTION, returned
-from server.edges.dicomweb.fields import picked, together
+from server.edges.dicomweb.fields import included, picked, together
 from server.errors import MalformedQuery
 from server.records import conditions
 from server.records.conditions import Path
@@ -54,9 +54,9 @@ def asked(parameters: Iterable[tuple[str, str]]) -> Asked:
         if name == "accept":
             continue
         if name == "includefield":
-            named = [each.strip() for each in value.split(",") if each.strip()]
-            everything |= any(each.lower() == "all" for each in named)
-            fields += [conditions.path(each) for each in named if each.lower() != "all"]
+            all_of_them, named = included(value)
+            everything |= all_of_them
+            fields += named
         elif name == "fuzzymatching":
             fuzzy = flag(name, value)
         elif name in numbers:

@@ -1,5 +1,8 @@
 """Storage commitment, push model (PS3.4 annex J, IHE RAD-10): requests to us, and reports on requests of ours."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from ihe.dimse import CommandField
 from profiles.audit_event import RAD_10, AuditedEntity
 from profiles.dicom_json import Attributes
@@ -27,6 +30,7 @@ from server.store import jobs
 from server.store.db import micros
 from server.work.commit import COMMIT, decide, report_of, reported
 
+_T = TypeVar("_T")
 _HERE_FIRST = 60_000_000
 """Microseconds that the association of a request has for the report, before a job tries by one of our own."""
 
@@ -43,7 +47,7 @@ def request(association: Association, message: Message) -> None:
             raise WrongAttributes("the one action is Request Storage Commitment, of type 1", managed.NO_SUCH_ACTION)
         if not node.settings.durable:
             raise WrongAttributes("this server does not wait for its disk, so it cannot commit", managed.RESOURCE_LIMITATION)
-        transaction_uid, references = read_request(_item(message))
+        transaction_uid, references = _read(message, read_request)
         entities = _entities(transaction_uid, len(references))
         same = node.settings.commitment_reports == "same" or node.peers.destination(association.calling) is None
         with node.database.write() as connection:
@@ -54,9 +58,6 @@ def request(association: Association, message: Message) -> None:
             # Where it is told here and now, the job only comes to it if that fails.
             jobs.enqueue(connection, COMMIT, str(pk), due=micros() + (_HERE_FIRST if same else 0))
         inquiry.told(association, "query", RAD_10, (), entities)
-    except CommitmentError as error:
-        managed.refuse(association, message, WrongAttributes(str(error), managed.INVALID_ARGUMENT), "query", RAD_10)
-        return
     except ImageShareError as error:
         managed.refuse(association, message, error, "query", RAD_10)
         return
@@ -97,16 +98,13 @@ def report(association: Association, message: Message) -> None:
         _about(message.command.affected_sop_instance_uid)
         if message.command.event_type_id not in (ALL_COMMITTED, SOME_FAILED):
             raise WrongAttributes("a storage commitment result is an event of type 1 or 2", managed.NO_SUCH_EVENT_TYPE)
-        found = read_report(_item(message))
+        found = _read(message, read_report)
         try:
             reported(association.node.database, association.calling, found)
         except NotFound as error:
             raise WrongAttributes(error.detail, managed.INVALID_ARGUMENT) from None
         entities = _entities(found.transaction_uid, len(found.committed) + len(found.failed))
         inquiry.told(association, "update", RAD_10, (), entities)
-    except CommitmentError as error:
-        managed.refuse(association, message, WrongAttributes(str(error), managed.INVALID_ARGUMENT), "update", RAD_10)
-        return
     except ImageShareError as error:
         managed.refuse(association, message, error, "update", RAD_10)
         return
@@ -118,11 +116,12 @@ def _about(instance: str) -> None:
         raise NotFound("storage commitment has one well-known SOP Instance (PS3.4 section J.3.5)")
 
 
-def _item(message: Message) -> Attributes:
+def _read(message: Message, reader: Callable[[Attributes], _T]) -> _T:
+    """What `reader` makes of the Data Set. Raises `WrongAttributes`."""
     try:
-        return decoded(message.data_set, message.context.transfer_syntax)
-    except HeaderError as error:
-        raise CommitmentError(str(error)) from None
+        return reader(decoded(message.data_set, message.context.transfer_syntax))
+    except (HeaderError, CommitmentError) as error:
+        raise WrongAttributes(str(error), managed.INVALID_ARGUMENT) from None
 
 
 def _entities(transaction_uid: str, count: int) -> tuple[AuditedEntity, ...]:

@@ -19,7 +19,6 @@ from server.errors import ImageShareError
 from server.settings import Device
 
 # PS3.7 annex C
-_NO_SUCH_SOP_CLASS = 0x0118
 _UNRECOGNIZED_OPERATION = 0x0211
 
 Room = Callable[["Serving", str, str], bool]
