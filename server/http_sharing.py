@@ -18,6 +18,8 @@ import uvicorn
 
 _PATIENCE: Final = 0.005
 """Seconds for which a connection is left to a process that has fewer."""
+_BREATH: Final = 1.0
+"""Seconds without accepting, where the system has no room for one more connection."""
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -98,20 +100,29 @@ class SharingServer(uvicorn.Server):
             self._waiting = asyncio.get_running_loop().call_later(_PATIENCE, self._late)
 
     def _late(self) -> None:
+        self._waiting = None
         self._accept()
-        self._listen()
+        if self._waiting is None:
+            self._listen()
 
     def _accept(self) -> None:
         if self._listening is None:
             return
-        with contextlib.suppress(OSError):  # somebody else had it, it is gone already, or there is no descriptor left
+        try:
             accepted, _ = self._listening.accept()
-            accepted.setblocking(False)
+        except (BlockingIOError, ConnectionError):  # somebody else had it, or it is gone already
+            return
+        except OSError:  # there is no descriptor or memory left: to be told so again at once would help nobody
+            self._pause()
+            self._waiting = asyncio.get_running_loop().call_later(_BREATH, self._listen)
+            return
+        accepted.setblocking(False)
+        with contextlib.suppress(OSError):  # it is gone already
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = asyncio.get_running_loop().create_task(self._open(accepted))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
-            self._tell()
+        task = asyncio.get_running_loop().create_task(self._open(accepted))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        self._tell()
 
     async def _open(self, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()

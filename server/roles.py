@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import resource
 import signal
 import socket
 import threading
@@ -22,6 +23,10 @@ from server.zero_copy import ZeroCopyProtocol
 ROLES = ("http", "dicom", "worker")
 _MOST_REQUESTS = 512
 """At once, in all HTTP processes together."""
+_FILES_EACH = 3
+"""Descriptors of a request whose body is a stored file: the connection, its duplicate, the file."""
+_OTHER_FILES = 256
+"""Of a process, besides those of its requests: databases, decoders, parts of requests that arrive."""
 Ready = Callable[[], None]
 
 
@@ -39,6 +44,7 @@ def run(
     Raises `SettingsError` if a port is taken or the schema is of another version.
     """
     telemetry.configure(role, settings.log_level)
+    _allow_files()
     with contextlib.suppress(OSError):  # what `ps` and `top` show; Linux only
         Path("/proc/self/comm").write_text(f"imageshare {role}"[:15])
     if role == "http":
@@ -70,6 +76,22 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return made
 
 
+def _allow_files() -> int:
+    """Raises the number of files that this process may have open as far as the system lets it. Returns it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def _most_requests(processes: int) -> int:
+    """At once, of one of so many HTTP processes: no more than it may have files for."""
+    return max(16, min(-(-_MOST_REQUESTS // processes), (_allow_files() - _OTHER_FILES) // _FILES_EACH))
+
+
 def _http(settings: Settings, ready: Ready, listening: socket.socket, shared: Sharing, place: int) -> None:
     def started() -> None:
         gc.collect()
@@ -80,7 +102,7 @@ def _http(settings: Settings, ready: Ready, listening: socket.socket, shared: Sh
         telemetry.share(shared.metrics)
     config = uvicorn.Config(
         create_app(open_node(settings), shared.first), log_config=None, access_log=False, server_header=False,
-        timeout_graceful_shutdown=10, timeout_keep_alive=30, limit_concurrency=-(-_MOST_REQUESTS // len(shared.connections)),
+        timeout_graceful_shutdown=10, timeout_keep_alive=30, limit_concurrency=_most_requests(len(shared.connections)),
         proxy_headers=False, ws_max_size=1 << 16, http=ZeroCopyProtocol,
     )  # fmt: skip
     SharingServer(config, started, shared, place).run(sockets=[listening])

@@ -6,6 +6,7 @@ sends for as long as the client is quick; the event loop waits for one that is n
 
 import asyncio
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -24,6 +25,10 @@ _SLICE: Final = 0.1
 """Seconds after which a thread is given back, however quick the client."""
 _PATIENCE: Final = 20
 """Milliseconds for which a thread waits for the client: on a busy machine, to hand over to the event loop and back takes as long."""
+
+_LOOK: Final = 5.0
+"""Seconds after which it is looked whether a client that takes nothing is still there."""
+_UNREACHABLE: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 class ZeroCopyProtocol(HttpToolsProtocol):
@@ -58,7 +63,9 @@ async def _send(cycle: RequestResponseCycle, pieces: Iterator[Piece]) -> None:
                 while not (await run_in_threadpool(sending.some) or _is_gone(cycle)):
                     await sending.writable()
             cycle.expected_content_length = 0
-    except (ConnectionError, TimeoutError):
+    except OSError as error:
+        if not isinstance(error, ConnectionError | TimeoutError) and error.errno not in _UNREACHABLE:
+            raise
         cycle.disconnected = True
         cycle.transport.close()
     await cycle.send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -108,12 +115,14 @@ class _Sending:
         return True
 
     async def writable(self) -> None:
-        """Waits for the client."""
+        """Waits for the client, or for a while: who has left without a word more is noticed elsewhere."""
         loop = asyncio.get_running_loop()
         event = asyncio.Event()
         loop.add_writer(self._socket.fileno(), event.set)
         try:
-            await event.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK):
+                    await event.wait()
         finally:
             loop.remove_writer(self._socket.fileno())
 

@@ -116,7 +116,7 @@ class Association(Channel):
         self.send_each(context_id, command, (data_set,))
 
     def send_each(self, context_id: int, command: Command, data_sets: Iterable[DataSet | None]) -> None:
-        """As `send`, a message for each of the Data Sets; small ones go together. All of them are one or none of them is."""
+        """As `send`, a message for each of the Data Sets; small ones go together. Either each has a Data Set, or none has (None)."""
         waiting: list[Chunk] = []
         size = 0
         encoded = b""

@@ -188,14 +188,16 @@ def plain(level: Level, key: Path, value: str, *, fuzzy: bool) -> tuple[str, tup
     Of queries with keys of the same kinds `understood` differs in values only. Raises `MalformedQuery`.
     """
     value = value.strip(" ")
+    if len(value) > _LONGEST:
+        return None
     if is_universal(value, _vr(key[-1])):
         return "", ()
-    if len(key) > 1 or len(value) > _LONGEST or has_wildcard(value) or _CONTROL.search(value):
+    if len(key) > 1 or has_wildcard(value) or _CONTROL.search(value):
         return None
     match _plain_kinds(level).get(key[0]):
         case "text":
             return "text", (value,)
-        case "name" if not fuzzy and (name := folded(value).rstrip("^= ")):
+        case "name" if not fuzzy and (name := folded(value).rstrip("^= ")) and not has_wildcard(name):
             return "name", (name,)
         case "code" if len(codes := _codes(value)) == 1:
             return "code", (codes[0],)

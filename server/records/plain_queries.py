@@ -47,7 +47,7 @@ def rows(connection: Connection, query: "Query", columns: tuple[ColumnElement[An
 
     Raises `MalformedQuery`.
     """
-    if len(query.keys) > _MOST_KEYS:
+    if len(query.keys) > _MOST_KEYS or max(query.limit + 1, query.offset) >= 1 << 31:  # the marks' own type is of 32 bits
         return None
     values: list[object] = [query.limit + 1, query.offset, query.study_uid, query.series_uid]
     kinds: list[tuple[Path, str]] = []

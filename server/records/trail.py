@@ -128,9 +128,10 @@ class Trail:
     def write(self, *actions: AuditedAction, patients: Collection[str] = ()) -> None:
         """Returns when the events are durable. Raises what the database raises: nothing may be disclosed then.
 
-        With `patients` (resource ids) an action, which names none itself, is an event of each of them.
+        With `patients` (resource ids) an action, which names none itself, is an event of each of them; an empty one stands for somebody
+        whom the catalogue does not know.
         """
-        if written := [_written(action, patients) for action in actions]:
+        if written := [each for action in actions for each in _written(action, patients)]:
             self._together.join(written)
 
     def _commit(self, written: Sequence[_Written]) -> None:
@@ -171,14 +172,16 @@ def _new_id(recorded: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _written(action: AuditedAction, patients: Collection[str]) -> _Written:
-    match len(patients):
-        case 0:
-            return _alone(action)
-        case 1:
-            return _alone(replace(action, patient_id=next(iter(patients))))
-        case _:
-            return _Written(_row(action, _of_several(action.id), "", _template(action)), patients)
+def _written(action: AuditedAction, patients: Collection[str]) -> Iterator[_Written]:
+    known = [patient for patient in patients if patient]
+    if len(known) > 1:
+        yield _Written(_row(action, _of_several(action.id), "", _template(action)), known)
+    elif known:
+        yield _alone(replace(action, patient_id=known[0]))
+    if not known:
+        yield _alone(action)
+    elif len(known) < len(patients):
+        yield _alone(replace(action, id=_new_id(_recorded(action))))
 
 
 def _of_several(id_: str) -> str:
@@ -196,10 +199,14 @@ def _template(action: AuditedAction) -> bytes:
     return body.replace(_ANY_ID.encode(), _HERE, 1).replace(_ANY_PATIENT.encode(), _HERE, 1)
 
 
+def _recorded(action: AuditedAction) -> int:
+    return micros(datetime.fromisoformat(action.recorded))
+
+
 def _row(action: AuditedAction, id_: str, patient: str, body: bytes) -> dict[str, object]:
     return {
         "id": id_,
-        "recorded": micros(datetime.fromisoformat(action.recorded)),
+        "recorded": _recorded(action),
         "patient": patient,
         "subtype": action.subtypes[-1].code,
         "outcome": action.outcome,

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,7 @@ from sqlalchemy.pool import QueuePool
 
 from server.errors import Busy, SettingsError, StorageFull, Unavailable
 
+_TURN_SECONDS = 30.0
 _SQLITE_FULL = {sqlite3.SQLITE_FULL}
 _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRESQL_FULL = {"53100"}
@@ -43,6 +45,7 @@ class Database:
         if not durable:
             event.listen(self.engine, "connect", _carelessly(self.is_sqlite))
         self._writers: list[Writer] = []
+        self._turn = threading.Lock()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -66,17 +69,31 @@ class Database:
     def turn(self) -> Iterator[None]:
         """SQLite's writers queue for the lock of a file. For its own lock they would ask again and again, sleeping longer each time.
 
-        Whoever writes without it, such as another program, is still waited for by SQLite.
+        Of each process one thread waits there, the others for that one, and not for ever: they raise `Busy`. Whoever writes without it,
+        such as another program, is still waited for by SQLite.
         """
-        if not self.is_sqlite or not self.url.database:
+        if not self.is_sqlite or self.url.database in (None, "", ":memory:"):
             yield
             return
-        try:  # a descriptor for each turn: they exclude threads as well as processes, and end with them
-            file = os.open(f"{self.url.database}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if not self._turn.acquire(timeout=_TURN_SECONDS):
+            raise Busy("the database is busy; try again")
+        try:
+            with self._turn_of_process():
+                yield
+        finally:
+            self._turn.release()
+
+    @contextlib.contextmanager
+    def _turn_of_process(self) -> Iterator[None]:
+        try:  # for reading only, which suffices for the lock: the file may be of another user who began
+            file = os.open(f"{self.url.database}-turn", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise Unavailable("the server's database cannot be reached; try again later") from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                raise Unavailable("the folder of the server's database has no locks for files") from error
             yield
         finally:
             os.close(file)

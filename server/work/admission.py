@@ -70,7 +70,8 @@ class SeriesHeader:
 class Incoming:
     """One instance that waits for its commit. Afterwards `error` says why it failed, or `new` whether its UID was.
 
-    `syncing` is done once the bytes are durable, where that was begun ahead. `blob` is there once they have their final name. `told` are the UIDs of the studies that its batch is in the trail with.
+    `syncing` is done once the bytes are durable, where that was begun ahead. `blob` is there once they have their final name. `told` are
+    the UIDs of the studies that its batch is in the trail with.
     """
 
     writer: Writer

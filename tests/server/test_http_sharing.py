@@ -1,14 +1,19 @@
 """Several HTTP processes behind one port: connections are spread, and nobody can tell which of them answers."""
 
+import asyncio
+import errno
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import httpx2
 import psutil
 import pytest
+import uvicorn
 from peers.dicomweb import Site
 from peers.generated import Made
 from peers.imageshare import Running, running
@@ -16,6 +21,7 @@ from peers.worklist import Client, channel
 
 from ihe.multipart import PartData, Splitter, boundary_of
 from profiles.workitem import GLOBAL
+from server.http_sharing import Sharing, SharingServer
 
 ON_BOTH_ENGINES = True
 PARTS = 'multipart/related; type="application/dicom"'
@@ -112,3 +118,24 @@ def test_that_the_server_was_restarted_is_told_once(server: Running) -> None:
         assert worklist.create("1.2.3").status_code == 201
         for each in channels:
             assert "00741242" not in each.next()
+
+
+@pytest.mark.parametrize(
+    ("number", "waits"), [(errno.EMFILE, True), (errno.ENOBUFS, True), (errno.EAGAIN, False), (errno.ECONNABORTED, False)]
+)
+def test_without_room_for_a_connection_nobody_spins(number: int, waits: bool) -> None:
+    """The listening socket stays readable: to be told so again at once would take a whole core."""
+
+    class Full(socket.socket):
+        def accept(self) -> NoReturn:
+            raise OSError(number, "")
+
+    async def accepts() -> bool:
+        server = SharingServer(uvicorn.Config("nothing"), lambda: None, Sharing(2), 0)
+        with Full() as server._listening:
+            server._accept()
+            waiting = server._waiting is not None
+            server._pause()
+            return waiting
+
+    assert asyncio.run(accepts()) is waits

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from starlette.requests import Request
@@ -92,36 +92,31 @@ def _image(
     headers = {"ETag": f'"{key}"', "Cache-Control": "private, no-cache", "Vary": "Accept, Authorization"}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return Response(_told_and_made(request, target, instance, wish, numbers, stored), headers=headers, media_type=wish.type)
+    made = _made(request, instance, wish, numbers, stored, lambda: targets.told(request, target))
+    return Response(made, headers=headers, media_type=wish.type)
 
 
-def _told_and_made(
-    request: Request, target: Target, instance: StoredInstance, wish: Wish, numbers: list[int], stored: bytes | None
+def _made(
+    request: Request,
+    instance: StoredInstance,
+    wish: Wish,
+    numbers: list[int],
+    stored: bytes | None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> bytes:
-    """The image, made while the retrieval is put into the trail: nothing of it is given away before."""
+    """The image; `meanwhile` is done while it is made, such as putting the retrieval into the trail, and has to succeed."""
     renderer: Renderer = request.app.state.renderer
     key = wish.key(instance.blob_id, numbers)
     if (found := renderer.found(key)) is not None:
-        targets.told(request, target)
+        meanwhile()
         return found
     table = FrameTable.from_bytes(stored) if stored is not None else None
     with (
         context.node(request).blobs.open(instance.blob_id) as file,
         renderer.rendering(file, wish, numbers, table, instance.blob_id) as image,
     ):
-        targets.told(request, target)
+        meanwhile()
         return renderer.keep(key, image())
-
-
-def _made(request: Request, instance: StoredInstance, wish: Wish, numbers: list[int], stored: bytes | None) -> bytes:
-    renderer: Renderer = request.app.state.renderer
-
-    def make() -> bytes:
-        table = FrameTable.from_bytes(stored) if stored is not None else None
-        with context.node(request).blobs.open(instance.blob_id) as file:
-            return renderer.cine(file, wish, numbers, table, instance.blob_id)
-
-    return renderer.kept(wish.key(instance.blob_id, numbers), make)
 
 
 def _multipart(request: Request, target: Target, wish: Wish, wanted: list[tuple[StoredInstance, list[int]]]) -> Response:

@@ -54,22 +54,20 @@ async def store(request: Request) -> Response:
 
 async def _fed(request: Request, intake: Intake) -> None:
     """Feeds the body in pieces. While one is split and written the next one arrives, and no more than that."""
-    waiting: list[bytes] = []
-    size = 0
+    waiting = bytearray()
     feeding: asyncio.Task[None] | None = None
     try:
         async for data in request.stream():
-            waiting.append(data)
-            size += len(data)
-            if size >= _PIECE:
+            waiting += data
+            if len(waiting) >= _PIECE:
                 if feeding is not None:
                     await feeding
-                feeding = asyncio.create_task(run_in_threadpool(intake.feed, b"".join(waiting)))
-                waiting, size = [], 0
+                feeding = asyncio.create_task(run_in_threadpool(intake.feed, bytes(waiting)))
+                waiting.clear()
     finally:
         if feeding is not None:
             await feeding
-    await run_in_threadpool(intake.finish, b"".join(waiting))
+    await run_in_threadpool(intake.finish, bytes(waiting))
 
 
 def _compared(request: Request, outcome: Outcome) -> Outcome:

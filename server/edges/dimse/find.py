@@ -3,9 +3,8 @@
 Each page is read in a view of its own, and none is open while matches are sent: a peer may take them as slowly as it likes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -34,7 +33,8 @@ PAGE: Final = 500
 MOST_BYTES: Final = 4 << 20
 """Of whole instances, packed, that are read at once."""
 _TOGETHER: Final = 64
-"""Matches that are sent at once; a cancel takes effect between."""
+_TOGETHER_BYTES: Final = 1 << 20
+"""Matches that are sent at once, but not many more bytes than this; a cancel takes effect between."""
 MOST_MATCHES: Final = 100_000
 """Of one query; beyond it is 0xA700, so that nobody takes a part for the whole."""
 
@@ -85,11 +85,24 @@ def _answer(association: Association, message: Message, asked: Inquiry, level: s
             known |= patients
             first = False
         written = (projection.write(result) for result in _results(node, page, level, projection))
-        while together := list(islice(written, _TOGETHER)):
+        for together in _batches(written):
             if association.cancelled(number):
                 return inquiry.CANCELLED
             association.respond_each(message.context, response, together)
     return inquiry.SUCCESS
+
+
+def _batches(written: Iterable[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size = 0
+    for each in written:
+        batch.append(each)
+        size += len(each)
+        if len(batch) >= _TOGETHER or size >= _TOGETHER_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _query(asked: Inquiry, level: Level, keys: dict[Path, str]) -> Query:

@@ -38,7 +38,12 @@ def get(association: Association, message: Message) -> None:
         here, number = ready, None
         if here.context_id is not None:
             number = association.invoke(association.contexts[here.context_id], request(here.instance, None), here.payload)
-        ready = _made_ready(source, routes, next(waiting, None))
+        try:
+            ready = _made_ready(source, routes, next(waiting, None))
+        except BaseException:
+            if number is not None:
+                association.answer(number)  # nothing else may be said before it
+            raise
         if number is None:
             progress.settle(here.instance, None, here.refusal)
         else:

@@ -66,6 +66,7 @@ def render(file: BinaryIO, job: dict[str, Any]) -> bytes:
     """
     as_it_is = job["type"] == "image/jpeg" and not job["viewport"] and not job["annotation"] and job["iccprofile"] == "no"
     if as_it_is and (known := _known.get(_name(job))) is not None:
+        _known.move_to_end(_name(job))
         values, _ = _decoded(file, known.syntax, known.shape, job["pieces"][0])
         return _jpeg(greys.shown(values, known.greys, job["window"]), job)
     parsed = part10.parse(file)

@@ -46,7 +46,7 @@ class _Dead(Exception):
 
 
 class Pool:
-    """At most `processes` jobs at a time, each at most `seconds` long. Nothing is started before the first job, or `warm`. Safe for threads."""
+    """At most `processes` jobs at a time, each at most `seconds` long. Nothing is started before the first job. Safe for threads."""
 
     def __init__(self, processes: int = 2, *, seconds: float = 20.0) -> None:
         self.seconds = seconds
@@ -71,12 +71,12 @@ class Pool:
     @contextlib.contextmanager
     def asked(self, file: BinaryIO, job: Mapping[str, object]) -> Iterator[Callable[[], bytes]]:
         """As `ask`, for who has something else to do while the job runs: what is given waits for it, and is called once."""
+        asked = orjson.dumps(job)
         try:
             child = self._slots.get(timeout=self.seconds)
         except queue.Empty:
             raise Busy("too many images are being decoded; try again") from None
         kept: _Child | None = None
-        asked = orjson.dumps(job)
 
         def answer() -> bytes:
             nonlocal kept

@@ -283,6 +283,11 @@ def test_what_goes_between_two_pages_hides_nothing_else(
     assert final.Status == 0
 
 
+def test_large_matches_are_sent_a_few_at_a_time() -> None:
+    sizes = [[len(each) for each in batch] for batch in find._batches(bytes(size) for size in (*[600_000] * 3, *[10] * 70))]
+    assert sizes == [[600_000] * 2, [600_000, *[10] * 63], [10] * 7]
+
+
 @pytest.mark.parametrize("together", [1, 64])
 def test_made_results_say_what_the_catalogue_says(filled: Archive, monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     """What was written when a study was published, what is put together now, and what a study has that is still to be indexed."""

@@ -420,6 +420,22 @@ def test_get_of_what_cannot_be_read(filled: Archive, monkeypatch: pytest.MonkeyP
     assert answers[-1][0].ErrorComment == "it cannot be read: input/output error"
 
 
+def test_get_that_fails_otherwise_while_one_is_stored(filled: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer that is on its way is taken before the request is refused, so the association lives on."""
+    payload, count = Stored.payload, iter(range(100))
+
+    def failing(self: Stored, instance: StoredInstance, syntax: str) -> Payload:
+        if next(count) == 2:
+            raise ZeroDivisionError
+        return payload(self, instance, syntax)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stored, "payload", failing)
+        answers, stored = got(filled, STUDY, BOTH, model=STUDY_ROOT.get)
+    assert len(stored) == 2
+    assert answers[-1][0].Status == 0x0110
+
+
 def test_relational_retrieval(filled: Archive) -> None:
     """PS3.4 section C.5.3.1: with it, the unique keys above the level may be left out."""
     asked = identifier("SERIES", SeriesInstanceUID=MADE[5].series_uid)

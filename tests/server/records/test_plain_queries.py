@@ -116,7 +116,7 @@ def test_plain_queries_have_one_statement(connection: Connection, level: Level, 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PatientID", "P*"), ("PatientID", "P?"), ("StudyInstanceUID", "1.2,1.3"), ("ModalitiesInStudy", "CT\\MR"), ("StudyTime", "10"), ("PatientID", "a\n")],
+    [("PatientID", "P*"), ("PatientID", "P?"), ("StudyInstanceUID", "1.2,1.3"), ("ModalitiesInStudy", "CT\\MR"), ("StudyTime", "10"), ("PatientID", "a\n"), ("PatientName", "山田＊"), ("PatientID", "*" * 2000)],
 )  # fmt: skip
 def test_what_is_not_plain(name: str, value: str) -> None:
     assert plain("study", path(name), value, fuzzy=False) is None
@@ -129,3 +129,8 @@ def test_no_more_shapes_are_kept_than_some(connection: Connection, monkeypatch: 
         assert len(plain_queries._kept) <= 3
     many_keys: dict[tuple[str, ...], str] = {(f"0010{number:04X}",): "" for number in range(100)}
     assert plain_queries.rows(connection, Query("study", many_keys), COLUMNS["study"], lambda _: None) is None
+
+
+def test_an_offset_beyond_every_integer_is_an_empty_page(connection: Connection) -> None:
+    query = Query("study", {path("PatientID"): "P000003"}, offset=3_000_000_000)
+    assert list(matching.page(connection, query, true(), COLUMNS["study"])) == []

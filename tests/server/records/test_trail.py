@@ -121,6 +121,20 @@ def test_one_action_is_written_for_each_patient_with_nothing_else_changed(databa
     assert len({event.id for event in found.values()} | {action.id}) == 3
 
 
+@pytest.mark.parametrize(("patients", "told"), [(["", "a", "b"], ["", "a", "b"]), (["", "a"], ["", "a"]), ([""], [""])])
+def test_somebody_whom_nobody_knows_is_an_event_without_a_patient(
+    database: Database, trail: Trail, patients: list[str], told: list[str]
+) -> None:
+    action = trail.action("query", RAD_129, WHO)
+    trail.write(action, patients=patients)
+    with database.read() as connection:
+        found = list(events(connection, limit=10))
+    assert sorted(event.patient for event in found) == told
+    assert len({event.id for event in found}) == len(told)
+    for event in found:
+        assert orjson.loads(event.body) == audit_event(replace(action, id=event.id, patient_id=event.patient))
+
+
 def test_an_action_without_patients_is_one_event(database: Database, trail: Trail) -> None:
     action = trail.action("query", RAD_129, WHO)
     trail.write(action, patients=[])

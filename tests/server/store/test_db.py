@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Column, Integer, MetaData, Table, select, text
 
-from server.errors import SettingsError, StorageFull, Unavailable
+from server.errors import Busy, SettingsError, StorageFull, Unavailable
+from server.store import db
 from server.store.db import Database, instant, micros, moment, ping
 
 THINGS = Table("things", MetaData(), Column("pk", Integer, primary_key=True))
@@ -113,6 +115,26 @@ def test_a_connection_that_is_lost_in_the_middle_is_unavailable(postgresql_datab
         connection.exec_driver_sql("SELECT 1")
     ping(database)
     database.close()
+
+
+def test_a_writer_does_not_wait_for_ever_behind_one_of_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "_TURN_SECONDS", 0.05)
+    database = Database(f"sqlite:///{tmp_path}/busy.db")
+    with database.write(), pytest.raises(Busy), database.write():
+        pass
+    with database.write() as connection:  # and the turn has been given back
+        connection.execute(text("CREATE TABLE after (a INTEGER)"))
+    assert (tmp_path / "busy.db-turn").exists()
+    database.close()
+
+
+def test_a_database_in_memory_has_no_file_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    database = Database("sqlite:///:memory:")
+    with database.write():
+        pass
+    database.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_statement_stays_a_bug(database: Database) -> None:
