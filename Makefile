@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement lock clean
+.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc lock clean
 
 # The interpreter that .venv is made with. Left empty, the first suitable one on the PATH is taken.
 PYTHON ?=
@@ -54,6 +54,10 @@ bench: setup-dev ## the benchmarks, each beside a ceiling measured in the same r
 statement: setup ## write the DICOM Conformance Statement anew from the tables that the program uses
 	$(VENV)/bin/python -m server.statement > $(VENV)/statement.md
 	mv $(VENV)/statement.md docs/dicom-conformance-statement.md
+
+fhir-doc: setup-dev ## write docs/fhir.md anew from the tests and what the server says of itself
+	PYTHONPATH=tests $(VENV)/bin/python -m peers.fhir_document > $(VENV)/fhir.md
+	mv $(VENV)/fhir.md docs/fhir.md
 
 # Written without the address of any package index: pip uses whichever it is set up with.
 lock: $(VENV)/.setup ## write the lock files anew from pyproject.toml

@@ -57,9 +57,18 @@ REST_READ = Subtype(RESTFUL_INTERACTION, "read", "read")
 REST_VREAD = Subtype(RESTFUL_INTERACTION, "vread", "vread")
 REST_SEARCH = Subtype(RESTFUL_INTERACTION, "search", "search")
 REST_SEARCH_TYPE = Subtype(RESTFUL_INTERACTION, "search-type", "search")
+REST_SEARCH_SYSTEM = Subtype(RESTFUL_INTERACTION, "search-system", "search-system")
+REST_HISTORY = Subtype(RESTFUL_INTERACTION, "history", "history")
+REST_HISTORY_INSTANCE = Subtype(RESTFUL_INTERACTION, "history-instance", "history-instance")
+REST_HISTORY_TYPE = Subtype(RESTFUL_INTERACTION, "history-type", "history-type")
+REST_HISTORY_SYSTEM = Subtype(RESTFUL_INTERACTION, "history-system", "history-system")
 REST_CREATE = Subtype(RESTFUL_INTERACTION, "create", "create")
 REST_UPDATE = Subtype(RESTFUL_INTERACTION, "update", "update")
+REST_PATCH = Subtype(RESTFUL_INTERACTION, "patch", "patch")
 REST_DELETE = Subtype(RESTFUL_INTERACTION, "delete", "delete")
+REST_TRANSACTION = Subtype(RESTFUL_INTERACTION, "transaction", "transaction")
+REST_BATCH = Subtype(RESTFUL_INTERACTION, "batch", "batch")
+REST_OPERATION = Subtype(RESTFUL_INTERACTION, "operation", "operation")
 
 # IHE transactions by their number, in the code system that BALP's own examples use
 ITI_18 = Subtype(IHE_TRANSACTION, "ITI-18", "Registry Stored Query")
@@ -158,8 +167,8 @@ _KINDS: dict[Kind, tuple[str, str, str, Subtype]] = {
     "query": ("E", DCM_QUERY, "Query", REST_SEARCH),
     "export": ("R", DCM_EXPORT, "Export", REST_READ),
 }
-# BALP has patterns for these; `export` reads by REST, so it is a Read too
-_PATTERNS: dict[Kind, str] = {"create": "Create", "read": "Read", "export": "Read", "query": "Query"}
+# BALP has patterns for these; `export` reads by REST, so it is a Read too. Its Delete lets no agent name the token: that is worth more
+_PATTERNS: dict[Kind, str] = {"create": "Create", "read": "Read", "update": "Update", "export": "Read", "query": "Query"}
 
 _DESTINATION: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_DESTINATION_ROLE, "display": "Destination Role ID"}]}
 _SOURCE: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_SOURCE_ROLE, "display": "Source Role ID"}]}

@@ -21,6 +21,7 @@ from server.store.blobs import FolderBlobs
 from server.store.db import Database
 from server.store.migrations import require_current
 from server.store.room import Room
+from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 
 
@@ -49,6 +50,7 @@ def open_node(settings: Settings) -> Node:
         ingest=Ingest(settings, database, blobs, site, trail),
         peers=Peers(database, settings),
         strangers=Strangers(trail, room, settings.min_free_bytes),
+        writes=Writes(database),
     )
 
 

@@ -11,7 +11,9 @@
     |   |-- NotSupported 2201         known to the standard, not offered here
     |   |-- NotAcceptable 2202        no representation that the client accepts
     |   |-- UnsupportedMediaType 2203 a body of a type that is not taken here
-    |   `-- TooLarge 2301             beyond a configured limit
+    |   |-- TooLarge 2301             beyond a configured limit
+    |   `-- Invalid 2401              a resource that its definition or a rule refuses, with an issue for each element at fault
+    |       `-- Contradiction 2402    a resource that says otherwise than the DICOM catalogue
     |-- AccessError 3000
     |   |-- Unauthenticated 3001      no token, or one that is expired, forged or for another server
     |   `-- Forbidden 3002            known, but not allowed
@@ -23,7 +25,8 @@
     |   |-- RejectedInstance 5003     an instance that was rejected or deleted here
     |   |-- LegallyHeld 5004          a study that may not be deleted
     |   |-- StepEnded 5005            a performed step that may no longer be changed
-    |   `-- WorkitemConflict 5006     a workitem whose state or lock does not allow it
+    |   |-- WorkitemConflict 5006     a workitem whose state or lock does not allow it
+    |   `-- PreconditionFailed 5007   If-Match names another version, or a condition is met by several resources
     `-- Unavailable 6000              try again later
         |-- StorageFull 6001          no room left
         `-- Busy 6002                 too many at once
@@ -32,7 +35,10 @@ Messages name the rule and the remedy, never a value that a patient could be kno
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
+
+from profiles.fhir.issues import Issue
 
 _LONGEST_LO: Final = 64
 _CITATION: Final = re.compile(r" \([A-Z][^()]*\)")
@@ -156,6 +162,30 @@ class TooLarge(Refused):
     summary = "this is larger than is taken here"
 
 
+class Invalid(Refused):
+    """`issues` say what is wrong, element by element; `status` is 400 for what is no valid resource, 422 for what a rule here refuses."""
+
+    number = 2401
+    summary = "the resource is not valid"
+
+    def __init__(self, issues: Iterable[Issue], status: int = 400) -> None:
+        self.issues = tuple(issues)
+        super().__init__(self.issues[0].diagnostics)
+        self.fhir_code = self.issues[0].code
+        self.http_status = status
+
+
+class Contradiction(Invalid):
+    """`expression` is the element that the catalogue owns."""
+
+    number = 2402
+    summary = "this contradicts the DICOM catalogue"
+
+    def __init__(self, detail: str, expression: str) -> None:
+        super().__init__([Issue("error", "business-rule", expression, detail)], status=422)
+        self.expression = expression
+
+
 class AccessError(ImageShareError):
     number = 3000
     http_status = 403
@@ -252,6 +282,18 @@ class WorkitemConflict(Conflict):
         self.dimse_status = status
         self.http_status = http_status
         self.warning = warning
+
+
+class PreconditionFailed(Conflict):
+    """`code` is a FHIR issue type: `conflict` for another version, `multiple-matches` for a condition that several meet."""
+
+    number = 5007
+    http_status = 412
+    summary = "a precondition of the request does not hold"
+
+    def __init__(self, detail: str, code: str = "conflict") -> None:
+        super().__init__(detail)
+        self.fhir_code = code
 
 
 class Unavailable(ImageShareError):

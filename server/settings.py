@@ -112,6 +112,12 @@ class Settings(BaseSettings):
     association_seconds: float = Field(default=86400.0, gt=0, description="an association is aborted when it is this old")
     max_instance_bytes: int = Field(default=8 << 30, gt=0, description="one instance, by whichever door")
     max_message_bytes: int = Field(default=4 << 20, gt=0, description="a SOAP envelope or JSON body")
+    fhir_update_creates: bool = Field(
+        default=True, description="whether a FHIR update of a resource that is not there creates it, with the client's id"
+    )
+    fhir_references: Literal["allow", "check"] = Field(
+        default="allow", description="whether a FHIR resource may refer to what is not here, or is refused (check)"
+    )
     durable: bool = Field(
         default=True, description="whether answers wait for the disk; without, a power cut loses what was acknowledged"
     )

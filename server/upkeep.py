@@ -5,13 +5,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import URL, select
 
 from server.errors import SettingsError
-from server.records import catalogue, rejections
+from server.records import catalogue, parameters, rejections
 from server.records.installation import installation
 from server.settings import Settings
 from server.store import jobs
@@ -213,6 +213,7 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
         told.append(("database", f"{_masked(database.url)} (not there yet)", os.access(_nearest(file), os.W_OK)))
     else:
         told.append(("database", _masked(database.url), _works(lambda: ping(database))))
+        told += [("search index", line, True) for line in _indexing(database)]
     database.close()
     folder = settings.blob_folder
     nearest = _nearest(folder)
@@ -227,6 +228,13 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     told.append(("SOAP", soap, True))
     told += [(name, "not a setting; is it misspelt?", False) for name in sorted(unknown_variables(os.environ))]
     return told
+
+
+def _indexing(database: Database) -> list[str]:
+    """The resource types whose search index is made anew just now; none where the database does not answer, or is of another version."""
+    with suppress(Exception), database.read() as connection:
+        return [f"{each.type}: {each.percent} % of it is made anew" for each in parameters.indexing(connection)]
+    return []
 
 
 def unknown_variables(environment: Mapping[str, str]) -> set[str]:

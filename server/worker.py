@@ -14,6 +14,7 @@ from server.work.ingest import PUBLISH
 from server.work.prepare import Preparer
 from server.work.publish import Publisher
 from server.work.reconcile import ERASE, NOTE, Reconciler
+from server.work.reindex import REINDEX, Reindexer
 from server.work.retention import RETENTION, Retention
 
 _LOOK_EVERY = 0.2
@@ -44,6 +45,7 @@ class Worker:
             HOUSEKEEPING: self._housekeeping.run,
             PREPARE: preparer.metadata,
             INDEX: preparer.index,
+            REINDEX: Reindexer(node.settings, node.database).run,
         }
         self.calls: Kinds = {
             COMMIT: Committer(node.settings, node.database, node.blobs, node.peers).run,

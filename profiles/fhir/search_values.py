@@ -11,6 +11,7 @@ from decimal import Context, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Final, cast, get_args
 
+from profiles.fhir.date_range import date_range
 from profiles.fhir.query import (
     CompositeValue,
     DateValue,
@@ -27,7 +28,6 @@ from profiles.fhir.query import (
 from profiles.fhir.references import parse_reference
 from profiles.person_name import sound
 from profiles.r4.search import Parameter, by_url
-from profiles.search_parameters import date_range
 
 _PREFIXES: Final = frozenset(get_args(Prefix))
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d{1,3})?", re.ASCII)

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
 from starlette.requests import HTTPConnection
 
 from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Kind, Subtype
@@ -23,6 +24,8 @@ from server.records.trail import Trail
 from server.settings import Settings
 from server.store.blobs import BlobStore
 from server.store.db import Database
+from server.work.fhir.caller import Audited
+from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 
 _TOGETHER = 1 << 20
@@ -42,6 +45,7 @@ class Node:
     ingest: Ingest
     peers: Peers
     strangers: Strangers
+    writes: Writes
 
 
 def node(request: HTTPConnection) -> Node:
@@ -110,6 +114,21 @@ def told(
         kind, subtype, _client(request), rest=rest, entities=entities, request_id=request_id(request), token_id=_token_id(request)
     )
     trail.write(action, patients=sorted(set(patients)))
+
+
+def recorded(request: HTTPConnection, connection: Connection, events: Iterable[Audited]) -> None:
+    """Puts what a transaction did into the trail, within it."""
+    trail, client, number, token = node(request).trail, _client(request), request_id(request), _token_id(request)
+    trail.record(
+        connection,
+        *(
+            trail.action(
+                each.kind, each.subtype, client, patient_id=each.patient,
+                entities=(AuditedEntity(reference=each.reference, query=each.query),), request_id=number, token_id=token,
+            )
+            for each in events
+        ),
+    )  # fmt: skip
 
 
 def refused(

@@ -18,8 +18,8 @@ from server.records import belonging
 from server.records.belonging import FORMER, MERGE
 from server.records.catalogue import BLOB, EMPTIED, INSTANCE, ORIGINAL, PATIENT, STUDY
 from server.records.documents import ENTRY
+from server.records.packing import packed, unpacked
 from server.records.rejections import forget_blobs
-from server.records.resources import packed, unpacked
 from server.store.blobs import Blob
 from server.store.db import insert, micros
 from server.store.tables import Correction

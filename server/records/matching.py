@@ -23,7 +23,7 @@ from server.records import plain_queries
 from server.records.catalogue import INSTANCE, PATIENT, PUBLISHED, SERIES, STUDY
 from server.records.conditions import Condition, Path, Understood, understood
 from server.records.item_matching import matches
-from server.records.resources import unpacked
+from server.records.packing import unpacked
 from server.records.results import TERM
 
 MOST_LOOKED_THROUGH = 50_000

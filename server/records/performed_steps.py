@@ -16,7 +16,7 @@ from profiles.model_item import Item, items, text, values
 from profiles.part10 import keyword
 from server.errors import Conflict, Forbidden, NotFound, StepEnded, WrongAttributes
 from server.records import worklist
-from server.records.resources import packed, unpacked
+from server.records.packing import packed, unpacked
 from server.store.db import insert, micros
 from server.store.tables import PerformedStep as Row
 from server.store.tables import PerformedStepStudy

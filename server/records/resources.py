@@ -1,21 +1,27 @@
 """FHIR resources as the bytes that are sent: written once with their meta stamped, kept zstd-compressed, never re-modelled.
 
-`put` is the only way in: it stamps `meta.versionId` and `meta.lastUpdated`, keeps every version, and refreshes what
-searches walk (`profiles.search_parameters.extract`).
+`put`, `create` and `delete` are the only ways in: they stamp `meta.versionId` and `meta.lastUpdated`, keep every version, and keep what
+searches walk (`index_rows`). What was deleted keeps its row and its past.
 """
 
-import hashlib
-import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import orjson
-import zstandard
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, Insert, Select, Update, and_, bindparam, select, update
+from sqlalchemy import delete as deleting
+from sqlalchemy.dialects import postgresql, sqlite
 
-from profiles.search_parameters import Extracted, extract
-from server.errors import Conflict, NotFound
-from server.store.db import insert, instant, micros
+from profiles.fhir.business_identifiers import unique_identifiers
+from profiles.fhir.index import Index
+from profiles.fhir.json import parse, serialize
+from server.errors import Conflict, Gone, NotFound
+from server.records import history as versions
+from server.records import index_keys, index_rows, packing, parameters
+from server.records.reindexing import summarized
+from server.store.db import instant, micros
+from server.store.prepared import Prepared
 from server.store.tables import Identity, Resource, ResourceVersion, Token
 
 RESOURCE = Resource.__table__  # type: ignore[attr-defined]
@@ -23,40 +29,19 @@ VERSION = ResourceVersion.__table__  # type: ignore[attr-defined]
 TOKEN = Token.__table__  # type: ignore[attr-defined]
 IDENTITY = Identity.__table__  # type: ignore[attr-defined]
 
-_RAW, _ZSTD = b"\x00", b"\x01"
-_SMALL = 512
-
-
-class _Mine(threading.local):
-    """A thread's own compressors: to make one takes ten times as long as to compress an event."""
-
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=3)
-        self.decompressor = zstandard.ZstdDecompressor()
-
-
-_mine = _Mine()
-
-
-def packed(body: bytes) -> bytes:
-    """`body` as it is stored: one byte that says how, then raw below 512 bytes, else zstd level 3."""
-    return _RAW + body if len(body) < _SMALL else _ZSTD + _mine.compressor.compress(body)
-
-
-def unpacked(stored: bytes) -> bytes:
-    """The reverse of `packed`."""
-    return stored[1:] if stored[:1] == _RAW else _mine.decompressor.decompress(stored[1:])
-
-
-def token_hash(type_: str, parameter: str, system: str | None, code: str | None) -> int:
-    """64 bits, signed, of one token value. `system` or `code` None: any."""
-    text = "\x1f".join((type_, parameter, "*" if system is None else f"={system}", "*" if code is None else f"={code}"))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+packed, unpacked, token_hash = packing.packed, packing.unpacked, index_keys.token_hash
+history, total = versions.history, versions.total
+HistoryPage = versions.HistoryPage
+HistoryPosition = versions.HistoryPosition
+Version = versions.Version
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One version of a resource. `body` is the exact JSON to send; `patient` the compartment it is in, or empty."""
+    """One version of a resource. `body` is the exact JSON to send, empty of one that is `deleted`; `patient` whose compartment it is in, or empty.
+
+    `summary` is the JSON of `_summary=true` where it is kept.
+    """
 
     type: str
     id: str
@@ -64,54 +49,104 @@ class Stored:
     updated: int
     patient: str
     body: bytes
+    deleted: bool = False
+    summary: bytes | None = None
 
     @property
     def etag(self) -> str:
         return f'W/"{self.version}"'
 
 
-def put(connection: Connection, resource: Mapping[str, object], *, now: int | None = None) -> Stored:
-    """Stores `resource` (with `resourceType` and `id`) as its next version; unchanged content makes no new version.
+# --- writing
 
-    Raises `Conflict` if one of its business identifiers belongs to another resource of the type.
+
+def put(
+    connection: Connection,
+    resource: Mapping[str, Any],
+    *,
+    method: str = "PUT",
+    now: int | None = None,
+    index: Index | None = None,
+    base: str = "",
+    yields: bool = False,
+) -> Stored:
+    """FHIR R4 section 3.1.0.4, update: stores `resource` (with `resourceType` and `id`) as its next version; unchanged content makes none.
+
+    `base` is our FHIR base URL, below which absolute references lead to resources here; `index` is what `resource` yields, where it was made before.
+    Raises `Conflict` if one of its business identifiers belongs to another resource of the type, unless it `yields` it.
     """
     type_, id_ = str(resource["resourceType"]), str(resource["id"])
-    found = connection.execute(
-        select(RESOURCE.c.pk, RESOURCE.c.version, RESOURCE.c.updated, RESOURCE.c.body)
-        .where(RESOURCE.c.type == type_, RESOURCE.c.id == id_)
-        .with_for_update()
-    ).first()
+    row = _locked(connection, type_, id_)
     now = now or micros()
-    extracted = extract(resource)
-    version = 1
-    if found is not None:
-        before = unpacked(found.body)
-        if before == _stamped(resource, found.version, found.updated):
-            return Stored(type_, id_, found.version, found.updated, extracted.patient, before)
-        version, now = found.version + 1, max(now, found.updated + 1000)
-    body = _stamped(resource, version, now)
-    row = {
-        "version": version,
-        "updated": now,
-        "patient": extracted.patient,
-        "date": extracted.date,
-        "date_end": extracted.date_end,
-        "status": extracted.status,
-        "body": packed(body),
-    }
-    if found is None:
-        added = connection.execute(
-            insert(connection, RESOURCE).values(type=type_, id=id_, **row).on_conflict_do_nothing().returning(RESOURCE.c.pk)
-        ).scalar_one_or_none()
-        if added is None:  # another writer made it first; on its second look this one finds it
-            return put(connection, resource, now=now)
-        pk = added
-    else:
-        pk = found.pk
-        connection.execute(update(RESOURCE).where(RESOURCE.c.pk == pk).values(**row))
-    connection.execute(VERSION.insert().values(resource_pk=pk, version=version, updated=now, body=row["body"]))
-    _index(connection, type_, pk, extracted, fresh=found is None)
-    return Stored(type_, id_, version, now, extracted.patient, body)
+    if row is None:
+        made = _New.of(connection, resource, method, now, index, base)
+        # Another writer made it first? On its second look this one finds it.
+        added = _add(connection, [made], yields=yields)[0]
+        return added or put(connection, resource, method=method, now=now, index=index, base=base, yields=yields)
+    before = unpacked(row.body) if row.body else b""
+    if not row.deleted and _is_same(before, _stamped(resource, row.version, row.updated)[0]):
+        return _stored(type_, id_, row)
+    made = _New.of(connection, resource, method, max(now, row.updated + 1000), index, base, row.version + 1)
+    indexed = index_rows.write(connection, row.pk, made.found, row.indexed)
+    _CHANGE.run(connection, {**made.row(), "indexed": indexed, "pk_": row.pk})
+    _VERSION.run(connection, made.version_row(row.pk))
+    _identify(connection, type_, row.pk, made.identities, fresh=False, yields=yields)
+    if type_ == "SearchParameter":
+        parameters.changed(connection, parse(before) if before else None, resource)
+    return made.stored
+
+
+def create(
+    connection: Connection, resource: Mapping[str, Any], *, now: int | None = None, index: Index | None = None, base: str = ""
+) -> Stored:
+    """FHIR R4 section 3.1.0.8, create: as `put`, of a resource that is not there; with a new id if there is none in it.
+
+    Raises `Conflict` where the id is taken.
+    """
+    resource = resource if "id" in resource else {**resource, "id": str(uuid.uuid4())}
+    (stored,) = _add(connection, [_New.of(connection, resource, "POST", now or micros(), index, base)])
+    if stored is None:
+        raise Conflict(f"there is, or was, a {resource['resourceType']} with this id")
+    return stored
+
+
+def create_all(
+    connection: Connection, resources: Sequence[Mapping[str, Any]], *, now: int | None = None, base: str = ""
+) -> list[Stored]:
+    """As `create`, of many, in their order, with a few statements for all of them."""
+    now = now or micros()
+    named = [each if "id" in each else {**each, "id": str(uuid.uuid4())} for each in resources]
+    indexers = {type_: parameters.indexer(connection, type_) for type_ in {str(each["resourceType"]) for each in named}}
+    indexed = ((each, indexers[each["resourceType"]].index(each, base)) for each in named)
+    stored = _add(connection, [_New.of(connection, each, "POST", now, index, base) for each, index in indexed])
+    found = [each for each in stored if each is not None]
+    if len(found) != len(stored):
+        raise Conflict("there is, or was, a resource with the id of one of these")
+    return found
+
+
+def delete(connection: Connection, type_: str, id_: str, *, now: int | None = None) -> Stored:
+    """FHIR R4 section 3.1.0.7, delete: a version without a body. What is deleted stays as it is. Raises `NotFound` if it never was there."""
+    row = _locked(connection, type_, id_)
+    if row is None:
+        raise NotFound(f"there is no {type_} with this id")
+    if row.deleted:
+        return _stored(type_, id_, row)
+    version, updated = row.version + 1, max(now or micros(), row.updated + 1000)
+    index_rows.remove(connection, row.pk, row.indexed)
+    gone = {"version": version, "updated": updated, "deleted": 1, "status": "", "body": b"", "summary": None}
+    connection.execute(update(RESOURCE).where(RESOURCE.c.pk == row.pk).values(**gone))
+    _VERSION.run(
+        connection,
+        {"resource_pk": row.pk, "version": version, "updated": updated, "type": type_, "method": "DELETE", "body": b""},
+    )
+    connection.execute(deleting(IDENTITY).where(IDENTITY.c.resource_pk == row.pk))
+    if type_ == "SearchParameter":
+        parameters.changed(connection, parse(unpacked(row.body)), None)
+    return Stored(type_, id_, version, updated, row.patient, b"", deleted=True)
+
+
+# --- reading
 
 
 def known(connection: Connection, type_: str, id_: str) -> bool:
@@ -120,35 +155,58 @@ def known(connection: Connection, type_: str, id_: str) -> bool:
 
 
 def read(connection: Connection, type_: str, id_: str) -> Stored:
-    """The current version. Raises `NotFound`."""
-    row = connection.execute(
-        select(RESOURCE.c.version, RESOURCE.c.updated, RESOURCE.c.patient, RESOURCE.c.body).where(
-            RESOURCE.c.type == type_, RESOURCE.c.id == id_
-        )
-    ).first()
-    if row is None:
+    """FHIR R4 section 3.1.0.2: the current version. Raises `NotFound`, and `Gone` for what was deleted."""
+    rows = _CURRENT.rows(connection, {"type_": type_, "id_": id_})
+    if not rows:
         raise NotFound(f"there is no {type_} with this id")
-    return Stored(type_, id_, row.version, row.updated, row.patient, unpacked(row.body))
+    stored = _stored(type_, id_, _Row(*rows[0]))
+    if stored.deleted:
+        raise Gone(f"this {type_} was deleted")
+    return stored
 
 
 def vread(connection: Connection, type_: str, id_: str, version: int) -> Stored:
-    """One version. `patient` is that of the current version: access is decided by where the resource is now. Raises `NotFound`."""
+    """FHIR R4 section 3.1.0.3: one version. `patient` is that of the current version: access is decided by where the resource is now.
+
+    Raises `NotFound`, and `Gone` for a version that is a deletion.
+    """
     row = connection.execute(
-        select(VERSION.c.updated, VERSION.c.body, RESOURCE.c.patient)
+        select(VERSION.c.updated, VERSION.c.body, VERSION.c.method, RESOURCE.c.patient)
         .join(RESOURCE, VERSION.c.resource_pk == RESOURCE.c.pk)
         .where(RESOURCE.c.type == type_, RESOURCE.c.id == id_, VERSION.c.version == version)
     ).first()
     if row is None:
         raise NotFound(f"there is no {type_} with this id and version")
-    return Stored(type_, id_, version, row.updated, row.patient, unpacked(row.body))
+    if row.method == "DELETE":
+        raise Gone(f"with this version the {type_} was deleted")
+    return Stored(type_, id_, version, row.updated, row.patient, unpacked(bytes(row.body)))
 
 
-def content(connection: Connection, type_: str, id_: str) -> dict[str, object]:
-    """The current version without what `put` stamps, to be changed and put again. Raises `NotFound`."""
-    found: dict[str, object] = orjson.loads(read(connection, type_, id_).body)
-    meta = found.get("meta")
-    if isinstance(meta, dict):
-        del meta["versionId"], meta["lastUpdated"]
+def last(connection: Connection, type_: str, id_: str) -> Stored | None:
+    """The current version, deleted or not; None if it never was there."""
+    rows = _CURRENT.rows(connection, {"type_": type_, "id_": id_})
+    return _stored(type_, id_, _Row(*rows[0])) if rows else None
+
+
+def locked(connection: Connection, type_: str, id_: str) -> Stored | None:
+    """The current version, deleted or not, which nobody else changes until this transaction ends; None if it never was there."""
+    row = _locked(connection, type_, id_)
+    return None if row is None else _stored(type_, id_, row)
+
+
+def content(connection: Connection, type_: str, id_: str) -> dict[str, Any]:
+    """The current version without what `put` stamps, to be changed and put again. Raises `NotFound`, `Gone`."""
+    return unstamped(read(connection, type_, id_).body)
+
+
+def unstamped(body: bytes) -> dict[str, Any]:
+    """A stored body without what `put` stamps."""
+    found = parse(body)
+    meta = {key: value for key, value in found["meta"].items() if key not in ("versionId", "lastUpdated")}
+    if meta:
+        found["meta"] = meta
+    else:
+        del found["meta"]
     return found
 
 
@@ -156,54 +214,196 @@ def forget_history(connection: Connection, type_: str, id_: str) -> None:
     """Removes every version but the current one: what was deleted must not be read from its past."""
     current = select(RESOURCE.c.pk, RESOURCE.c.version).where(RESOURCE.c.type == type_, RESOURCE.c.id == id_)
     if (found := connection.execute(current).first()) is not None:
-        connection.execute(delete(VERSION).where(VERSION.c.resource_pk == found.pk, VERSION.c.version < found.version))
+        connection.execute(deleting(VERSION).where(VERSION.c.resource_pk == found.pk, VERSION.c.version < found.version))
 
 
 def by_identity(connection: Connection, type_: str, system: str, value: str) -> str | None:
     """The id of the resource that has this business identifier."""
-    found = connection.execute(
-        select(RESOURCE.c.id)
-        .join(IDENTITY, IDENTITY.c.resource_pk == RESOURCE.c.pk)
-        .where(IDENTITY.c.type == type_, IDENTITY.c.system == system, IDENTITY.c.value == value)
-    ).scalar_one_or_none()
-    return str(found) if found is not None else None
+    rows = _OWNER.rows(connection, {"type_": type_, "system_": system, "value_": value})
+    return str(rows[0][0]) if rows else None
 
 
-def _stamped(resource: Mapping[str, object], version: int, updated: int) -> bytes:
-    meta = dict(resource.get("meta") or {})  # type: ignore[call-overload]
-    body = {"resourceType": resource["resourceType"], "id": resource["id"]}
-    body["meta"] = {"versionId": str(version), "lastUpdated": instant(updated), **meta}
-    body.update((key, value) for key, value in resource.items() if key not in ("resourceType", "id", "meta"))
-    return orjson.dumps(body)
+def _owner(_: str) -> "Select[str]":
+    named = (
+        IDENTITY.c.type == bindparam("type_"),
+        IDENTITY.c.system == bindparam("system_"),
+        IDENTITY.c.value == bindparam("value_"),
+    )
+    return select(RESOURCE.c.id).join(IDENTITY, IDENTITY.c.resource_pk == RESOURCE.c.pk).where(*named)
 
 
-def _index(connection: Connection, type_: str, pk: int, extracted: Extracted, *, fresh: bool) -> None:
+_OWNER = Prepared(_owner, ("type_", "system_", "value_"))
+
+
+# --- rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    pk: int
+    version: int
+    updated: int
+    deleted: int
+    patient: str
+    body: bytes
+    summary: bytes | None
+    indexed: bytes | None
+
+
+_READ = [RESOURCE.c[name] for name in ("pk", "version", "updated", "deleted", "patient", "body", "summary", "indexed")]
+
+
+def _current(locks: bool) -> "Select[Any]":
+    found = select(*_READ).where(RESOURCE.c.type == bindparam("type_"), RESOURCE.c.id == bindparam("id_"))
+    return found.with_for_update() if locks else found
+
+
+_CURRENT = Prepared(lambda _: _current(locks=False), ("type_", "id_"))
+_LOCKED = Prepared(lambda _: _current(locks=True), ("type_", "id_"))
+
+
+def _locked(connection: Connection, type_: str, id_: str) -> _Row | None:
+    rows = _LOCKED.rows(connection, {"type_": type_, "id_": id_})
+    return _Row(*rows[0]) if rows else None
+
+
+def _stored(type_: str, id_: str, row: _Row) -> Stored:
+    body = b"" if row.deleted else unpacked(row.body)
+    kept = unpacked(row.summary) if row.summary else None
+    return Stored(type_, id_, row.version, row.updated, row.patient, body, bool(row.deleted), kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A version that is to be written."""
+
+    stored: Stored
+    method: str
+    found: index_rows.Found
+    status: str
+    identities: Sequence[tuple[str, str]]
+    packed: bytes
+    content: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        connection: Connection,
+        resource: Mapping[str, Any],
+        method: str,
+        now: int,
+        index: Index | None,
+        base: str,
+        version: int = 1,
+    ) -> "_New":
+        type_, id_ = str(resource["resourceType"]), str(resource["id"])
+        if index is None:
+            index = parameters.indexer(connection, type_).index(resource, base)
+        found = index_rows.found(type_, index)
+        body, stamped = _stamped(resource, version, now)
+        status = resource.get("status")
+        stored = Stored(type_, id_, version, now, found.patient, body, summary=summarized(body, stamped))
+        return cls(
+            stored, method, found, status if isinstance(status, str) else "", tuple(unique_identifiers(resource)), packed(body), resource
+        )  # fmt: skip
+
+    def row(self) -> dict[str, Any]:
+        """What `resource` says of it, but for its key and its index."""
+        stored, kept = self.stored, self.stored.summary
+        return {
+            "version": stored.version, "updated": stored.updated, "deleted": 0, "patient": stored.patient, "date": self.found.date,
+            "date_end": self.found.date_end, "status": self.status, "body": self.packed, "summary": packed(kept) if kept else None,
+        }  # fmt: skip
+
+    def version_row(self, pk: int) -> dict[str, Any]:
+        stored = self.stored
+        return {
+            "resource_pk": pk, "version": stored.version, "updated": stored.updated, "type": stored.type, "method": self.method, "body": self.packed,
+        }  # fmt: skip
+
+
+def _stamped(resource: Mapping[str, Any], version: int, updated: int) -> tuple[bytes, dict[str, Any]]:
+    meta = {"versionId": str(version), "lastUpdated": instant(updated)}
+    meta.update((key, value) for key, value in (resource.get("meta") or {}).items() if key not in meta)
+    made = {"resourceType": resource["resourceType"], "id": resource["id"], "meta": meta}
+    made.update((key, value) for key, value in resource.items() if key not in ("resourceType", "id", "meta"))
+    return serialize(made), made
+
+
+def _is_same(one: bytes, other: bytes) -> bool:
+    """Whether two bodies say the same; properties have no order in JSON, but the same length in any."""
+    return one == other or (len(one) == len(other) and parse(one) == parse(other))
+
+
+_COLUMNS = (
+    "type", "id", "version", "updated", "deleted", "patient", "date", "date_end", "status", "body", "summary", "indexed",
+)  # fmt: skip
+
+
+def _adding(dialect: str) -> Insert:
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(RESOURCE)
+    added: Insert = statement.on_conflict_do_nothing().returning(RESOURCE.c.pk)
+    return added
+
+
+def _changing(_: str) -> Update:
+    changed: dict[str, Any] = {name: bindparam(name) for name in _COLUMNS[2:]}
+    return update(RESOURCE).where(RESOURCE.c.pk == bindparam("pk_")).values(changed)
+
+
+_ADD = Prepared(_adding, _COLUMNS)
+_CHANGE = Prepared(_changing, (*_COLUMNS[2:], "pk_"))
+_VERSION = Prepared(lambda _: VERSION.insert(), ("resource_pk", "version", "updated", "type", "method", "body"))
+
+
+def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False) -> list[Stored | None]:
+    """The first version of each; None for those whose id is taken."""
+    added: list[tuple[int, _New]] = []
+    stored: list[Stored | None] = []
+    for each in made:
+        row = {"type": each.stored.type, "id": each.stored.id, **each.row(), "indexed": each.found.digest()}
+        pks = _ADD.rows(connection, row)
+        stored.append(each.stored if pks else None)
+        if pks:
+            added.append((pks[0][0], each))
+    _VERSION.run_each(connection, [each.version_row(pk) for pk, each in added])
+    index_rows.insert(connection, [(pk, each.found) for pk, each in added])
+    for pk, each in added:
+        _identify(connection, each.stored.type, pk, each.identities, fresh=True, yields=yields)
+        if each.stored.type == "SearchParameter":
+            parameters.changed(connection, None, each.content)
+    return stored
+
+
+# --- identities
+
+
+def _identifying(dialect: str) -> Insert:
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(IDENTITY)
+    added: Insert = statement.on_conflict_do_nothing().returning(IDENTITY.c.resource_pk)
+    return added
+
+
+_IDENTIFY = Prepared(_identifying, ("type", "system", "value", "resource_pk"))
+
+
+_IDENTIFIED = Prepared(
+    lambda _: select(IDENTITY.c.system, IDENTITY.c.value).where(IDENTITY.c.resource_pk == bindparam("pk_")), ("pk_",)
+)
+
+
+def _identify(
+    connection: Connection, type_: str, pk: int, identities: Sequence[tuple[str, str]], *, fresh: bool, yields: bool
+) -> None:
+    """Makes the business identifiers of a resource these. Raises `Conflict` if another one has one of them, unless it `yields`."""
+    wanted = set(identities)
     if not fresh:
-        connection.execute(delete(TOKEN).where(TOKEN.c.resource_pk == pk))
-        connection.execute(delete(IDENTITY).where(IDENTITY.c.resource_pk == pk))
-    hashes = {
-        token_hash(type_, parameter, *form)
-        for parameter, system, code in extracted.tokens
-        for form in ((system, code), (None, code), (system, None))
-    }
-    if hashes:
-        connection.execute(TOKEN.insert(), [{"hash": h, "date": extracted.date, "resource_pk": pk} for h in sorted(hashes)])
-    _identify(connection, type_, pk, extracted.identities)
-
-
-def _identify(connection: Connection, type_: str, pk: int, identities: Sequence[tuple[str, str]]) -> None:
-    for system, value in sorted(set(identities)):
-        added = connection.execute(
-            insert(connection, IDENTITY)
-            .values(type=type_, system=system, value=value, resource_pk=pk)
-            .on_conflict_do_nothing()
-            .returning(IDENTITY.c.resource_pk)  # an INSERT's rowcount is not told by every driver
-        )
-        if added.first() is None:
-            owner = connection.execute(
-                select(IDENTITY.c.resource_pk).where(
-                    and_(IDENTITY.c.type == type_, IDENTITY.c.system == system, IDENTITY.c.value == value)
-                )
-            ).scalar_one()
-            if owner != pk:
-                raise Conflict(f"another {type_} has this business identifier")
+        here = {(system, value) for system, value in _IDENTIFIED.rows(connection, {"pk_": pk})}
+        for system, value in here - wanted:
+            named = and_(IDENTITY.c.type == type_, IDENTITY.c.system == system, IDENTITY.c.value == value)
+            connection.execute(deleting(IDENTITY).where(named, IDENTITY.c.resource_pk == pk))
+        wanted -= here
+    for system, value in sorted(wanted):
+        row = {"type": type_, "system": system, "value": value, "resource_pk": pk}
+        if not _IDENTIFY.rows(connection, row) and not yields:
+            raise Conflict(f"another {type_} has this business identifier")

@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from profiles.audit_event import SUCCESS, Agent, AuditedAction, AuditedEntity, Kind, Outcome, Subtype, audit_event
-from server.records.resources import packed, unpacked
+from server.records.packing import packed, unpacked
 from server.store.db import Database, instant, micros
 from server.store.group_commit import GroupCommit
 from server.store.prepared import Prepared

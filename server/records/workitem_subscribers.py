@@ -17,7 +17,7 @@ from profiles.query_identifier import Key
 from profiles.workitem import FILTERED, GLOBAL
 from server.errors import Forbidden, NotFound
 from server.records.item_matching import matches
-from server.records.resources import packed, unpacked
+from server.records.packing import packed, unpacked
 from server.records.workitems import OWNED, PATIENT_OF, WORKITEM
 from server.store.db import insert, micros
 from server.store.tables import WorkitemEvent, WorkitemSubscriber, WorkitemSubscription

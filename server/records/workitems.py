@@ -19,7 +19,7 @@ from server.errors import Conflict, TooLarge
 from server.records.belonging import MERGE
 from server.records.catalogue import PATIENT
 from server.records.item_matching import matches
-from server.records.resources import packed, unpacked
+from server.records.packing import packed, unpacked
 from server.store.db import insert, micros
 from server.store.tables import Workitem as Table
 from server.store.tables import WorkitemSubscription

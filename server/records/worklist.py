@@ -17,7 +17,7 @@ from profiles.part10 import keyword
 from profiles.query_identifier import Identifier, Key
 from server.errors import MalformedInstance, NotFound
 from server.records.item_matching import date_range, matches
-from server.records.resources import packed, unpacked
+from server.records.packing import packed, unpacked
 from server.store.db import Database, insert, micros
 from server.store.tables import ScheduledStep
 

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, exists, func, or_, select, update
 
 from server.records import catalogue, rejections
+from server.records.binaries import CONTENT
 from server.records.catalogue import BLOB, INSTANCE, ORIGINAL, PUBLISHED, SERIES, STUDY, WAITING
 from server.records.documents import ENTRY
 from server.store import jobs
@@ -17,6 +18,8 @@ from server.work.ingest import PUBLISH
 from server.work.reconcile import ERASE
 
 _YOUNG: Final = 3600.0
+_NAMING: Final = (INSTANCE.c.blob_id, ORIGINAL.c.blob_id, ENTRY.c.blob_id, CONTENT.c.blob_id)
+"""What gives a blob its purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def _orphans(database: Database, blobs: BlobStore, *, repair: bool) -> Finding:
 
 
 def _unnamed(connection: Connection) -> list[str]:
-    named = or_(*(exists().where(column == BLOB.c.id) for column in (INSTANCE.c.blob_id, ORIGINAL.c.blob_id, ENTRY.c.blob_id)))
+    named = or_(*(exists().where(column == BLOB.c.id) for column in _NAMING))
     return list(connection.execute(select(BLOB.c.id).where(~named)).scalars())
 
 
@@ -109,7 +112,7 @@ def _erase(connection: Connection, _: object) -> None:
 
 _Look = Callable[[Connection], list[int] | list[str]]
 _CHECKS: Final[tuple[tuple[str, _Look, Callable[[Connection, object], None] | None], ...]] = (
-    ("blobs that neither an instance nor a document names", _unnamed, None),
+    ("blobs that no instance, no document and no Binary names", _unnamed, None),
     ("studies whose count of instances is wrong", _miscounted_studies, _recount_study),
     ("series whose count of instances is wrong", _miscounted_series, _recount_series),
     ("studies that wait to be published without a job for it", _forgotten, _publish),

@@ -20,12 +20,13 @@ from profiles.identifiers import InvalidIdentifier, PatientIdentifier
 from profiles.patient import fhir_patient
 from profiles.study import Patient
 from server.errors import Busy, Conflict, NotFound, Refused
-from server.records import belonging, catalogue, corrections, rejections, resources
+from server.records import belonging, catalogue, corrections, rejections
 from server.records.changes import Event
 from server.records.corrections import Copy, StoredPatient
 from server.store import blobs as blob_store
 from server.store.blobs import BlobStore
 from server.store.db import Database
+from server.work.fhir import projections
 from server.work.ingest import discard
 from server.work.reconcile import Actor, Changing, Reconciler
 
@@ -177,7 +178,7 @@ class Corrector:
             corrections.lock_patient(connection, pk)
             now = _updated(corrections.patient(connection, id_).patient, attributes)
             corrections.change_patient(connection, pk, now)
-            resources.put(connection, fhir_patient(now))
+            projections.corrected(connection, fhir_patient(now))
 
         self._apply(wanted, "update", actor, rows)
 
@@ -212,9 +213,9 @@ class Corrector:
             if belonging.merged(connection, target.pk) != target.pk:
                 raise Conflict("the patient to merge into was merged into another; merge into that one")
             belonging.merge(connection, source.pk, target.pk)
-            resources.put(connection, fhir_patient(corrections.patient(connection, target_id).patient))
+            projections.corrected(connection, fhir_patient(corrections.patient(connection, target_id).patient))
             link = [{"other": {"reference": f"Patient/{target.patient.id}"}, "type": "replaced-by"}]
-            resources.put(connection, {**fhir_patient(source.patient), "active": False, "link": link})
+            projections.corrected(connection, {**fhir_patient(source.patient), "active": False, "link": link})
 
         return self._apply(wanted, "merge", actor, rows, target.pk)
 

@@ -28,6 +28,7 @@ from server.settings import Settings
 from server.store import blobs as blob_store
 from server.store.blobs import Blob, BlobStore
 from server.store.db import Database, moment
+from server.work.fhir import projections
 from server.work.ingest import discard
 
 _MANIFESTS_PER_FOLDER = 1000
@@ -93,9 +94,13 @@ class Faces:
     ) -> None:
         """The study as it is from now on, with `made` as its manifest in place of `before`."""
         home, zone, site = self._settings.base_url, self._settings.zone, self._installation
-        resources.put(connection, endpoint(site.endpoint_id, f"{home}/dicomweb", self._settings.organization), now=now)
-        resources.put(connection, fhir_patient(study.patient), now=now)
-        resources.put(connection, imaging_study(study, site.endpoint_id, zone), now=now)
+        study = projections.adopted(connection, study_pk, study)
+        for each in (
+            endpoint(site.endpoint_id, f"{home}/dicomweb", self._settings.organization),
+            fhir_patient(study.patient),
+            imaging_study(study, site.endpoint_id, zone),
+        ):
+            projections.published(connection, each, now=now, base=f"{home}/fhir")
         entry = manifest_entry(
             study,
             entry_uuid=f"urn:uuid:{uuid.uuid4()}",
@@ -118,7 +123,7 @@ class Faces:
         )
         if before is not None:
             _supersede(connection, _resource_id(before), now)
-        resources.put(
+        projections.published(
             connection,
             document_reference(
                 entry,
@@ -132,12 +137,12 @@ class Faces:
             now=now,
         )
 
-    def withdraw(self, connection: Connection, study: Study, before: DocumentEntry | None, now: int) -> None:
-        """Nothing of the study is left to show."""
+    def withdraw(self, connection: Connection, study: Study, before: DocumentEntry | None, now: int, *, forget: bool) -> None:
+        """Nothing of the study is left to show; `forget`, nor is what clients said of it."""
         if before is not None:
             documents.deprecate(connection, before.entry_uuid)
             _supersede(connection, _resource_id(before), now)
-        resources.put(connection, withdrawn(study), now=now)
+        projections.published(connection, withdrawn(study), now=now, forget=forget)
 
     def _submission(
         self, entry: DocumentEntry, before: DocumentEntry | None, time: str

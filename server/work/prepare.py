@@ -8,7 +8,7 @@ from ihe.joined_gzip import Fragment, fragment
 from profiles.query_result import bulk_located
 from server.records import catalogue, results
 from server.records.catalogue import INSTANCE, PUBLISHED, SERIES, STUDY
-from server.records.resources import unpacked
+from server.records.packing import unpacked
 from server.settings import Settings
 from server.store import jobs
 from server.store.db import Database

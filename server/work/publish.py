@@ -16,8 +16,9 @@ from profiles.dicom_json import level_attributes, metadata
 from profiles.document import DocumentEntry
 from profiles.study import Study
 from server.errors import Unavailable
-from server.records import catalogue, changes, documents, rejections, resources
+from server.records import catalogue, changes, documents, rejections
 from server.records.installation import Installation
+from server.records.packing import packed
 from server.settings import Settings
 from server.store import blobs as blob_store
 from server.store import jobs
@@ -98,7 +99,7 @@ class Publisher:
         with closing(self._blobs.open(blob_id)) as file:
             parsed = part10.parse(file)
             attributes = orjson.dumps(level_attributes(parsed.dataset, "instance"))
-            whole = resources.packed(orjson.dumps(metadata(parsed.dataset, lambda path: f"bulkdata/{path}")))
+            whole = packed(orjson.dumps(metadata(parsed.dataset, lambda path: f"bulkdata/{path}")))
             table = frames.table(parsed, file)
         return blob_store.digest(self._blobs, blob_id), attributes, whole, table.to_bytes() if table else None
 

@@ -132,7 +132,7 @@ class Reconciler:
                 corrections.forget(connection, change.study_pk)
                 self.forget_documents(change)
                 self._forget_patient(change)
-            self.shown(change)
+            self.shown(change, forget=emptied)
             if emptied:
                 resources.forget_history(connection, "ImagingStudy", catalogue.study_id(connection, change.study_pk))
             jobs.enqueue(connection, ERASE, "blobs", due=change.now + 60_000_000)
@@ -257,8 +257,8 @@ class Reconciler:
                 found[uid] = Changing(connection, pk, uid, manifests, now)
             yield connection, [found[uid] for uid in study_uids]
 
-    def shown(self, change: Changing) -> None:
-        """The next version of the study behind every face, as its rows are now."""
+    def shown(self, change: Changing, *, forget: bool = False) -> None:
+        """The next version of the study behind every face, as its rows are now; `forget` what clients said of it where nothing is left."""
         connection = change.connection
         study = catalogue.load(connection, change.study_pk)
         if not study.series and not resources.known(connection, "ImagingStudy", study.id):
@@ -271,7 +271,7 @@ class Reconciler:
             made = change.manifests.enter_context(faces.manifest(study, change.now))
             faces.show(connection, change.study_pk, study, made, before, change.now)
         else:
-            faces.withdraw(connection, study, before, change.now)
+            faces.withdraw(connection, study, before, change.now, forget=forget)
 
     def _affected(self, change: Changing, target: Target) -> list[Affected]:
         found = _found(change.connection, target)

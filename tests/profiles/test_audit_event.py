@@ -12,7 +12,10 @@ from profiles.audit_event import (
     RAD_69,
     RAD_107,
     REFUSED,
+    REST_DELETE,
+    REST_PATCH,
     REST_READ,
+    REST_UPDATE,
     Agent,
     AuditedAction,
     AuditedEntity,
@@ -135,6 +138,16 @@ def test_a_create_names_its_author() -> None:
     assert event["meta"] == {"profile": [BALP + "PatientCreate"]}
     assert event["action"] == "C"
     assert set(roles(event)) == {"110152", "110153", "AUT"}
+
+
+def test_an_update_and_a_patch_meet_one_pattern_and_a_delete_none() -> None:
+    """BALP's Delete lets no agent say which token it had."""
+    for subtype in (REST_UPDATE, REST_PATCH):
+        event = event_of(replace(READ, kind="update", subtypes=(subtype,)))
+        assert event["meta"] == {"profile": [BALP + "PatientUpdate"]}
+        assert (event["action"], event["subtype"][0]["code"]) == ("U", subtype.code)  # type: ignore[index]
+        assert set(roles(event)) == {"110152", "110153", "AUT"}
+    assert "meta" not in event_of(replace(READ, kind="delete", subtypes=(REST_DELETE,)))
 
 
 def test_without_a_patient_it_is_the_plain_pattern() -> None:

@@ -28,7 +28,7 @@ from server.edges.dicomweb.targets import Target
 from server.errors import MalformedQuery, NotAcceptable
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
-from server.records.resources import unpacked
+from server.records.packing import unpacked
 from server.work.retrieve import part10
 
 ZIP: Final = "application/zip"

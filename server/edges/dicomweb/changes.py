@@ -23,7 +23,7 @@ from server.edges.dicomweb.answers import answering
 from server.errors import Forbidden, MalformedQuery
 from server.records import catalogue, changes
 from server.records.changes import GONE, Changed
-from server.records.resources import unpacked
+from server.records.packing import unpacked
 from server.store.db import instant, micros
 from server.work.retrieve import STUDY_TYPE
 

@@ -14,7 +14,7 @@ from profiles.query_result import bulk_located, lines
 from server.records import conditions
 from server.records.catalogue import INSTANCE, SERIES, STUDY
 from server.records.conditions import LEVELS, Path
-from server.records.resources import unpacked
+from server.records.packing import unpacked
 
 _SOP_CLASSES = "00080062"
 _RETRIEVE_URL = "00081190"

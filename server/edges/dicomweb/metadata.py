@@ -21,7 +21,7 @@ from server.edges.dicomweb.answers import answering
 from server.edges.dicomweb.targets import Target
 from server.records import catalogue, results
 from server.records.catalogue import PATIENT, SERIES, STUDY
-from server.records.resources import unpacked
+from server.records.packing import unpacked
 from server.records.results import METADATA
 from server.store import jobs
 from server.store.db import micros

@@ -25,7 +25,7 @@ from server.errors import ImageShareError, MalformedQuery, TooLarge
 from server.records import catalogue, conditions, matching
 from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
 from server.records.matching import Match, Query
-from server.records.resources import unpacked
+from server.records.packing import unpacked
 from server.store.db import Database
 from server.work.retrieve import STUDY_TYPE
 

@@ -1,70 +1,193 @@
-"""What this server can do, from the same tables by which it does it."""
+"""What this server can do, from the same tables by which it does it (FHIR R4 section 5.2, CapabilityStatement)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
+from typing import Any, Final
 
-import orjson
+from starlette.requests import Request
+from starlette.responses import Response
 
-from profiles.search_parameters import INCLUDES, OFFERED, SearchParameter
+from profiles.fhir.expression import targets
+from profiles.fhir.json import serialize
+from profiles.fhir.patching import MEDIA_TYPES
+from profiles.fhir.search_conditions import TEXTS
+from profiles.r4 import search as r4
+from profiles.r4.search import Parameter
+from profiles.structure_definitions import structure_definitions
+from profiles.vocabulary import FHIR_JSON
+from server.edges import context
+from server.edges.fhir.formats import FHIR_XML, response
+from server.edges.fhir.negotiation import Pairs, negotiate, pairs
+from server.errors import NotAcceptable
+from server.records import parameters
+from server.records.fhir_search import events
+from server.records.parameters import Active
 from server.settings import Settings
+from server.store.db import instant, micros
+from server.work.fhir import offered
+from server.work.fhir.operations import OPERATIONS, Operation
+from server.work.fhir.refusals import ParameterError
+from server.work.fhir.shape import PARAMETERS, of_read
 
-FHIR_VERSION = "4.0.1"
+Json = dict[str, Any]
 
-
-def capability_statement(settings: Settings, date: str) -> bytes:
-    """FHIR R4 section 5.2, CapabilityStatement as JSON. `date` is a FHIR instant: when this process began."""
-    release = version("imageshare")
-    return orjson.dumps(
-        {
-            "resourceType": "CapabilityStatement",
-            "id": "imageshare",
-            "name": "Imageshare",
-            "title": f"{settings.organization}: medical images",
-            "status": "active",
-            "date": date,
-            "kind": "instance",
-            "software": {"name": "imageshare", "version": release},
-            "implementation": {"description": settings.organization, "url": f"{settings.base_url}/fhir"},
-            "fhirVersion": FHIR_VERSION,
-            "format": ["application/fhir+json", "json"],
-            "rest": [
-                {
-                    "mode": "server",
-                    "documentation": "Unknown search parameters are refused, unless the request says Prefer: handling=lenient.",
-                    "security": {
-                        "cors": False,
-                        "description": "Every request but this one needs a bearer access token of this server with SMART scopes.",
-                    },
-                    "resource": [*(_resource(type_, OFFERED[type_]) for type_ in sorted(OFFERED)), _BINARY],
-                }
-            ],
-        }
-    )
-
-
-_BINARY = {
-    "type": "Binary",
-    "documentation": "The document of the DocumentReference with the same id; needs a scope for that.",
-    "interaction": [{"code": "read"}],
-    "versioning": "no-version",
+_CORE: Final = "http://hl7.org/fhir"
+_BEGAN: Final = instant(micros())
+_EVERYWHERE: Final = (
+    Parameter("_filter", "special", f"{_CORE}/SearchParameter/filter", "", ()),
+    Parameter("_has", "special", f"{_CORE}/SearchParameter/has", "", ()),
+    Parameter("_type", "special", f"{_CORE}/SearchParameter/type", "", ()),
+    TEXTS["_list"],
+)
+"""Beside those of each type."""
+_DOCUMENTED: Final = {
+    "AuditEvent": "The trail of this server. It is written by the server alone; a patient's app sees the patient's own events.",
+    "Binary": "A document, whose access is that of what it belongs to.",
+    "Bundle": "Bundles of types other than batch and transaction, which are carried out, are stored as they are.",
+    "ImagingStudy": "A study that came by DICOM is what its catalogue says; a client may add what that does not know (reason, note, basedOn ...).",
 }
 
 
-def _resource(type_: str, parameters: tuple[SearchParameter, ...]) -> Mapping[str, object]:
-    versioned = type_ != "AuditEvent"
-    told: dict[str, object] = {
-        "type": type_,
-        "interaction": [{"code": code} for code in (("read", "vread", "search-type") if versioned else ("read", "search-type"))],
-        "versioning": "versioned" if versioned else "no-version",
-        "readHistory": versioned,
-        "conditionalRead": "not-match",
+def metadata(request: Request) -> Response:
+    """FHIR R4 section 3.1.0.8, capabilities: `GET [base]/metadata`. No token needed, nothing of patients told."""
+    given = pairs(request.scope["query_string"])
+    wanted = negotiate(request, given)
+    shape = of_read("CapabilityStatement", _asked(given))
+    node = context.node(request)
+    with node.database.read() as connection:
+        statement = _serialized(_Site.of(node.settings), _hashable(parameters.active(connection)))
+    return response(request, shape.of(statement), wanted, headers={"Cache-Control": "no-cache"})
+
+
+def _asked(given: Pairs) -> list[tuple[str, str]]:
+    for name, value in given:
+        if name == "mode" and value == "terminology":
+            raise NotAcceptable("this server has no terminology operations, so no TerminologyCapabilities: ask for mode=full")
+        if name == "mode" and value not in ("full", "normative"):
+            raise ParameterError("mode", "mode is full or normative")
+        if name not in ("mode", "_format", "_pretty", *PARAMETERS):
+            raise ParameterError("", "metadata takes mode, _format, _pretty, _summary and _elements", "not-supported")
+    return [each for each in given if each[0] in PARAMETERS]
+
+
+Custom = tuple[tuple[str, tuple[Parameter, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What an installation has set."""
+
+    organization: str
+    base: str
+    update_creates: bool
+    checks_references: bool
+
+    @staticmethod
+    def of(settings: Settings) -> "_Site":
+        return _Site(
+            settings.organization, f"{settings.base_url}/fhir", settings.fhir_update_creates, settings.fhir_references == "check"
+        )
+
+
+def _hashable(active: Active) -> Custom:
+    return tuple((type_, tuple(found.values())) for type_, found in sorted(active.items()))
+
+
+@lru_cache(maxsize=4)
+def _serialized(site: _Site, custom: Custom) -> bytes:
+    return serialize(_statement(site, dict(custom)))
+
+
+def capability_statement(organization: str, base: str) -> Json:
+    """The CapabilityStatement of an installation with nothing else set, at `base`."""
+    return _statement(_Site(organization, base, update_creates=True, checks_references=False), {})
+
+
+def _statement(site: _Site, custom: Mapping[str, tuple[Parameter, ...]]) -> Json:
+    """The CapabilityStatement. `custom` are search parameters beyond the standard's, by type."""
+    found = {type_: (*r4.parameters(type_).values(), *custom.get(type_, ())) for type_ in offered.types()}
+    found["AuditEvent"] = tuple(each for each in found["AuditEvent"] if each.code in events.OFFERED)
+    led = _led(found)
+    operations = [_operation(each) for each in OPERATIONS if "system" in each.levels]
+    return {
+        "resourceType": "CapabilityStatement",
+        "id": "imageshare",
+        "name": "Imageshare",
+        "title": f"{site.organization}: medical images",
+        "status": "active",
+        "date": _BEGAN,
+        "publisher": site.organization,
+        "kind": "instance",
+        "software": {"name": "imageshare", "version": version("imageshare")},
+        "implementation": {"description": site.organization, "url": site.base},
+        "fhirVersion": offered.FHIR_VERSION,
+        "format": [FHIR_JSON, FHIR_XML, "json", "xml"],
+        "patchFormat": list(MEDIA_TYPES),
+        "rest": [
+            {
+                "mode": "server",
+                "documentation": "Unknown search parameters are refused, unless the request says Prefer: handling=lenient.",
+                "security": {
+                    "cors": False,
+                    "description": "Every request but this one needs a bearer access token of this server with SMART scopes.",
+                },
+                "resource": [_resource(site, type_, found[type_], led) for type_ in offered.types()],
+                "interaction": [{"code": code} for code in offered.SYSTEM],
+                "searchParam": [_parameter(each) for each in _EVERYWHERE],
+                **({"operation": operations} if operations else {}),
+                "compartment": [f"{_CORE}/CompartmentDefinition/{name.lower()}" for name in r4.compartments()],
+            }
+        ],
     }
-    if type_ in INCLUDES:
-        told["searchInclude"] = list(INCLUDES[type_])
-    told["searchParam"] = [_parameter(parameter) for parameter in parameters]
-    return told
 
 
-def _parameter(parameter: SearchParameter) -> Mapping[str, str]:
-    told = {"name": parameter.name, "definition": parameter.definition, "type": parameter.type}
-    return {**told, "documentation": parameter.documentation} if parameter.documentation else told
+def _resource(site: _Site, type_: str, found: Iterable[Parameter], led: Mapping[str, list[str]]) -> Json:
+    codes = offered.interactions(type_)
+    told: Json = {"type": type_, "profile": f"{_CORE}/StructureDefinition/{type_}"}
+    if profiles := [url for url, each in structure_definitions().items() if each.get("type") == type_]:
+        told["supportedProfile"] = profiles
+    if type_ in _DOCUMENTED:
+        told["documentation"] = _DOCUMENTED[type_]
+    told["interaction"] = [{"code": code} for code in codes]
+    told["versioning"] = "versioned" if "vread" in codes else "no-version"
+    told["readHistory"] = "vread" in codes
+    told["updateCreate"] = "update" in codes and site.update_creates
+    searched = "search-type" in codes
+    told["conditionalCreate"] = searched and "create" in codes
+    told["conditionalRead"] = "full-support"
+    told["conditionalUpdate"] = searched and "update" in codes
+    told["conditionalDelete"] = "single" if searched and "delete" in codes else "not-supported"
+    told["referencePolicy"] = ["literal", "logical", *(["enforced"] if site.checks_references else [])]
+    if searched:
+        references = [each.code for each in found if each.type == "reference"]
+        if type_ != "AuditEvent":
+            told["searchInclude"] = ["*", *(f"{type_}:{code}" for code in references)]
+            if type_ in led:
+                told["searchRevInclude"] = led[type_]
+        told["searchParam"] = [_parameter(each) for each in found if each.type != "special"]
+    operations = [_operation(each) for each in OPERATIONS if each.is_of(type_) and set(each.levels) & {"type", "instance"}]
+    return {**told, "operation": operations} if operations else told
+
+
+def _led(found: Mapping[str, tuple[Parameter, ...]]) -> dict[str, list[str]]:
+    """Of each type the parameters that lead to it, as `_revinclude` names them."""
+    led: dict[str, list[str]] = {}
+    for type_, each in found.items():
+        if "search-type" not in offered.interactions(type_) or type_ == "AuditEvent":
+            continue
+        for parameter in each:
+            if parameter.type == "reference":
+                for target in sorted(targets(parameter, type_)):
+                    led.setdefault(target, []).append(f"{type_}:{parameter.code}")
+    return led
+
+
+def _parameter(parameter: Parameter) -> Json:
+    return {"name": parameter.code, "definition": parameter.url, "type": parameter.type}
+
+
+def _operation(operation: Operation) -> Json:
+    told = {"name": operation.name, "definition": operation.definition}
+    return {**told, "documentation": operation.documentation} if operation.documentation else told

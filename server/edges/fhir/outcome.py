@@ -2,46 +2,20 @@
 
 from collections.abc import Callable
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from profiles.audit_event import AuditedEntity, Kind, Subtype
-from profiles.vocabulary import FHIR_JSON
+from profiles.fhir.issues import Issue, outcome
+from profiles.fhir.json import serialize
 from server.edges import context
-from server.errors import AccessError, ImageShareError, MalformedQuery, NotFound, Unauthenticated, Unavailable
+from server.edges.fhir.formats import Format, response
+from server.edges.fhir.negotiation import negotiate, pairs
+from server.errors import AccessError, ImageShareError, Unauthenticated, Unavailable
 from server.telemetry import failure, log
+from server.work.fhir.offered import MethodNotOffered
 
 Handler = Callable[[Request], Response]
-
-
-class ParameterError(MalformedQuery):
-    """A search parameter that is at fault. `parameter` is its name, where that is fit to be repeated."""
-
-    def __init__(self, parameter: str, detail: str, code: str = "value") -> None:
-        super().__init__(detail)
-        self.parameter = parameter
-        self.fhir_code = code
-
-
-class NotOffered(NotFound):
-    """A resource type or interaction of FHIR that this server does not have."""
-
-    fhir_code = "not-supported"
-
-
-class MethodNotOffered(NotOffered):
-    """A method that no resource here takes."""
-
-    http_status = 405
-
-
-def outcome(code: str, diagnostics: str, *, severity: str = "error", expression: str = "", id_: str = "") -> bytes:
-    """FHIR R4 section 2.23, OperationOutcome with one issue, as JSON. `code` is of the ValueSet issue-type."""
-    issue: dict[str, object] = {"severity": severity, "code": code, "diagnostics": diagnostics}
-    if expression:
-        issue["expression"] = [expression]
-    return orjson.dumps({"resourceType": "OperationOutcome", **({"id": id_} if id_ else {}), "issue": [issue]})
 
 
 def guarded(handler: Handler, kind: Kind, subtype: Subtype, asked: Callable[[Request], tuple[AuditedEntity, ...]]) -> Handler:
@@ -50,39 +24,58 @@ def guarded(handler: Handler, kind: Kind, subtype: Subtype, asked: Callable[[Req
     def answered(request: Request) -> Response:
         try:
             try:
-                response = handler(request)
+                told = handler(request)
             except AccessError as error:
                 context.refused(request, error, kind, subtype, entities=asked(request))
-                response = _told(request, error)
+                told = _told(request, error)
         except ImageShareError as error:
-            response = _told(request, error)
+            told = _told(request, error)
         except Exception as error:  # noqa: BLE001 no trace may leave, whatever happened
             log().error("fhir", request_id=context.request_id(request), **failure(error))
-            body = outcome("exception", f"the server failed; request {context.request_id(request)}", severity="fatal")
-            response = Response(body, 500, media_type=FHIR_JSON)
-        return finished(request, response)
+            issue = Issue("fatal", "exception", "", f"the server failed; request {context.request_id(request)}")
+            told = outcome_response(request, 500, (issue,))
+        return finished(request, told)
 
     return answered
 
 
-def finished(request: Request, response: Response) -> Response:
+def finished(request: Request, told: Response) -> Response:
     """The headers that every answer carries."""
-    response.headers["X-Request-Id"] = context.request_id(request)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
+    told.headers["X-Request-Id"] = context.request_id(request)
+    told.headers["X-Content-Type-Options"] = "nosniff"
+    told.headers.setdefault("Cache-Control", "no-store")
+    return told
+
+
+def outcome_response(request: Request, status: int, issues: tuple[Issue, ...]) -> Response:
+    """FHIR R4 section 3.1.0.1.4: an OperationOutcome, in the form that the client takes; in JSON where it takes none that there is."""
+    return response(request, serialize(outcome(issues)), _acceptable(request), status=status)
+
+
+def issues_of(error: ImageShareError) -> tuple[Issue, ...]:
+    """What an error says of itself: one issue, or those that it has."""
+    found: tuple[Issue, ...] = getattr(error, "issues", ())
+    return found or (Issue("error", error.fhir_code, str(getattr(error, "expression", "")), error.detail),)
 
 
 def _told(request: Request, error: ImageShareError) -> Response:
-    """FHIR R4 section 3.1.0.1.4: the status, the issue, and what a client needs to go on."""
-    parameter = error.parameter if isinstance(error, ParameterError) else ""
-    response = Response(outcome(error.fhir_code, error.detail, expression=parameter), error.http_status, media_type=FHIR_JSON)
+    """FHIR R4 section 3.1.0.1.4: the status, the issues, and what a client needs to go on."""
+    told = outcome_response(request, error.http_status, issues_of(error))
     if isinstance(error, Unauthenticated):
         # RFC 6750 section 3.1: a request without a token is told the scheme only.
         invalid = ', error="invalid_token"' if "authorization" in request.headers else ""
-        response.headers["WWW-Authenticate"] = f'Bearer realm="imageshare"{invalid}'
+        told.headers["WWW-Authenticate"] = f'Bearer realm="imageshare"{invalid}'
     if isinstance(error, MethodNotOffered):
-        response.headers["Allow"] = "GET, HEAD"
+        told.headers["Allow"] = error.allow
     if isinstance(error, Unavailable):
-        response.headers["Retry-After"] = "5"
-    return response
+        told.headers["Retry-After"] = "5"
+    for name, value in getattr(error, "headers", {}).items():
+        told.headers[name] = value
+    return told
+
+
+def _acceptable(request: Request) -> Format:
+    try:
+        return negotiate(request, pairs(request.scope["query_string"]))
+    except ImageShareError:
+        return Format()

@@ -1,95 +1,163 @@
-"""The routes of `/fhir`. Everything else under it is an OperationOutcome too."""
+"""The routes of `/fhir`: FHIR R4's own table of interactions (section 3.1.0), and one row that refuses everything else."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
 
 from fastapi import FastAPI
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from profiles.audit_event import REST_READ, REST_SEARCH, REST_VREAD
-from profiles.vocabulary import FHIR_JSON
+from profiles.audit_event import (
+    REST_BATCH,
+    REST_CREATE,
+    REST_DELETE,
+    REST_HISTORY_INSTANCE,
+    REST_HISTORY_SYSTEM,
+    REST_HISTORY_TYPE,
+    REST_OPERATION,
+    REST_PATCH,
+    REST_READ,
+    REST_SEARCH,
+    REST_SEARCH_SYSTEM,
+    REST_UPDATE,
+    REST_VREAD,
+    AuditedEntity,
+    Kind,
+    Subtype,
+)
 from server.edges import context
-from server.edges.fhir.binary import binary
-from server.edges.fhir.capability import capability_statement
-from server.edges.fhir.negotiation import negotiate, pairs, prettied
-from server.edges.fhir.outcome import MethodNotOffered, NotOffered, guarded
+from server.edges.fhir import binary
+from server.edges.fhir.bundle_request import bundle
+from server.edges.fhir.capability import metadata
+from server.edges.fhir.history import asked_history, history
+from server.edges.fhir.operations import asked_operation, operate
+from server.edges.fhir.outcome import guarded
 from server.edges.fhir.read import asked_otherwise, asked_resource, read, vread
+from server.edges.fhir.received import received
 from server.edges.fhir.search import asked_query, search
-from server.errors import MalformedBody, TooLarge, UnsupportedMediaType
-from server.store.db import instant, micros
+from server.edges.fhir.write import (
+    conditional_delete,
+    conditional_patch,
+    conditional_update,
+    create,
+    delete,
+    patch,
+    update,
+)
+from server.work.fhir.offered import MethodNotOffered, NotOffered
 
-_FORM = "application/x-www-form-urlencoded"
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+Handler = Callable[[Request], Response]
+Asked = Callable[[Request], tuple[AuditedEntity, ...]]
+Endpoint = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One row: who asks this of this path is answered by `handler`, and what is refused stands in the trail as `kind` and `subtype`."""
+
+    method: str
+    path: str
+    handler: Handler
+    kind: Kind
+    subtype: Subtype
+    asked: Asked
+
+    @property
+    def endpoint(self) -> Endpoint:
+        made = guarded(self.handler, self.kind, self.subtype, self.asked)
+        return made if self.method in ("GET", "DELETE") else received(made)
+
+
+# A path is served by the first row that has it and its method, so that fixed words stand before `{type}` and `{id}`.
+INTERACTIONS: Final[tuple[Interaction, ...]] = (
+    # 3.1.0.9 capabilities
+    Interaction("GET", "/metadata", metadata, "read", REST_READ, asked_resource),
+    # 3.1.0.11 batch and transaction, 3.1.0.12 history, 3.1.1.1 search: of the whole system
+    Interaction("POST", "", bundle, "create", REST_BATCH, asked_otherwise),
+    Interaction("GET", "", search, "query", REST_SEARCH_SYSTEM, asked_query),
+    Interaction("POST", "/_search", search, "query", REST_SEARCH_SYSTEM, asked_query),
+    Interaction("GET", "/_history", history, "query", REST_HISTORY_SYSTEM, asked_history),
+    # 3.2 operations
+    Interaction("GET", "/{type}/${operation}", operate, "query", REST_OPERATION, asked_operation),
+    Interaction("POST", "/{type}/${operation}", operate, "query", REST_OPERATION, asked_operation),
+    Interaction("GET", "/{type}/{id}/${operation}", operate, "query", REST_OPERATION, asked_operation),
+    Interaction("POST", "/{type}/{id}/${operation}", operate, "query", REST_OPERATION, asked_operation),
+    # 2.44 Binary, whose content is no resource; its POST and PUT are below
+    Interaction("GET", "/Binary/{id}", binary.binary, "read", REST_READ, asked_resource),
+    Interaction("GET", "/Binary/{id}/_history/{version}", binary.binary, "read", REST_VREAD, asked_resource),
+    Interaction("DELETE", "/Binary/{id}", binary.delete, "delete", REST_DELETE, asked_resource),
+    # of a type: 3.1.0.8 create, 3.1.0.9 search, 3.1.0.12 history, and the conditional forms 3.1.0.4.3, 3.1.0.6, 3.1.0.7.1
+    Interaction("POST", "/{type}", create, "create", REST_CREATE, asked_resource),
+    Interaction("GET", "/{type}", search, "query", REST_SEARCH, asked_query),
+    Interaction("PUT", "/{type}", conditional_update, "update", REST_UPDATE, asked_resource),
+    Interaction("PATCH", "/{type}", conditional_patch, "update", REST_PATCH, asked_resource),
+    Interaction("DELETE", "/{type}", conditional_delete, "delete", REST_DELETE, asked_resource),
+    Interaction("POST", "/{type}/_search", search, "query", REST_SEARCH, asked_query),
+    Interaction("GET", "/{type}/_history", history, "query", REST_HISTORY_TYPE, asked_history),
+    # of a resource: 3.1.0.2 read, 3.1.0.3 vread, 3.1.0.4 update, 3.1.0.6 patch, 3.1.0.7 delete, 3.1.0.12 history
+    Interaction("GET", "/{type}/{id}", read, "read", REST_READ, asked_resource),
+    Interaction("PUT", "/{type}/{id}", update, "update", REST_UPDATE, asked_resource),
+    Interaction("PATCH", "/{type}/{id}", patch, "update", REST_PATCH, asked_resource),
+    Interaction("DELETE", "/{type}/{id}", delete, "delete", REST_DELETE, asked_resource),
+    Interaction("GET", "/{type}/{id}/_history", history, "read", REST_HISTORY_INSTANCE, asked_resource),
+    Interaction("GET", "/{type}/{id}/_history/{version}", vread, "read", REST_VREAD, asked_resource),
+    # 3.1.1.1 search in a compartment
+    Interaction("POST", "/{compartment}/{id}/{type}/_search", search, "query", REST_SEARCH, asked_query),
+    Interaction("GET", "/{compartment}/{id}/{type}", search, "query", REST_SEARCH, asked_query),
+)  # fmt: skip
 
 
 def install(app: FastAPI) -> None:
-    """Adds the routes of FHIR R4 section 3.1.0 that this server has, and one that refuses the others."""
-    began = instant(micros())
-
-    def metadata(request: Request) -> Response:
-        """FHIR R4 section 3.1.0.8, capabilities: `GET [base]/metadata`. No token needed, nothing of patients told."""
-        parameters = pairs(request.scope["query_string"])
-        pretty = negotiate(request, parameters)
-        body = capability_statement(context.node(request).settings, began)
-        return Response(prettied(body) if pretty else body, headers={"Cache-Control": "no-cache"}, media_type=FHIR_JSON)
-
+    """Adds the routes of every interaction, and one that refuses all others."""
     app.router.routes.extend(
         [
-            Route("/fhir/metadata", guarded(metadata, "read", REST_READ, asked_resource)),
-            Route("/fhir/Binary/{id}", guarded(binary, "read", REST_READ, asked_resource)),
-            Route("/fhir/{type}", _SEARCH),
-            Route("/fhir/{type}/_search", posted, methods=["POST"]),
-            Route("/fhir/{type}/{id}", guarded(read, "read", REST_READ, asked_resource)),
-            Route("/fhir/{type}/{id}/_history/{version}", guarded(vread, "read", REST_VREAD, asked_resource)),
-            Route("/fhir", _OTHERWISE, methods=_METHODS),
-            Route("/fhir/{path:path}", _OTHERWISE, methods=_METHODS),
+            Route("/fhir/Binary", binary.store, methods=["POST"]),
+            Route("/fhir/Binary/{id}", binary.store, methods=["PUT"]),
+            *(Route(f"/fhir{each.path}", each.endpoint, methods=[each.method]) for each in INTERACTIONS),
+            Route("/fhir/", guarded(search, "query", REST_SEARCH_SYSTEM, asked_query), methods=["GET"]),
+            Route("/fhir/", received(guarded(bundle, "create", REST_BATCH, asked_otherwise)), methods=["POST"]),
+            Route("/fhir", _OTHERWISE, methods=list(_METHODS)),
+            Route("/fhir/{path:path}", _OTHERWISE, methods=list(_METHODS)),
         ]
     )
 
 
-async def posted(request: Request) -> Response:
-    """FHIR R4 section 3.1.1.1, search by POST: reads the form, then searches in the thread pool."""
-    limit = context.node(request).settings.max_message_bytes
-    form = bytearray()
-    try:
-        async for chunk in request.stream():
-            form += chunk
-            if len(form) > limit:
-                break
-    except ClientDisconnect:
-        form.clear()
-        return await run_in_threadpool(_CUT_OFF, request)
-    request.state.form = bytes(form)
-    request.state.form_limit = limit
-    return await run_in_threadpool(_POSTED, request)
-
-
-def _posted(request: Request) -> Response:
-    """Refuses what is no form before it is searched; who may not ask at all is told so first."""
-    context.decision(request)
-    form: bytes = request.state.form
-    if len(form) > request.state.form_limit:
-        request.state.form = b""
-        raise TooLarge(f"a search form may have at most {request.state.form_limit} bytes here")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-        request.state.form = b""
-        raise UnsupportedMediaType(f"a search is posted as {_FORM}")
-    return search(request)
-
-
-def _cut_off(request: Request) -> Response:
-    raise MalformedBody("the search form was cut off")
-
-
 def _otherwise(request: Request) -> Response:
-    """FHIR R4 section 3.1.0.1.4: what is not offered here."""
+    """FHIR R4 section 3.1.0.1.4: what is not offered here, or not by this method. OPTIONS is told what there is."""
     context.decision(request)
-    if request.method not in ("GET", "HEAD"):
-        raise MethodNotOffered("this server's FHIR resources are read and searched only")
-    raise NotOffered("this server has no such FHIR interaction; see [base]/metadata for what it has")
+    path = request.scope["path"].removeprefix("/fhir")
+    allowed = _allowed(path)
+    if not allowed:
+        raise NotOffered("this server has no such FHIR interaction; see [base]/metadata for what it has")
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"Allow": allowed})
+    raise MethodNotOffered(f"this takes {allowed} (FHIR R4 section 3.1.0)", allowed)
 
 
-_SEARCH = guarded(search, "query", REST_SEARCH, asked_query)
-_POSTED = guarded(_posted, "query", REST_SEARCH, asked_query)
-_CUT_OFF = guarded(_cut_off, "query", REST_SEARCH, asked_query)
-_OTHERWISE = guarded(_otherwise, "read", REST_READ, asked_otherwise)
+def _allowed(path: str) -> str:
+    """The methods that a path has."""
+    path = path or "/"
+    if path.rstrip("/") != path and path != "/":
+        return ""
+    found = {each.method for each in INTERACTIONS if _MATCHERS[each.path].path_regex.fullmatch(path)}
+    found |= {
+        method
+        for pattern, method in (("/Binary", "POST"), ("/Binary/{id}", "PUT"))
+        if _MATCHERS[pattern].path_regex.fullmatch(path)
+    }
+    if "GET" in found:
+        found.add("HEAD")
+    return ", ".join(method for method in _METHODS if method in found)
+
+
+def _nothing(_: Request) -> Response:
+    return Response()
+
+
+_MATCHERS: Final = {
+    each: Route(each or "/", _nothing) for each in ("/Binary", "/Binary/{id}", *(each.path for each in INTERACTIONS))
+}
+_OTHERWISE: Final = guarded(_otherwise, "read", REST_READ, asked_otherwise)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiles.fhir.date_range import date_range
 from profiles.fhir.query import (
     CompositeValue,
     DateValue,
@@ -35,7 +36,6 @@ from profiles.fhir.search_values import (
     value,
 )
 from profiles.r4.search import parameters
-from profiles.search_parameters import date_range
 
 BASE = "https://here.example/fhir"
 

@@ -1,4 +1,4 @@
-"""FHIR read, vread, search and Binary over HTTP, on both engines: what is told, to whom, and what the trail says of it."""
+"""What came by DICOM, over FHIR, on both engines: what is told of it, to whom, and what the trail says. FHIR itself: the tests in `fhir/`."""
 
 import base64
 from collections.abc import Iterator
@@ -12,7 +12,6 @@ import pytest
 from fastapi import FastAPI
 from fhir.resources.R4B.auditevent import AuditEvent
 from fhir.resources.R4B.bundle import Bundle
-from fhir.resources.R4B.capabilitystatement import CapabilityStatement
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 from httpx2 import Response
 from peers import imageshare
@@ -21,7 +20,6 @@ from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 from starlette.testclient import TestClient
 
-from profiles.search_parameters import INCLUDES, OFFERED
 from server.edges import fhir
 from server.edges.context import Node
 from server.records import resources, trail
@@ -130,13 +128,6 @@ def test_read_gives_the_stored_bytes(site: Site) -> None:
     assert found.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("held", ['W/"1"', '"1"', 'W/"7", W/"1"', "*"])
-def test_what_the_client_has_is_not_sent_again(small: Site, held: str) -> None:
-    found = small.get(f"Patient/{small.mine}", **{"If-None-Match": held})
-    assert (found.status_code, found.content, found.headers["etag"]) == (304, b"", 'W/"1"')
-    assert small.get(f"Patient/{small.mine}", **{"If-None-Match": 'W/"2"'}).status_code == 200
-
-
 def test_a_late_instance_makes_a_new_version_and_the_old_one_stays(site: Site) -> None:
     id_ = site.study(CT_DAY1)
     before = site.get(f"ImagingStudy/{id_}")
@@ -149,27 +140,6 @@ def test_a_late_instance_makes_a_new_version_and_the_old_one_stays(site: Site) -
     assert len(site.ids(f"DocumentReference?patient={site.mine}&status=current")) == 2
     assert len(site.ids(f"DocumentReference?patient={site.mine}&status=superseded")) == 1
     assert len(site.ids("ImagingStudy")) == 3
-
-
-@pytest.mark.parametrize("version", ["0", "2", "01", "x", "1.0", "٣", "99999999999999999999"])
-def test_a_version_that_never_was_is_not_found(small: Site, version: str) -> None:
-    refusal(small.get(f"Patient/{small.mine}/_history/{version}"), 404, "not-found")
-
-
-@pytest.mark.parametrize("id_", ["nothing", "a_b", "x" * 65, "%00", "%2e%2e"])
-def test_what_is_not_there_is_not_found(site: Site, id_: str) -> None:
-    assert site.get(f"ImagingStudy/{id_}").status_code == 404
-
-
-def test_head_is_get_without_a_body(small: Site) -> None:
-    path = f"/fhir/Patient/{small.mine}"
-    got, head = small.http.get(path, headers=small.token()), small.http.head(path, headers=small.token())
-    assert head.content == b""
-    assert (head.status_code, head.headers["etag"], head.headers["content-length"]) == (
-        200,
-        'W/"1"',
-        got.headers["content-length"],
-    )
 
 
 # --- search
@@ -261,30 +231,6 @@ def test_all_pages_make_the_whole(site: Site) -> None:
         assert found == whole
 
 
-@pytest.mark.parametrize(("sort", "reverse"), [("_lastUpdated", False), ("-_lastUpdated", True)])
-def test_sorted_by_update(site: Site, sort: str, reverse: bool) -> None:
-    found = site.bundle(f"ImagingStudy?_sort={sort}")["entry"]
-    times = [entry["resource"]["meta"]["lastUpdated"] for entry in found]
-    assert times == sorted(times, reverse=reverse)
-
-
-def test_totals(site: Site) -> None:
-    assert site.bundle("ImagingStudy")["total"] == 3
-    assert "total" not in site.bundle("ImagingStudy?_count=1")
-    assert "total" not in site.bundle("ImagingStudy?_total=none")
-    assert site.bundle("ImagingStudy?_count=1&_total=accurate")["total"] == 3
-    assert site.bundle("ImagingStudy?modality=CT&_count=1&_total=estimate")["total"] == 2
-    for counts in ("_summary=count", "_count=0"):
-        found = site.bundle(f"ImagingStudy?{counts}&patient={site.mine}")
-        assert found["total"] == 2
-        assert "entry" not in found
-    assert site.bundle("ImagingStudy?_summary=count", site.token("patient/*.rs", site.other))["total"] == 1
-
-
-def test_more_than_the_most_is_the_most(small: Site) -> None:
-    assert len(small.ids("ImagingStudy?_count=999999999")) == 3
-
-
 def test_search_by_post_is_search(small: Site) -> None:
     url = "/fhir/ImagingStudy/_search"
     found = small.http.post(url, data={"patient": small.mine, "_count": "1"}, headers=small.token())
@@ -306,140 +252,7 @@ def form(site: Site) -> dict[str, str]:
     return {**site.token(), "Content-Type": "application/x-www-form-urlencoded"}
 
 
-# --- wrong searches
-
-
-@pytest.mark.parametrize(
-    ("query", "code", "parameter"),
-    [
-        ("ImagingStudy?colour=red", "not-supported", "colour"),
-        ("ImagingStudy?patient.name=x", "not-supported", "patient.name"),
-        ("ImagingStudy?patient:identifier=x|y", "not-supported", "patient"),
-        ("ImagingStudy?identifier:not=x", "not-supported", "identifier"),
-        ("ImagingStudy?started=yesterday", "value", "started"),
-        ("ImagingStudy?started=ap2026", "value", "started"),
-        ("ImagingStudy?started=2026-02-30", "value", "started"),
-        ("ImagingStudy?started=", "value", "started"),
-        ("ImagingStudy?_lastUpdated=gt", "value", "_lastUpdated"),
-        ("ImagingStudy?identifier=|", "value", "identifier"),
-        ("ImagingStudy?identifier=a,,b", "value", "identifier"),
-        ("ImagingStudy?patient=Practitioner/1", "value", "patient"),
-        ("ImagingStudy?_id=a_b", "value", "_id"),
-        ("ImagingStudy?_count=-1", "value", "_count"),
-        ("ImagingStudy?_count=many", "value", "_count"),
-        ("ImagingStudy?_count=1&_count=2", "value", "_count"),
-        ("ImagingStudy?_sort=modality", "not-supported", "_sort"),
-        ("ImagingStudy?_sort=started,_lastUpdated", "not-supported", "_sort"),
-        ("ImagingStudy?_total=maybe", "value", "_total"),
-        ("ImagingStudy?_summary=true", "not-supported", "_summary"),
-        ("ImagingStudy?_elements=id", "not-supported", "_elements"),
-        ("ImagingStudy?_include=ImagingStudy:patient", "not-supported", "_include"),
-        ("ImagingStudy?_include=*", "not-supported", "_include"),
-        ("ImagingStudy?_include:iterate=ImagingStudy:endpoint", "not-supported", "_include"),
-        ("ImagingStudy?_cursor=AAAA", "value", "_cursor"),
-        ("ImagingStudy?_cursor=%F0%9F%98%80", "value", "_cursor"),
-        ("Patient?started=2026", "not-supported", "started"),
-        ("AuditEvent?_sort=date", "not-supported", "_sort"),
-        ("AuditEvent?_lastUpdated=2026", "not-supported", "_lastUpdated"),
-    ],
-)
-def test_a_wrong_search_says_which_parameter(small: Site, query: str, code: str, parameter: str) -> None:
-    issue = refusal(small.get(query), 400, code)
-    assert issue["expression"] == [parameter]
-    assert issue["diagnostics"]
-
-
-@pytest.mark.parametrize(
-    "query",
-    ["ImagingStudy?%00=1", "ImagingStudy?_id=%00", "ImagingStudy?identifier=%ff", "ImagingStudy?" + "a=1&" * 101,
-     "ImagingStudy?_id=" + ",".join(["a"] * 201), "ImagingStudy?<script>=1", "ImagingStudy?%F0%9F%98%80=1"],
-)  # fmt: skip
-def test_a_hostile_search_is_refused(small: Site, query: str) -> None:
-    found = small.get(query)
-    assert found.status_code == 400
-    assert found.json()["resourceType"] == "OperationOutcome"
-    assert "script" not in found.text
-
-
-def test_lenient_looks_at_what_it_knows_and_says_so(small: Site) -> None:
-    found = small.get("ImagingStudy?colour=red&modality=MR", Prefer="handling=lenient")
-    assert [entry["search"]["mode"] for entry in found.json()["entry"]] == ["match", "outcome"]
-    Bundle.model_validate(found.json())
-    assert "colour" in found.json()["entry"][1]["resource"]["issue"][0]["diagnostics"]
-    (link,) = found.json()["link"]
-    assert "colour" not in link["url"]
-    assert found.json()["total"] == 1
-    refusal(small.get("ImagingStudy?started=x", Prefer="return=minimal; handling=lenient"), 400, "value")
-    refusal(small.get("ImagingStudy?colour=red", Prefer="handling=strict"), 400, "not-supported")
-
-
-def test_a_page_link_is_for_its_search_and_its_caller_only(site: Site) -> None:
-    mine = site.token("patient/*.rs", site.mine)
-    link = site.bundle("ImagingStudy?_count=1", mine)["link"][1]["url"].partition("/fhir/")[2]
-    assert len(site.ids(link, mine)) == 1
-    assert len(site.ids(link, site.token("patient/*.rs", site.mine))) == 1, "a refreshed token goes on"
-    for headers in (site.token("patient/*.rs", site.other), site.token(), site.token("patient/*.rs", site.mine, "other-app")):
-        assert refusal(site.get(link, headers), 400, "value")["expression"] == ["_cursor"]
-    refusal(site.get(link.replace("_count=1", "_count=2"), mine), 400, "value")
-    refusal(site.get(link.replace("ImagingStudy?", "DocumentReference?"), mine), 400, "value")
-    refusal(site.get(link[:-1] + ("A" if link[-1] != "A" else "Q"), mine), 400, "value")
-
-
-# --- formats
-
-
-@pytest.mark.parametrize(
-    "accept",
-    ["application/fhir+json", "application/json", "*/*", "application/*", "text/html,*/*;q=0.8", "application/fhir+json; fhirVersion=4.0",
-     "application/fhir+xml, application/fhir+json;q=0.1"],
-)  # fmt: skip
-def test_json_is_told_to_who_takes_it(small: Site, accept: str) -> None:
-    assert small.get(f"Patient/{small.mine}", Accept=accept).headers["content-type"] == JSON
-
-
-@pytest.mark.parametrize(
-    "accept",
-    ["application/fhir+xml", "text/html", "application/fhir+json;q=0", "application/fhir+json;fhirVersion=5.0", "*/*;q=0.000"],
-)
-def test_what_is_not_json_is_not_acceptable(small: Site, accept: str) -> None:
-    for path in (f"Patient/{small.mine}", "Patient", "metadata"):
-        refusal(small.get(path, Accept=accept), 406, "not-supported")
-
-
-def test_the_format_parameter_goes_before_accept(small: Site) -> None:
-    for value in ("json", "application/fhir+json", "application/fhir%2Bjson", "application/json"):
-        assert small.get(f"Patient?_format={value}", Accept="text/html").status_code == 200
-    refusal(small.get("Patient?_format=xml"), 406, "not-supported")
-
-
-def test_pretty_is_the_same_content(small: Site) -> None:
-    for path in (f"Patient/{small.mine}", "metadata"):
-        plain, pretty = small.get(path), small.get(f"{path}?_pretty=true")
-        assert plain.json() == pretty.json()
-        assert b"\n  " in pretty.content
-
-
-def test_a_read_takes_no_other_parameters(small: Site) -> None:
-    refusal(small.get(f"Patient/{small.mine}?_elements=id"), 400, "not-supported")
-
-
 # --- access
-
-
-def test_no_token_no_answer(small: Site) -> None:
-    for path in (
-        "Patient",
-        f"Patient/{small.mine}",
-        f"Patient/{small.mine}/_history/1",
-        "Binary/x",
-        "AuditEvent",
-        "Nothing",
-        "",
-        "a/b/c/d",
-    ):
-        found = small.http.get(f"/fhir/{path}" if path else "/fhir")
-        refusal(found, 401, "login")
-        assert found.headers["www-authenticate"] == 'Bearer realm="imageshare"'
 
 
 def test_a_token_that_is_none_of_ours_is_told_so(small: Site) -> None:
@@ -541,65 +354,6 @@ def test_the_document_is_told_in_its_own_type_or_as_a_resource(site: Site) -> No
     refusal(site.get("Binary/nothing"), 404, "not-found")
     read = site.events()[0:6]
     assert any(each["entity"][0]["what"].get("reference") == attachment["url"] for each in read if each["outcome"] == "0")
-
-
-# --- what is not offered
-
-
-def test_what_is_not_offered_is_an_operation_outcome(small: Site) -> None:
-    for path in ("Observation", "Observation/1", "Nothing/1/_history/1", "Patient/1/_history", "$export", "", "Patient/1/2/3/4"):
-        found = small.http.get(f"/fhir/{path}" if path else "/fhir", headers=small.token())
-        refusal(found, 404, "not-supported")
-    for method in ("PUT", "PATCH", "DELETE", "OPTIONS"):
-        found = small.http.request(method, f"/fhir/Patient/{small.mine}", headers=small.token())
-        refusal(found, 405, "not-supported")
-        assert found.headers["allow"] == "GET, HEAD"
-    refusal(small.http.post("/fhir/Patient", json={}, headers=small.token()), 405, "not-supported")
-    refusal(small.http.post("/fhir", json={}, headers=small.token()), 405, "not-supported")
-
-
-def test_a_failure_tells_nothing_of_itself(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
-        raise RuntimeError("secret")
-
-    monkeypatch.setattr("server.records.resources.read", fails)
-    found = small.get(f"Patient/{small.mine}", **{"X-Request-Id": "r-1"})
-    assert "r-1" in refusal(found, 500, "exception")["diagnostics"]
-    assert found.headers["x-request-id"] == "r-1"
-    assert "secret" not in found.text
-
-
-def test_nothing_is_told_that_the_trail_cannot_keep(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object, **__: object) -> None:
-        raise RuntimeError("the trail is away")
-
-    small.node.strangers.flush()
-    monkeypatch.setattr(small.node.trail.__class__, "write", fails)
-    for path in (f"Patient/{small.mine}", "Patient"):
-        refusal(small.get(path), 500, "exception")
-    refusal(small.http.get("/fhir/Patient"), 500, "exception")
-
-
-def test_the_capability_statement_tells_the_truth(small: Site) -> None:
-    found = small.http.get("/fhir/metadata")
-    assert found.status_code == 200
-    CapabilityStatement.model_validate(found.json())
-    assert found.json()["fhirVersion"] == "4.0.1"
-    (rest,) = found.json()["rest"]
-    told = {each["type"]: each for each in rest["resource"]}
-    assert told.keys() == OFFERED.keys() | {"Binary"}
-    for type_, parameters in OFFERED.items():
-        assert {(each["name"], each["type"]) for each in told[type_]["searchParam"]} == {(p.name, p.type) for p in parameters}
-        assert tuple(told[type_].get("searchInclude", ())) == INCLUDES.get(type_, ())
-        for each in told[type_]["searchParam"]:
-            value = {"date": "ge2020", "reference": small.mine, "token": "x"}[each["type"]]
-            assert small.get(f"{type_}?{each['name']}={value}").status_code == 200, "what it tells of works"
-        for interaction in told[type_]["interaction"]:
-            assert interaction["code"] in {"read", "vread", "search-type"}
-        (id_, *_) = small.ids(type_)
-        assert small.get(f"{type_}/{id_}").status_code == 200
-        vread = small.get(f"{type_}/{id_}/_history/1").status_code
-        assert (vread == 200) == ({"code": "vread"} in told[type_]["interaction"])
 
 
 # --- the trail

@@ -11,11 +11,12 @@ from alembic import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers.together import together
-from sqlalchemy import delete, func, select, true
+from sqlalchemy import ColumnElement, delete, func, select, true
 
 from profiles.audit_event import FAILED, ITI_18, RAD_129, REFUSED, REST_READ, Agent, AuditedAction, AuditedEntity, audit_event
-from profiles.search_parameters import TokenValue
-from server.records import search
+from profiles.fhir.search_request import read
+from server.records import fhir_search
+from server.records.fhir_search import Match
 from server.records.resources import unpacked
 from server.records.trail import EVENT, EVERYTHING, PATIENT, RecordedEvent, Trail, Wanted, events, total
 from server.store.db import Database
@@ -161,22 +162,23 @@ def _written(trail: Trail, mix: list[tuple[list[str], str]]) -> list[tuple[Audit
     return wanted
 
 
-def _all(database: Database, query: search.Query, *, people: str | None = None, count: int = 2) -> list[search.Match]:
-    """Page after page. The caller may see `people` only."""
-    found: list[search.Match] = []
-    after, began = None, 1 << 60
+def _all(database: Database, query: str = "", *, people: str | None = None, count: int = 2) -> list[Match]:
+    """What a search of AuditEvents finds, page after page. The caller may see `people` only."""
+    search = read(("AuditEvent",), [tuple(each.split("=")) for each in query.split("&") if each], base="", now=0)  # type: ignore[misc]
+    found: list[Match] = []
+    after, began, confined = None, 1 << 60, people is not None
+
+    def may(_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
+        return true() if people is None else column.in_(tuple(people))
+
     with database.read() as connection:
         while True:
-            page = search.page(
-                connection, query, confined=people is not None, count=count, began=began, after=after,
-                allowed=lambda column: true() if people is None else column.in_(tuple(people)),
+            page = fhir_search.page(
+                connection, search, confined=confined, count=count, began=began, after=after, decision_where=may
             )  # fmt: skip
             found += page.matches
             if (after := page.next) is None:
-                told = search.total(
-                    connection, query, confined=people is not None, began=began,
-                    allowed=lambda column: true() if people is None else column.in_(tuple(people)),
-                )  # fmt: skip
+                told = fhir_search.total(connection, search, confined=confined, began=began, decision_where=may)
                 assert told == len(found)
                 return found
             assert len(page.matches) == count
@@ -207,14 +209,14 @@ def test_what_is_read_is_one_event_for_each_patient(
         assert orjson.loads(one.body) == audit_event(replace(action, id=one.id, patient_id=one.patient))
     assert not actions
     ids = [one.id for one in found]
-    assert [match.id for match in _all(database, search.Query("AuditEvent"))] == ids
+    assert [match.id for match in _all(database)] == ids
     mine = [one.id for one in found if one.patient and one.patient in people]
-    assert [match.id for match in _all(database, search.Query("AuditEvent"), people=people)] == mine
+    assert [match.id for match in _all(database, people=people)] == mine
     if people:
-        named = search.Query("AuditEvent", patients=((*people, "z"),), tokens=(("outcome", (TokenValue(None, REFUSED),)),))
+        named = f"patient={','.join((*people, 'z'))}&outcome={REFUSED}"
         refused = [one.id for one in found if one.patient in people and one.patient and _outcome(one) == REFUSED]
         assert [match.id for match in _all(database, named, count=1)] == refused
-        assert [match.id for match in _all(database, replace(named, ids=(tuple(ids[::2]),)))] == [
+        assert [match.id for match in _all(database, f"{named}&_id={','.join(ids[::2])}")] == [
             id_ for id_ in refused if id_ in ids[::2]
         ]
 

@@ -9,7 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from peers.together import together
-from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Table, select
+from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, MetaData, Table, select
 from sqlalchemy.exc import IntegrityError
 
 from server.errors import SettingsError
@@ -93,7 +93,7 @@ def older(database: Database, revision: str) -> list[Table]:
 
 def value(column: "Column[object]") -> object:
     """What the one row of a table has there; a foreign key has that of the row that it refers to."""
-    if isinstance(column.type, Integer):
+    if isinstance(column.type, Integer | Float):
         return 77  # not what a sequence begins with
     for key in column.foreign_keys:
         return value(key.column)

@@ -71,5 +71,5 @@ def test_what_waits_without_a_job_gets_one(opened: Node) -> None:
 def test_rows_that_nothing_names_are_told_and_kept(opened: Node) -> None:
     with opened.database.write() as connection:
         connection.execute(BLOB.insert().values(id="x", size=1, sha256=b"", created=0))
-    assert _found(opened, repair=True) == [("blobs that neither an instance nor a document names", 1, False)]
+    assert _found(opened, repair=True) == [("blobs that no instance, no document and no Binary names", 1, False)]
     assert verify(opened.settings) == ["x"]

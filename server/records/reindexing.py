@@ -1,0 +1,81 @@
+"""Making the rows of searches anew for what is stored: after a search parameter was defined, or rows have another form than before."""
+
+from typing import Any, Final
+
+from sqlalchemy import Connection, select, update
+
+from profiles.fhir.indexing import Indexer
+from profiles.fhir.json import parse, serialize
+from profiles.fhir.subset import summary
+from server.records import index_rows, parameters
+from server.records.packing import packed, unpacked
+from server.store.tables import Reindexing, Resource
+
+_RESOURCE = Resource.__table__  # type: ignore[attr-defined]
+_REINDEXING = Reindexing.__table__  # type: ignore[attr-defined]
+
+
+def settle(connection: Connection) -> None:
+    """Waits for the writers that began before the parameters changed: they may not know the new ones. For a transaction of its own."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (parameters.LOCK,))
+
+
+def some(connection: Connection, type_: str, *, limit: int, base: str) -> bool:
+    """Makes the rows of the next `limit` resources of a type anew. Returns whether more are to be done.
+
+    Where it stands is kept with them in the transaction: who is killed goes on from there. `base` is our FHIR base URL.
+    """
+    state = connection.execute(select(_REINDEXING).where(_REINDEXING.c.type == type_).with_for_update()).first()
+    if state is None:
+        return False
+    rows = connection.execute(
+        select(_RESOURCE.c.pk, _RESOURCE.c.body, _RESOURCE.c.summary, _RESOURCE.c.indexed)
+        .where(_RESOURCE.c.type == type_, _RESOURCE.c.deleted == 0, _RESOURCE.c.pk > state.position, _RESOURCE.c.pk <= state.last)
+        .order_by(_RESOURCE.c.pk)
+        .limit(limit)
+        .with_for_update()
+    ).all()
+    indexer = parameters.indexer(connection, type_)
+    for row in rows:
+        _one(connection, type_, row, indexer, base)
+    if len(rows) < limit:
+        parameters.ended(connection, type_)
+        return False
+    connection.execute(update(_REINDEXING).where(_REINDEXING.c.type == type_).values(position=rows[-1].pk))
+    return True
+
+
+def _one(connection: Connection, type_: str, row: Any, indexer: Indexer, base: str) -> None:
+    body = unpacked(bytes(row.body))
+    resource = parse(body)
+    found = index_rows.found(type_, indexer.index(resource, base))
+    indexed = index_rows.write(connection, row.pk, found, None)
+    connection.execute(
+        update(_RESOURCE)
+        .where(_RESOURCE.c.pk == row.pk)
+        .values(
+            indexed=indexed,
+            date=found.date,
+            date_end=found.date_end,
+            patient=found.patient,
+            summary=row.summary or _summary(body, resource),
+        )
+    )
+
+
+def _summary(body: bytes, resource: dict[str, Any]) -> bytes | None:
+    made = summarized(body, resource)
+    return packed(made) if made else None
+
+
+SUMMARIZED: Final = 8192
+"""Bytes of a body from which on its summary is kept beside it."""
+
+
+def summarized(body: bytes, resource: dict[str, Any]) -> bytes | None:
+    """What `_summary=true` sends, where the body is large and it is much smaller."""
+    if len(body) < SUMMARIZED:
+        return None
+    made = serialize(summary(resource))
+    return made if len(made) * 2 < len(body) else None

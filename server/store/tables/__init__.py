@@ -1,0 +1,78 @@
+"""Every table (SQLModel), by topic. Rows are written and read through SQLAlchemy Core; nothing above the records layer sees a row object.
+
+Moments are microseconds since 1970 (`db.micros`). `bytes` columns named `body`, `attributes` or `metadata` hold JSON, the
+first and last zstd-compressed. A row of `instance`, `series` or `study` is visible outside only once `published`/`version` says so.
+"""
+
+from server.store.tables.binaries import BinaryContent
+from server.store.tables.catalogue import Blob, Instance, Patient, Series, SeriesMetadata, Study, StudyTerm
+from server.store.tables.dimse import Commitment, Peer, PerformedStep, PerformedStepStudy, ScheduledStep
+from server.store.tables.documents import DocumentAssociation, DocumentEntry, SubmissionSet
+from server.store.tables.fhir import (
+    Compartment,
+    CompositeValue,
+    DateValue,
+    Identity,
+    QuantityValue,
+    ReferenceValue,
+    Reindexing,
+    Resource,
+    ResourceVersion,
+    TextValue,
+    Token,
+)
+from server.store.tables.installation import Installation, SigningKey
+from server.store.tables.lifecycle import Change, Correction, Erasure, FormerPatient, LegalHold, Original, PatientMerge, Rejection
+from server.store.tables.row import METADATA, NAMES, Row
+from server.store.tables.trail import AuditEvent, AuditPatient, Job
+from server.store.tables.workitems import Workitem, WorkitemEvent, WorkitemSubscriber, WorkitemSubscription
+
+__all__ = [
+    "Installation",
+    "SigningKey",
+    "Blob",
+    "Patient",
+    "Study",
+    "Series",
+    "StudyTerm",
+    "SeriesMetadata",
+    "Instance",
+    "DocumentEntry",
+    "SubmissionSet",
+    "DocumentAssociation",
+    "Resource",
+    "ResourceVersion",
+    "Token",
+    "TextValue",
+    "DateValue",
+    "QuantityValue",
+    "ReferenceValue",
+    "CompositeValue",
+    "Compartment",
+    "Identity",
+    "Reindexing",
+    "BinaryContent",
+    "AuditEvent",
+    "AuditPatient",
+    "Job",
+    "Rejection",
+    "Erasure",
+    "Change",
+    "Correction",
+    "Original",
+    "FormerPatient",
+    "PatientMerge",
+    "LegalHold",
+    "Peer",
+    "ScheduledStep",
+    "PerformedStep",
+    "PerformedStepStudy",
+    "Commitment",
+    "Workitem",
+    "WorkitemSubscriber",
+    "WorkitemSubscription",
+    "WorkitemEvent",
+    "METADATA",
+    "NAMES",
+    "Row",
+]

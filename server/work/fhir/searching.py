@@ -1,0 +1,233 @@
+"""Searches of a type, of the whole system and of a compartment, and what of them is told (FHIR R4 section 3.1.1)."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from sqlalchemy import ColumnElement, Connection
+
+from profiles.fhir import search_request
+from profiles.fhir.issues import Issue, outcome
+from profiles.fhir.json import serialize
+from profiles.fhir.query import Search
+from profiles.fhir.search_request import SearchRefused
+from server.access.decisions import Decision, Interaction
+from server.errors import Forbidden, Refused, Unavailable
+from server.records import fhir_search, parameters
+from server.records.fhir_search import Match, Page, Position
+from server.records.parameters import Active
+from server.records.trail import without_queries
+from server.store.db import instant, micros
+from server.work.fhir import offered, sight
+from server.work.fhir.caller import Caller
+from server.work.fhir.listing import Entry, Listing
+from server.work.fhir.paging import seal, unseal
+from server.work.fhir.permission import allowed, confined, is_granted, require, require_patients
+from server.work.fhir.refusals import ParameterError, of_search, told_name
+from server.work.fhir.shape import Shape
+from server.work.fhir.shape import of_search as shape_of_search
+
+DEFAULT_COUNT: Final = 50
+MOST: Final = 1000
+Parameters = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the path of a search names: `type`, empty for all types; `compartment`, the type and id of the resource whose it is, or None."""
+
+    type: str = ""
+    compartment: tuple[str, str] | None = None
+
+    @property
+    def path(self) -> str:
+        """Below the base URL: `ImagingStudy`, `Patient/7/ImagingStudy`, `Patient/7/*` or nothing."""
+        if self.compartment is None:
+            return self.type
+        return f"{self.compartment[0]}/{self.compartment[1]}/{self.type or '*'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The Bundle, and the ids of the patients that the trail is to name: those whose resources are in it, and those searched for."""
+
+    listing: Listing
+    patients: frozenset[str]
+
+
+def search(connection: Connection, caller: Caller, place: Place, given: Parameters, *, key: bytes) -> Found:
+    """FHIR R4 sections 3.1.0.9 and 3.1.1: one page of what is searched, by the parameters of query and form together.
+
+    `key` seals page links. Raises `Invalid` and `ParameterError` (400), `Forbidden`, `NotOffered`.
+    """
+    types = _types(caller.decision, place)
+    now = micros()
+    custom = parameters.active(connection)
+    try:
+        asked = _read(caller, place, types, given, now, custom)
+    except Refused:
+        for type_ in types if place.type else ():
+            require(caller.decision, type_, Interaction.SEARCH)  # who may not search at all is told so first
+        raise
+    named = sight.patients(asked)
+    for type_ in asked.types:
+        require_patients(caller.decision, type_, named)
+    shape = shape_of_search(asked)
+    asked = sight.granted(caller.decision, asked)
+    warnings = _incomplete(connection, caller, asked, custom)
+    return _Searching(connection, caller.decision, caller.base, place, asked, shape, key, now, warnings).found(named)
+
+
+def _types(made: Decision, place: Place) -> tuple[str, ...]:
+    """The type, or at system level all that the caller may search; the trail is searched by itself."""
+    if place.type:
+        offered.require(place.type, "search-type")
+        return (place.type,)
+    found = tuple(each for each in offered.searched() if each != "AuditEvent" and is_granted(made, each, Interaction.SEARCH))
+    if not found:
+        raise Forbidden("the token grants no scope that includes 's' for any type")
+    return found
+
+
+def _read(
+    caller: Caller,
+    place: Place,
+    types: tuple[str, ...],
+    given: Parameters,
+    now: int,
+    custom: Active,
+) -> Search:
+    try:
+        found = search_request.read(types, given, base=caller.base, now=now, lenient=caller.lenient, custom=custom)
+        found = search_request.in_compartment(found, *place.compartment) if place.compartment else found
+    except SearchRefused as refused:
+        raise of_search(refused) from None
+    if found.contained in ("true", "both") or found.contained_type:
+        why = "contained resources are not searched by themselves; leave out _contained and _containedType"
+        raise ParameterError("_contained", why, "not-supported")
+    return found
+
+
+def _incomplete(connection: Connection, caller: Caller, asked: Search, custom: Active) -> tuple[Issue, ...]:
+    """A parameter that a client has just defined does not find everything yet. Raises `Unavailable`, unless the client is lenient."""
+    used = sight.codes(asked) & {code for found in custom.values() for code in found}
+    if not used:
+        return ()
+    running = [each for each in parameters.indexing(connection) if each.codes & used]
+    told = tuple(
+        f"resources of type {each.type} are being indexed for {', '.join(sorted(each.codes & used))}: {each.percent} %"
+        for each in running
+    )
+    if told and not caller.lenient:
+        raise Unavailable(f"{told[0]}; try again later, or take what is found with Prefer: handling=lenient")
+    return tuple(Issue("warning", "incomplete", "", each) for each in told)
+
+
+@dataclass(frozen=True, slots=True)
+class _Searching:
+    """One search that is allowed."""
+
+    connection: Connection
+    made: Decision
+    base: str
+    place: Place
+    asked: Search
+    shape: Shape
+    key: bytes
+    now: int
+    warnings: tuple[Issue, ...]
+
+    def found(self, named: frozenset[str]) -> Found:
+        asked, after = self.asked, self._after()
+        began = after.began if after else self.now
+        page, included, issues = Page((), None), tuple[Match, ...](), list(self.warnings)
+        total: int | None = None
+        counts = asked.summary == "count" or asked.count == 0
+        if not counts:
+            page = self._page(began, after)
+            included, more = self._included(page)
+            issues += more
+        if counts or asked.total in ("accurate", "estimate"):
+            total = fhir_search.total(self.connection, asked, decision_where=self._where, confined=self._is_confined, began=began)
+        elif page.next is None and after is None and asked.total != "none":
+            total = len(page.matches)  # all of them are on this page
+        listing = Listing(
+            str(uuid.uuid4()),
+            "searchset",
+            instant(self.now),
+            self._links(page.next),
+            self._entries(page.matches, included, issues),
+            total,
+        )
+        seen = {match.patient for match in (*page.matches, *included) if match.patient}
+        return Found(listing, named | seen)
+
+    def _page(self, began: int, after: Position | None) -> Page:
+        count = min(self.asked.count or DEFAULT_COUNT, MOST)
+        page = fhir_search.page(
+            self.connection,
+            self.asked,
+            decision_where=self._where,
+            confined=self._is_confined,
+            count=count,
+            began=began,
+            after=after,
+        )
+        if self.asked.types == ("AuditEvent",) and self._is_confined:
+            page = replace(page, matches=tuple(replace(event, body=without_queries(event.body)) for event in page.matches))
+        return page
+
+    def _included(self, page: Page) -> tuple[tuple[Match, ...], list[Issue]]:
+        """What comes along; a warning where not all of it can."""
+        if not self.asked.includes or not page.matches:
+            return (), []
+        found = fhir_search.included(self.connection, page.matches, self.asked.includes, decision_where=self._where)
+        return tuple(found.matches), [Issue("warning", "too-costly", "", each) for each in found.warnings]
+
+    def _entries(self, matches: Sequence[Match], included: Sequence[Match], issues: list[Issue]) -> tuple[Entry, ...]:
+        whole = Shape(self.shape.summary)
+        entries = [self._entry(each, self.shape, "match") for each in matches]
+        entries += [self._entry(each, whole, "include") for each in included]
+        if self.asked.ignored:
+            names = ", ".join(sorted({told for name in self.asked.ignored if (told := told_name(name))})) or "a parameter"
+            issues.append(Issue("warning", "not-supported", "", f"not offered, so not looked at: {names}"))
+        if issues:
+            warnings = serialize(outcome(issues, id="warnings"))
+            entries.append(Entry(warnings, {"search": {"mode": "outcome"}}))
+        return tuple(entries)
+
+    def _entry(self, match: Match, shape: Shape, mode: str) -> Entry:
+        body = match.body if match.summary and shape.is_summary else shape.of(match.body)
+        return Entry(body, {"search": {"mode": mode}}, f"{self.base}/{match.type}/{match.id}")
+
+    def _where(self, type_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
+        return allowed(self.made, type_)(column)
+
+    @property
+    def _is_confined(self) -> bool:
+        return all(confined(self.made, each) is not None for each in self.asked.types)
+
+    def _after(self) -> Position | None:
+        if not self.asked.cursor:
+            return None
+        return Position.from_plain(unseal(self.key, self.asked.cursor, self.place.path, self.asked.understood, self.made))
+
+    def _links(self, following: Position | None) -> tuple[tuple[str, str], ...]:
+        """FHIR R4 section 3.1.1.5.4: this page, the first and the next; a search by POST has links for GET."""
+        understood, path = self.asked.understood, self.place.path
+        links = [("self", address(self.base, path, understood, self.asked.cursor))]
+        if self.asked.cursor:
+            links.append(("first", address(self.base, path, understood)))
+        if following is not None:
+            cursor = seal(self.key, following.plain(), path, understood, self.made)
+            links.append(("next", address(self.base, path, understood, cursor)))
+        return tuple(links)
+
+
+def address(base: str, path: str, given: Parameters, cursor: str = "") -> str:
+    """The URL of a search or history, or of one of its pages."""
+    pairs = [*given, ("_cursor", cursor)] if cursor else list(given)
+    url = f"{base}/{path}" if path else base
+    return url + (f"?{urlencode(pairs, safe='/:|,*', quote_via=quote)}" if pairs else "")

@@ -1,0 +1,120 @@
+"""What create, update and patch have in common: a resource is checked before anything is written, and whose it has become is checked after."""
+
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select, tuple_
+
+from profiles.audit_event import REST_CREATE, Kind, Subtype
+from profiles.fhir import references, validation
+from profiles.fhir.issues import Issue, is_refused
+from server.access.decisions import Interaction
+from server.errors import Invalid, PreconditionFailed
+from server.records import parameters, resources
+from server.records.resources import RESOURCE, Stored
+from server.work.fhir import projections
+from server.work.fhir.caller import Audited, Caller, Outcome
+
+Method = Literal["POST", "PUT", "PATCH"]
+Resource = dict[str, Any]
+_REQUESTS = ("transaction", "batch")
+
+
+def checked(resource: Resource, type_: str) -> None:
+    """FHIR R4 section 2.10: raises `Invalid` unless it is a valid resource of the type, of a kind that is stored."""
+    issues = validation.check(resource, type_=type_)
+    if is_refused(issues):
+        raise Invalid(issues)
+    _require_kind(resource, type_)
+
+
+def _require_kind(resource: Resource, type_: str) -> None:
+    if type_ == "Bundle" and resource.get("type") in _REQUESTS:
+        why = "a Bundle of this type is carried out, not stored: POST it to the base URL"
+        raise Invalid([Issue("error", "business-rule", "Bundle.type", why)], 422)
+
+
+def matches(etag: str, version: int) -> bool:
+    """FHIR R4 section 3.1.0.5: whether the value of If-Match or If-None-Match names this version."""
+    named = [each.strip().removeprefix("W/") for each in etag.split(",")]
+    return "*" in named or f'"{version}"' in named
+
+
+def require_version(if_match: str, before: Stored | None) -> None:
+    """FHIR R4 section 3.1.0.5, Managing Resource Contention: raises `PreconditionFailed` unless If-Match, where it is given, names what is there now."""
+    if if_match and (before is None or before.deleted or not matches(if_match, before.version)):
+        raise PreconditionFailed(
+            "If-Match names another version than the current one; read the resource, and change what you read"
+        )
+
+
+def put(
+    connection: Connection,
+    caller: Caller,
+    resource: Resource,
+    before: Stored | None,
+    *,
+    method: Method,
+    interaction: Interaction,
+    audit: tuple[Kind, Subtype],
+) -> Outcome:
+    """Stores a checked resource as the next version of `before`, which the transaction has locked; None where nothing was.
+
+    Raises `Forbidden` if it would become another patient's, `Contradiction` if the catalogue says otherwise, `Invalid` for references to nowhere
+    where they are refused; the transaction is to be rolled back then.
+    """
+    type_ = str(resource["resourceType"])
+    _require_kind(resource, type_)
+    if before is not None and not before.deleted:
+        resource = projections.merge(connection, before, resource)
+    else:
+        before = None
+    if caller.rules.references == "check":
+        require_targets(connection, caller, resource)
+    if type_ == "SearchParameter":
+        parameters.check(connection, resource)
+    stored = resources.put(connection, resource, method=method, base=caller.base)
+    if before is None:
+        caller.require_new(type_, interaction, stored.patient)
+    else:
+        caller.require_patient(type_, interaction, stored.patient)
+    return outcome(
+        caller, stored, is_new=before is None, is_changed=before is None or before.version != stored.version, audit=audit
+    )
+
+
+def created(caller: Caller, stored: Stored) -> Outcome:
+    """What came of a create, if the caller may make it. Raises `Forbidden`."""
+    caller.require_new(stored.type, Interaction.CREATE, stored.patient)
+    return outcome(caller, stored, is_new=True, is_changed=True, audit=("create", REST_CREATE))
+
+
+def outcome(caller: Caller, stored: Stored, *, is_new: bool, is_changed: bool, audit: tuple[Kind, Subtype]) -> Outcome:
+    """201 for what was not there, else 200. What came of it unchanged has no new location."""
+    version = f"{stored.type}/{stored.id}/_history/{stored.version}"
+    return Outcome(
+        status=201 if is_new else 200,
+        stored=stored,
+        location=f"{caller.base}/{version}" if is_changed else "",
+        audited=(Audited(*audit, version, stored.patient),),
+    )
+
+
+def require_targets(connection: Connection, caller: Caller, resource: Resource) -> None:
+    """Raises `Invalid` with each reference to a resource of this server that is not there (FHIR R4 section 2.3.0.1)."""
+    leads = {}
+    for each in references.found(resource):
+        target = references.parse_reference(each.text, caller.base) if each.type == "Reference" else None
+        if target is not None and target.id and target.type and not target.url:
+            leads[each.path] = (target.type, target.id)
+    if not leads:
+        return
+    wanted = tuple_(RESOURCE.c.type, RESOURCE.c.id).in_(sorted(set(leads.values())))
+    there = {
+        (row.type, row.id)
+        for row in connection.execute(select(RESOURCE.c.type, RESOURCE.c.id).where(wanted, RESOURCE.c.deleted == 0))
+    }
+    there.add((str(resource["resourceType"]), str(resource.get("id"))))
+    why = "the reference leads to a resource that is not here; create it first, or both in one transaction"
+    missing = [Issue("error", "not-found", path, why) for path, target in leads.items() if target not in there]
+    if missing:
+        raise Invalid(missing, 422)

@@ -1,0 +1,74 @@
+"""Reports and their studies, on both engines: found from either side, by reference, by study UID and by accession number."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers import imageshare
+from peers.fhir_site import FhirSite, fhir_site
+from peers.generated import Made, send
+from peers.shows import shows
+
+MADE = Made(study=1, patient="P1", accession="A1")
+ACCESSION = {"type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}]}, "value": "A1"}
+
+
+@pytest.fixture
+def site(tmp_path: Path, database_url: str) -> Iterator[FhirSite]:
+    with fhir_site(tmp_path / "data", database_url) as site:
+        send(site.node, MADE)
+        imageshare.publish_all(site.node)
+        (study,) = site.ids("ImagingStudy")
+        (patient,) = site.ids("Patient")
+        subject = {"reference": f"Patient/{patient}"}
+        report = {"resourceType": "DiagnosticReport", "status": "final", "code": {"text": "x"}, "subject": subject}
+        for id_, more in (
+            ("by-reference", {"imagingStudy": [{"reference": f"ImagingStudy/{study}"}]}),
+            ("by-uid", {"imagingStudy": [{"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{MADE.study_uid}"}}]}),
+            ("by-accession", {"identifier": [ACCESSION], "basedOn": [{"reference": "ServiceRequest/order"}]}),
+        ):
+            assert site.ask("PUT", f"DiagnosticReport/{id_}", body={**report, "id": id_, **more}).status_code == 201
+        order = {
+            "resourceType": "ServiceRequest",
+            "id": "order",
+            "status": "active",
+            "intent": "order",
+            "subject": subject,
+            "identifier": [ACCESSION],
+        }
+        assert site.ask("PUT", "ServiceRequest/order", body=order).status_code == 201
+        document = {
+            "resourceType": "DocumentReference", "id": "letter", "status": "current", "content": [{"attachment": {"url": "Binary/x"}}],
+            "subject": subject, "context": {"related": [{"reference": f"ImagingStudy/{study}"}]},
+        }  # fmt: skip
+        assert site.ask("PUT", "DocumentReference/letter", body=document).status_code == 201
+        yield site
+
+
+@shows("search", "_has", "chain")
+@shows("result", "_revinclude", "_include")
+def test_a_report_is_found_by_its_study_and_the_other_way_round(site: FhirSite) -> None:
+    (study,) = site.ids("ImagingStudy")
+    uid = f"urn:dicom:uid|urn:oid:{MADE.study_uid}"
+    for query, expected in (
+        (f"DiagnosticReport?study=ImagingStudy/{study}", ["by-reference"]),
+        (f"DiagnosticReport?study.identifier={uid}", ["by-reference"]),
+        (f"DiagnosticReport?study:identifier={uid}", ["by-uid"]),
+        ("DiagnosticReport?identifier=A1", ["by-accession"]),
+        ("DiagnosticReport?based-on.identifier=A1", ["by-accession"]),
+        (f"DocumentReference?related=ImagingStudy/{study}&_id=letter", ["letter"]),
+        ("ImagingStudy?_has:DiagnosticReport:study:status=final", [study]),
+        ("ImagingStudy?_has:DiagnosticReport:study:status=amended", []),
+        ("ImagingStudy?identifier=A1", [study]),
+    ):
+        assert site.ids(query) == expected, query
+    included = site.ids("ImagingStudy?_revinclude=DiagnosticReport:study&_revinclude=DocumentReference:related", mode="include")
+    assert {"by-reference", "letter"} <= set(included)
+    assert site.ids("DiagnosticReport?_id=by-reference&_include=DiagnosticReport:study", mode="include") == [study]
+
+
+def test_it_is_told_in_the_capability_statement(site: FhirSite) -> None:
+    (report,) = (each for each in site.get("metadata").json()["rest"][0]["resource"] if each["type"] == "DiagnosticReport")
+    assert "study" in {each["name"] for each in report["searchParam"]}
+    (study,) = (each for each in site.get("metadata").json()["rest"][0]["resource"] if each["type"] == "ImagingStudy")
+    assert "DiagnosticReport:study" in study["searchRevInclude"]

@@ -1,0 +1,212 @@
+"""One resource for the catalogue and for clients: what each says stays, whoever came first, and neither is contradicted unseen."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from peers.generated import Made, send
+from peers.imageshare import node, publish_all
+from sqlalchemy import select
+
+from profiles.audit_event import Agent
+from profiles.fhir.json import parse
+from server.edges.context import Node
+from server.errors import Conflict, Contradiction
+from server.records import catalogue, resources
+from server.records.resources import RESOURCE, Stored
+from server.work.corrections import Corrector
+from server.work.fhir import projections
+from server.work.reconcile import Actor, Reconciler, Target
+
+FIRST = [Made(series=1, number=1), Made(series=1, number=2)]
+LATE = Made(series=2, number=1)
+UID = {"system": "urn:dicom:uid", "value": f"urn:oid:{FIRST[0].study_uid}"}
+ADDED: dict[str, Any] = {
+    "basedOn": [{"reference": "ServiceRequest/1"}], "encounter": {"reference": "Encounter/1"}, "note": [{"text": "urgent"}],
+    "interpreter": [{"reference": "Practitioner/1"}], "reasonCode": [{"text": "trauma"}], "reasonReference": [{"reference": "Condition/1"}],
+    "procedureCode": [{"text": "CT"}], "location": {"reference": "Location/1"}, "extension": [{"url": "http://e", "valueBoolean": True}],
+    "referrer": {"reference": "Practitioner/2"},
+    "meta": {"tag": [{"code": "t"}], "security": [{"code": "R"}], "profile": ["http://p"]},
+}  # fmt: skip
+ACTOR = Actor(Agent(identifier="tester", address="127.0.0.1"))
+
+
+@pytest.fixture
+def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
+    with node(tmp_path / "data", database_url) as made:
+        yield made
+
+
+def _all(opened: Node, type_: str) -> list[dict[str, Any]]:
+    with opened.database.read() as connection:
+        bodies = connection.execute(select(RESOURCE.c.body).where(RESOURCE.c.type == type_, RESOURCE.c.deleted == 0)).scalars()
+        return [parse(resources.unpacked(body)) for body in bodies]
+
+
+def _one(opened: Node, type_: str) -> dict[str, Any]:
+    (found,) = _all(opened, type_)
+    return found
+
+
+def _write(opened: Node, given: dict[str, Any]) -> Stored:
+    """As a client's update does."""
+    with opened.database.write() as connection:
+        current = resources.locked(connection, given["resourceType"], given["id"])
+        merged = given if current is None else projections.merge(connection, current, given)
+        return resources.put(connection, merged)
+
+
+def _published(opened: Node, *made: Made) -> None:
+    send(opened, *made)
+    publish_all(opened)
+
+
+def test_what_a_client_adds_to_a_study_outlives_its_publications(opened: Node) -> None:
+    _published(opened, *FIRST)
+    _write(opened, {**_one(opened, "ImagingStudy"), **ADDED})
+    _published(opened, LATE)
+    study = _one(opened, "ImagingStudy")
+    assert study["numberOfInstances"] == 3
+    assert {key: study[key] for key in ADDED if key != "meta"} == {key: ADDED[key] for key in ADDED if key != "meta"}
+    assert study["meta"].items() >= ADDED["meta"].items()
+    assert study["meta"]["versionId"] == "3"
+
+
+@pytest.mark.parametrize("element", projections.OWNED)
+def test_a_client_does_not_contradict_the_catalogue(opened: Node, element: str) -> None:
+    _published(opened, *FIRST)
+    study = _one(opened, "ImagingStudy")
+    other = {"status": "cancelled", "description": "another", "started": "1999", "subject": {"reference": "Patient/other"}}.get(
+        element, []
+    )
+    if element.startswith("number"):
+        other = 99
+    with pytest.raises(Contradiction) as told:
+        _write(opened, {**study, element: other})
+    assert (told.value.http_status, told.value.expression) == (422, f"ImagingStudy.{element}")
+    assert told.value.issues[0].expression == f"ImagingStudy.{element}"
+    assert _one(opened, "ImagingStudy") == study
+
+
+def test_another_study_uid_contradicts_and_other_identifiers_are_added(opened: Node) -> None:
+    _published(opened, *FIRST)
+    study = _one(opened, "ImagingStudy")
+    with pytest.raises(Contradiction, match=r"ImagingStudy\.identifier"):
+        _write(opened, {**study, "identifier": [{"system": "urn:dicom:uid", "value": "urn:oid:9.9"}]})
+    own = {"system": "http://ours", "value": "7"}
+    _write(opened, {**study, "identifier": [own]})
+    _published(opened, LATE)
+    assert _one(opened, "ImagingStudy")["identifier"] == [*study["identifier"], own]
+
+
+def test_what_a_client_leaves_out_is_kept(opened: Node) -> None:
+    _published(opened, *FIRST)
+    study = _one(opened, "ImagingStudy")
+    kept = {key: study[key] for key in ("resourceType", "id", "status", "subject")}
+    _write(opened, {**kept, "note": [{"text": "n"}]})
+    assert {**_one(opened, "ImagingStudy"), "meta": 0} == {**study, "note": [{"text": "n"}], "meta": 0}
+
+
+@pytest.mark.parametrize("already_placed", [False, True])
+def test_a_study_and_a_patient_that_clients_made_first_are_those_that_are_published(opened: Node, already_placed: bool) -> None:
+    """Before the images came, or between their coming and their publication."""
+    if already_placed:
+        send(opened, *FIRST)
+    identifier = {"system": f"urn:oid:{opened.installation.patients.oid}", "value": FIRST[0].patient}
+    patient = {
+        "resourceType": "Patient", "id": "theirs", "identifier": [identifier], "active": True,
+        "name": [{"family": "Said by the EHR"}],
+    }  # fmt: skip
+    study = {
+        "resourceType": "ImagingStudy", "id": "mine", "identifier": [UID], "status": "registered", "note": [{"text": "n"}],
+        "subject": {"reference": "Patient/theirs"}, "description": "another",
+    }  # fmt: skip
+    for each in (patient, study):
+        _write(opened, each)
+    if not already_placed:
+        send(opened, *FIRST)
+    publish_all(opened)
+    shown = _one(opened, "ImagingStudy")
+    assert (shown["id"], shown["status"], shown["note"]) == ("mine", "available", [{"text": "n"}])
+    assert (shown["description"], shown["subject"]) == ("GENERATED", {"reference": "Patient/theirs"})
+    told = _one(opened, "Patient")
+    assert (told["id"], told["name"], told["active"]) == ("theirs", [{"family": "Said by the EHR"}], True)
+    with opened.database.read() as connection:
+        assert catalogue.load(connection, 1).id == "mine"
+        assert catalogue.load(connection, 1).patient.id == "theirs"
+        assert resources.vread(connection, "ImagingStudy", "mine", 1).body
+
+
+def test_what_a_client_says_of_a_patient_is_not_overwritten_by_images_but_by_a_correction(opened: Node) -> None:
+    _published(opened, *FIRST)
+    patient = _one(opened, "Patient")
+    _write(opened, {**patient, "name": [{"family": "Married"}], "telecom": [{"value": "1"}], "identifier": []})
+    _published(opened, LATE)
+    told = _one(opened, "Patient")
+    assert (told["name"], told["telecom"], told["identifier"]) == (
+        [{"family": "Married"}],
+        [{"value": "1"}],
+        patient["identifier"],
+    )
+    reconciler = Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)
+    corrector = Corrector(reconciler, opened.database, opened.blobs, opened.installation.patients.oid)
+    corrector.update_patient(patient["id"], {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Right^Name"}]}}, actor=ACTOR)
+    told = _one(opened, "Patient")
+    assert (told["name"][0]["family"], told["telecom"]) == ("Right", [{"value": "1"}])
+
+
+def test_a_patient_whose_identifiers_two_domains_share_is_adopted_once(opened: Node) -> None:
+    """A client says that two of the catalogue's patients are one; images go on being published."""
+    _published(opened, *FIRST)
+    one = _one(opened, "Patient")
+    other = {"system": "urn:oid:1.2.3.4", "value": "77"}
+    _write(opened, {**one, "identifier": [*one["identifier"], other]})
+    with opened.database.write() as connection:
+        assert resources.by_identity(connection, "Patient", other["system"], other["value"]) == one["id"]
+        made = projections.published(
+            connection, {"resourceType": "Patient", "id": "second", "identifier": [other]}, now=1_000_000
+        )
+    assert (made.id, made.version) == ("second", 1)
+
+
+def test_endpoint_and_manifest_take_only_tags(opened: Node) -> None:
+    _published(opened, *FIRST)
+    for type_, change in (("Endpoint", {"status": "off"}), ("DocumentReference", {"description": "another"})):
+        own = _one(opened, type_)
+        with pytest.raises(Contradiction, match=f"{type_}.{next(iter(change))}"):
+            _write(opened, {**own, **change})
+        _write(opened, {**own, "meta": {"tag": [{"code": "t"}]}})
+    _published(opened, LATE)
+    assert _one(opened, "Endpoint")["meta"]["tag"] == [{"code": "t"}]
+    assert [each["status"] for each in _all(opened, "DocumentReference")] == ["superseded", "current"]
+
+
+def test_what_the_catalogue_has_is_not_deleted_by_fhir(opened: Node) -> None:
+    _published(opened, *FIRST)
+    for type_ in ("ImagingStudy", "Patient", "Endpoint", "DocumentReference"):
+        own = _one(opened, type_)
+        with opened.database.write() as connection:
+            current = resources.locked(connection, type_, own["id"])
+            assert current is not None
+            with pytest.raises(Conflict, match=f"this {type_} is not deleted by FHIR"):
+                projections.require_deletable(connection, current)
+    with opened.database.write() as connection:
+        foreign = resources.create(connection, {"resourceType": "Patient", "id": "x"})
+        projections.require_deletable(connection, foreign)
+
+
+def test_a_rejected_study_keeps_what_clients_said_and_a_purged_one_nothing(opened: Node) -> None:
+    _published(opened, *FIRST)
+    _write(opened, {**_one(opened, "ImagingStudy"), **ADDED})
+    reconciler = Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)
+    target = Target(FIRST[0].study_uid)
+    reconciler.reject(target, reason="113001", actor=ACTOR)
+    assert _one(opened, "ImagingStudy")["status"] == "entered-in-error"
+    reconciler.restore(target, actor=ACTOR)
+    assert _one(opened, "ImagingStudy")["note"] == ADDED["note"]
+    reconciler.purge(target, actor=ACTOR)
+    left = _one(opened, "ImagingStudy")
+    assert not {*ADDED} - {"meta"} & {*left}
+    assert b"urgent" not in orjson.dumps(left)
