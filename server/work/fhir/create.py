@@ -1,18 +1,16 @@
 """Create: `POST [base]/[type]` (FHIR R4 section 3.1.0.8), also conditional, by If-None-Exist (section 3.1.0.8.1)."""
 
 import uuid
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from profiles.audit_event import REST_CREATE, REST_READ
 from server.access.decisions import Interaction
-from server.errors import AccessError
 from server.records import resources
 from server.work.fhir import conditional, offered
 from server.work.fhir.caller import Audited, Caller, Outcome
-from server.work.fhir.storing import checked, put
+from server.work.fhir.storing import checked, for_readers, put
 
 
 def create(
@@ -47,11 +45,7 @@ def new_id() -> str:
 
 def there(connection: Connection, caller: Caller, type_: str, id_: str) -> Outcome:
     """Section 3.1.0.8.1, one match: 200, what is there stays as it is. Its content is for those who may read it."""
-    stored = resources.read(connection, type_, id_)
-    try:
-        caller.require_patient(type_, Interaction.READ, stored.patient)
-    except AccessError:
-        stored = replace(stored, body=b"", summary=None)
+    stored = for_readers(caller, resources.read(connection, type_, id_))
     reference = f"{type_}/{id_}/_history/{stored.version}"
     return Outcome(
         200, stored, location=f"{caller.base}/{reference}", audited=(Audited("read", REST_READ, reference, stored.patient),)

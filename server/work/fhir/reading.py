@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from profiles.audit_event import REST_READ, REST_VREAD
 from server.access.decisions import Interaction
-from server.errors import Gone, NotFound
+from server.errors import Gone, NotFound, NotSupported
 from server.records import resources
 from server.records.resources import Stored
 from server.records.trail import Wanted, events, without_queries
@@ -38,6 +38,7 @@ def read(connection: Connection, caller: Caller, type_: str, id_: str, parameter
     Raises `NotFound`, `Gone`, `Forbidden`, `NotOffered`, `ParameterError`.
     """
     offered.require(type_, "read")
+    require_no_binary(type_)
     shape = of_read(type_, _asked(parameters))
     with if_granted(caller.decision, type_):
         stored = _event(connection, caller, id_) if type_ == "AuditEvent" else _current(connection, caller, type_, id_)
@@ -49,6 +50,7 @@ def read(connection: Connection, caller: Caller, type_: str, id_: str, parameter
 def vread(connection: Connection, caller: Caller, type_: str, id_: str, version: str, parameters: Parameters = ()) -> Outcome:
     """FHIR R4 section 3.1.0.3, vread: one version. Whose it may be is decided by where the resource is now. Raises as `read`."""
     offered.require(type_, "vread")
+    require_no_binary(type_)
     shape = of_read(type_, _asked(parameters))
     with if_granted(caller.decision, type_):
         # A version id is a string; ours are numbers without leading zeros, all others name nothing.
@@ -63,6 +65,12 @@ def vread(connection: Connection, caller: Caller, type_: str, id_: str, version:
         stored = replace(stored, body=shape.of(stored.body))
     audited = Audited("read", REST_VREAD, f"{type_}/{id_}/_history/{version}", stored.patient)
     return Outcome(200, stored, audited=(audited,))
+
+
+def require_no_binary(type_: str) -> None:
+    """FHIR R4 section 2.44.2: a Binary is judged by its security context (`work.fhir.binary`), and not as other resources are."""
+    if type_ == "Binary":
+        raise NotSupported("a Binary is read by itself, by GET [base]/Binary/[id]")
 
 
 def _asked(parameters: Parameters) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """What create, update and patch have in common: a resource is checked before anything is written, and whose it has become is checked after."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, select, tuple_
@@ -8,7 +9,7 @@ from profiles.audit_event import REST_CREATE, Kind, Subtype
 from profiles.fhir import references, validation
 from profiles.fhir.issues import Issue, is_refused
 from server.access.decisions import Interaction
-from server.errors import Invalid, PreconditionFailed
+from server.errors import AccessError, Invalid, PreconditionFailed
 from server.records import parameters, resources
 from server.records.resources import RESOURCE, Stored
 from server.work.fhir import projections
@@ -89,7 +90,12 @@ def created(caller: Caller, stored: Stored) -> Outcome:
 
 
 def outcome(caller: Caller, stored: Stored, *, is_new: bool, is_changed: bool, audit: tuple[Kind, Subtype]) -> Outcome:
-    """201 for what was not there, else 200. What came of it unchanged has no new location."""
+    """201 for what was not there, else 200. What came of it unchanged has no new location.
+
+    To change is not to read: what was there before is told to those who may read it.
+    """
+    if not is_new:
+        stored = for_readers(caller, stored)
     version = f"{stored.type}/{stored.id}/_history/{stored.version}"
     return Outcome(
         status=201 if is_new else 200,
@@ -97,6 +103,15 @@ def outcome(caller: Caller, stored: Stored, *, is_new: bool, is_changed: bool, a
         location=f"{caller.base}/{version}" if is_changed else "",
         audited=(Audited(*audit, version, stored.patient),),
     )
+
+
+def for_readers(caller: Caller, stored: Stored) -> Stored:
+    """What is stored, without its content for those who may not read it."""
+    try:
+        caller.require_patient(stored.type, Interaction.READ, stored.patient)
+    except AccessError:
+        return replace(stored, body=b"", summary=None)
+    return stored
 
 
 def require_targets(connection: Connection, caller: Caller, resource: Resource) -> None:

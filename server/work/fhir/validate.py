@@ -20,6 +20,7 @@ from server.work.fhir.caller import Caller
 from server.work.fhir.create import create
 from server.work.fhir.delete import delete
 from server.work.fhir.inputs import Inputs
+from server.work.fhir.reading import require_no_binary
 from server.work.fhir.refusals import ParameterError
 from server.work.fhir.update import update
 from server.work.fhir.writes import savepoint
@@ -71,6 +72,7 @@ def is_trying(inputs: Inputs) -> bool:
 
 
 def _stored(connection: Connection, caller: Caller, type_: str, id_: str) -> Stored:
+    require_no_binary(type_)
     with permission.if_granted(caller.decision, type_):
         stored = resources.read(connection, type_, id_)
     permission.require_patient(caller.decision, type_, Interaction.READ, stored.patient)
