@@ -9,9 +9,10 @@ from pathlib import Path
 import pydicom
 from rich.progress import Progress
 
-from conformance.bench import abuse, images, network, peers, report, resources, web
+from conformance.bench import abuse, fhir, images, network, peers, report, web
 from conformance.bench.corpus import ct_study
 from conformance.bench.peers import Peer
+from conformance.bench.postgresql import NoPostgresql
 from conformance.bench.report import Measurement
 
 _SUITES = ("store", "images", "web", "fhir", "abuse")
@@ -25,7 +26,9 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=list(_SUITES), help=f"{', '.join(_SUITES)} (default: all)")
     parser.add_argument("--instances", type=int, default=500, help="images of the CT study")
     parser.add_argument("--archive", type=int, default=201, help="small studies of 10 images behind the DICOMweb searches")
-    parser.add_argument("--studies", type=int, default=20_000, help="studies behind the FHIR searches")
+    parser.add_argument("--studies", type=int, default=200_000, help="studies behind the FHIR searches")
+    parser.add_argument("--patients", type=int, default=50_000, help="patients that those studies are of")
+    parser.add_argument("--database", choices=(*fhir.DATABASES, "both"), default="both", help="of the FHIR suite")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="of the C-STORE and WADO-RS measurements, interleaved")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.png")
@@ -33,25 +36,22 @@ def main() -> None:
     measured: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="imageshare-bench-") as name, Progress() as progress:
         folder = Path(name)
-        files = ct_study(folder / "ct", asked.instances)
+        files = ct_study(folder / "ct", asked.instances) if {"store", "images", "web"} & set(asked.what) else []
         if "store" in asked.what:
             measured += _store(folder, files, asked.rounds, progress)
         if "images" in asked.what:
             measured += _images(folder, files, asked.rounds, progress)
         if "web" in asked.what:
             measured += _web(folder, files, asked.archive, asked.seconds, progress)
-        if "fhir" in asked.what:
-            with peers.imageshare(folder / "fhir" / "data") as ours:
-                seconds = resources.fill(ours, asked.studies, progress)
-                measured.append(
-                    Measurement("STOW-RS and publish, small studies", ours.name, asked.studies / seconds, "studies/s")
-                )
-                measured += resources.measure(ours, asked.seconds)
+        of_fhir = _fhir(folder, asked, progress) if "fhir" in asked.what else []
         outcomes = _abuse(folder, progress) if "abuse" in asked.what else []
     if measured:
         measured = report.best(measured)
         report.show(measured)
         report.keep(report.with_earlier(measured, asked.out), asked.out)
+    if of_fhir:
+        report.show_fhir(of_fhir)
+        report.keep_fhir(of_fhir, asked.out)
     if outcomes:
         report.show_abuse(outcomes)
         report.keep_abuse(outcomes, asked.out)
@@ -112,6 +112,22 @@ def _web(folder: Path, files: Sequence[Path], studies: int, seconds: float, prog
         for peer, what in zip(both, stored, strict=True):
             measured += [*web.measure(peer, what, seconds), *network.find(peer)]
             progress.advance(task)
+    return measured
+
+
+def _fhir(folder: Path, asked: argparse.Namespace, progress: Progress) -> list[Measurement]:
+    """One database after the other, each in a folder of its own. What was measured before something broke is kept."""
+    measured: list[Measurement] = []
+    for database in fhir.DATABASES if asked.database == "both" else (asked.database,):
+        with tempfile.TemporaryDirectory(dir=folder) as fresh:
+            try:
+                with fhir.server(Path(fresh), database) as peer:
+                    for row in fhir.suite(peer, asked.studies, asked.patients, asked.seconds, progress):
+                        measured.append(row)  # noqa: PERF402 what comes before an error stays
+            except NoPostgresql as reason:
+                progress.console.print(f"{fhir.DATABASES[database]} is left out: {reason}")
+            except fhir.BROKEN as error:
+                progress.console.print(f"{fhir.DATABASES[database]} is broken off: {error}")
     return measured
 
 

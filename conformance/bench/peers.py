@@ -52,6 +52,8 @@ class Peer:
     headers: dict[str, str] = field(default_factory=dict)
     client_port: int = 0
     """Where it takes the AE title BENCH to be, as a destination of C-MOVE."""
+    database: int = 0
+    """The process id of its database server, where it has one."""
     _peak: float = 0.0
 
     def __post_init__(self) -> None:
@@ -59,8 +61,13 @@ class Peer:
 
     def peak_memory(self) -> float:
         """Highest MB of all its processes together so far, sampled 4 times a second (PSS: a shared page counts once)."""
-        self._peak = max(self._peak, self.memory())
+        now = self.memory()
+        self._peak = max(self._peak, now)
         return self._peak
+
+    def forget_peak(self) -> None:
+        """From here on `peak_memory` is of what follows."""
+        self._peak = 0.0
 
     def results(self, path: str) -> list[dict[str, Any]]:
         """What a DICOMweb search answers."""
@@ -107,10 +114,20 @@ class Peer:
         times = [process.cpu_times() for process in (root, *root.children(recursive=True))]
         return float(sum(t.user + t.system for t in times))
 
+    def database_seconds(self) -> float:
+        """The same of its database server, with the processes of it that have ended meanwhile; 0 where it has none."""
+        if not self.database:
+            return 0.0
+        root = psutil.Process(self.database)
+        ended, times = root.cpu_times(), [process.cpu_times() for process in (root, *root.children(recursive=True))]
+        return float(ended.children_user + ended.children_system + sum(t.user + t.system for t in times))
+
 
 @contextlib.contextmanager
-def imageshare(folder: Path, quiet_period: float = 1.0, *, durable: bool = True) -> Iterator[Peer]:
-    """This project: `imageshare serve` with its defaults but for the quiet period and the one DICOM peer."""
+def imageshare(
+    folder: Path, quiet_period: float = 1.0, *, durable: bool = True, database_url: str | None = None
+) -> Iterator[Peer]:
+    """This project: `imageshare serve` with its defaults but for the quiet period and the one DICOM peer; on SQLite unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     client = free_port()
     device = {"ae_title": "BENCH", "address": "127.0.0.1", "host": "127.0.0.1", "port": client, "permissions": _PERMISSIONS}
@@ -120,12 +137,17 @@ def imageshare(folder: Path, quiet_period: float = 1.0, *, durable: bool = True)
         "IMAGESHARE_QUIET_PERIOD": str(quiet_period),
         "IMAGESHARE_DEVICES": json.dumps([device]),
         "IMAGESHARE_DURABLE": str(durable).lower(),
+        **({"IMAGESHARE_DATABASE_URL": database_url} if database_url else {}),
     }
     command = [sys.executable, "-m", "server.cli"]
-    process = subprocess.Popen(
-        [*command, "serve", "--http-port", "0", "--dicom-port", "0"],
-        env=environment, stdout=subprocess.PIPE, stderr=(folder.parent / "imageshare.log").open("w"), text=True,
-    )  # fmt: skip
+    with (folder.parent / "imageshare.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "serve", "--http-port", "0", "--dicom-port", "0"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
     try:
         assert process.stdout
         line = process.stdout.readline()
@@ -164,10 +186,9 @@ def orthanc(folder: Path, *, durable: bool = True, nodelay: bool = True) -> Iter
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))
-    process = subprocess.Popen(
-        [program, str(config)], env={**os.environ, **({"TCP_NODELAY": "1"} if nodelay else {})}, stdout=subprocess.DEVNULL,
-        stderr=(folder.parent / "orthanc.log").open("w"), text=True,
-    )  # fmt: skip
+    environment = {**os.environ, **({"TCP_NODELAY": "1"} if nodelay else {})}
+    with (folder.parent / "orthanc.log").open("w") as log:
+        process = subprocess.Popen([program, str(config)], env=environment, stdout=subprocess.DEVNULL, stderr=log, text=True)
     try:
         _await_http(f"http://127.0.0.1:{http}/system")
         base = f"http://127.0.0.1:{http}"
@@ -232,3 +253,5 @@ def _end(process: "subprocess.Popen[str]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if process.stdout:
+        process.stdout.close()

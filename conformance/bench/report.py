@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformance.bench.abuse import Outcome
-from conformance.bench.targets import MEMORY, PROCESSOR, RATIOS
+from conformance.bench.targets import FHIR, MEMORY, PROCESSOR, RATIOS, Mark
 
 PEER = "Orthanc"
 
@@ -32,6 +32,17 @@ class Measurement:
     p95: float = 0.0
     ceiling: str = ""
     """The work, of the same server in the same run, that this one cannot be faster than."""
+    database_ms: float = 0.0
+    """CPU of the database server per file, where there is one."""
+    client_ms: float = 0.0
+    """CPU of the load generator per file, on the same machine."""
+    note: str = ""
+    """What is to be known of this row, such as that requests failed."""
+
+    @property
+    def per_core(self) -> float:
+        """How many a second would take one core of the server's CPU; 0 where that was not measured."""
+        return 1000 / self.cpu_ms if self.cpu_ms else 0.0
 
 
 def machine() -> str:
@@ -103,15 +114,16 @@ def with_earlier(measured: Sequence[Measurement], folder: Path) -> list[Measurem
     ] + list(measured)
 
 
+def _told(measured: Sequence[Measurement]) -> dict[str, object]:
+    """As JSON, with when and where."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"at": at, "machine": machine(), "measured": [asdict(row) for row in measured]}
+
+
 def keep(measured: Sequence[Measurement], folder: Path) -> None:
     """`bench.json` and, where matplotlib is installed, `bench.png` and `ratios.png`."""
     folder.mkdir(parents=True, exist_ok=True)
-    told = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "measured": [asdict(row) for row in measured],
-    }
-    (folder / "bench.json").write_text(json.dumps(told, indent=1) + "\n")
+    (folder / "bench.json").write_text(json.dumps(_told(measured), indent=1) + "\n")
     try:
         import matplotlib as mpl
     except ImportError:
@@ -167,6 +179,75 @@ def _ratios(measured: Sequence[Measurement], path: Path, ours: str = "imageshare
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+_FHIR_COLUMNS = (
+    "work", "on", "rate", "p50 ms", "p95 ms", "CPU us", "per core", "database CPU us", "client CPU us", "peak MB", "meant",
+)  # fmt: skip
+
+
+def show_fhir(measured: Sequence[Measurement]) -> None:
+    """A table on the terminal, with what is meant to be reached beside what was, and a word for all of it."""
+    table = Table(title="FHIR", caption=machine())
+    for column in _FHIR_COLUMNS:
+        table.add_column(column, justify="left" if column in ("work", "on", "meant") else "right")
+    for cells in _fhir_rows(measured):
+        table.add_row(*cells)
+    console = Console(width=240)
+    console.print(table)
+    for line in _in_words(measured):
+        console.print(line)
+
+
+def keep_fhir(measured: Sequence[Measurement], folder: Path) -> None:
+    """`fhir.json` and `fhir.md`, the same table and words for people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fhir.json").write_text(json.dumps(_told(measured), indent=1) + "\n")
+    lines = [f"| {' | '.join(_FHIR_COLUMNS)} |", "|---" * len(_FHIR_COLUMNS) + "|"]
+    lines += [f"| {' | '.join(cells)} |" for cells in _fhir_rows(measured)]
+    words = [f"- {line}" for line in _in_words(measured)]
+    (folder / "fhir.md").write_text("\n".join([*lines, "", *words, "", machine(), ""]))
+
+
+def verdicts(row: Measurement, measured: Sequence[Measurement]) -> list[tuple[str, bool]]:
+    """What of a row is meant to reach something: in words, and whether it has. A row with requests that failed reaches nothing."""
+    found = []
+    for mark in FHIR.get(row.work, ()):
+        other = next((each for each in measured if (each.work, each.who) == (mark.of, row.who)), None)
+        if mark.of and (other is None or not _figure(other, mark)):
+            continue
+        value = _figure(row, mark) / (_figure(other, mark) if other else 1)
+        reached = bool(value) and (value >= mark.bound if mark.at_least else value <= mark.bound) and "failed" not in row.note
+        of = f" x that of {mark.of}" if mark.of else ""
+        word = "at least" if mark.at_least else "at most"
+        amount = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
+        found.append((f"{mark.figure} {amount}{of}, {word} {mark.bound:g}: {'reached' if reached else 'NOT reached'}", reached))
+    return found
+
+
+def _figure(row: Measurement, mark: Mark) -> float:
+    return {"rate": row.rate, "per core": row.per_core, "p50": row.p50, "p95": row.p95, "memory": row.memory}[mark.figure]
+
+
+def _fhir_rows(measured: Sequence[Measurement]) -> list[tuple[str, ...]]:
+    return [
+        (
+            row.work, row.who, f"{row.rate:,.0f} {row.unit}", _or_blank(row.p50, 2), _or_blank(row.p95, 2),
+            _or_blank(1000 * row.cpu_ms), _or_blank(row.per_core), _or_blank(1000 * row.database_ms), _or_blank(1000 * row.client_ms),
+            _or_blank(row.memory), "; ".join([*(words for words, _ in verdicts(row, measured)), *filter(None, [row.note])]),
+        )
+        for row in measured
+    ]  # fmt: skip
+
+
+def _in_words(measured: Sequence[Measurement]) -> list[str]:
+    """How many marks were reached on which database, and which were not."""
+    told = []
+    for who in dict.fromkeys(row.who for row in measured):
+        found = [(row.work, *each) for row in measured if row.who == who for each in verdicts(row, measured)]
+        told.append(f"{who}: {sum(reached for *_, reached in found)} of {len(found)} marks reached")
+        told += [f"{who}: {work}: {words}" for work, words, reached in found if not reached]
+    return told
 
 
 def show_abuse(outcomes: Sequence[Outcome], ours: str = "imageshare") -> None:

@@ -1,7 +1,8 @@
-"""What this server has set itself to reach, as ratios of its rate to Orthanc's in the same run. `make bench` prints them beside what it measures."""
+"""What this server has set itself to reach: ratios of its rate to Orthanc's in the same run, and figures of FHIR. `make bench` prints them beside what it measures."""
 
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 _QIDO: Final = (
     "QIDO all studies", "QIDO by PatientID", "QIDO by date range", "QIDO by name with wildcard", "QIDO page of 25 at 100",
@@ -37,3 +38,55 @@ PROCESSOR: Final = 0.5
 """Server CPU per file, as part of Orthanc's: at most."""
 MEMORY: Final = 0.5
 """Peak memory of all processes, as part of Orthanc's: at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What one figure of a work is meant to reach; `of`, where it is not empty, is the work whose same figure it is a multiple of.
+
+    `rate` is per second by the clock, `per core` per second of the server's CPU: these at least. `p50` and `p95` are ms, `memory` peak MB: at most.
+    """
+
+    figure: Literal["rate", "per core", "p50", "p95", "memory"]
+    bound: float
+    of: str = ""
+
+    @property
+    def at_least(self) -> bool:
+        return self.figure in ("rate", "per core")
+
+
+READ: Final = "read by id"
+PATIENT_AND_DATE: Final = "search by patient and date"
+NEWEST: Final = "newest 20 of a modality"
+PAGE: Final = "newest 20 of a modality, page 500"
+SEARCHES: Final = (
+    PATIENT_AND_DATE, "search by identifier", NEWEST, "_include", "chain patient.name", "_has", "_has, by name",
+)  # fmt: skip
+"""Those that are measured over a tenth of the studies too."""
+TENTH: Final = "a tenth of the studies"
+BUNDLES: Final = (100, 500, 5000)
+ONE: Final = "1 connection"
+MANY: Final = "8 connections"
+_FAST: Final = (Mark("per core", 2500), Mark("p95", 10))
+
+
+def bundle(size: int) -> str:
+    """The work of storing studies by that many in a transaction."""
+    return f"transaction of {size:,} ImagingStudies"
+
+
+_SCALE: Final = {f"{name}, {ONE}": (Mark("p50", 1.3, f"{name}, {TENTH}, {ONE}"),) for name in SEARCHES}
+
+FHIR: Final[Mapping[str, tuple[Mark, ...]]] = {
+    **_SCALE,
+    **{f"{name}, {MANY}": _FAST for name in (READ, PATIENT_AND_DATE)},
+    f"{NEWEST}, {ONE}": (*_SCALE[f"{NEWEST}, {ONE}"], Mark("p50", 3, f"{READ}, {ONE}")),
+    f"{PAGE}, {ONE}": (Mark("p50", 1.5, f"{NEWEST}, {ONE}"),),
+    **{bundle(size): (Mark("per core", 3000),) for size in BUNDLES},
+    bundle(BUNDLES[-1]): (Mark("per core", 3000), Mark("memory", 1.25, bundle(BUNDLES[0]))),
+    f"create, durable, {ONE}": (Mark("rate", 500),),
+    f"create, durable, {MANY}": (Mark("rate", 500),),
+    f"update of a 188 kB study, {ONE}": (Mark("p50", 25),),
+}
+"""Work -> what it is meant to reach, of the FHIR suite. That memory is flat is read as a quarter more at most, with 50 times the entries."""

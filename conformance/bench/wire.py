@@ -3,15 +3,26 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 _CHUNK = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked; its body, if any, is sent at once."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
 class Connection:
-    """One keep-alive connection. `get` and `post` return (status, bytes of body received); bodies are thrown away."""
+    """One keep-alive connection. `send`, `get` and `post` return (status, bytes of body received); bodies are thrown away."""
 
     def __init__(self, base: str, headers: dict[str, str]) -> None:
         parts = urlsplit(base)
@@ -21,9 +32,16 @@ class Connection:
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._buffer = bytearray(_CHUNK)
 
-    def get(self, path: str, accept: str = "*/*") -> tuple[int, int]:
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: {accept}\r\n{self._headers}\r\n".encode())
+    def send(self, request: Request) -> tuple[int, int]:
+        more = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        if request.body or request.method in ("POST", "PUT", "PATCH"):
+            more += f"Content-Length: {len(request.body)}\r\n"
+        head = f"{request.method} {request.path} HTTP/1.1\r\nHost: {self._host}\r\n{self._headers}{more}\r\n"
+        self._socket.sendall(head.encode() + request.body)
         return self._answer()
+
+    def get(self, path: str, accept: str = "*/*") -> tuple[int, int]:
+        return self.send(Request("GET", path, {"Accept": accept}))
 
     def fetch(self, path: str, accept: str = "*/*") -> tuple[int, bytes]:
         """The same, with the body kept; closes the connection."""
@@ -59,11 +77,13 @@ class Connection:
         status = int(lines[0].split()[1])
         fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
         rest = bytes(head[end + 4 :])
+        if status in (204, 304):
+            return status, 0
         if b"content-length" in fields:
             return status, self._counted(int(fields[b"content-length"]), len(rest))
         if fields.get(b"transfer-encoding", b"").lower() == b"chunked":
             return status, self._chunked(rest)
-        return status, 0 if status in (204, 304) else self._until_closed(len(rest))
+        return status, self._until_closed(len(rest))
 
     def _counted(self, length: int, have: int) -> int:
         while have < length:
@@ -110,8 +130,12 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     elapsed: float = 0.0
     failed: int = 0
+    refused: int = 0
+    """The status of one of those that failed; 0 where the connection did."""
     bytes: int = 0
     """Of the longest answer."""
+    client_seconds: float = 0.0
+    """Of CPU that its threads took: the load generator shares the machine with what it measures."""
 
     @property
     def rate(self) -> float:
@@ -134,23 +158,40 @@ def run(
     least: int = 0,
 ) -> Load:
     """Asks `path(n)` over and over on each of `connections` for `seconds`. An answer of less than `least` bytes has failed."""
+
+    def request(turn: int) -> Request:
+        return Request("GET", path(turn), {"Accept": accept})
+
+    return drive(base, headers, request, connections=connections, seconds=seconds, least=least)
+
+
+def drive(
+    base: str, headers: dict[str, str], request: Callable[[int], Request], *, connections: int, seconds: float, least: int = 0
+) -> Load:
+    """`run` with requests of every kind. What `request` takes to make one is no part of its latency. No two connections ask the same turn."""
     load, lock, began = Load(), threading.Lock(), time.perf_counter()
 
     def client(number: int) -> None:
-        mine, failed = [], 0
-        connection = Connection(base, headers)
+        mine, failed, refused = [], 0, 0
         turn = number
-        while time.perf_counter() - began < seconds:
-            start = time.perf_counter()
-            status, size = connection.get(path(turn), accept)
-            mine.append(time.perf_counter() - start)
-            failed += status >= 400 or size < least
-            load.bytes = max(load.bytes, size)
-            turn += connections
-        connection.close()
+        try:
+            with closing(Connection(base, headers)) as connection:
+                while time.perf_counter() - began < seconds:
+                    asked = request(turn)
+                    start = time.perf_counter()
+                    status, size = connection.send(asked)
+                    mine.append(time.perf_counter() - start)
+                    if status >= 400 or size < least:
+                        failed, refused = failed + 1, status
+                    load.bytes = max(load.bytes, size)
+                    turn += connections
+        except OSError:
+            failed += 1
         with lock:
             load.latencies += mine
             load.failed += failed
+            load.refused = refused or load.refused
+            load.client_seconds += time.thread_time()
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(connections)]
     for thread in threads:
