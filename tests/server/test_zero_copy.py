@@ -1,8 +1,12 @@
 """Bodies that the kernel sends from file to socket, over real sockets: whole, in order, and without leaving a file open."""
 
+import fcntl
+import logging
 import os
 import socket
 import ssl
+import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +16,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from peers.authority import Authority
+from peers.vanishing import cable
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -50,15 +55,17 @@ def stored(blobs: FolderBlobs, content: bytes) -> str:
 
 
 @contextmanager
-def serving(pieces: Callable[[], Iterator[Piece]], length: int, **settings: object) -> Iterator[int]:
+def serving(
+    pieces: Callable[[], Iterator[Piece]], length: int, *, also: tuple[socket.socket, ...] = (), **settings: object
+) -> Iterator[int]:
     def answer(_: Request) -> Response:
         return PiecesResponse(pieces(), {"Content-Length": str(length)})
 
-    app = Starlette(routes=[Route("/", answer), Route("/short", lambda _: Response(b"short"))])
+    app = Starlette(routes=[Route("/", answer, methods=["GET", "POST"]), Route("/short", lambda _: Response(b"short"))])
     config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", http=ZeroCopyProtocol, **settings)  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     listening = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening, *also]})
     thread.start()
     try:
         while not server.started:
@@ -99,10 +106,22 @@ def open_blobs(blobs: FolderBlobs) -> int:
 
 
 def settled(condition: Callable[[], bool]) -> bool:
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + 30
     while not condition() and time.monotonic() < ends:
         time.sleep(0.02)
     return condition()
+
+
+def is_full(connection: socket.socket) -> bool:
+    """Whether nothing more arrives where nothing is read: the sender waits for room."""
+    before = arrived(connection)
+    time.sleep(0.5)
+    return 0 < before == arrived(connection)
+
+
+def arrived(connection: socket.socket) -> int:
+    """Bytes that wait to be read."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -164,6 +183,43 @@ def test_a_client_that_leaves_lets_go_of_the_file(blobs: FolderBlobs, loop: str)
             assert settled(lambda: open_blobs(blobs) == 0)
         with socket.create_connection(("127.0.0.1", port), 30) as connection:
             assert ask(connection, "/short") == b"short"
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_client_that_says_it_leaves_and_takes_nothing_lets_go_of_the_file(blobs: FolderBlobs, loop: str) -> None:
+    """It half closes the connection (RFC 9293 section 3.6), which a body that waits for room learns of by looking."""
+    name = stored(blobs, bytes(SIZE))
+
+    def pieces() -> Iterator[Piece]:
+        for _ in range(10):
+            yield from blobs.extent(name)
+
+    with serving(pieces, 10 * SIZE, loop=loop) as port, socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert settled(lambda: open_blobs(blobs) == 1)
+        assert settled(lambda: is_full(connection))
+        connection.shutdown(socket.SHUT_WR)
+        assert settled(lambda: open_blobs(blobs) == 0)
+        with socket.create_connection(("127.0.0.1", port), 30) as another:
+            assert ask(another, "/short") == b"short"
+
+
+def test_a_client_whose_network_goes_lets_go_of_the_file(blobs: FolderBlobs, caplog: pytest.LogCaptureFixture) -> None:
+    """Its request has more than is held of what nobody reads, so that nothing but the sending meets the error (EHOSTUNREACH)."""
+    name = stored(blobs, bytes(SIZE))
+
+    def pieces() -> Iterator[Piece]:
+        for _ in range(1000):
+            yield from blobs.extent(name)
+
+    with cable() as there, serving(pieces, 1000 * SIZE, also=(there.listening,)) as port:
+        there.come()
+        assert settled(lambda: open_blobs(blobs) == 1)
+        there.pull()
+        assert settled(lambda: open_blobs(blobs) == 0)
+        with socket.create_connection(("127.0.0.1", port), 30) as connection:
+            assert ask(connection, "/short") == b"short"
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR] == []
 
 
 def test_a_body_that_turns_out_short_ends_the_connection(blobs: FolderBlobs) -> None:

@@ -1,8 +1,11 @@
 """The two units of work: what holds on both engines, and the pragmas that make SQLite durable."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import sqlalchemy
@@ -125,6 +128,45 @@ def test_a_writer_does_not_wait_for_ever_behind_one_of_its_process(tmp_path: Pat
     with database.write() as connection:  # and the turn has been given back
         connection.execute(text("CREATE TABLE after (a INTEGER)"))
     assert (tmp_path / "busy.db-turn").exists()
+    database.close()
+
+
+_WRITES = """
+import os, sys
+from sqlalchemy import text
+from server.store.db import Database
+if os.getuid() == 0:  # whom no permission holds back
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    open(f"{sys.argv[1]}-turn", "a")
+except PermissionError:
+    database = Database(f"sqlite:///{sys.argv[1]}")
+    with database.write() as connection:
+        connection.execute(text("CREATE TABLE things (pk INTEGER)"))
+    database.close()
+    print("written")
+"""
+
+
+def test_a_turn_that_is_another_users_file_is_taken_by_reading_it() -> None:
+    """Who began made it; the others may not write in it, and need not."""
+    with TemporaryDirectory() as folder:  # that of pytest is for its user alone
+        Path(folder).chmod(0o777)
+        turn = Path(folder, "shared.db-turn")
+        turn.touch()
+        turn.chmod(0o444)
+        command = [sys.executable, "-c", _WRITES, f"{folder}/shared.db"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "written\n", done.stderr
+
+
+def test_who_may_not_even_read_the_turn_is_told_so(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/shared.db")
+    (tmp_path / "shared.db-turn").symlink_to(tmp_path / "nowhere" / "turn")
+    with pytest.raises(Unavailable), database.write():
+        pass
     database.close()
 
 
