@@ -12,6 +12,7 @@ from profiles.audit_event import Agent
 from server.access.tokens import Tokens
 from server.edges import dicomweb, fhir, operations, soap
 from server.edges.context import Node
+from server.edges.turns import Turns
 from server.records.installation import installation
 from server.records.peers import Peers
 from server.records.strangers import Strangers
@@ -51,10 +52,12 @@ def open_node(settings: Settings) -> Node:
         peers=Peers(database, settings),
         strangers=Strangers(trail, room, settings.min_free_bytes),
         writes=Writes(database),
+        turns=Turns(database, trail),
     )
 
 
 def close_node(node: Node) -> None:
+    node.turns.close()
     with suppress(SQLAlchemyError):  # what cannot be written any more is in the log
         node.strangers.flush()
     node.database.close()

@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     fhir_references: Literal["allow", "check"] = Field(
         default="allow", description="whether a FHIR resource may refer to what is not here, or is refused (check)"
     )
+    fhir_conditional_delete: Literal["single", "multiple"] = Field(
+        default="single",
+        description="whether a FHIR delete by a condition is refused where several resources meet it, or deletes them all",
+    )
     durable: bool = Field(
         default=True, description="whether answers wait for the disk; without, a power cut loses what was acknowledged"
     )

@@ -16,6 +16,9 @@ import pytest
 import sqlalchemy
 from peers import imageshare, postgresql
 
+from server.store.db import Database
+from server.store.migrations import migrate
+
 DEEP = os.environ.get("IMAGESHARE_TEST_DEEP") == "1"
 
 # The same examples in every run, so that a red test is red for everybody; `make test-deep` looks for new ones. No deadline: a
@@ -72,6 +75,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'database.sqlite3'}"
     url: str = request.getfixturevalue("postgresql_database")
     return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A new database with our tables, open, on each engine."""
+    opened = Database(database_url)
+    migrate(opened)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,20 @@
 """The functions of FHIRPath (section 5) that work on collections and trees, and those that FHIR R4 adds (section 2.1.9.1.5, fhirpath.html)."""
 
 from collections.abc import Iterator
+from typing import Final
 
-from profiles.fhir.fhirpath_comparing import equal, key
+from profiles.fhir import narrative
+from profiles.fhir.bindings import codings
+from profiles.fhir.fhirpath_comparing import key
 from profiles.fhir.fhirpath_run import Evaluate, Frame, each, function, said, single, text, truth, whole
 from profiles.fhir.fhirpath_syntax import PathError
 from profiles.fhir.fhirpath_values import TYPE_INFO, Node, children, is_of, members, root
+from profiles.r4 import terminology
 
 Nodes = list[Node]
 Arguments = tuple[Evaluate, ...]
+_CHARACTERS: Final = 100
+"""Of a narrative that are checked in the time that it takes to look at one element."""
 
 
 # --- section 5.1, existence
@@ -315,22 +321,39 @@ def _conforms_to(frame: Frame, nodes: Nodes, arguments: Arguments) -> Nodes:
 
 
 @function("htmlChecks")
-def _html_checks(_: Frame, __: Nodes, ___: Arguments) -> Nodes:
-    """txt-1 and txt-2 are checked with the structure (`profiles.fhir.validation`), by a parser of XML."""
-    return said(True)
+def _html_checks(frame: Frame, nodes: Nodes, _: Arguments) -> Nodes:
+    """txt-1 and txt-2. R4's own two invariants are checked with the structure (`profiles.fhir.validation`); this is for those of profiles."""
+    node = single(nodes)
+    if node is None or not isinstance(node.value, str):
+        return []
+    frame.run.spend(len(node.value) // _CHARACTERS)
+    return said(not narrative.problem(node.value))
 
 
 @function("subsumes", 1)
 def _subsumes(frame: Frame, nodes: Nodes, arguments: Arguments) -> Nodes:
-    one, other = single(nodes), single(arguments[0](frame))
-    if one is None or other is None:
-        return []
-    return said(True if equal(one, other) else None)
+    return _subsuming(frame, single(nodes), single(arguments[0](frame)))
 
 
 @function("subsumedBy", 1)
 def _subsumed_by(frame: Frame, nodes: Nodes, arguments: Arguments) -> Nodes:
-    return _subsumes(frame, nodes, arguments)
+    return _subsuming(frame, single(arguments[0](frame)), single(nodes))
+
+
+def _subsuming(frame: Frame, ancestor: Node | None, node: Node | None) -> Nodes:
+    """FHIR R4 section 4.8.4: whether any code of the one is a code of the other, or above it. Empty where the code systems here cannot tell."""
+    if ancestor is None or node is None:
+        return []
+    pairs = [(above, below) for above in codings(ancestor) for below in codings(node)]
+    frame.run.spend(len(pairs))
+    answers = [_is_above(*above, *below) for above, below in pairs]
+    return said(True if True in answers else None if None in answers or not answers else False)
+
+
+def _is_above(system: str | None, code: str, other_system: str | None, other: str) -> bool | None:
+    if (system, code) == (other_system, other):
+        return True
+    return terminology.subsumes(system, code, other) if system and system == other_system else None
 
 
 @function("type")

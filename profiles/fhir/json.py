@@ -6,7 +6,6 @@ without a word, and lose the zeros of 1.00. For output orjson takes numbers as t
 
 import json
 import re
-from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NoReturn, Self
 
@@ -166,34 +165,34 @@ class _Pairs(list[tuple[str, Any]]):
 def _twice(text: str) -> Malformed:
     """Where the first name is that comes twice. Reads the text again: only a refusal has to know."""
     try:
-        found = _path_twice(json.JSONDecoder(object_pairs_hook=_Pairs, parse_float=len).decode(text), "", 0)
+        found = _path_twice(json.JSONDecoder(object_pairs_hook=_Pairs, parse_float=len).decode(text), 0) or ""
     except (ValueError, RecursionError):  # what follows the second name is broken besides
         found = ""
     return _malformed("an object has the same name twice", found.lstrip("."))
 
 
-def _path_twice(value: Any, path: str, depth: int) -> str:
+def _path_twice(value: Any, depth: int) -> str | None:
+    """The path to the first such name, from this value on. It is put together on the way back: only where there is one."""
     if depth > DEEPEST:
-        return path
+        return ""
+    found: str | None
     if isinstance(value, _Pairs):
         seen: set[str] = set()
-        if not path:
-            path = next((each for name, each in value if name == "resourceType" and isinstance(each, str)), "")
-            path = path if _NAME.fullmatch(path) else ""
         for name, each in value:
-            here = f"{path}.{name if _NAME.fullmatch(name) else '?'}"
-            if name in seen:
-                return here
+            found = "" if name in seen else _path_twice(each, depth + 1)
+            if found is not None:
+                return f"{'' if depth else _type_of(value)}.{name if _NAME.fullmatch(name) else '?'}{found}"
             seen.add(name)
-            if found := _path_twice(each, here, depth + 1):
-                return found
     elif isinstance(value, list):
-        return _first(_path_twice(each, f"{path}[{place}]", depth + 1) for place, each in enumerate(value))
-    return ""
+        for place, each in enumerate(value):
+            if (found := _path_twice(each, depth + 1)) is not None:
+                return f"[{place}]{found}"
+    return None
 
 
-def _first(paths: Iterable[str]) -> str:
-    return next((path for path in paths if path), "")
+def _type_of(pairs: _Pairs) -> str:
+    named = next((each for name, each in pairs if name == "resourceType" and isinstance(each, str)), "")
+    return named if _NAME.fullmatch(named) else ""
 
 
 def _number(value: object) -> orjson.Fragment:

@@ -15,6 +15,10 @@ Json = dict[str, Any]
 Tokens = tuple[str, ...]
 MOST_OPERATIONS: Final = 10_000
 _MOST_COPIED: Final = 100_000
+_MOST_WALKED: Final = 1_000_000
+"""Values that all operations together look at, or shift in arrays, beside those that the patch itself brings."""
+_SHIFTED: Final = 256
+"""Elements of an array that are shifted in the time that it takes to look at one value."""
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _ESCAPE: Final = re.compile(r"~([01])|~")
 _NAME: Final = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
@@ -23,7 +27,7 @@ _NAME: Final = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
 def apply(resource: Any, operations: list[Any]) -> Any:
     """RFC 6902 section 5: `resource` after all operations, each on what the ones before made of it. `resource` itself is changed.
 
-    Raises `PatchError`: 400 for what is no patch, 422 for a path that is not there, a test that fails and a result beyond any measure.
+    Raises `PatchError`: 400 for what is no patch, 422 for a path that is not there, a test that fails, a result beyond any measure, and too much work.
     """
     if len(operations) > MOST_OPERATIONS:
         raise malformed(f"a patch has at most {MOST_OPERATIONS:,} operations")
@@ -49,10 +53,14 @@ class _Malformed(Exception):
 class _Impossible(Exception):
     """The operation does not fit the document."""
 
+    def __init__(self, why: str, code: str = "processing") -> None:
+        super().__init__(why)
+        self.code = code
+
 
 def _told(root: Any, number: int, kind: str, operation: Json, problem: _Impossible) -> PatchError:
     name = str(root.get("resourceType", "")) if isinstance(root, dict) else ""
-    return inapplicable(f"operation {number} ({kind}): {problem}", _expression(name, _tokens(operation, "path")))
+    return inapplicable(f"operation {number} ({kind}): {problem}", _expression(name, _tokens(operation, "path")), problem.code)
 
 
 def _expression(name: str, tokens: Tokens) -> str:
@@ -83,16 +91,23 @@ def _tokens(operation: Json, member: str) -> Tokens:
 def _value(operation: Json) -> Any:
     if "value" not in operation:
         raise _Malformed("value is missing")
-    # The patch stays as it is, so that a transaction may be tried again
-    return copied(operation["value"])
+    return operation["value"]
+
+
+def _new(operation: Json, tokens: Tokens) -> Any:
+    """A copy of the value, for that place. The patch stays as it is, so that a transaction may be tried again."""
+    value = _value(operation)
+    _check_depth(tokens, measured(value)[1])
+    return copied(value)
 
 
 class _Document:
-    """What the operations work on."""
+    """What the operations work on, and how much more they may. Values of the patch are walked once, as when they were read: they cost nothing."""
 
     def __init__(self, root: Any) -> None:
         self.root = root
         self._copied = 0
+        self._left = _MOST_WALKED
 
     def find(self, tokens: Tokens) -> Any:
         found = self.root
@@ -105,12 +120,13 @@ class _Document:
         if not tokens:
             self.replace(tokens, value)
             return
-        _check_depth(tokens, value)
         container, token = self.find(tokens[:-1]), tokens[-1]
         if isinstance(container, list) and (token == "-" or (_INDEX.fullmatch(token) and int(token) == len(container))):
             container.append(value)
         elif isinstance(container, list):
-            container.insert(int(_place(container, token)), value)
+            place = int(_place(container, token))
+            self._spend((len(container) - place) // _SHIFTED)
+            container.insert(place, value)
         elif isinstance(container, dict):
             container[token] = value
         else:
@@ -118,7 +134,6 @@ class _Document:
 
     def replace(self, tokens: Tokens, value: Any) -> None:
         """RFC 6902 section 4.3: what is there already."""
-        _check_depth(tokens, value)
         if not tokens:
             self.root = value
         else:
@@ -129,13 +144,35 @@ class _Document:
         if not tokens:
             raise _Impossible("the whole resource can't be removed by a patch")
         container = self.find(tokens[:-1])
-        return container.pop(_place(container, tokens[-1]))
+        place = _place(container, tokens[-1])
+        if isinstance(container, list):
+            self._spend((len(container) - place) // _SHIFTED)
+        return container.pop(place)
 
-    def count(self, value: Any) -> None:
-        """Keeps copies of copies within bounds."""
-        self._copied += measured(value)[0]
+    def copied(self, source: Tokens, target: Tokens) -> Any:
+        """RFC 6902 section 4.5. Copies of copies are kept within bounds."""
+        value = self.find(source)
+        count, depth = measured(value)
+        self._copied += count
         if self._copied > _MOST_COPIED:
-            raise _Impossible(f"a patch copies at most {_MOST_COPIED:,} values")
+            raise _Impossible(f"a patch copies at most {_MOST_COPIED:,} values", "too-costly")
+        self._spend(count)
+        _check_depth(target, depth)
+        return copied(value)
+
+    def moved(self, source: Tokens, target: Tokens) -> Any:
+        """RFC 6902 section 4.4: what is taken out. Only where it goes deeper it has to be measured."""
+        value = self.remove(source)
+        if len(target) > len(source):
+            count, depth = measured(value)
+            self._spend(count)
+            _check_depth(target, depth)
+        return value
+
+    def _spend(self, amount: int) -> None:
+        self._left -= amount
+        if self._left < 0:
+            raise _Impossible("the patch takes too much work on this resource: make several of it", "too-costly")
 
 
 def _place(container: Any, token: str) -> Any:
@@ -147,13 +184,14 @@ def _place(container: Any, token: str) -> Any:
     raise _Impossible("a path leads to nothing in the resource")
 
 
-def _check_depth(tokens: Tokens, value: Any) -> None:
-    if len(tokens) + measured(value)[1] > DEEPEST:
+def _check_depth(tokens: Tokens, depth: int) -> None:
+    if len(tokens) + depth > DEEPEST:
         raise _Impossible(f"the result would be nested more than {DEEPEST} deep")
 
 
 def _add(document: _Document, operation: Json) -> None:
-    document.add(_tokens(operation, "path"), _value(operation))
+    tokens = _tokens(operation, "path")
+    document.add(tokens, _new(operation, tokens))
 
 
 def _remove(document: _Document, operation: Json) -> None:
@@ -161,7 +199,8 @@ def _remove(document: _Document, operation: Json) -> None:
 
 
 def _replace(document: _Document, operation: Json) -> None:
-    document.replace(_tokens(operation, "path"), _value(operation))
+    tokens = _tokens(operation, "path")
+    document.replace(tokens, _new(operation, tokens))
 
 
 def _move(document: _Document, operation: Json) -> None:
@@ -169,14 +208,12 @@ def _move(document: _Document, operation: Json) -> None:
     if source != target and target[: len(source)] == source:
         raise _Impossible("a value can't be moved into itself (RFC 6902 section 4.4)")
     if source:
-        document.add(target, document.remove(source))
+        document.add(target, document.moved(source, target))
 
 
 def _copy(document: _Document, operation: Json) -> None:
     source, target = _tokens(operation, "from"), _tokens(operation, "path")
-    value = document.find(source)
-    document.count(value)
-    document.add(target, copied(value))
+    document.add(target, document.copied(source, target))
 
 
 def _test(document: _Document, operation: Json) -> None:

@@ -57,6 +57,8 @@ def _problems(root: etree._Element) -> Iterator[str]:
             continue
         if element.tag not in _ELEMENTS:  # nor is a processing instruction
             yield "the narrative has an element that is not for formatting (FHIR R4 section 2.4.2 lists those)"
+        if len(element.attrib) > len(_ATTRIBUTES):  # lxml looks each value up in the list of all
+            yield "the narrative has an attribute that is not for formatting (FHIR R4 section 2.4.2 lists those)"
         for name, value in element.attrib.items():
             if name not in _ATTRIBUTES:
                 yield "the narrative has an attribute that is not for formatting (FHIR R4 section 2.4.2 lists those)"

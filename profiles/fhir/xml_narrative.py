@@ -15,6 +15,7 @@ FHIR: Final = "http://hl7.org/fhir"
 _XML: Final = "{http://www.w3.org/XML/1998/namespace}"
 _UNNAMED: Final = re.compile(r"<div(?=[\s/>])")
 _DEEPEST: Final = 100
+_MOST_ATTRIBUTES: Final = 100
 # HTML has no end tags for these; all others have one even when they are empty
 _VOID: Final = frozenset({"area", "br", "col", "hr", "img"})
 
@@ -36,27 +37,31 @@ def div_text(div: Any) -> str:
 
 def div_of(element: _Element) -> str:
     """The div of XML as the text that JSON has: XHTML is the default namespace, whatever prefix the document had for it. Raises `ValueError`."""
-    return "".join(_pieces(element, f' xmlns="{XHTML}"', 1))
+    pieces: list[str] = []
+    _write(element, f' xmlns="{XHTML}"', 1, pieces)
+    return "".join(pieces)
 
 
-def _pieces(element: _Element, namespace: str, depth: int) -> list[str]:
+def _write(element: _Element, namespace: str, depth: int, pieces: list[str]) -> None:
     tag = etree.QName(element)
     if tag.namespace != XHTML or depth > _DEEPEST:
         raise ValueError(f"has elements that are not of XHTML, or are nested more than {_DEEPEST} deep")
-    pieces = [f"<{tag.localname}{namespace}"]
+    if len(element.attrib) > _MOST_ATTRIBUTES:  # lxml looks each value up in the list of all
+        raise ValueError(f"has an element with more than {_MOST_ATTRIBUTES} attributes")
+    pieces.append(f"<{tag.localname}{namespace}")
     for key, text in cast("list[tuple[str, str]]", element.items()):
         if key.startswith("{") and not key.startswith(_XML):
             raise ValueError("has an attribute of another namespace")
         quoted = _escaped(text).replace('"', "&quot;").replace("\n", "&#10;").replace("\t", "&#9;")
         pieces.append(f' {key.replace(_XML, "xml:")}="{quoted}"')
     if tag.localname in _VOID and not len(element) and not element.text:
-        return [*pieces, "/>"]
+        pieces.append("/>")
+        return
     pieces += (">", _escaped(element.text or ""))
     for child in element:
-        pieces += _pieces(child, "", depth + 1)
+        _write(child, "", depth + 1, pieces)
         pieces.append(_escaped(child.tail or ""))
     pieces.append(f"</{tag.localname}>")
-    return pieces
 
 
 def _escaped(text: str) -> str:

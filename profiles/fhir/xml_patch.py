@@ -4,7 +4,7 @@ Selectors are checked against the subset of XPath below before lxml sees them, s
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Final
 
@@ -15,15 +15,19 @@ from profiles.fhir.json import Malformed
 from profiles.fhir.patch_error import PatchError, inapplicable, malformed
 from profiles.fhir.xml import to_xml
 from profiles.fhir.xml_narrative import FHIR, XHTML
-from profiles.fhir.xml_reading import parsed, read
+from profiles.fhir.xml_reading import MOST_ATTRIBUTES, parsed, read
 
 Json = dict[str, Any]
 MOST_OPERATIONS: Final = 1000
 _LONGEST: Final = 2000
+_MOST_CONDITIONS: Final = 16
+_MOST_WALKED: Final = 256 << 20
+"""Bytes that all selectors together go through: of the document once for the path, and once for each of its conditions."""
 _PRESET: Final = {"f": FHIR, "fhir": FHIR, "h": XHTML, "xhtml": XHTML}
 
 _NAME: Final = r"(?:[A-Za-z_][\w.\-]*:)?(?:\*|[A-Za-z_][\w.\-]*)"
 _LITERAL: Final = r"'[^']*'|\"[^\"]*\""
+_TEXTS: Final = re.compile(_LITERAL)
 _PATH: Final = rf"(?:@{_NAME}|text\(\)|\.|{_NAME}(?:/{_NAME})*(?:/@{_NAME})?)"
 _STEP: Final = rf"{_NAME}(?:\[\s*(?:[0-9]{{1,6}}|{_PATH}\s*=\s*(?:{_LITERAL}))\s*\])*"
 # RFC 5261 section 4.1, and in conditions also paths down to an attribute: FHIR's values are attributes
@@ -38,13 +42,15 @@ def apply(resource: Json, body: bytes) -> Json:
 
     Prefixes of selectors are those of the patch; names without one are in its default namespace, and in FHIR's where it has none. Where an element is added
     matters: the result has to keep the order of the definition. Raises `PatchError`: 400 for what is no patch, 422 for a selector that does not lead to
-    one node, and where the result is no resource.
+    one node, where the result is no resource, and for too much work.
     """
     try:
         patch = parsed(body)
-        root = parsed(to_xml(resource))
+        document = to_xml(resource)
+        root = parsed(document)
     except Malformed as problem:
         raise PatchError(problem.issue, 400) from None
+    left, size = _MOST_WALKED, len(document) + len(body)
     if etree.QName(patch).localname != "diff" or len(patch) > MOST_OPERATIONS:
         raise malformed(f"an XML Patch is an element diff with at most {MOST_OPERATIONS:,} operations (RFC 7351 section 2)")
     for number, operation in enumerate(patch, 1):
@@ -53,11 +59,15 @@ def apply(resource: Json, body: bytes) -> Json:
         if carry_out is None or kind.namespace != etree.QName(patch).namespace:
             raise malformed(f"operation {number}: operations are {', '.join(_CARRY_OUT)} (RFC 5261 section 4)")
         try:
-            carry_out(operation, _selected(root, operation))
+            path, namespaces, conditions = _selector(operation)
+            left -= size * (1 + conditions)
+            if left < 0:
+                raise _Impossible("the patch takes too much work on this resource: make several of it", "too-costly")
+            carry_out(operation, _selected(root, path, namespaces))
         except _Malformed as problem:
             raise malformed(f"operation {number} ({kind.localname}): {problem}") from None
         except _Impossible as problem:
-            raise inapplicable(f"operation {number} ({kind.localname}): {problem}") from None
+            raise inapplicable(f"operation {number} ({kind.localname}): {problem}", code=problem.code) from None
     _tidy(root)
     try:
         return read(root)
@@ -72,19 +82,32 @@ class _Malformed(Exception):
 class _Impossible(Exception):
     """The operation does not fit the resource."""
 
+    def __init__(self, why: str, code: str = "processing") -> None:
+        super().__init__(why)
+        self.code = code
 
-def _selected(root: _Element, operation: _Element) -> Any:
-    """RFC 5261 section 4.1: the one node, an element or a text that knows whose attribute or text it is."""
+
+def _selector(operation: _Element) -> tuple[str, dict[str, str], int]:
+    """RFC 5261 section 4.1: what an operation selects, as XPath, with its prefixes, and how many conditions there are in it."""
+    if len(operation.attrib) > MOST_ATTRIBUTES or len(known := operation.nsmap) > MOST_ATTRIBUTES:
+        raise _Malformed(f"an element has at most {MOST_ATTRIBUTES} attributes and prefixes")
     selector = str(operation.get("sel", "")).strip()
     if len(selector) > _LONGEST or not _SELECTOR.fullmatch(selector):
         raise _Malformed(
             "sel is a path of names with conditions such as [1] or [f:use/@value='home'], down to an element, attribute or text()"
         )
+    conditions = _TEXTS.sub("", selector).count("[")
+    if conditions > _MOST_CONDITIONS:
+        raise _Malformed(f"sel has at most {_MOST_CONDITIONS} conditions")
     prefixes: dict[str, str] = {}
-    path = _NAMES.sub(lambda match: _qualified(match, operation, prefixes), selector)
-    namespaces = {prefix: uri for uri, prefix in prefixes.items()}
+    path = _NAMES.sub(lambda match: _qualified(match, known, prefixes), selector)
+    return path if path.startswith("/") else f"/{path}", {prefix: uri for uri, prefix in prefixes.items()}, conditions
+
+
+def _selected(root: _Element, path: str, namespaces: dict[str, str]) -> Any:
+    """RFC 5261 section 4.1: the one node, an element or a text that knows whose attribute or text it is."""
     try:
-        found = root.xpath(path if path.startswith("/") else f"/{path}", namespaces=namespaces)
+        found = root.xpath(path, namespaces=namespaces)
     except etree.XPathError:
         raise _Malformed("sel has too many steps and conditions") from None
     if not isinstance(found, list) or len(found) != 1:
@@ -94,12 +117,12 @@ def _selected(root: _Element, operation: _Element) -> Any:
     return found[0]
 
 
-def _qualified(match: re.Match[str], operation: _Element, prefixes: dict[str, str]) -> str:
+def _qualified(match: re.Match[str], known: Mapping[str | None, str], prefixes: dict[str, str]) -> str:
     """RFC 5261 section 4.2: a name with a prefix that stands for its namespace; `prefixes` are by namespace. Attributes have none without a prefix."""
     prefix, name = match["prefix"], match["name"]
     if match["kept"] or (prefix is None and (match["at"] or name == "*")):
         return match[0]
-    uri = operation.nsmap.get(prefix) or (FHIR if prefix is None else _PRESET.get(prefix))
+    uri = known.get(prefix) or (FHIR if prefix is None else _PRESET.get(prefix))
     if not uri:
         raise _Malformed("sel has a prefix that the patch does not declare")
     return f"{match['at']}{prefixes.setdefault(uri, f'n{len(prefixes)}')}:{name}"
@@ -142,12 +165,13 @@ def _insert(parent: _Element, index: int, operation: _Element, following: str) -
     """The content of the operation before the child of that index, and after it the text that followed that place."""
     mixed = etree.QName(parent).namespace == XHTML
     _add_text(parent, index, _kept(operation.text, mixed))
+    copies = []
     for child in operation:
         copied = deepcopy(child)
         copied.tail = _kept(child.tail, mixed)
-        parent.insert(index, copied)
-        index += 1
-    _add_text(parent, index, following)
+        copies.append(copied)
+    parent[index:index] = copies  # one by one each would count its way through all before it
+    _add_text(parent, index + len(copies), following)
 
 
 def _kept(text: str | None, mixed: bool) -> str:

@@ -20,6 +20,8 @@ from profiles.r4.definitions import Element, Type, resource_types, type_
 
 Json = dict[str, Any]
 _BEFORE_ROOT: Final = re.compile(rb"<!DOCTYPE|<[A-Za-z_:\x80-\xff]")
+MOST_ATTRIBUTES: Final = 100
+"""Of one element. R4 has three at most, XHTML some dozens; lxml looks each one up in the list of all."""
 _SPACE: Final = " \t\r\n"
 _INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -83,7 +85,7 @@ def _resource(element: _Element, depth: int) -> Json:
     if found is None:
         raise _Unreadable(f"is no resource of R4 in the namespace {FHIR}")
     if element.attrib:
-        raise _Unreadable(f"has the attribute {_shown(_items(element)[0][0])}, where none is allowed")
+        raise _Unreadable(f"has the attribute {_shown(element.keys()[0])}, where none is allowed")
     resource: Json = {"resourceType": found}
     _children(found, element, resource, depth)
     return resource
@@ -327,6 +329,8 @@ def _div(child: _Element, found: Json, depth: int) -> None:
 
 def _items(element: _Element) -> list[tuple[str, str]]:
     """Names and values of the attributes."""
+    if len(element.attrib) > MOST_ATTRIBUTES:
+        raise _Unreadable(f"has more than {MOST_ATTRIBUTES} attributes")
     return cast("list[tuple[str, str]]", element.items())
 
 

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import orjson
 
 Kind = Literal["resource", "complex-type", "primitive-type", "backbone"]
-UNBOUNDED: Final = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,11 @@ class Decision:
     patient: str | None = None
     token_id: str = field(default="", repr=False)
 
+    @property
+    def grants_any(self) -> bool:
+        """Whether there is a scope at all that opens something."""
+        return any(scope.context != "patient" or self.patient for scope in self.scopes)
+
     def patients(self, type_: str, interaction: Interaction) -> frozenset[str] | None:
         """The patients whose `type_` resources the caller may do this to; None means every patient."""
         granted = [scope for scope in self.scopes if scope.covers(type_, interaction)]

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 from starlette.requests import HTTPConnection
 
-from profiles.audit_event import FAILED, REFUSED, Agent, AuditedEntity, Kind, Subtype
+from profiles.audit_event import FAILED, REFUSED, SUCCESS, Agent, AuditedEntity, Kind, Outcome, Subtype
 from server.access.decisions import Decision
 from server.access.tokens import Tokens
-from server.errors import Forbidden, ImageShareError, Unauthenticated
+from server.edges.turns import Turns, turn_of
+from server.errors import ImageShareError, Unauthenticated
 from server.records.installation import Installation
 from server.records.peers import Peers
 from server.records.strangers import Strangers
@@ -46,6 +47,7 @@ class Node:
     peers: Peers
     strangers: Strangers
     writes: Writes
+    turns: Turns
 
 
 def node(request: HTTPConnection) -> Node:
@@ -113,7 +115,10 @@ def told(
     action = trail.action(
         kind, subtype, _client(request), rest=rest, entities=entities, request_id=request_id(request), token_id=_token_id(request)
     )
-    trail.write(action, patients=sorted(set(patients)))
+    if (turn := turn_of(request)) is not None:
+        turn.noted.append((action, sorted(set(patients))))
+    else:
+        trail.write(action, patients=sorted(set(patients)))
 
 
 def recorded(request: HTTPConnection, connection: Connection, events: Iterable[Audited]) -> None:
@@ -131,6 +136,41 @@ def recorded(request: HTTPConnection, connection: Connection, events: Iterable[A
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was done or told within a request that asks for many things; with an `error` what was refused, and why."""
+
+    kind: Kind
+    subtype: Subtype
+    entities: tuple[AuditedEntity, ...] = ()
+    patients: frozenset[str] = frozenset()
+    error: ImageShareError | None = None
+
+
+def noted(request: HTTPConnection, notes: Iterable[Note], connection: Connection | None = None) -> None:
+    """Puts all of them into the trail with one commit: `told` and `refused` of many. With `connection` it is part of its transaction."""
+    trail, client, number, token = node(request).trail, _client(request), request_id(request), _token_id(request)
+    trail.note(
+        (
+            (
+                trail.action(
+                    each.kind, each.subtype, client, outcome=_outcome(each.error), outcome_desc=each.error.detail if each.error else "",
+                    entities=each.entities, request_id=number, token_id=token,
+                ),
+                sorted(each.patients),
+            )
+            for each in notes
+        ),
+        connection,
+    )  # fmt: skip
+
+
+def _outcome(error: ImageShareError | None) -> Outcome:
+    if error is None:
+        return SUCCESS
+    return FAILED if error.http_status >= 500 else REFUSED
+
+
 def refused(
     request: HTTPConnection,
     error: ImageShareError,
@@ -146,10 +186,10 @@ def refused(
     Strangers are counted (`records.strangers`): they could fill the trail.
     """
     trail = node(request).trail
-    patients = error.patients if isinstance(error, Forbidden) else frozenset()
+    patients: frozenset[str] = getattr(error, "patients", frozenset())
     actions = [
         trail.action(
-            kind, subtype, _client(request), rest=rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
+            kind, subtype, _client(request), rest=rest, outcome=_outcome(error),
             outcome_desc=error.detail, patient_id=patient, entities=entities, request_id=request_id(request),
             token_id=_token_id(request),
         )
@@ -157,6 +197,8 @@ def refused(
     ]  # fmt: skip
     if _made(request) is None:
         node(request).strangers.refused(actions[0])
+    elif (turn := turn_of(request)) is not None:
+        turn.noted.extend((action, ()) for action in actions)
     else:
         trail.write(*actions)
 

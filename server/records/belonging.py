@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, delete, select, update
 
-from server.records.catalogue import STUDY
+from server.records.catalogue import PATIENT, STUDY
 from server.store.db import insert, micros
 from server.store.tables import FormerPatient, PatientMerge
 
@@ -26,12 +26,32 @@ def merged(connection: Connection, patient_pk: int) -> int:
     return int(found) if found is not None else patient_pk
 
 
-def move(connection: Connection, study_pk: int, patient_pk: int) -> None:
-    """The study is that patient's; its images keep naming the former one, and more of them may come."""
+def is_same(connection: Connection, id_: str, other_id: str) -> bool:
+    """Whether the Patient of the first id is that of the second, or was merged into it."""
+    return id_ == other_id or replaced_by(connection, id_) == other_id
+
+
+def replaced_by(connection: Connection, id_: str) -> str | None:
+    """The id of the Patient into whom this one was merged, None where she was not."""
+    target = PATIENT.alias()
+    found = (
+        select(target.c.id)
+        .join(MERGE, MERGE.c.target_pk == target.c.pk)
+        .join(PATIENT, MERGE.c.source_pk == PATIENT.c.pk)
+        .where(PATIENT.c.id == id_)
+    )
+    patient: str | None = connection.execute(found).scalar_one_or_none()
+    return patient
+
+
+def move(connection: Connection, study_pk: int, patient_pk: int) -> bool:
+    """The study is that patient's; its images keep naming the former one, and more of them may come. Returns whether it was another's."""
     former = connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one()
-    if former != patient_pk:
-        note_former(connection, study_pk, former)
-        connection.execute(update(STUDY).where(STUDY.c.pk == study_pk).values(patient_pk=patient_pk))
+    if former == patient_pk:
+        return False
+    note_former(connection, study_pk, former)
+    connection.execute(update(STUDY).where(STUDY.c.pk == study_pk).values(patient_pk=patient_pk))
+    return True
 
 
 def follow(connection: Connection, study_uid: str, former_pk: int, patient_pk: int) -> None:

@@ -282,6 +282,11 @@ def publish(connection: Connection, study_pk: int, study: values.Study, instance
     return True
 
 
+def was_shown(connection: Connection, study_pk: int) -> bool:
+    """Whether the study was ever published, whatever is left of it."""
+    return bool(connection.execute(select(STUDY.c.updated).where(STUDY.c.pk == study_pk)).scalar_one())
+
+
 def outrun(connection: Connection, study_pk: int) -> None:
     """A study of which nothing is to be seen was changed: whoever is about to publish it (`publish`) has to look again."""
     connection.execute(update(STUDY).where(STUDY.c.pk == study_pk).values(version=-func.abs(STUDY.c.version) - 1))

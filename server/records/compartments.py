@@ -19,6 +19,8 @@ Seen: TypeAlias = Mapping[str, frozenset[str] | None]
 Place: TypeAlias = tuple[str, int, int]
 """Type, clinical date and row of the last resource of a page."""
 
+CHANGED: Final = "~"
+"""In a `Place`, for the type: behind all types there are, by their rows, the resources that were changed while pages were asked for."""
 _CHUNK: Final = 64
 """Rows that are fetched at once: a page may end early."""
 
@@ -31,18 +33,61 @@ class Wanted:
     end: int | None = None
     since: int | None = None
     """When it was last changed, at the earliest."""
+    began: int = 0
+    """For pages after the first: when that was made. What was changed since is behind all else."""
 
 
 def members(
     connection: Connection, name: str, id_: str, seen: Seen, wanted: Wanted, *, after: Place | None
 ) -> Iterator[tuple[Place, Match]]:
-    """The resources in the compartment of `name`/`id_`, by type and date, without that resource itself."""
+    """The resources in the compartment of `name`/`id_`, by type and date, without that resource itself.
+
+    A resource that is changed between two pages may get another date, and so be on both or on neither: what was changed since the first page is
+    told at the end, as it is then, whether or not it was told before; what is new, too.
+    """
+    if after is None or after[0] != CHANGED:
+        for place, match in _in_order(connection, name, id_, seen, wanted, after):
+            after = place
+            yield place, match
+        after = (CHANGED, 0, 0)
+    if wanted.began:
+        yield from _changed(connection, name, id_, seen, wanted, after[2])
+
+
+def _changed(connection: Connection, name: str, id_: str, seen: Seen, wanted: Wanted, last: int) -> Iterator[tuple[Place, Match]]:
+    within = select(COMPARTMENT.c.resource_pk).where(COMPARTMENT.c.name == name, COMPARTMENT.c.id == id_)
+    query = (
+        select(*_COLUMNS)
+        .where(RESOURCE.c.pk.in_(within), RESOURCE.c.updated > wanted.began)
+        .where(RESOURCE.c.type.in_(sorted(seen)), _may(seen), _fits(wanted), or_(RESOURCE.c.type != name, RESOURCE.c.id != id_))
+        .order_by(RESOURCE.c.pk)
+        .limit(_CHUNK)
+    )
+    while True:
+        rows = connection.execute(query.where(RESOURCE.c.pk > last)).all()
+        for row in rows:
+            last = row.pk
+            yield (CHANGED, 0, last), _match(row)
+        if len(rows) < _CHUNK:
+            return
+
+
+def _in_order(
+    connection: Connection, name: str, id_: str, seen: Seen, wanted: Wanted, after: Place | None
+) -> Iterator[tuple[Place, Match]]:
+    """What has not been changed since the first page."""
     key = (COMPARTMENT.c.type, COMPARTMENT.c.date, COMPARTMENT.c.resource_pk)
+    unchanged = RESOURCE.c.updated <= wanted.began if wanted.began else true()
     query = (
         select(*_COLUMNS, COMPARTMENT.c.date)
         .join(RESOURCE, RESOURCE.c.pk == COMPARTMENT.c.resource_pk)
         .where(
-            COMPARTMENT.c.name == name, COMPARTMENT.c.id == id_, COMPARTMENT.c.type.in_(sorted(seen)), _may(seen), _fits(wanted)
+            COMPARTMENT.c.name == name,
+            COMPARTMENT.c.id == id_,
+            COMPARTMENT.c.type.in_(sorted(seen)),
+            _may(seen),
+            _fits(wanted),
+            unchanged,
         )
         .where(or_(RESOURCE.c.type != name, RESOURCE.c.id != id_))
         .order_by(*key)

@@ -192,11 +192,11 @@ def change_patient(connection: Connection, pk: int, now: values.Patient) -> None
     )
 
 
-def forget_patient(connection: Connection, study_pk: int) -> values.Patient | None:
-    """Forgets name, birth date and sex of the patient of a study that was purged. Returns what is left of her, to be shown.
+def forgettable_patient(connection: Connection, study_pk: int) -> StoredPatient | None:
+    """The patient of a study that was purged, whom the catalogue does not need any more; nobody else changes her until this ends.
 
     None where she stays as she is: she has another study or document, or was merged or had a study moved, and what comes late
-    under the other identity is corrected to hers. `placing.place` says again who she is when a study of hers comes.
+    under the other identity is corrected to hers.
     """
     pk = connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one()
     # A study of hers that is coming in, or being purged as well, is waited for.
@@ -210,8 +210,13 @@ def forget_patient(connection: Connection, study_pk: int) -> values.Patient | No
     )
     if any(connection.execute(each.limit(1)).first() is not None for each in needed):
         return None
-    left = changed(_by_pk(connection, pk).patient, name="", birth_date="", sex="")
-    change_patient(connection, pk, left)
+    return _by_pk(connection, pk)
+
+
+def forget_patient(connection: Connection, found: StoredPatient) -> values.Patient:
+    """Forgets name, birth date and sex. Returns what is left. `placing.place` says again who she is when a study of hers comes."""
+    left = changed(found.patient, name="", birth_date="", sex="")
+    change_patient(connection, found.pk, left)
     return left
 
 

@@ -28,7 +28,9 @@ PRESENT: Final = ":present"
 
 
 def _hash(*parts: str) -> int:
-    return int.from_bytes(hashlib.blake2b("\x1f".join(parts).encode(), digest_size=8).digest(), "big", signed=True)
+    """Each part with its length, so that none can look like two."""
+    text = "".join([f"{len(part)}:{part}" for part in parts])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 @lru_cache(maxsize=8192)
@@ -61,12 +63,12 @@ def unit_hash(type_: str, parameter: str, form: str) -> int:
 
 def token_form(system: str | None, code: str | None) -> str:
     """One form of a token in `composite_hash`."""
-    return f"{'*' if system is None else f'={system}'}\x1e{'*' if code is None else f'={code}'}"
+    return f"{'*' if system is None else f'{len(system)}={system}'}{'*' if code is None else f'={code}'}"
 
 
 def reference_form(type_: str, id_: str) -> str:
     """One form of a reference in `composite_hash`: of any type where that is empty; what is elsewhere has the type `url` and its URL."""
-    return f"{type_ or '*'}\x1e{id_}"
+    return f"{type_ or '*'}/{id_}"
 
 
 def composite_hash(type_: str, parameter: str, forms: Iterable[str]) -> int:

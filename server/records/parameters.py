@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy import Connection, Select, bindparam, delete, func, select
 
 from profiles.fhir.element_paths import Unsupported
 from profiles.fhir.indexing import CATALOGUED, Indexer
@@ -26,12 +26,14 @@ from server.records.packing import unpacked
 from server.store import jobs
 from server.store.db import insert, micros
 from server.store.prepared import Prepared
-from server.store.tables import Installation, Reindexing, Resource
+from server.store.tables import Installation, Reindexing, Resource, Study
 
 REINDEX: Final = "reindex"
 """Kind of the job; its key is the resource type."""
 LOCK: Final = 0x1AA6E6
 """PostgreSQL's advisory lock: writers share it, and a reindex waits once for those that began before the parameters changed."""
+_DEFINING: Final = 0x1AA6E7
+"""Another one: who defines a parameter holds it."""
 
 _INSTALLATION = Installation.__table__  # type: ignore[attr-defined]
 _REINDEXING = Reindexing.__table__  # type: ignore[attr-defined]
@@ -40,12 +42,17 @@ _GENERATION: Final = "search_parameters"
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 _TYPES: Final = frozenset({"number", "date", "string", "token", "reference", "quantity", "uri", "composite"})
 
+EVERY: Final = "*"
+"""In `Progress.codes`: everything of the type has to be indexed anew."""
+
 Active = Mapping[str, Mapping[str, Parameter]]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A type that is being indexed anew: `codes` are the parameters that answers may be incomplete for, none where all were answered before."""
+    """A type that is being indexed anew: `codes` are the parameters that answers may be incomplete for, `EVERY` for all, none where all were
+    answered before.
+    """
 
     type: str
     codes: frozenset[str]
@@ -57,18 +64,25 @@ def active(connection: Connection) -> Active:
     return _known(connection, _generation(connection))
 
 
-def indexer(connection: Connection, type_: str) -> Indexer:
-    """What indexes a type with the parameters of R4 and those that are active: for writers, who are seen by a reindex that comes."""
+def indexer(connection: Connection, type_: str, id_: str = "") -> Indexer:
+    """What indexes a type with the parameters of R4 and those that are active: for writers, who are seen by a reindex that comes.
+
+    `id_` is of one that may be in the DICOM catalogue, which answers for its thousands of instances itself.
+    """
     generation = _generation(connection)
     if connection.dialect.name != "sqlite":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock_shared(%s)", (LOCK,))
         generation = _generation(connection)
-    return _indexer(type_, tuple(_known(connection, generation).get(type_, {}).values()))
+    is_catalogued = type_ == "ImagingStudy" and id_ != "" and bool(_STUDY.rows(connection, {"id_": id_}))
+    return _indexer(type_, tuple(_known(connection, generation).get(type_, {}).values()), is_catalogued)
 
 
 @lru_cache(maxsize=512)
-def _indexer(type_: str, custom: tuple[Parameter, ...]) -> Indexer:
-    return Indexer(type_, [*r4.parameters(type_).values(), *custom], without=CATALOGUED)
+def _indexer(type_: str, custom: tuple[Parameter, ...], is_catalogued: bool) -> Indexer:
+    return Indexer(type_, [*r4.parameters(type_).values(), *custom], without=CATALOGUED if is_catalogued else ())
+
+
+_STUDY = Prepared(lambda _: select(Study.__table__.c.pk).where(Study.__table__.c.id == bindparam("id_")), ("id_",))  # type: ignore[attr-defined]
 
 
 def _generation_of(_: str) -> "Select[str]":
@@ -119,8 +133,15 @@ def _counts(resource: Mapping[str, Any] | None) -> bool:
 
 
 def check(connection: Connection, resource: Mapping[str, Any]) -> None:
-    """Raises `Invalid` (422) for an active SearchParameter that can't be searched by, naming the element and why."""
-    if _counts(resource) and (issues := list(_issues(connection, resource))):
+    """Raises `Invalid` (422) for an active SearchParameter that can't be searched by, naming the element and why.
+
+    To be called in the transaction that stores it: nobody else defines one until it has ended, so that a code has one meaning.
+    """
+    if not _counts(resource):
+        return
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_DEFINING,))
+    if issues := list(_issues(connection, resource)):
         raise Invalid(issues, status=422)
 
 
@@ -177,12 +198,12 @@ def changed(connection: Connection, before: Mapping[str, Any] | None, after: Map
         .on_conflict_do_update(index_elements=["key"], set_={"value": value})
     )
     there = set(connection.execute(select(_RESOURCE.c.type).group_by(_RESOURCE.c.type)).scalars())
-    if is_ is not None:
-        for type_ in there & set(is_.bases):
-            begin(connection, type_, is_.code)
-    if was is not None:
-        for type_ in there & set(was.bases) - set(is_.bases if is_ is not None else ()):
-            begin(connection, type_)
+    now = {(type_, is_.code) for type_ in is_.bases} if is_ is not None else set()
+    before_ = {(type_, was.code) for type_ in was.bases} if was is not None else set()
+    left = _known(connection, value)
+    for type_, code in sorted(now | before_):
+        if type_ in there:  # where another definition of the code is left, it is what has to be indexed now
+            begin(connection, type_, code if (type_, code) in now or code in left.get(type_, {}) else "")
 
 
 def begin(connection: Connection, type_: str, code: str = "") -> None:
@@ -199,13 +220,21 @@ def begin(connection: Connection, type_: str, code: str = "") -> None:
 
 def indexing(connection: Connection, types: Iterable[str] = ()) -> list[Progress]:
     """What is being indexed of those types, or of any."""
-    query = select(_REINDEXING).order_by(_REINDEXING.c.type)
-    if asked := list(types):
-        query = query.where(_REINDEXING.c.type.in_(asked))
+    asked = set(types)
     return [
-        Progress(row.type, frozenset(row.codes.split()), min(99, 100 * row.position // max(row.last, 1)))
-        for row in connection.execute(query)
+        Progress(type_, frozenset(codes.split()), min(99, 100 * position // max(last, 1)))
+        for type_, codes, position, last in _RUNNING.rows(connection, {})
+        if not asked or type_ in asked
     ]
+
+
+def _running(_: str) -> "Select[str, str, int, int]":
+    return select(_REINDEXING.c.type, _REINDEXING.c.codes, _REINDEXING.c.position, _REINDEXING.c.last).order_by(
+        _REINDEXING.c.type
+    )
+
+
+_RUNNING = Prepared(_running, ())
 
 
 def ended(connection: Connection, type_: str) -> None:

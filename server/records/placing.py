@@ -3,19 +3,17 @@
 The unique constraints decide, not the looking: two devices that send one study at once meet in one study.
 """
 
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, Table, and_, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from profiles import study as values
 from profiles.person_name import folded
-from profiles.vocabulary import DICOM_UID_SYSTEM
 from server.errors import PatientConflict
-from server.records import belonging, resources
+from server.records import adoption, belonging
 from server.records.catalogue import BLOB, EMPTIED, INSTANCE, PATIENT, SERIES, STUDY
 from server.store.blobs import Blob
 from server.store.db import insert, micros
@@ -97,7 +95,7 @@ def place(connection: Connection, setting: Setting) -> tuple[Place, bool]:
         connection.execute(
             insert(connection, STUDY)
             .values(
-                id=_study_id(connection, study.study_instance_uid),
+                id=adoption.study_id(connection, study.study_instance_uid, patient_pk),
                 uid=study.study_instance_uid,
                 patient_pk=patient_pk,
                 **of_study,
@@ -238,7 +236,7 @@ def _patient(connection: Connection, patient: values.Patient) -> int:
         connection.execute(
             insert(connection, PATIENT)
             .values(
-                id=_id(connection, "Patient", PATIENT, f"urn:oid:{identifier.authority.oid}", identifier.value),
+                id=adoption.patient_id(connection, identifier.authority.oid, identifier.value),
                 authority=identifier.authority.oid,
                 value=identifier.value,
                 namespace=identifier.authority.namespace,
@@ -251,18 +249,6 @@ def _patient(connection: Connection, patient: values.Patient) -> int:
         )
         found = connection.execute(select(PATIENT.c.pk).where(wanted)).scalar_one()
     return int(found)
-
-
-def _study_id(connection: Connection, uid: str) -> str:
-    return _id(connection, "ImagingStudy", STUDY, DICOM_UID_SYSTEM, f"urn:oid:{uid}")
-
-
-def _id(connection: Connection, type_: str, table: Table, system: str, value: str) -> str:
-    """That of the FHIR resource which a client made for it before any image came, or a new one."""
-    owner = resources.by_identity(connection, type_, system, value)
-    if owner is None or connection.execute(select(table.c.pk).where(table.c.id == owner)).first() is not None:
-        return str(uuid.uuid4())
-    return owner
 
 
 def _study_row(connection: Connection, uid: str) -> Row[int, int] | None:

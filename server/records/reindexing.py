@@ -7,11 +7,13 @@ from sqlalchemy import Connection, select, update
 from profiles.fhir.indexing import Indexer
 from profiles.fhir.json import parse, serialize
 from profiles.fhir.subset import summary
+from server import telemetry
 from server.records import index_rows, parameters
 from server.records.packing import packed, unpacked
-from server.store.tables import Reindexing, Resource
+from server.store.tables import Reindexing, Resource, ResourceVersion
 
 _RESOURCE = Resource.__table__  # type: ignore[attr-defined]
+_VERSION = ResourceVersion.__table__  # type: ignore[attr-defined]
 _REINDEXING = Reindexing.__table__  # type: ignore[attr-defined]
 
 
@@ -30,15 +32,15 @@ def some(connection: Connection, type_: str, *, limit: int, base: str) -> bool:
     if state is None:
         return False
     rows = connection.execute(
-        select(_RESOURCE.c.pk, _RESOURCE.c.body, _RESOURCE.c.summary, _RESOURCE.c.indexed)
+        select(*(_RESOURCE.c[name] for name in ("pk", "id", "version", "patient", "body", "summary", "indexed")))
         .where(_RESOURCE.c.type == type_, _RESOURCE.c.deleted == 0, _RESOURCE.c.pk > state.position, _RESOURCE.c.pk <= state.last)
         .order_by(_RESOURCE.c.pk)
         .limit(limit)
         .with_for_update()
     ).all()
-    indexer = parameters.indexer(connection, type_)
+    parameters.indexer(connection, type_)  # from here on nobody defines others
     for row in rows:
-        _one(connection, type_, row, indexer, base)
+        _one(connection, type_, row, parameters.indexer(connection, type_, row.id), base)
     if len(rows) < limit:
         parameters.ended(connection, type_)
         return False
@@ -47,10 +49,18 @@ def some(connection: Connection, type_: str, *, limit: int, base: str) -> bool:
 
 
 def _one(connection: Connection, type_: str, row: Any, indexer: Indexer, base: str) -> None:
-    body = unpacked(bytes(row.body))
-    resource = parse(body)
-    found = index_rows.found(type_, indexer.index(resource, base))
+    """One that can't be read any more keeps the rows that it has, and is told of without its content."""
+    try:
+        body = unpacked(bytes(row.body))
+        resource = parse(body)
+        found = index_rows.found(type_, indexer.index(resource, base))
+    except Exception as error:  # noqa: BLE001 whatever it is: the others are not to wait for this one for ever
+        telemetry.log().error("not_indexed", type=type_, pk=row.pk, error=type(error).__name__)
+        return
     indexed = index_rows.write(connection, row.pk, found, None)
+    if found.patient != row.patient:  # the version that is the current one is whose the resource is
+        same = (_VERSION.c.resource_pk == row.pk, _VERSION.c.version == row.version)
+        connection.execute(update(_VERSION).where(*same).values(patient=found.patient))
     connection.execute(
         update(_RESOURCE)
         .where(_RESOURCE.c.pk == row.pk)

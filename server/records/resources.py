@@ -4,12 +4,13 @@
 searches walk (`index_rows`). What was deleted keeps its row and its past.
 """
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Select, Update, and_, bindparam, select, update
+from sqlalchemy import Connection, Insert, Select, Update, bindparam, select, update
 from sqlalchemy import delete as deleting
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -18,21 +19,23 @@ from profiles.fhir.index import Index
 from profiles.fhir.json import parse, serialize
 from server.errors import Conflict, Gone, NotFound
 from server.records import history as versions
-from server.records import index_keys, index_rows, packing, parameters
+from server.records import identities, index_keys, index_rows, packing, parameters
 from server.records.reindexing import summarized
 from server.store.db import instant, micros
 from server.store.prepared import Prepared
-from server.store.tables import Identity, Resource, ResourceVersion, Token
+from server.store.tables import Resource, ResourceVersion, Token
 
 RESOURCE = Resource.__table__  # type: ignore[attr-defined]
 VERSION = ResourceVersion.__table__  # type: ignore[attr-defined]
 TOKEN = Token.__table__  # type: ignore[attr-defined]
-IDENTITY = Identity.__table__  # type: ignore[attr-defined]
+IDENTITY = identities.IDENTITY
 
+_MILLISECOND = 1000
 packed, unpacked, token_hash = packing.packed, packing.unpacked, index_keys.token_hash
-history, total = versions.history, versions.total
+history, total, is_withheld, settled = versions.history, versions.total, versions.is_withheld, versions.settled
 HistoryPage = versions.HistoryPage
 HistoryPosition = versions.HistoryPosition
+by_identity = identities.by_identity
 Version = versions.Version
 
 
@@ -40,7 +43,7 @@ Version = versions.Version
 class Stored:
     """One version of a resource. `body` is the exact JSON to send, empty of one that is `deleted`; `patient` whose compartment it is in, or empty.
 
-    `summary` is the JSON of `_summary=true` where it is kept.
+    `summary` is the JSON of `_summary=true` where it is kept. `owner` is whose the resource is now, of an earlier version that was another's.
     """
 
     type: str
@@ -51,6 +54,12 @@ class Stored:
     body: bytes
     deleted: bool = False
     summary: bytes | None = None
+    owner: str | None = None
+
+    @property
+    def patients(self) -> frozenset[str]:
+        """All of whom it tells: who may read it may read what is theirs."""
+        return frozenset([self.patient]) if self.owner is None else frozenset([self.patient, self.owner])
 
     @property
     def etag(self) -> str:
@@ -86,11 +95,11 @@ def put(
     before = unpacked(row.body) if row.body else b""
     if not row.deleted and _is_same(before, _stamped(resource, row.version, row.updated)[0]):
         return _stored(type_, id_, row)
-    made = _New.of(connection, resource, method, max(now, row.updated + 1000), index, base, row.version + 1)
+    made = _New.of(connection, resource, method, _later(row.updated, now), index, base, row.version + 1)
     indexed = index_rows.write(connection, row.pk, made.found, row.indexed)
     _CHANGE.run(connection, {**made.row(), "indexed": indexed, "pk_": row.pk})
     _VERSION.run(connection, made.version_row(row.pk))
-    _identify(connection, type_, row.pk, made.identities, fresh=False, yields=yields)
+    identities.identify(connection, type_, row.pk, made.identities, fresh=False, yields=yields)
     if type_ == "SearchParameter":
         parameters.changed(connection, parse(before) if before else None, resource)
     return made.stored
@@ -132,13 +141,21 @@ def delete(connection: Connection, type_: str, id_: str, *, now: int | None = No
         raise NotFound(f"there is no {type_} with this id")
     if row.deleted:
         return _stored(type_, id_, row)
-    version, updated = row.version + 1, max(now or micros(), row.updated + 1000)
+    version, updated = row.version + 1, _later(row.updated, now or micros())
     index_rows.remove(connection, row.pk, row.indexed)
     gone = {"version": version, "updated": updated, "deleted": 1, "status": "", "body": b"", "summary": None}
     connection.execute(update(RESOURCE).where(RESOURCE.c.pk == row.pk).values(**gone))
     _VERSION.run(
         connection,
-        {"resource_pk": row.pk, "version": version, "updated": updated, "type": type_, "method": "DELETE", "body": b""},
+        {
+            "resource_pk": row.pk,
+            "version": version,
+            "updated": updated,
+            "type": type_,
+            "method": "DELETE",
+            "patient": row.patient,
+            "body": b"",
+        },
     )
     connection.execute(deleting(IDENTITY).where(IDENTITY.c.resource_pk == row.pk))
     if type_ == "SearchParameter":
@@ -166,20 +183,27 @@ def read(connection: Connection, type_: str, id_: str) -> Stored:
 
 
 def vread(connection: Connection, type_: str, id_: str, version: int) -> Stored:
-    """FHIR R4 section 3.1.0.3: one version. `patient` is that of the current version: access is decided by where the resource is now.
+    """FHIR R4 section 3.1.0.3: one version. Raises `NotFound`, and `Gone` for a version that is a deletion."""
+    found = past(connection, type_, id_, version)
+    if found is None:
+        raise NotFound(f"there is no {type_} with this id and version")
+    if found.deleted:
+        raise Gone(f"with this version the {type_} was deleted")
+    return found
 
-    Raises `NotFound`, and `Gone` for a version that is a deletion.
-    """
+
+def past(connection: Connection, type_: str, id_: str, version: int) -> Stored | None:
+    """One version, a deletion too, with whose it was then and whose the resource is now; None if it never was there."""
     row = connection.execute(
-        select(VERSION.c.updated, VERSION.c.body, VERSION.c.method, RESOURCE.c.patient)
+        select(VERSION.c.updated, VERSION.c.body, VERSION.c.method, VERSION.c.patient, RESOURCE.c.patient.label("owner"))
         .join(RESOURCE, VERSION.c.resource_pk == RESOURCE.c.pk)
         .where(RESOURCE.c.type == type_, RESOURCE.c.id == id_, VERSION.c.version == version)
     ).first()
     if row is None:
-        raise NotFound(f"there is no {type_} with this id and version")
-    if row.method == "DELETE":
-        raise Gone(f"with this version the {type_} was deleted")
-    return Stored(type_, id_, version, row.updated, row.patient, unpacked(bytes(row.body)))
+        return None
+    deleted, owner = row.method == "DELETE", row.owner if row.owner != row.patient else None
+    body = b"" if deleted else unpacked(bytes(row.body))
+    return Stored(type_, id_, version, row.updated, row.patient, body, deleted, owner=owner)
 
 
 def last(connection: Connection, type_: str, id_: str) -> Stored | None:
@@ -217,22 +241,11 @@ def forget_history(connection: Connection, type_: str, id_: str) -> None:
         connection.execute(deleting(VERSION).where(VERSION.c.resource_pk == found.pk, VERSION.c.version < found.version))
 
 
-def by_identity(connection: Connection, type_: str, system: str, value: str) -> str | None:
-    """The id of the resource that has this business identifier."""
-    rows = _OWNER.rows(connection, {"type_": type_, "system_": system, "value_": value})
-    return str(rows[0][0]) if rows else None
-
-
-def _owner(_: str) -> "Select[str]":
-    named = (
-        IDENTITY.c.type == bindparam("type_"),
-        IDENTITY.c.system == bindparam("system_"),
-        IDENTITY.c.value == bindparam("value_"),
-    )
-    return select(RESOURCE.c.id).join(IDENTITY, IDENTITY.c.resource_pk == RESOURCE.c.pk).where(*named)
-
-
-_OWNER = Prepared(_owner, ("type_", "system_", "value_"))
+def patient_of(connection: Connection, type_: str, id_: str) -> str | None:
+    """In which Patient's compartment a resource is, or was when it was deleted; empty for nobody's, None if it never was there."""
+    here = RESOURCE.c.type == type_, RESOURCE.c.id == id_
+    found: str | None = connection.execute(select(RESOURCE.c.patient).where(*here)).scalar_one_or_none()
+    return found
 
 
 # --- rows
@@ -298,7 +311,7 @@ class _New:
     ) -> "_New":
         type_, id_ = str(resource["resourceType"]), str(resource["id"])
         if index is None:
-            index = parameters.indexer(connection, type_).index(resource, base)
+            index = parameters.indexer(connection, type_, id_).index(resource, base)
         found = index_rows.found(type_, index)
         body, stamped = _stamped(resource, version, now)
         status = resource.get("status")
@@ -318,8 +331,17 @@ class _New:
     def version_row(self, pk: int) -> dict[str, Any]:
         stored = self.stored
         return {
-            "resource_pk": pk, "version": stored.version, "updated": stored.updated, "type": stored.type, "method": self.method, "body": self.packed,
+            "resource_pk": pk, "version": stored.version, "updated": stored.updated, "type": stored.type, "method": self.method,
+            "patient": stored.patient, "body": self.packed,
         }  # fmt: skip
+
+
+def _later(before: int, now: int) -> int:
+    """`now`, but at least the millisecond after the version `before`, for which it waits: no stamp is ahead of the clock (`history.settled`)."""
+    updated = max(now, before + _MILLISECOND)
+    if 0 < (ahead := updated - micros()) <= _MILLISECOND:
+        time.sleep(ahead / 1_000_000)
+    return updated
 
 
 def _stamped(resource: Mapping[str, Any], version: int, updated: int) -> tuple[bytes, dict[str, Any]]:
@@ -353,7 +375,7 @@ def _changing(_: str) -> Update:
 
 _ADD = Prepared(_adding, _COLUMNS)
 _CHANGE = Prepared(_changing, (*_COLUMNS[2:], "pk_"))
-_VERSION = Prepared(lambda _: VERSION.insert(), ("resource_pk", "version", "updated", "type", "method", "body"))
+_VERSION = Prepared(lambda _: VERSION.insert(), ("resource_pk", "version", "updated", "type", "method", "patient", "body"))
 
 
 def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False) -> list[Stored | None]:
@@ -369,41 +391,7 @@ def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False) 
     _VERSION.run_each(connection, [each.version_row(pk) for pk, each in added])
     index_rows.insert(connection, [(pk, each.found) for pk, each in added])
     for pk, each in added:
-        _identify(connection, each.stored.type, pk, each.identities, fresh=True, yields=yields)
+        identities.identify(connection, each.stored.type, pk, each.identities, fresh=True, yields=yields)
         if each.stored.type == "SearchParameter":
             parameters.changed(connection, None, each.content)
     return stored
-
-
-# --- identities
-
-
-def _identifying(dialect: str) -> Insert:
-    statement = (sqlite if dialect == "sqlite" else postgresql).insert(IDENTITY)
-    added: Insert = statement.on_conflict_do_nothing().returning(IDENTITY.c.resource_pk)
-    return added
-
-
-_IDENTIFY = Prepared(_identifying, ("type", "system", "value", "resource_pk"))
-
-
-_IDENTIFIED = Prepared(
-    lambda _: select(IDENTITY.c.system, IDENTITY.c.value).where(IDENTITY.c.resource_pk == bindparam("pk_")), ("pk_",)
-)
-
-
-def _identify(
-    connection: Connection, type_: str, pk: int, identities: Sequence[tuple[str, str]], *, fresh: bool, yields: bool
-) -> None:
-    """Makes the business identifiers of a resource these. Raises `Conflict` if another one has one of them, unless it `yields`."""
-    wanted = set(identities)
-    if not fresh:
-        here = {(system, value) for system, value in _IDENTIFIED.rows(connection, {"pk_": pk})}
-        for system, value in here - wanted:
-            named = and_(IDENTITY.c.type == type_, IDENTITY.c.system == system, IDENTITY.c.value == value)
-            connection.execute(deleting(IDENTITY).where(named, IDENTITY.c.resource_pk == pk))
-        wanted -= here
-    for system, value in sorted(wanted):
-        row = {"type": type_, "system": system, "value": value, "resource_pk": pk}
-        if not _IDENTIFY.rows(connection, row) and not yields:
-            raise Conflict(f"another {type_} has this business identifier")

@@ -8,7 +8,7 @@ them; every patient has an AuditEvent of it all the same, which is made when it 
 import re
 import secrets
 import struct
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -33,6 +33,7 @@ from sqlalchemy import (
 )
 
 from profiles.audit_event import SUCCESS, Agent, AuditedAction, AuditedEntity, Kind, Outcome, Subtype, audit_event
+from profiles.audit_forms import audit_event_json
 from server.records.packing import packed, unpacked
 from server.store.db import Database, instant, micros
 from server.store.group_commit import GroupCommit
@@ -42,6 +43,8 @@ from server.store.tables import AuditEvent, AuditPatient
 EVENT = AuditEvent.__table__  # type: ignore[attr-defined]
 PATIENT = AuditPatient.__table__  # type: ignore[attr-defined]
 Condition = ColumnElement[bool]
+Noted = tuple[AuditedAction, Collection[str]]
+"""An action, which names no patient itself, and the ids of those whom it is about."""
 _COLUMNS = ("id", "recorded", "patient", "subtype", "outcome", "body")
 _ADD = Prepared(lambda _: EVENT.insert(), _COLUMNS)
 _ADD_SEVERAL = Prepared(lambda _: EVENT.insert().returning(EVENT.c.pk), _COLUMNS)
@@ -134,6 +137,14 @@ class Trail:
         if written := [each for action in actions for each in _written(action, patients)]:
             self._together.join(written)
 
+    def note(self, noted: Iterable[Noted], connection: Connection | None = None) -> None:
+        """Many actions, each an event of each of its patients, with one commit for all of them; with `connection` in its transaction."""
+        written = [each for action, patients in noted for each in _written(action, patients)]
+        if connection is not None:
+            _add(connection, written)
+        elif written:
+            self._together.join(written)
+
     def _commit(self, written: Sequence[_Written]) -> None:
         with self._writer.write() as connection:
             _add(connection, written)
@@ -190,7 +201,7 @@ def _of_several(id_: str) -> str:
 
 
 def _alone(action: AuditedAction) -> _Written:
-    return _Written(_row(action, action.id, action.patient_id, orjson.dumps(audit_event(action))))
+    return _Written(_row(action, action.id, action.patient_id, audit_event_json(action)))
 
 
 def _template(action: AuditedAction) -> bytes:

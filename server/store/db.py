@@ -20,7 +20,8 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from server.errors import Busy, SettingsError, StorageFull, Unavailable
+from profiles.fhir.issues import Issue
+from server.errors import Busy, ImageShareError, Invalid, SettingsError, StorageFull, Unavailable
 
 _TURN_SECONDS = 30.0
 _SQLITE_FULL = {sqlite3.SQLITE_FULL}
@@ -28,6 +29,8 @@ _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRESQL_FULL = {"53100"}
 _POSTGRESQL_BUSY = {"40001", "40P01", "53300", "55P03"}
 """PostgreSQL, appendix A: serialization failure, deadlock, too many connections, lock not available."""
+_POSTGRESQL_LIMIT = {"54000"}
+"""Program limit exceeded: a value that no index takes. To try again is no use."""
 
 
 class Database:
@@ -238,7 +241,7 @@ def _telling() -> Iterator[None]:
         raise told from error
 
 
-def _told(error: BaseException | None) -> Unavailable | None:
+def _told(error: BaseException | None) -> ImageShareError | None:
     code: int | None = getattr(error, "sqlite_errorcode", None)
     primary = code & 0xFF if code is not None else None  # the higher bits say more of the same
     state: str | None = getattr(error, "sqlstate", None)
@@ -246,6 +249,8 @@ def _told(error: BaseException | None) -> Unavailable | None:
         return StorageFull("the server has no room left; try again later")
     if primary in _SQLITE_BUSY or state in _POSTGRESQL_BUSY:
         return Busy("the server is busy; try again")
+    if state in _POSTGRESQL_LIMIT:
+        return Invalid([Issue("error", "too-long", "", "a value is longer than the server's database takes; shorten it")], 422)
     if primary == sqlite3.SQLITE_ERROR:  # no such table, a syntax error
         return None
     return Unavailable("the server's database cannot be reached; try again later")

@@ -20,7 +20,7 @@ from profiles.identifiers import InvalidIdentifier, PatientIdentifier
 from profiles.patient import fhir_patient
 from profiles.study import Patient
 from server.errors import Busy, Conflict, NotFound, Refused
-from server.records import belonging, catalogue, corrections, rejections
+from server.records import belonging, catalogue, corrections, rejections, resources
 from server.records.changes import Event
 from server.records.corrections import Copy, StoredPatient
 from server.store import blobs as blob_store
@@ -31,6 +31,8 @@ from server.work.ingest import discard
 from server.work.reconcile import Actor, Changing, Reconciler
 
 PATIENT_TAGS = frozenset({"00100010", "00100020", "00100021", "00100024", "00100030", "00100040"})
+_SAID = {"00100010": "name", "00100030": "birthDate", "00100040": "gender"}
+"""What an update of a patient may name, and the element of Patient that it is."""
 _ATTEMPTS = 3
 
 
@@ -165,7 +167,7 @@ class Corrector:
 
     def update_patient(self, id_: str, attributes: Attributes, *, actor: Actor) -> None:
         """HL7 v2 ADT A08: name, birth date and sex of a patient, in every study of hers. Raises `NotFound`, `Refused`."""
-        if not attributes.keys() <= {"00100010", "00100030", "00100040"}:
+        if not attributes.keys() <= _SAID.keys():
             raise Refused("of a patient name, birth date and sex can be updated; for another Patient ID merge or move")
         with self._database.read() as connection:
             pk = corrections.patient(connection, id_).pk
@@ -178,7 +180,8 @@ class Corrector:
             corrections.lock_patient(connection, pk)
             now = _updated(corrections.patient(connection, id_).patient, attributes)
             corrections.change_patient(connection, pk, now)
-            projections.corrected(connection, fhir_patient(now))
+            said = [element for tag, element in _SAID.items() if tag in attributes]
+            projections.published(connection, fhir_patient(now), base=self._reconciler.base, said=said)
 
         self._apply(wanted, "update", actor, rows)
 
@@ -213,9 +216,9 @@ class Corrector:
             if belonging.merged(connection, target.pk) != target.pk:
                 raise Conflict("the patient to merge into was merged into another; merge into that one")
             belonging.merge(connection, source.pk, target.pk)
-            projections.corrected(connection, fhir_patient(corrections.patient(connection, target_id).patient))
-            link = [{"other": {"reference": f"Patient/{target.patient.id}"}, "type": "replaced-by"}]
-            projections.corrected(connection, {**fhir_patient(source.patient), "active": False, "link": link})
+            base, known = self._reconciler.base, corrections.patient(connection, target_id).patient
+            projections.published(connection, fhir_patient(known), base=base)
+            projections.replaced(connection, source.patient, target.patient.id, base=base)
 
         return self._apply(wanted, "merge", actor, rows, target.pk)
 
@@ -242,7 +245,7 @@ class Corrector:
                     if wanted(connection) != (studies, attributes):
                         raise _Outrun
                     for change, plan in zip(changing, plans, strict=True):
-                        self._study(change, plan, patient_pk)
+                        self._study(change, plan, patient_pk, is_other=event != "merge")
                     for change in changing:
                         found = rejections.affected(connection, change.study_uid)
                         self._reconciler.tell(change, actor, "update", event, found)
@@ -261,8 +264,9 @@ class Corrector:
         made = copies.enter_context(self._copies.made(originals, overlay))
         return _Plan(study_uid, study_pk, before, overlay, originals, made)
 
-    def _study(self, change: Changing, plan: _Plan, patient_pk: int | None) -> None:
-        connection = change.connection
+    def _study(self, change: Changing, plan: _Plan, patient_pk: int | None, *, is_other: bool) -> None:
+        """`is_other`: the study's new patient is somebody else. A merge says that both are one, and what clients said of her is true still."""
+        connection, moved = change.connection, False
         if plan.originals != corrections.originals(connection, plan.study_pk):
             raise _Outrun
         if plan.before != corrections.of(connection, plan.study_pk):
@@ -272,10 +276,12 @@ class Corrector:
         corrections.put(connection, plan.study_pk, plan.overlay, who="")
         corrections.change_study(connection, plan.study_pk, plan.overlay)
         if patient_pk is not None:
-            belonging.move(connection, plan.study_pk, patient_pk)
+            moved = belonging.move(connection, plan.study_pk, patient_pk)
             # Documents that name the former patient are not this one's to read.
             self._reconciler.forget_documents(change)
-        self._reconciler.shown(change)
+        is_shown = self._reconciler.shown(change, forget=moved and is_other)
+        if is_shown and moved and is_other:  # nor are the versions that do
+            resources.forget_history(connection, "ImagingStudy", catalogue.study_id(connection, plan.study_pk))
 
 
 def _named(attributes: Attributes, domains: PatientDomains) -> Patient:

@@ -22,7 +22,7 @@ from profiles.manifest_entry import manifest_entry, submission_set
 from profiles.patient import fhir_patient
 from profiles.study import Study
 from profiles.timestamps import dtm
-from server.records import catalogue, documents, resources
+from server.records import adoption, catalogue, documents, resources
 from server.records.installation import Installation
 from server.settings import Settings
 from server.store import blobs as blob_store
@@ -52,6 +52,7 @@ class Faces:
         self._database = database
         self._blobs = blobs
         self._installation = installation
+        self._base = f"{settings.base_url}/fhir"
         self._batch = ""
         self._manifests = 0
 
@@ -90,17 +91,20 @@ class Faces:
         return self._batch
 
     def show(
-        self, connection: Connection, study_pk: int, study: Study, made: Manifest, before: DocumentEntry | None, now: int
-    ) -> None:
-        """The study as it is from now on, with `made` as its manifest in place of `before`."""
-        home, zone, site = self._settings.base_url, self._settings.zone, self._installation
-        study = projections.adopted(connection, study_pk, study)
-        for each in (
-            endpoint(site.endpoint_id, f"{home}/dicomweb", self._settings.organization),
-            fhir_patient(study.patient),
-            imaging_study(study, site.endpoint_id, zone),
-        ):
-            projections.published(connection, each, now=now, base=f"{home}/fhir")
+        self, connection: Connection, study_pk: int, study: Study, made: Manifest, before: DocumentEntry | None, now: int,
+        *, forget: bool = False,
+    ) -> None:  # fmt: skip
+        """The study as it is from now on, with `made` as its manifest in place of `before`; `forget` what clients said of it.
+
+        Raises `Unavailable` if a client made its ImagingStudy or Patient at the same moment.
+        """
+        zone, site = self._settings.zone, self._installation
+        study = adoption.adopted(connection, study_pk, study)
+        address = f"{self._settings.base_url}/dicomweb"
+        for each in (endpoint(site.endpoint_id, address, self._settings.organization), fhir_patient(study.patient)):
+            projections.published(connection, each, now=now, base=self._base)
+        shown = imaging_study(study, site.endpoint_id, zone)
+        projections.published(connection, shown, now=now, base=self._base, forget=forget)
         entry = manifest_entry(
             study,
             entry_uuid=f"urn:uuid:{uuid.uuid4()}",
@@ -122,7 +126,7 @@ class Faces:
             study_pk=study_pk,
         )
         if before is not None:
-            _supersede(connection, _resource_id(before), now)
+            self._supersede(connection, _resource_id(before), now)
         projections.published(
             connection,
             document_reference(
@@ -135,14 +139,19 @@ class Faces:
                 replaces=_resource_id(before) if before else None,
             ),
             now=now,
+            base=self._base,
         )
 
     def withdraw(self, connection: Connection, study: Study, before: DocumentEntry | None, now: int, *, forget: bool) -> None:
         """Nothing of the study is left to show; `forget`, nor is what clients said of it."""
         if before is not None:
             documents.deprecate(connection, before.entry_uuid)
-            _supersede(connection, _resource_id(before), now)
-        projections.published(connection, withdrawn(study), now=now, forget=forget)
+            self._supersede(connection, _resource_id(before), now)
+        projections.published(connection, withdrawn(study), now=now, base=self._base, forget=forget)
+
+    def _supersede(self, connection: Connection, id_: str, now: int) -> None:
+        superseded = {**resources.content(connection, "DocumentReference", id_), "status": "superseded"}
+        resources.put(connection, superseded, now=now, base=self._base)
 
     def _submission(
         self, entry: DocumentEntry, before: DocumentEntry | None, time: str
@@ -167,7 +176,3 @@ class Faces:
 def _resource_id(entry: DocumentEntry) -> str:
     """The DocumentReference of an entry has the entryUUID as its id, so either leads to the other."""
     return entry.entry_uuid.removeprefix("urn:uuid:")
-
-
-def _supersede(connection: Connection, id_: str, now: int) -> None:
-    resources.put(connection, {**resources.content(connection, "DocumentReference", id_), "status": "superseded"}, now=now)

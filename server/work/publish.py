@@ -51,10 +51,11 @@ class Publisher:
         self._prepare(study_pks, came)
         # In the order in which others take several studies (`Reconciler.changing_all`), so that two do not wait for each other.
         plans = sorted((self._plan(job) for job in due), key=lambda plan: plan.study.study_instance_uid)
-        now = micros()
         with ExitStack() as manifests:
-            made = [manifests.enter_context(self._faces.manifest(plan.study, now)) if plan.news else None for plan in plans]
+            created = micros()
+            made = [manifests.enter_context(self._faces.manifest(plan.study, created)) if plan.news else None for plan in plans]
             with self._database.write() as connection:
+                now = micros()  # here, so that what is seen already is stamped earlier (`history.settled`)
                 for plan, manifest_ in zip(plans, made, strict=True):
                     if manifest_ is not None:
                         if not catalogue.publish(connection, plan.study_pk, plan.study, plan.news, updated=now):

@@ -27,6 +27,7 @@ from server.store.blobs import BlobStore
 from server.store.db import Database, micros
 from server.telemetry import log
 from server.work.faces import Faces
+from server.work.fhir import projections
 from server.work.ingest import PUBLISH
 
 NOTE = "rejection-note"
@@ -80,6 +81,8 @@ class Reconciler:
         self._blobs = blobs
         self._installation = installation
         self._trail = trail
+        self.base = f"{settings.base_url}/fhir"
+        """Our FHIR base URL."""
 
     # --- withdraw, restore, purge
 
@@ -128,13 +131,13 @@ class Reconciler:
             self.tell(change, actor, "delete", "delete", found)
             rejections.purge(connection, found, reason=reason, who=actor.name)
             emptied = catalogue.scrub(connection, change.study_pk)
+            # Earlier manifests and versions name what is gone.
+            self.forget_documents(change)
+            if self.shown(change, forget=emptied):
+                resources.forget_history(connection, "ImagingStudy", catalogue.study_id(connection, change.study_pk))
             if emptied:
                 corrections.forget(connection, change.study_pk)
-                self.forget_documents(change)
                 self._forget_patient(change)
-            self.shown(change, forget=emptied)
-            if emptied:
-                resources.forget_history(connection, "ImagingStudy", catalogue.study_id(connection, change.study_pk))
             jobs.enqueue(connection, ERASE, "blobs", due=change.now + 60_000_000)
         self.erase()
         return len(found)
@@ -257,21 +260,25 @@ class Reconciler:
                 found[uid] = Changing(connection, pk, uid, manifests, now)
             yield connection, [found[uid] for uid in study_uids]
 
-    def shown(self, change: Changing, *, forget: bool = False) -> None:
-        """The next version of the study behind every face, as its rows are now; `forget` what clients said of it where nothing is left."""
+    def shown(self, change: Changing, *, forget: bool = False) -> bool:
+        """The next version of the study behind every face, as its rows are now; `forget` what clients said of it.
+
+        False if there is nothing to be seen, and never was: an ImagingStudy of its UID is a client's own.
+        """
         connection = change.connection
         study = catalogue.load(connection, change.study_pk)
-        if not study.series and not resources.known(connection, "ImagingStudy", study.id):
-            catalogue.outrun(connection, change.study_pk)  # it was never shown, and may be about to be
-            return
+        if not study.series and not catalogue.was_shown(connection, change.study_pk):
+            catalogue.outrun(connection, change.study_pk)  # it may be about to be shown
+            return False
         before = documents.current(connection, change.study_pk)
         catalogue.publish(connection, change.study_pk, study, [], updated=change.now)
         faces = Faces(self._settings, self._database, self._blobs, self._installation)
         if study.series:
             made = change.manifests.enter_context(faces.manifest(study, change.now))
-            faces.show(connection, change.study_pk, study, made, before, change.now)
+            faces.show(connection, change.study_pk, study, made, before, change.now, forget=forget)
         else:
             faces.withdraw(connection, study, before, change.now, forget=forget)
+        return True
 
     def _affected(self, change: Changing, target: Target) -> list[Affected]:
         found = _found(change.connection, target)
@@ -308,16 +315,23 @@ class Reconciler:
             body = resources.content(change.connection, "DocumentReference", id_)
             kept: dict[str, object] = {key: body[key] for key in ("resourceType", "id", "subject") if key in body}
             gone = {"status": "entered-in-error", "content": [{"attachment": {"title": "deleted"}}]}
-            resources.put(change.connection, {**kept, **gone}, now=change.now)
+            resources.put(change.connection, {**kept, **gone}, now=change.now, base=self.base)
             resources.forget_history(change.connection, "DocumentReference", id_)
         rejections.forget_blobs(change.connection, [blob_id for _, blob_id in removed])
 
     def _forget_patient(self, change: Changing) -> None:
-        """Removes what was known about the patient of an emptied study, behind every face, if nothing else is here about her."""
-        left = corrections.forget_patient(change.connection, change.study_pk)
-        if left is not None and resources.known(change.connection, "Patient", left.id):
-            resources.put(change.connection, fhir_patient(left), now=change.now)
-            resources.forget_history(change.connection, "Patient", left.id)
+        """Removes what images said of the patient of an emptied study, behind every face, if nothing else is here about her.
+
+        Whom clients know by more than that, or refer to, stays as she is: what they said is theirs to delete.
+        """
+        connection = change.connection
+        found = corrections.forgettable_patient(connection, change.study_pk)
+        if found is None or not projections.is_only_of_images(connection, found.patient):
+            return
+        left = corrections.forget_patient(connection, found)
+        if resources.known(connection, "Patient", left.id):
+            resources.put(connection, fhir_patient(left), now=change.now, base=self.base)
+            resources.forget_history(connection, "Patient", left.id)
 
 
 def _found(connection: Connection, target: Target) -> list[Affected]:

@@ -14,13 +14,21 @@ from server.edges.fhir.capability import capability_statement
 _INTRODUCTION: Final = """# The FHIR server
 
 `imageshare` is a FHIR R4 (4.0.1) server at `/fhir`. Every resource type of R4 can be stored, read, changed and searched; ImagingStudy, its manifest and its Endpoint
-are projections of the DICOM catalogue, which a client may add to and never contradicts.
+are projections of the DICOM catalogue, which a client may add to and never contradicts. A Patient and an ImagingStudy that clients made before the images came are
+the ones that these are shown as, an ImagingStudy only if it is of their patient; a `patient/` scope says for neither by which identifiers images are known to be hers (403).
 
 Each row below names the tests that show it, against the real server code. The CapabilityStatement (`[base]/metadata`) is made from the same tables that the
 server works with; a test fails where it claims something that no row here has. This document is written by `make fhir-doc`.
 """
 _CHAPTERS: Final[Mapping[str, tuple[str, str]]] = {
-    "interaction": ("Interactions", "FHIR R4 section 3.1.0, by the codes that the CapabilityStatement has."),
+    "interaction": (
+        "Interactions",
+        (
+            "FHIR R4 section 3.1.0, by the codes that the CapabilityStatement has. In a batch may be whatever could come alone, but content of a Binary that is"
+            " a file of its own (501); in a transaction no operations that write. What a Bundle may have, and its answer, is in the CapabilityStatement's"
+            " documentation. `fhir_conditional_delete = multiple` lets a condition delete up to 1,000 resources, all or none."
+        ),
+    ),
     "conditional": ("Conditional interactions", "Conditions in place of an id, and reads that send nothing twice."),
     "parameter": (
         "Types of search parameters",
@@ -29,10 +37,24 @@ _CHAPTERS: Final[Mapping[str, tuple[str, str]]] = {
     "modifier": ("Modifiers", "FHIR R4 section 3.1.1.4.4."),
     "prefix": ("Prefixes of dates, numbers and quantities", "FHIR R4 section 3.1.1.4.5."),
     "search": ("Forms of search", "What searches can be about besides the parameters of one type."),
-    "result": ("Parameters of the answer", "FHIR R4 sections 3.1.1.5 and 3.1.0.12."),
+    "result": (
+        "Parameters of the answer",
+        (
+            "FHIR R4 sections 3.1.1.5 and 3.1.0.12. Who follows changes asks for a history with `_since`, each time with the `Bundle.meta.lastUpdated` of the history before:\n"
+            "nothing is missed then, and some versions may come twice. That is not so with the time of the last version, or with `_lastUpdated` of searches.\n\n"
+            "A version is told to those who may see whose it was and whose its resource is now. To a `patient/` scope what is not there is as what is another patient's (403),\n"
+            "and of a study whose images were rejected or deleted there is the current version alone."
+        ),
+    ),
     "operation": ("Operations", "FHIR R4 section 3.2."),
-    "format": ("Formats", "Of resources and of patches."),
-    "header": ("Headers", "What of HTTP is looked at."),
+    "format": (
+        "Formats",
+        "Of resources and of patches. What all operations of a patch go through is limited: 422 too-costly says to make several of it.",
+    ),
+    "header": (
+        "Headers",
+        "What of HTTP is looked at. A body may be gzip, other codings get 415. With `If-None-Match: *` an update overwrites nothing (412).",
+    ),
 }
 _RESULTS: Final = (
     "_count", "_total", "_sort", "_include", "_revinclude", "_summary", "_elements", "_type", "_format", "_pretty", "_since", "_at",

@@ -27,7 +27,7 @@ def caller(request: Request) -> Caller:
         f"{settings.base_url}/fhir",
         context.request_id(request),
         is_lenient(request),
-        Rules(settings.fhir_update_creates, settings.fhir_references),
+        Rules(settings.fhir_update_creates, settings.fhir_references, settings.fhir_conditional_delete == "multiple"),
     )
 
 
@@ -35,7 +35,7 @@ def read_answer(request: Request, found: Outcome) -> Response:
     """FHIR R4 section 3.1.0.2: one version with ETag and Last-Modified, or 304 where the client has it (conditional read, section 3.1.0.2.1)."""
     wanted = negotiate(request, pairs(request.scope["query_string"]))
     headers = {**found.headers, **_CACHED}
-    if found.stored is not None and _is_held(request, found.stored):
+    if found.stored is not None and is_held(request, found.stored):
         return Response(status_code=304, headers={**headers, "Vary": "Accept, Accept-Encoding, Authorization"})
     return response(request, found.body, wanted, status=found.status, headers=headers)
 
@@ -45,7 +45,7 @@ def answer(request: Request, found: Outcome) -> Response:
     wanted = negotiate(request, pairs(request.scope["query_string"]))
     returned = preference(request, "return")
     headers = dict(found.headers)
-    if returned in _RETURNS:
+    if returned in _RETURNS and (found.body or returned != "representation"):  # RFC 7240 section 3: of what was honoured
         headers["Preference-Applied"] = f"return={'OperationOutcome' if returned == 'operationoutcome' else returned}"
     if returned == "minimal" or (not found.body and returned != "operationoutcome"):
         # 204 is for what has no representation, 201 says by its Location where it is.
@@ -56,8 +56,8 @@ def answer(request: Request, found: Outcome) -> Response:
     return response(request, found.body, wanted, status=found.status, headers=headers)
 
 
-def _is_held(request: Request, stored: Stored) -> bool:
-    """RFC 9110 sections 13.1.2 and 13.1.3: If-None-Match, and If-Modified-Since where there is none."""
+def is_held(request: Request, stored: Stored) -> bool:
+    """RFC 9110 sections 13.1.2 and 13.1.3: whether the client has this version, by If-None-Match, or If-Modified-Since where there is none."""
     if "if-none-match" in request.headers:
         held = [each.strip().removeprefix("W/") for each in request.headers["if-none-match"].split(",")]
         return stored.etag.removeprefix("W/") in held or "*" in held

@@ -16,7 +16,8 @@ from profiles.fhir.json import serialize
 from profiles.fhir.xml import to_xml
 from server.edges import context
 from server.edges.bodies import PiecesResponse
-from server.edges.fhir.answers import answer, caller
+from server.edges.fhir.answers import answer, caller, is_held
+from server.edges.fhir.content_coding import require_unpacked
 from server.edges.fhir.negotiation import media_type, negotiate, only, pairs, parsed, wants_resource
 from server.edges.fhir.outcome import Handler, guarded
 from server.edges.fhir.received import body, received
@@ -26,7 +27,7 @@ from server.work.fhir import binary as work
 from server.work.fhir.binary import Content
 from server.work.fhir.caller import Outcome
 from server.work.fhir.reading import FHIR_ID
-from server.work.fhir.storing import checked, matches
+from server.work.fhir.storing import checked
 
 _RESOURCES: Final = frozenset({"application/fhir+json", "application/fhir+xml", "application/json+fhir", "application/xml+fhir"})
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -53,11 +54,10 @@ def binary(request: Request) -> Response:
     node = context.node(request)
     with node.database.read() as connection:
         found = work.read(connection, asking, request.path_params["id"], request.path_params.get("version", ""))
-    (audited,) = found.audited
-    patients = [audited.patient] if audited.patient else []
+    audited, patients = found.audited[0], [each.patient for each in found.audited if each.patient]
     context.told(request, "read", audited.subtype, patients=patients, entities=(AuditedEntity(reference=audited.reference),))
-    headers = {**_SAFE, "ETag": found.stored.etag}
-    if matches(request.headers.get("if-none-match", '""'), found.stored.version):
+    headers = {**_SAFE, **Outcome(200, found.stored).headers}
+    if is_held(request, found.stored):
         return Response(status_code=304, headers=headers)
     return _resource(request, found, headers) if as_resource else _bytes(request, found, headers)
 
@@ -103,9 +103,12 @@ def _resource(request: Request, found: Content, headers: dict[str, str]) -> Resp
         head, before, after, end = to_xml(found.head).removesuffix(b"</Binary>"), b'<data value="', b'"/>', b"</Binary>"
     else:
         head, before, after, end = serialize(found.head)[:-1], b',"data":"', b'"', b"}"
-    if request.method == "HEAD" or not found.size:  # FHIR has no empty data
-        body = b"" if request.method == "HEAD" else head + end
-        return Response(body, headers=headers, media_type=wanted.content_type)
+    if not found.size:  # FHIR has no empty data
+        before, after = b"", b""
+    length = len(head) + len(before) + 4 * -(-found.size // 3) + len(after) + len(end)
+    headers["Content-Length"] = str(length)  # RFC 9110 section 8.6: of a HEAD that of the GET
+    if request.method == "HEAD" or not found.size:
+        return Response(b"" if request.method == "HEAD" else head + end, headers=headers, media_type=wanted.content_type)
     chunks = context.node(request).blobs.stream(found.blob_id) if found.blob_id else iter((found.inline,))
     return StreamingResponse(_joined(head + before, chunks, after + end), headers=headers, media_type=wanted.content_type)
 
@@ -174,11 +177,10 @@ async def _taken(request: Request, writer: Writer) -> ImageShareError | None:
 def _begin(request: Request) -> Response:
     """Whether this may be written at all is decided before any of it is taken."""
     asking, node = caller(request), context.node(request)
-    if "if-none-exist" in request.headers:
-        raise _invalid("a Binary cannot be searched, so not be created by a condition")
-    negotiate(request, pairs(request.scope["query_string"]))
+    _require_plain(request)
+    require_unpacked(request)
     with node.database.read() as connection:
-        work.require_write(connection, asking, request.path_params.get("id", ""), _context(request))
+        work.require_write(connection, asking, request.path_params.get("id", ""), _with_context(request, _raw(request)))
     request.state.writer = node.blobs.create(batch())
     return Response()
 
@@ -186,32 +188,28 @@ def _begin(request: Request) -> Response:
 def _finish(request: Request) -> Response:
     if isinstance(request.state.failed, ImageShareError):
         raise request.state.failed
-    kind = request.headers.get("content-type", "")
-    return _written(request, request.state.writer, kind, _context(request), None)
+    return _written(request, request.state.writer, _with_context(request, _raw(request)))
 
 
 def _with_resource(request: Request) -> Response:
     """A Binary as a resource: its data become the content."""
     asking, node = caller(request), context.node(request)
     resource: dict[str, Any] = parsed(request, body(request))
+    _require_plain(request)
     checked(resource, "Binary")
-    id_ = request.path_params.get("id", "")
-    if id_ and resource.get("id") != id_:
-        raise _invalid("the resource has to have the id that is in the URL", "Binary.id")
-    named = resource.get("securityContext", {}).get("reference", "") or _context(request)
+    given = _with_context(request, resource)
     with node.database.read() as connection:
-        work.require_write(connection, asking, id_, named)
+        work.require_write(connection, asking, request.path_params.get("id", ""), given)
     writer = node.blobs.create(batch())
     try:
         writer.write(base64.b64decode(resource.get("data", "")))
     except BaseException:
         writer.abort()
         raise
-    kept = {name: value for name, value in resource.get("meta", {}).items() if name not in ("versionId", "lastUpdated")}
-    return _written(request, writer, resource["contentType"], named, kept)
+    return _written(request, writer, given)
 
 
-def _written(request: Request, writer: Writer, kind: str, named: str, meta: dict[str, Any] | None) -> Response:
+def _written(request: Request, writer: Writer, given: dict[str, Any]) -> Response:
     """Content and row, in that order; where the row is refused, the content is nobody's and goes."""
     asking, node, id_ = caller(request), context.node(request), request.path_params.get("id", "")
     (blob,) = node.blobs.commit([writer])
@@ -220,9 +218,7 @@ def _written(request: Request, writer: Writer, kind: str, named: str, meta: dict
     made: Outcome | None = None
 
     def written(connection: Connection) -> Outcome:
-        done = work.write(
-            connection, asking, id_, kind, named, blob, if_match=request.headers.get("if-match", ""), meta=meta
-        )  # fmt: skip
+        done = work.write(connection, asking, id_, given, blob, if_match=request.headers.get("if-match", ""))
         context.recorded(request, connection, done.audited)
         return done
 
@@ -234,12 +230,24 @@ def _written(request: Request, writer: Writer, kind: str, named: str, meta: dict
     return answer(request, made)
 
 
-def _context(request: Request) -> str:
-    return request.headers.get("x-security-context", "")
+def _require_plain(request: Request) -> None:
+    """That the answer has a form that there is, and that no condition is set."""
+    if "if-none-exist" in request.headers:
+        why = "a Binary cannot be searched, so not be created by a condition"
+        raise Invalid([Issue("error", "invalid", "", why)])
+    negotiate(request, pairs(request.scope["query_string"]))
 
 
-def _invalid(why: str, expression: str = "") -> Invalid:
-    return Invalid([Issue("error", "invalid", expression, why)])
+def _raw(request: Request) -> dict[str, Any]:
+    """Content that came as it is, as the resource that it becomes."""
+    named = {"id": request.path_params["id"]} if "id" in request.path_params else {}
+    return {"resourceType": "Binary", **named, "contentType": request.headers.get("content-type", "")}
+
+
+def _with_context(request: Request, given: dict[str, Any]) -> dict[str, Any]:
+    """FHIR R4 section 2.44.3: X-Security-Context is the security context of what does not name one itself."""
+    context = request.headers.get("x-security-context", "")
+    return {**given, "securityContext": {"reference": context}} if context and "securityContext" not in given else given
 
 
 def asked_binary(request: Request) -> tuple[AuditedEntity, ...]:

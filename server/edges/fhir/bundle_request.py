@@ -1,10 +1,13 @@
 """Batch and transaction over HTTP: `POST [base]` with a Bundle (FHIR R4 section 3.1.0.11)."""
 
 import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,27 +24,37 @@ from profiles.audit_event import (
 )
 from profiles.fhir.issues import Issue, outcome
 from profiles.fhir.json import serialize
+from profiles.fhir.validation import is_valid_id
 from server.edges import context
+from server.edges.context import Note
 from server.edges.fhir.answers import caller
+from server.edges.fhir.capability import statement
 from server.edges.fhir.formats import response
 from server.edges.fhir.negotiation import negotiate, only, pairs, parsed, preference
 from server.edges.fhir.received import body
 from server.errors import AccessError, Conflict, ImageShareError, Invalid
+from server.records.fhir_search import TooCostly
 from server.store.db import instant
-from server.work.fhir import bundles
-from server.work.fhir.bundles import Entry, EntryFailed, Requests
-from server.work.fhir.caller import Caller, Outcome
-from server.work.fhir.getting import get
-from server.work.fhir.transaction import single, transaction
+from server.telemetry import failure, log
+from server.work.fhir import bundles, conditional
+from server.work.fhir.bundles import Entry, EntryFailed, Requests, Room
+from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.entry_writes import lock, prepared, single
+from server.work.fhir.getting import called, get, told
+from server.work.fhir.reading import Deleted
+from server.work.fhir.transaction import transaction
 from server.work.fhir.writes import savepoint
 
 _TOGETHER = 200
 """So many writes of a batch are one transaction of the database, each behind a savepoint."""
+_NOTED = 200
+"""So many reads and refusals of a batch are one commit of the trail."""
 _AUDITED: dict[str, tuple[Kind, Subtype]] = {
     "GET": ("read", REST_READ), "HEAD": ("read", REST_READ), "POST": ("create", REST_CREATE), "PUT": ("update", REST_UPDATE),
     "PATCH": ("update", REST_PATCH), "DELETE": ("delete", REST_DELETE),
 }  # fmt: skip
 _Done = Outcome | ImageShareError
+_T = TypeVar("_T")
 
 
 def bundle(request: Request) -> Response:
@@ -58,8 +71,13 @@ def bundle(request: Request) -> Response:
         why = "what is posted to the base URL is a Bundle; POST a resource to its type"
         raise Invalid([Issue("error", "invalid", "", why)])
     requests = bundles.read(given, asking.base)
-    done = _transaction(request, asking, requests) if requests.kind == "transaction" else _batch(request, asking, requests)
     returned = preference(request, "return")
+    room = partial(Room, tells_writes=returned == "representation", limit=bundles.MOST_TOLD)
+    done = (
+        _transaction(request, asking, requests, room)
+        if requests.kind == "transaction"
+        else _batch(request, asking, requests, room())
+    )
     told = (_told(asking, entry, each, returned) for entry, each in zip(requests.entries, done, strict=True))
     return response(request, bundles.answer(requests.kind, str(uuid.uuid4()), told), wanted)
 
@@ -67,79 +85,186 @@ def bundle(request: Request) -> Response:
 # --- transaction
 
 
-def _transaction(request: Request, asking: Caller, requests: Requests) -> list[Outcome]:
+def _transaction(request: Request, asking: Caller, requests: Requests, room: Callable[[], Room]) -> Sequence[_Done]:
+    """One that only reads keeps nobody from writing."""
     node = context.node(request)
 
-    def work(connection: Connection) -> list[Outcome]:
-        done = transaction(
-            connection, asking, requests, lambda entry: get(connection, asking, entry, key=node.installation.cursor_key)
-        )
-        context.recorded(request, connection, (audited for each in done for audited in each.audited))
-        return done
+    def done(connection: Connection) -> list[Outcome]:
+        return transaction(connection, asking, requests, partial(_got, request, asking, connection), room())
+
+    def written(connection: Connection) -> list[Outcome]:
+        found = done(connection)
+        context.noted(request, (note for each in found for note in _notes(each.audited)), connection)
+        return found
 
     try:
-        return node.writes.alone(work)
+        if any(entry.is_write for entry in requests.entries):
+            _try(request, asking, requests.entries)
+            return node.writes.alone(written)
+        with node.database.read() as connection:
+            found = done(connection)
+        context.noted(request, [note for each in found for note in _notes(each.audited)])
+        return found
     except EntryFailed as failed:
-        context.refused(request, failed.told, "update", REST_TRANSACTION)
+        context.refused(request, failed.told, "update", REST_TRANSACTION, entities=_asked(failed.entry))
+        context.noted(request, _condition(request, asking, failed.entry, failed.told))
         raise
+
+
+def _try(request: Request, asking: Caller, entries: Sequence[Entry]) -> None:
+    """Conditions that take too long are refused before others wait for them; what else is wrong with one is said when its turn comes."""
+    conditions = [condition for entry in entries if (condition := entry.condition) is not None]
+    if not conditions:
+        return
+    with context.node(request).database.read() as connection:
+        try:
+            conditional.tried(connection, asking, conditions)
+        except TooCostly:
+            raise
+        except ImageShareError:
+            return
 
 
 # --- batch
 
 
-def _batch(request: Request, asking: Caller, requests: Requests) -> list[_Done]:
+def _batch(request: Request, asking: Caller, requests: Requests, room: Room) -> Sequence[_Done]:
     """Writes first, then reads: no entry depends on another."""
     done: dict[int, _Done] = {}
-    writing = [entry for entry in requests.entries if entry.is_write]
-    for first in range(0, len(writing), _TOGETHER):
-        part = writing[first : first + _TOGETHER]
-        done.update(zip((entry.place for entry in part), _written(request, asking, part), strict=True))
-    for entry in requests.entries:
-        if not entry.is_write:
-            done[entry.place] = _read(request, asking, entry)
-    for entry in requests.entries:
-        error = done[entry.place]
-        if isinstance(error, AccessError):
-            context.refused(request, error, *_AUDITED[entry.method], entities=_asked(entry))
+    for part in _parts([entry for entry in requests.entries if entry.is_write], _TOGETHER):
+        for entry, each in zip(part, _written(request, asking, part), strict=True):
+            done[entry.place] = room.taken(entry, each) if isinstance(each, Outcome) else each
+    reads = [entry for entry in requests.entries if not entry.is_write]
+    for entry in reads:
+        done[entry.place] = _alone(request, partial(_read, request, asking, entry, room))
+    _note(request, asking, reads, done)
+    failed = [entry for entry in requests.entries if entry.is_write and not isinstance(done[entry.place], Outcome)]
+    _note(request, asking, failed, done)
     return [done[entry.place] for entry in requests.entries]
 
 
-def _written(request: Request, asking: Caller, entries: list[Entry]) -> list[_Done]:
+def _written(request: Request, asking: Caller, entries: Sequence[Entry]) -> list[_Done]:
+    """What is checked, and what patches make, before the transaction begins: others would wait for it."""
+    node = context.node(request)
+    ready = [_alone(request, partial(prepared, node.database, asking, entry)) for entry in entries]
+    well = [entry for entry, each in zip(entries, ready, strict=True) if not isinstance(each, ImageShareError)]
+
     def work(connection: Connection) -> list[_Done]:
-        done = [_alone(connection, asking, entry) for entry in entries]
-        context.recorded(request, connection, (told for each in done if isinstance(each, Outcome) for told in each.audited))
+        lock(connection, well)
+        done = [
+            each
+            if isinstance(each, ImageShareError)
+            else _saved(request, connection, partial(single, connection, asking, entry, each))
+            for entry, each in zip(entries, ready, strict=True)
+        ]
+        context.noted(request, (note for each in done if isinstance(each, Outcome) for note in _notes(each.audited)), connection)
         return done
 
-    return context.node(request).writes.alone(work)
+    done = _alone(request, partial(node.writes.alone, work))
+    return [done] * len(entries) if isinstance(done, ImageShareError) else done
 
 
-def _alone(connection: Connection, asking: Caller, entry: Entry) -> _Done:
+def _saved(request: Request, connection: Connection, work: Callable[[], Outcome]) -> _Done:
+    """One write of several in a transaction: what goes wrong with it is taken back alone, unless it is the database's."""
     try:
         with savepoint(connection):
-            return single(connection, asking, entry)
+            return work()
+    except OperationalError:
+        raise
     except IntegrityError:
         return Conflict("another request writes the same; try again")
-    except ImageShareError as error:
-        return error
+    except Exception as error:  # noqa: BLE001 it is this one's alone
+        return _told_of(request, error)
 
 
-def _read(request: Request, asking: Caller, entry: Entry) -> _Done:
-    node = context.node(request)
+def _alone(request: Request, work: Callable[[], _T]) -> _T | ImageShareError:
+    """What goes wrong with one entry is that one's: the client has to be told what was done with the others."""
     try:
-        with node.database.read() as connection:
-            found = get(connection, asking, entry, key=node.installation.cursor_key)
-    except ImageShareError as error:
+        return work()
+    except Exception as error:  # noqa: BLE001 it is this one's alone
+        return _told_of(request, error)
+
+
+def _told_of(request: Request, error: Exception) -> ImageShareError:
+    """What may be told of an error: of one that nobody expected where it is in the log."""
+    if isinstance(error, ImageShareError):
         return error
-    if found.audited:
-        first = found.audited[0]
-        patients = {each.patient for each in found.audited if each.patient}
-        entity = AuditedEntity(reference=first.reference, query=first.query)
-        context.told(request, first.kind, first.subtype, patients=patients, entities=(entity,))
-    return found
+    log().error("fhir", request_id=context.request_id(request), **failure(error))
+    return ImageShareError(f"the server failed; request {context.request_id(request)}")
+
+
+def _parts(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    return (entries[first : first + size] for first in range(0, len(entries), size))
+
+
+def _read(request: Request, asking: Caller, entry: Entry, room: Room) -> Outcome:
+    if entry.operation:
+        return room.taken(entry, _operated(request, asking, entry))
+    with context.node(request).database.read() as connection:
+        return room.taken(entry, _got(request, asking, connection, entry))
+
+
+def _operated(request: Request, asking: Caller, entry: Entry) -> Outcome:
+    """An operation as if it had come alone: what changes something is in the trail in the same transaction."""
+    node = context.node(request)
+    operation, call = called(entry, node.installation.cursor_key)
+
+    def written(connection: Connection) -> Outcome:
+        found = told(entry, operation.run(connection, asking, call))
+        context.noted(request, _notes(found.audited), connection)
+        return replace(found, audited=())
+
+    if operation.affects_state:
+        return node.writes.run(written)
+    with node.database.read() as connection:
+        done = operation.run(connection, asking, call)
+    return told(entry, done if done.trial is None else node.writes.run(done.trial))
+
+
+def _got(request: Request, asking: Caller, connection: Connection, entry: Entry) -> Outcome:
+    node = context.node(request)
+    if entry.segments == ("metadata",) and not entry.is_write:
+        return Outcome(200, made=statement(node.settings, connection))
+    return get(connection, asking, entry, key=node.installation.cursor_key)
+
+
+# --- the trail
+
+
+def _note(request: Request, asking: Caller, entries: Sequence[Entry], done: Mapping[int, _Done]) -> None:
+    """What was read, and what access was refused to, in few commits."""
+    for part in _parts(entries, _NOTED):
+        context.noted(request, [note for entry in part for note in _notes_of(request, asking, entry, done[entry.place])])
+
+
+def _notes_of(request: Request, asking: Caller, entry: Entry, done: _Done) -> Iterator[Note]:
+    if isinstance(done, Outcome):
+        yield from _notes(done.audited)
+    elif isinstance(done, AccessError | Deleted):
+        kind, subtype = _AUDITED[entry.method]
+        yield Note(kind, subtype, _asked(entry), getattr(done, "patients", frozenset()), done)
+    else:
+        yield from _condition(request, asking, entry, done)
+
+
+def _condition(request: Request, asking: Caller, entry: Entry, error: ImageShareError) -> Iterator[Note]:
+    """The search that a conditional interaction was which failed: that tells whether its condition is met."""
+    if entry.condition is not None and error.http_status < 500 and not isinstance(error, AccessError):
+        with context.node(request).database.read() as connection:
+            yield from _notes(conditional.audited(connection, asking, *entry.condition))
+
+
+def _notes(audited: Iterable[Audited]) -> Iterator[Note]:
+    """A search is one, of all patients of whom it told."""
+    found: dict[Audited, set[str]] = {}
+    for each in audited:
+        found.setdefault(replace(each, patient=""), set()).add(each.patient)
+    for each, patients in found.items():
+        yield Note(each.kind, each.subtype, (AuditedEntity(reference=each.reference, query=each.query),), frozenset(patients))
 
 
 def _asked(entry: Entry) -> tuple[AuditedEntity, ...]:
-    return (AuditedEntity(reference=f"{entry.type}/{entry.id}"),) if entry.id else ()
+    return (AuditedEntity(reference=f"{entry.type}/{entry.id}"),) if is_valid_id(entry.id) else ()
 
 
 # --- what is told of an entry

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 from importlib.metadata import version
+from threading import Lock
 from typing import Any, Final
 
+from isal import igzip
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,7 +22,7 @@ from profiles.r4.search import Parameter
 from profiles.structure_definitions import structure_definitions
 from profiles.vocabulary import FHIR_JSON
 from server.edges import context
-from server.edges.fhir.formats import FHIR_XML, response
+from server.edges.fhir.formats import FHIR_XML, Format, encoded, sent
 from server.edges.fhir.negotiation import Pairs, negotiate, pairs
 from server.errors import NotAcceptable
 from server.records import parameters
@@ -26,14 +30,16 @@ from server.records.fhir_search import events
 from server.records.parameters import Active
 from server.settings import Settings
 from server.store.db import instant, micros
-from server.work.fhir import offered
+from server.work.fhir import bundles, offered
 from server.work.fhir.operations import OPERATIONS, Operation
 from server.work.fhir.refusals import ParameterError
-from server.work.fhir.shape import PARAMETERS, of_read
+from server.work.fhir.shape import PARAMETERS, Shape, of_read
+from server.work.fhir.transaction import MOST_READS
 
 Json = dict[str, Any]
 
 _CORE: Final = "http://hl7.org/fhir"
+_TERMINOLOGY: Final = "http://terminology.hl7.org/CodeSystem"
 _BEGAN: Final = instant(micros())
 _EVERYWHERE: Final = (
     Parameter("_filter", "special", f"{_CORE}/SearchParameter/filter", "", ()),
@@ -44,10 +50,17 @@ _EVERYWHERE: Final = (
 """Beside those of each type."""
 _DOCUMENTED: Final = {
     "AuditEvent": "The trail of this server. It is written by the server alone; a patient's app sees the patient's own events.",
-    "Binary": "A document, whose access is that of what it belongs to.",
+    "Binary": "A document, whose access is that of what it belongs to (securityContext). In Bundles it has its content in it; one with a file of its own is read by itself.",
     "Bundle": "Bundles of types other than batch and transaction, which are carried out, are stored as they are.",
     "ImagingStudy": "A study that came by DICOM is what its catalogue says; a client may add what that does not know (reason, note, basedOn ...).",
 }
+_SEARCHING: Final = (
+    "Unknown search parameters are refused, unless the request says Prefer: handling=lenient. A search, with all that it includes, ends after"
+    " two seconds, the condition of a write after half of one: what takes longer is refused as too-costly. While resources are indexed anew,"
+    " searches by what is not there yet, and writes on such a condition, get 503 with Retry-After; searches with handling=lenient get what is"
+    " found and a warning. A part of a text that is looked for has at most 160 characters, and is found in the first 167 of a text; :exact compares"
+    " all of it. What is created while a client pages is not shown; what is changed meanwhile is shown once more, after all others."
+)
 
 
 def metadata(request: Request) -> Response:
@@ -57,8 +70,17 @@ def metadata(request: Request) -> Response:
     shape = of_read("CapabilityStatement", _asked(given))
     node = context.node(request)
     with node.database.read() as connection:
-        statement = _serialized(_Site.of(node.settings), _hashable(parameters.active(connection)))
-    return response(request, shape.of(statement), wanted, headers={"Cache-Control": "no-cache"})
+        site, custom = _Site.of(node.settings), _hashable(parameters.active(connection))
+    found = _told(site, custom, shape, Format(wanted.is_xml, wanted.is_pretty))
+    headers = {"Cache-Control": "no-cache", "ETag": found.etag}
+    if found.is_held(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers={**headers, "Vary": "Accept, Accept-Encoding, Authorization"})
+    return sent(request, found.content, wanted, headers=headers, packed=lambda: found.packed)
+
+
+def statement(settings: Settings, connection: Connection) -> bytes:
+    """The CapabilityStatement of this installation as it is now, as JSON."""
+    return _serialized(_Site.of(settings), _hashable(parameters.active(connection)))
 
 
 def _asked(given: Pairs) -> list[tuple[str, str]]:
@@ -72,6 +94,12 @@ def _asked(given: Pairs) -> list[tuple[str, str]]:
     return [each for each in given if each[0] in PARAMETERS]
 
 
+_BUNDLES: Final = (
+    f"A Bundle has at most {bundles.MOST_ENTRIES} requests, and {bundles.MOST_TOLD >> 20} MiB of resources in its answer, beyond which reads are"
+    f" refused as too-costly and writes answered without their resource; a transaction that writes has at most {MOST_READS} reads. Operations that"
+    " write are for batches, not for transactions. A search by POST has its form as the content of a Binary; a Binary whose content is a file of its"
+    " own is read by itself. Conditions of a transaction that nothing meets may not be met by what its other entries make (412)."
+)
 Custom = tuple[tuple[str, tuple[Parameter, ...]], ...]
 
 
@@ -83,11 +111,16 @@ class _Site:
     base: str
     update_creates: bool
     checks_references: bool
+    deletes_many: bool = False
 
     @staticmethod
     def of(settings: Settings) -> "_Site":
         return _Site(
-            settings.organization, f"{settings.base_url}/fhir", settings.fhir_update_creates, settings.fhir_references == "check"
+            settings.organization,
+            f"{settings.base_url}/fhir",
+            settings.fhir_update_creates,
+            settings.fhir_references == "check",
+            settings.fhir_conditional_delete == "multiple",
         )
 
 
@@ -98,6 +131,41 @@ def _hashable(active: Active) -> Custom:
 @lru_cache(maxsize=4)
 def _serialized(site: _Site, custom: Custom) -> bytes:
     return serialize(_statement(site, dict(custom)))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A statement in one form. It is asked for by anybody, and takes a tenth of a second to make."""
+
+    content: bytes
+
+    @cached_property
+    def etag(self) -> str:
+        return f'W/"{blake2b(self.content, digest_size=12).hexdigest()}"'
+
+    @cached_property
+    def packed(self) -> bytes:
+        return igzip.compress(self.content)
+
+    def is_held(self, if_none_match: str) -> bool:
+        """RFC 9110 section 13.1.2: whether the client has it."""
+        return bool({"*", self.etag, self.etag.removeprefix("W/")} & {each.strip() for each in if_none_match.split(",")})
+
+
+def _told(site: _Site, custom: Custom, shape: Shape, wanted: Format) -> _Told:
+    """Whole and as a summary it is kept; of `_elements` there are very many, so that they are made anew, one at a time."""
+    if not shape.elements:
+        return _kept(site, custom, shape, wanted)
+    with _ONE:
+        return _made(site, custom, shape, wanted)
+
+
+def _made(site: _Site, custom: Custom, shape: Shape, wanted: Format) -> _Told:
+    return _Told(encoded(shape.of(_serialized(site, custom)), wanted))
+
+
+_ONE: Final = Lock()
+_kept = lru_cache(maxsize=16)(_made)
 
 
 def capability_statement(organization: str, base: str) -> Json:
@@ -128,9 +196,10 @@ def _statement(site: _Site, custom: Mapping[str, tuple[Parameter, ...]]) -> Json
         "rest": [
             {
                 "mode": "server",
-                "documentation": "Unknown search parameters are refused, unless the request says Prefer: handling=lenient.",
+                "documentation": f"{_SEARCHING} {_BUNDLES}",
                 "security": {
                     "cors": False,
+                    "service": [{"coding": [{"system": f"{_TERMINOLOGY}/restful-security-service", "code": "SMART-on-FHIR"}]}],
                     "description": "Every request but this one needs a bearer access token of this server with SMART scopes.",
                 },
                 "resource": [_resource(site, type_, found[type_], led) for type_ in offered.types()],
@@ -158,7 +227,8 @@ def _resource(site: _Site, type_: str, found: Iterable[Parameter], led: Mapping[
     told["conditionalCreate"] = searched and "create" in codes
     told["conditionalRead"] = "full-support"
     told["conditionalUpdate"] = searched and "update" in codes
-    told["conditionalDelete"] = "single" if searched and "delete" in codes else "not-supported"
+    deletes = "multiple" if site.deletes_many else "single"
+    told["conditionalDelete"] = deletes if searched and "delete" in codes else "not-supported"
     told["referencePolicy"] = ["literal", "logical", *(["enforced"] if site.checks_references else [])]
     if searched:
         references = [each.code for each in found if each.type == "reference"]

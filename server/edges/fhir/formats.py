@@ -1,5 +1,6 @@
 """The forms of an answer: JSON as it is stored, pretty JSON, XML made of it, gzip (FHIR R4 sections 2.24, 2.25 and 3.1.0.1.9)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,12 +12,16 @@ from starlette.responses import Response
 from profiles.fhir.json import parse, serialize
 from profiles.fhir.xml import to_xml
 from profiles.vocabulary import FHIR_JSON
+from server.edges import turns
 from server.work.fhir.listing import Listing
 
 FHIR_XML: Final = "application/fhir+xml"
 _XHTML: Final = "{http://www.w3.org/1999/xhtml}"
 _WORTH: Final = 2048
 """Bytes from which gzip saves a packet."""
+_SHORT: Final = 1 << 15
+_LONG: Final = 1 << 20
+"""Bytes that are written in a few milliseconds, in a form that is made, or as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +50,30 @@ def response(
     request: Request, body: bytes | Listing, wanted: Format, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
     """An answer with a resource in it. Large ones are compressed for who takes gzip (RFC 9110 section 12.5.3)."""
-    content = encoded(body, wanted)
+    if _takes_long(body.size if isinstance(body, Listing) else len(body), wanted):
+        turns.leave(request)
+    return sent(request, encoded(body, wanted), wanted, status=status, headers=headers)
+
+
+def sent(
+    request: Request,
+    content: bytes,
+    wanted: Format,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    packed: Callable[[], bytes] | None = None,
+) -> Response:
+    """As `response`, of what has its form already; `packed` gives it as gzip where that is at hand."""
     more = {"Vary": "Accept, Accept-Encoding, Authorization", **(headers or {})}
     if len(content) >= _WORTH and _takes_gzip(request):
-        content = igzip.compress(content, compresslevel=1)
+        content = igzip.compress(content, compresslevel=1) if packed is None else packed()
         more["Content-Encoding"] = "gzip"
     return Response(content, status, headers=more, media_type=wanted.content_type)
+
+
+def _takes_long(size: int, wanted: Format) -> bool:
+    return size > (_SHORT if wanted.is_xml or wanted.is_pretty else _LONG)
 
 
 def _takes_gzip(request: Request) -> bool:

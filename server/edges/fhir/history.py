@@ -9,6 +9,7 @@ from server.edges.fhir.answers import caller
 from server.edges.fhir.formats import response
 from server.edges.fhir.negotiation import negotiate, pairs
 from server.edges.fhir.read import asked_resource
+from server.records import resources
 from server.work.fhir import history as work
 
 
@@ -19,7 +20,9 @@ def history(request: Request) -> Response:
     type_, id_ = request.path_params.get("type", ""), request.path_params.get("id", "")
     node = context.node(request)
     with node.database.read() as connection:
-        found = work.history(connection, asking, type_, id_, parameters, key=node.installation.cursor_key)
+        settled = resources.settled(connection)
+    with node.database.read() as connection:
+        found = work.history(connection, asking, type_, id_, parameters, key=node.installation.cursor_key, settled=settled)
     if id_:
         context.told(request, "read", REST_HISTORY_INSTANCE, patients=found.patients, entities=asked_resource(request))
     else:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
@@ -12,9 +11,10 @@ from profiles.fhir.xml import from_xml
 from profiles.vocabulary import FHIR_JSON
 from server.edges.fhir.formats import FHIR_XML, Format
 from server.errors import Invalid, MalformedQuery, NotAcceptable, UnsupportedMediaType
+from server.work.fhir import query_string
 from server.work.fhir.refusals import ParameterError
 
-Pairs = tuple[tuple[str, str], ...]
+Pairs = query_string.Pairs
 
 _JSON_NAMES: Final = frozenset({FHIR_JSON, "application/json", "text/json", "application/json+fhir"})
 _XML_NAMES: Final = frozenset({FHIR_XML, "application/xml", "text/xml", "application/xml+fhir"})
@@ -23,21 +23,15 @@ _GENERIC: Final = frozenset({"application/json", "text/json", "application/xml",
 _ANY: Final = frozenset({"*/*", "application/*"})
 _BROWSER: Final = frozenset({"text/html", "application/xhtml+xml"})
 _VERSIONS: Final = frozenset({"", "4.0", "4.0.1"})
-_MOST_PARAMETERS: Final = 100
 _READ: Final = ("_format", "_pretty")
 
 
 def pairs(raw: bytes) -> Pairs:
     """The parameters of a query string or form, in their order. Raises `MalformedQuery`."""
     try:
-        found = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+        return query_string.pairs(raw.decode("ascii"))
     except UnicodeError:
         raise MalformedQuery("a query is percent-encoded UTF-8") from None
-    except ValueError:
-        raise MalformedQuery(f"a query has at most {_MOST_PARAMETERS} parameters") from None
-    if any("\0" in text for pair in found for text in pair):
-        raise MalformedQuery("a query has no NUL characters")
-    return tuple(found)
 
 
 # --- answers
@@ -77,10 +71,16 @@ def negotiate(request: Request, parameters: Pairs) -> Format:
 
 
 def wants_resource(request: Request, parameters: Pairs) -> bool:
-    """FHIR R4 section 2.44.4: whether a form of FHIR is asked for by its name, so that a Binary is told as a resource, and not as its bytes."""
+    """FHIR R4 section 2.44.4: whether a form of FHIR is asked for by its name, so that a Binary is told as a resource, and not as its bytes.
+
+    `application/json` in Accept is none of these: what a Binary has in it may well be JSON. `_format` is never of anything but a resource.
+    """
+    names = _JSON_NAMES | _XML_NAMES
     given = [value for name, value in parameters if name == "_format"]
-    ranges = list(_ranges(given[-1].replace(" ", "+") if given else request.headers.get("accept") or ""))
-    return any(_CODES.get(each.name, each.name) in _JSON_NAMES | _XML_NAMES and each.quality for each in ranges)
+    if given:
+        return any(_CODES.get(each.name, each.name) in names and each.quality for each in _ranges(given[-1].replace(" ", "+")))
+    accepted = _ranges(request.headers.get("accept") or "")
+    return any(each.name in names - _GENERIC and each.quality for each in accepted)
 
 
 def is_lenient(request: Request) -> bool:

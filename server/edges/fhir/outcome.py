@@ -1,6 +1,6 @@
 """Errors as FHIR says them: an OperationOutcome, whatever went wrong, and the trail's note of every refusal."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,9 +11,11 @@ from profiles.fhir.json import serialize
 from server.edges import context
 from server.edges.fhir.formats import Format, response
 from server.edges.fhir.negotiation import negotiate, pairs
+from server.edges.turns import OutOfTurn
 from server.errors import AccessError, ImageShareError, Unauthenticated, Unavailable
 from server.telemetry import failure, log
 from server.work.fhir.offered import MethodNotOffered
+from server.work.fhir.reading import Deleted
 
 Handler = Callable[[Request], Response]
 
@@ -25,16 +27,29 @@ def guarded(handler: Handler, kind: Kind, subtype: Subtype, asked: Callable[[Req
         try:
             try:
                 told = handler(request)
-            except AccessError as error:
+            except (AccessError, Deleted) as error:  # that something was there is told of it
                 context.refused(request, error, kind, subtype, entities=asked(request))
                 told = _told(request, error)
-        except ImageShareError as error:
-            told = _told(request, error)
+        except OutOfTurn:
+            raise
         except Exception as error:  # noqa: BLE001 no trace may leave, whatever happened
-            log().error("fhir", request_id=context.request_id(request), **failure(error))
-            issue = Issue("fatal", "exception", "", f"the server failed; request {context.request_id(request)}")
-            told = outcome_response(request, 500, (issue,))
+            told = _failed(request, error)
         return finished(request, told)
+
+    return answered
+
+
+def in_turns(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """The same for what is mostly quick: several such requests are answered in one turn (`edges.turns`). `handler` is guarded."""
+
+    async def answered(request: Request) -> Response:
+        query: bytes = request.scope["query_string"]
+        names = tuple(each.partition(b"=")[0] for each in query.split(b"&"))
+        like = (request.path_params.get("type"), request.path_params.get("compartment"), names)
+        try:
+            return await context.node(request).turns.answer(request, handler, like)
+        except Exception as error:  # noqa: BLE001 as above
+            return finished(request, _failed(request, error))
 
     return answered
 
@@ -56,6 +71,14 @@ def issues_of(error: ImageShareError) -> tuple[Issue, ...]:
     """What an error says of itself: one issue, or those that it has."""
     found: tuple[Issue, ...] = getattr(error, "issues", ())
     return found or (Issue("error", error.fhir_code, str(getattr(error, "expression", "")), error.detail),)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    if isinstance(error, ImageShareError):
+        return _told(request, error)
+    log().error("fhir", request_id=context.request_id(request), **failure(error))
+    issue = Issue("fatal", "exception", "", f"the server failed; request {context.request_id(request)}")
+    return outcome_response(request, 500, (issue,))
 
 
 def _told(request: Request, error: ImageShareError) -> Response:

@@ -7,7 +7,8 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, request_response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from profiles.audit_event import (
     REST_BATCH,
@@ -31,9 +32,10 @@ from server.edges import context
 from server.edges.fhir import binary
 from server.edges.fhir.bundle_request import bundle
 from server.edges.fhir.capability import metadata
+from server.edges.fhir.dispatch import Dispatch
 from server.edges.fhir.history import asked_history, history
 from server.edges.fhir.operations import asked_operation, operate
-from server.edges.fhir.outcome import guarded
+from server.edges.fhir.outcome import guarded, in_turns
 from server.edges.fhir.read import asked_otherwise, asked_resource, read, vread
 from server.edges.fhir.received import received
 from server.edges.fhir.search import asked_query, search
@@ -68,6 +70,8 @@ class Interaction:
     @property
     def endpoint(self) -> Endpoint:
         made = guarded(self.handler, self.kind, self.subtype, self.asked)
+        if self.method == "GET" and self.handler in (read, vread, search):
+            return in_turns(made)
         return made if self.method in ("GET", "DELETE") else received(made)
 
 
@@ -111,25 +115,27 @@ INTERACTIONS: Final[tuple[Interaction, ...]] = (
 
 
 def install(app: FastAPI) -> None:
-    """Adds the routes of every interaction, and one that refuses all others."""
-    app.router.routes.extend(
-        [
-            Route("/fhir/Binary", binary.store, methods=["POST"]),
-            Route("/fhir/Binary/{id}", binary.store, methods=["PUT"]),
-            *(Route(f"/fhir{each.path}", each.endpoint, methods=[each.method]) for each in INTERACTIONS),
-            Route("/fhir/", guarded(search, "query", REST_SEARCH_SYSTEM, asked_query), methods=["GET"]),
-            Route("/fhir/", received(guarded(bundle, "create", REST_BATCH, asked_otherwise)), methods=["POST"]),
-            Route("/fhir", _OTHERWISE, methods=list(_METHODS)),
-            Route("/fhir/{path:path}", _OTHERWISE, methods=list(_METHODS)),
-        ]
-    )
+    """Adds the FHIR API: one entrance, which gives each request to the row of its interaction."""
+    app.router.routes.extend([Route("/fhir", _Entrance()), Route("/fhir/{path:path}", _Entrance())])
+
+
+class _Entrance:
+    """The whole of `/fhir` as an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = _DISPATCH.find(scope["method"], scope["path"].removeprefix("/fhir"))
+        if found is None:
+            await _OTHERWISE(scope, receive, send)
+            return
+        application, scope["path_params"] = found
+        await application(scope, receive, send)
 
 
 def _otherwise(request: Request) -> Response:
     """FHIR R4 section 3.1.0.1.4: what is not offered here, or not by this method. OPTIONS is told what there is."""
     context.decision(request)
-    path = request.scope["path"].removeprefix("/fhir")
-    allowed = _allowed(path)
+    there = _DISPATCH.methods(request.scope["path"].removeprefix("/fhir"))
+    allowed = ", ".join(method for method in _METHODS if method in there)
     if not allowed:
         raise NotOffered("this server has no such FHIR interaction; see [base]/metadata for what it has")
     if request.method == "OPTIONS":
@@ -137,27 +143,11 @@ def _otherwise(request: Request) -> Response:
     raise MethodNotOffered(f"this takes {allowed} (FHIR R4 section 3.1.0)", allowed)
 
 
-def _allowed(path: str) -> str:
-    """The methods that a path has."""
-    path = path or "/"
-    if path.rstrip("/") != path and path != "/":
-        return ""
-    found = {each.method for each in INTERACTIONS if _MATCHERS[each.path].path_regex.fullmatch(path)}
-    found |= {
-        method
-        for pattern, method in (("/Binary", "POST"), ("/Binary/{id}", "PUT"))
-        if _MATCHERS[pattern].path_regex.fullmatch(path)
-    }
-    if "GET" in found:
-        found.add("HEAD")
-    return ", ".join(method for method in _METHODS if method in found)
-
-
-def _nothing(_: Request) -> Response:
-    return Response()
-
-
-_MATCHERS: Final = {
-    each: Route(each or "/", _nothing) for each in ("/Binary", "/Binary/{id}", *(each.path for each in INTERACTIONS))
-}
-_OTHERWISE: Final = guarded(_otherwise, "read", REST_READ, asked_otherwise)
+_DISPATCH: Final[Dispatch[ASGIApp]] = Dispatch(
+    [
+        ("POST", "/Binary", request_response(binary.store)),
+        ("PUT", "/Binary/{id}", request_response(binary.store)),
+        *((each.method, each.path, request_response(each.endpoint)) for each in INTERACTIONS),
+    ]
+)
+_OTHERWISE: Final = request_response(guarded(_otherwise, "read", REST_READ, asked_otherwise))

@@ -12,7 +12,8 @@ from server.edges.fhir.answers import caller
 from server.edges.fhir.formats import response
 from server.edges.fhir.negotiation import media_type, negotiate, pairs
 from server.edges.fhir.received import body
-from server.errors import TooLarge, UnsupportedMediaType
+from server.edges.turns import view
+from server.errors import ImageShareError, TooLarge, UnsupportedMediaType
 from server.work.fhir import offered, searching
 from server.work.fhir.searching import Place
 
@@ -30,7 +31,7 @@ def search(request: Request) -> Response:
     parameters = pairs(request.scope["query_string"]) + pairs(_form(request))
     wanted = negotiate(request, parameters)
     node = context.node(request)
-    with node.database.read() as connection:
+    with view(request, node.database) as connection:
         found = searching.search(connection, asking, place, parameters, key=node.installation.cursor_key)
     subtype = REST_SEARCH if place.type else REST_SEARCH_SYSTEM
     context.told(request, "query", subtype, patients=found.patients, entities=asked_query(request))
@@ -41,7 +42,7 @@ def asked_query(request: Request) -> tuple[AuditedEntity, ...]:
     """What was searched, for the trail, as the client wrote it: path, query string and form."""
     try:
         form = _form(request)
-    except (TooLarge, UnsupportedMediaType):
+    except ImageShareError:  # what is refused for its form is refused for that as well
         form = b""
     query = b"&".join(part for part in (request.scope["query_string"], form) if part)
     path = _place(request.path_params).path.encode()

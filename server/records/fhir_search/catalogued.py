@@ -1,43 +1,57 @@
-"""`series`, `instance` and `dicom-class` of ImagingStudy (FHIR R4 section 9.7.5), answered by the DICOM catalogue: a study has thousands of them."""
+"""`series`, `instance` and `dicom-class` of ImagingStudy (FHIR R4 section 9.7.5): a study has thousands of them.
+
+The DICOM catalogue answers for the studies that are in it; those that only clients wrote have rows, as any resource.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import FromClause, Select, or_, select
 
-from profiles.fhir.query import Criterion, Missing, TokenValue
+from profiles.fhir.query import Criterion, TokenValue
 from server.errors import NotSupported
+from server.records import index_keys as keys
 from server.records.catalogue import INSTANCE, PUBLISHED, SERIES, STUDY
-from server.records.fhir_search.terms import NOTHING, Term, has, of_columns
+from server.records.fhir_search.terms import NOTHING, Term, Test, any_of, has, of_columns
+from server.records.fhir_search.tokens import of_hashes
 
 _SYSTEMS: Final = ("", "urn:dicom:uid", "urn:ietf:rfc:3986")
 _PREFIX: Final = "urn:oid:"
 
 
 def catalogued_term(criterion: Criterion, r: FromClause) -> Term:
-    """Studies with a published series or instance of this UID, or with one of this SOP Class."""
-    if any(isinstance(value, Missing) for value in criterion.values):
-        has_any = r.c.id.in_(select(STUDY.c.id).where(STUDY.c.version > 0))
-        return Term(~has_any if Missing(True) in criterion.values else has_any)
+    """Studies with a published series or instance of this UID, or with one of this SOP Class; any modifier but `:missing`."""
     if criterion.modifier not in ("", "not"):
         raise NotSupported(f"{criterion.parameter.code} has no modifiers here but :not and :missing")
-    uids = [_uid(value) for value in criterion.values if isinstance(value, TokenValue) and (value.system or "") in _SYSTEMS]
-    studies = _studies(criterion.parameter.code, [each for each in uids if each])
-    if studies is None:
-        return Term(~NOTHING.where) if criterion.modifier == "not" else NOTHING
-    if criterion.modifier == "not":
-        return Term(r.c.id.not_in(studies))
-    return of_columns("ImagingStudy", lambda row: row.c.id.in_(studies), r)
+    given = [_uid(value) for value in criterion.values if isinstance(value, TokenValue) and (value.system or "") in _SYSTEMS]
+    uids = [each for each in given if each]
+    found = _of_uids(criterion.parameter.code, uids, r) if uids else NOTHING
+    return Term(~found.where) if criterion.modifier == "not" else found
+
+
+def is_catalogued(r: FromClause) -> Test:
+    """The study has images, and so each of the three."""
+    return r.c.id.in_(select(STUDY.c.id).where(STUDY.c.version > 0))
+
+
+def _of_uids(code: str, uids: Sequence[str], r: FromClause) -> Term:
+    """Either the catalogue or the rows have it, in whichever form a client wrote it."""
+    forms = [form for uid in uids for form in (uid, _PREFIX + uid)]
+    studies = _studies(code, uids)
+    return any_of(
+        [
+            of_columns("ImagingStudy", lambda row: row.c.id.in_(studies), r),
+            of_hashes([keys.token_hash("ImagingStudy", code, None, form) for form in forms], r),
+        ]
+    )
 
 
 def _uid(value: TokenValue) -> str:
     return (value.code or "").removeprefix(_PREFIX)
 
 
-def _studies(code: str, uids: Sequence[str]) -> "Select[str] | None":
+def _studies(code: str, uids: Sequence[str]) -> "Select[str]":
     """The ids of their ImagingStudies."""
-    if not uids:
-        return None
     published = select(STUDY.c.id).where(STUDY.c.version > 0)
     if code == "dicom-class":
         return published.where(or_(*(has(STUDY.c.sop_classes, f"\\{uid}\\") for uid in uids)))

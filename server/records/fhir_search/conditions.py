@@ -29,7 +29,7 @@ from profiles.fhir.search_conditions import TEXTS
 from profiles.r4.terminology import Terminology
 from server.errors import NotSupported
 from server.records import index_keys as keys
-from server.records.fhir_search.catalogued import catalogued_term
+from server.records.fhir_search.catalogued import catalogued_term, is_catalogued
 from server.records.fhir_search.composites import composite_term
 from server.records.fhir_search.matches import Allowed, TooCostly
 from server.records.fhir_search.ordered import date_term, number_term
@@ -115,10 +115,10 @@ class Conditions:
 
     def _criterion(self, criterion: Criterion, type_: str, r: FromClause) -> Term:
         parameter = criterion.parameter
-        if type_ == "ImagingStudy" and parameter.code in CATALOGUED:
-            return catalogued_term(criterion, r)
         if criterion.modifier == "missing":
             return self._missing(criterion, type_, r)
+        if type_ == "ImagingStudy" and parameter.code in CATALOGUED:
+            return catalogued_term(criterion, r)
         if parameter.code == "_id":
             return self._id(criterion, type_, r)
         if parameter.code in TEXTS:
@@ -144,6 +144,8 @@ class Conditions:
         there = has_value(code, kind, type_, r)
         present = probe(row := TEXT.alias(), r, row.c.parameter == keys.parameter_hash(type_, code + keys.PRESENT))
         there = or_(there, present)
+        if type_ == "ImagingStudy" and code in CATALOGUED:
+            there = or_(there, is_catalogued(r))
         wanted = {each.missing for each in criterion.values if isinstance(each, Missing)}
         return Term(~there if wanted == {True} else there)
 

@@ -1,10 +1,10 @@
 """What goes with the matches of a search (FHIR R4 section 3.1.1.5.7): `_include` and `_revinclude`, each resource once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, FromClause, Select, True_, and_, false, or_, select
 
 from profiles.fhir.expression import targets
 from profiles.fhir.query import Include
@@ -12,7 +12,7 @@ from profiles.r4.definitions import resource_types
 from profiles.r4.search import Parameter, parameters
 from server.records import index_keys as keys
 from server.records.fhir_search.matches import Allowed, Match
-from server.records.fhir_search.terms import REFERENCE, RESOURCE, TEXT, Test
+from server.records.fhir_search.terms import REFERENCE, RESOURCE, TEXT, Test, probe
 from server.records.packing import unpacked
 
 MOST_INCLUDED: Final = 1000
@@ -20,6 +20,8 @@ _DEEPEST: Final = 10
 """How often `:iterate` goes on."""
 _CUT: Final = f"more is included than fits: no more than {MOST_INCLUDED} resources, over no more than {_DEEPEST} references; ask for fewer matches"
 _TOGETHER: Final = 400
+_SOURCES: Final = 32
+"""Types that are looked at in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,9 @@ def included(
     latest: Sequence[Match] = matches
     for depth in range(_DEEPEST):
         asked = [each for each in includes if each.iterate or not depth]
-        pks = sorted({pk for each in asked for pk in _led(connection, each, latest)} - seen) if latest else []
         room = most - len(found)
+        reverse = _Reverse(connection, decision_where, len(seen) + room + 1)
+        pks = sorted({pk for each in asked for pk in _led(connection, each, latest, reverse)} - seen) if latest else []
         latest = _visible(connection, pks, decision_where, room + 1)
         found += latest[:room]
         if len(latest) > room:
@@ -62,7 +65,7 @@ def included(
     return Included(tuple(found), bool(latest) and any(each.iterate for each in includes))
 
 
-def _led(connection: Connection, include: Include, matches: Sequence[Match]) -> Iterator[int]:
+def _led(connection: Connection, include: Include, matches: Sequence[Match], reverse: "_Reverse") -> Iterator[int]:
     """The rows of what one parameter includes with these."""
     by_type: dict[str, list[Match]] = {}
     for match in matches:
@@ -71,7 +74,7 @@ def _led(connection: Connection, include: Include, matches: Sequence[Match]) -> 
         for start in range(0, len(group), _TOGETHER):
             part = group[start : start + _TOGETHER]
             if include.reverse:
-                yield from _reverse(connection, include, type_, [each.id for each in part])
+                yield from reverse.rows(include, type_, [each.id for each in part])
             elif include.source in ("*", type_):
                 yield from _forward(connection, include, type_, [each.pk for each in part])
 
@@ -116,23 +119,59 @@ def _canonical(connection: Connection, include: Include, type_: str, urls: Seque
         yield from connection.execute(found).scalars()
 
 
-def _reverse(connection: Connection, include: Include, type_: str, ids: Sequence[str]) -> Iterator[int]:
-    """`_revinclude`: what leads here."""
-    if include.target not in ("", type_):
-        return
-    sources = resource_types() if include.source == "*" else (include.source,)
-    hashes = [
-        keys.parameter_hash(source, each.code)
-        for source in sources for each in _references(source, include.parameter) if type_ in targets(each, source)
-    ]  # fmt: skip
-    if include.parameter is not None and not hashes and include.source != "*":  # one that is not of the standard
-        hashes = [keys.parameter_hash(include.source, include.parameter)]
-    for start in range(0, len(hashes), _TOGETHER):
-        tests = (
-            REFERENCE.c.parameter.in_(hashes[start : start + _TOGETHER]), REFERENCE.c.target_type == type_,
-            REFERENCE.c.target_id.in_(ids),
+@dataclass(frozen=True, slots=True)
+class _Reverse:
+    """`_revinclude`: what leads here, of all that the caller may see `most` at the most, which is more than fits."""
+
+    connection: Connection
+    allowed: Allowed
+    most: int
+
+    def rows(self, include: Include, type_: str, ids: Sequence[str]) -> Iterator[int]:
+        """The rows of what leads to these resources of a type."""
+        if include.target not in ("", type_):
+            return
+        hashes = self._hashes(include, type_)
+        for everybody in (True, False):
+            sources = sorted(source for source in hashes if self._is_open(source) == everybody)
+            for start in range(0, len(sources), _SOURCES):
+                part = {source: hashes[source] for source in sources[start : start + _SOURCES]}
+                led = self._of_everybody(part, type_, ids) if everybody else self._of_few(part, type_, ids)
+                yield from self.connection.execute(led.limit(self.most)).scalars()
+
+    def _hashes(self, include: Include, type_: str) -> dict[str, list[int]]:
+        """Source type -> its parameters that lead to the type."""
+        sources = resource_types() if include.source == "*" else (include.source,)
+        found = {
+            source: [keys.parameter_hash(source, each.code) for each in _references(source, include.parameter) if type_ in targets(each, source)]
+            for source in sources
+        }  # fmt: skip
+        if include.parameter is not None and include.source != "*" and not any(found.values()):  # one that is not of the standard
+            found = {include.source: [keys.parameter_hash(include.source, include.parameter)]}
+        return {source: hashes for source, hashes in found.items() if hashes}
+
+    def _is_open(self, source: str) -> bool:
+        """Whether the caller may see everybody's."""
+        return isinstance(self.allowed(source, RESOURCE.c.patient), True_)
+
+    def _of_everybody(self, hashes: Mapping[str, Sequence[int]], type_: str, ids: Sequence[str]) -> "Select[int]":
+        tests = _leads(REFERENCE, [each for some in hashes.values() for each in some], type_, ids)
+        return (
+            select(RESOURCE.c.pk).join(REFERENCE, REFERENCE.c.resource_pk == RESOURCE.c.pk).where(*tests, RESOURCE.c.deleted == 0).distinct()
         )  # fmt: skip
-        yield from connection.execute(select(REFERENCE.c.resource_pk).where(*tests).distinct().limit(MOST_INCLUDED * 2)).scalars()
+
+    def _of_few(self, hashes: Mapping[str, Sequence[int]], type_: str, ids: Sequence[str]) -> "Select[int]":
+        """Beginning with what the caller may see: what leads here may be everything that there is, such as every study to one Endpoint."""
+        row = REFERENCE.alias()
+        each = (
+            and_(RESOURCE.c.type == source, self.allowed(source, RESOURCE.c.patient), probe(row, RESOURCE, *_leads(row, some, type_, ids)))
+            for source, some in hashes.items()
+        )  # fmt: skip
+        return select(RESOURCE.c.pk).where(RESOURCE.c.deleted == 0, or_(false(), *each))
+
+
+def _leads(row: FromClause, hashes: Sequence[int], type_: str, ids: Sequence[str]) -> tuple[Test, ...]:
+    return (row.c.parameter.in_(hashes), row.c.target_type == type_, row.c.target_id.in_(ids))
 
 
 def _references(type_: str, code: str | None) -> Iterable[Parameter]:

@@ -29,7 +29,7 @@ class TooCostly(Refused):
 class Position:
     """Where a page ended: when the search began (microseconds), the sort keys of its last match, None where it has no such value, and its row.
 
-    `number` is which of the AuditEvents of one row it is.
+    `number` is which of the AuditEvents of one row it is. Without `keys` it is among what was changed meanwhile, behind all others.
     """
 
     began: int

@@ -1,20 +1,32 @@
 """Dates, numbers and quantities as SQL (FHIR R4 sections 3.1.1.4.5 to 3.1.1.4.7 and 3.1.1.4.11): ranges against ranges."""
 
+from functools import cache
+from typing import Final
+
 from sqlalchemy import ColumnElement, FromClause, and_, or_
 
 from profiles.fhir.clinical_date import CLINICAL_DATE
+from profiles.fhir.expression import compiled
 from profiles.fhir.query import Criterion, DateValue, NumberValue, QuantityValue
 from profiles.fhir.units import asked
+from profiles.r4.search import parameters
 from server.errors import MalformedQuery
 from server.records import index_keys as keys
 from server.records.fhir_search.terms import DATE, QUANTITY, Term, Test, any_of, either, of_columns, pks, probe
 
-_LONGEST = 366 * 86_400_000_000
+LONGEST = 366 * 86_400_000_000
 """What the longest FHIR date, a leap year, covers in microseconds."""
-NO_PERIODS = frozenset(
-    {"ImagingStudy", "DocumentReference", "DocumentManifest", "List", "Media", "ServiceRequest", "Composition"}
-)
-"""Types whose clinical date is never a Period, so that it covers a year at most."""
+_DATES: Final = frozenset({"date", "dateTime", "instant"})
+_LONG: Final = frozenset({"Period", "Timing"})
+
+
+@cache
+def is_short(type_: str) -> bool:
+    """Whether the type's clinical date is always one date and never a Period, so that it covers a year at most."""
+    paths = compiled(parameters(type_)[CLINICAL_DATE[type_]].expression, type_).paths
+    dates = [each for each in paths if each.type in _DATES]
+    repeats = any(each.repeats or (each.element is not None and each.element.repeats) for each in dates)
+    return len(dates) == 1 and not repeats and not any(each.type in _LONG for each in paths)
 
 
 def date_term(criterion: Criterion, type_: str, r: FromClause) -> Term:
@@ -36,7 +48,7 @@ def date_term(criterion: Criterion, type_: str, r: FromClause) -> Term:
 
 
 def _started(value: DateValue, overlaps: bool, type_: str, r: FromClause) -> Term:
-    short = _LONGEST if type_ in NO_PERIODS else None
+    short = LONGEST if is_short(type_) else None
     return of_columns(
         type_,
         lambda row: on_range(row.c.date, row.c.date_end, value, overlaps, short),

@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, FromClause, Select, and_, case, false, func, or_, select, true, union_all
 
+from server.errors import MalformedQuery
 from server.store.tables import (
     Compartment,
     CompositeValue,
@@ -141,9 +142,24 @@ def either(tests: Iterable[Test]) -> Test:
     return or_(false(), *found)
 
 
+class TooLongText(MalformedQuery):
+    """More than an index has of a text: what it does not have is neither there nor not there."""
+
+    fhir_code = "too-long"
+
+
+def part(text: str) -> str:
+    """The same, a part of a text that is looked for. Raises `TooLongText`."""
+    if len(text) > MOST_PREFIX:
+        raise TooLongText(
+            f"a part of a text that is looked for has at most {MOST_PREFIX} characters; ask for fewer, or for all of it by :exact"
+        )
+    return text
+
+
 def begins(column: ColumnElement[str], text: str) -> Test:
-    """A range of an index in the order of bytes. What is asked for beyond what an index holds is cut."""
-    start = text[:MOST_PREFIX]
+    """A range of an index in the order of bytes. Raises `TooLongText`."""
+    start = part(text)
     return and_(column >= start, column < start + LAST) if start else column >= ""
 
 

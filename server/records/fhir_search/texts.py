@@ -7,7 +7,7 @@ from sqlalchemy import FromClause, and_, false
 from profiles.fhir.query import Criterion, Text
 from profiles.fhir.search_values import PHONETIC, folded
 from server.records import index_keys as keys
-from server.records.fhir_search.terms import TEXT, Term, Test, begins, either, ends, has, pks, probe
+from server.records.fhir_search.terms import TEXT, Term, Test, begins, either, ends, has, part, pks, probe
 
 _Tests = Callable[[FromClause], Test]
 
@@ -29,7 +29,10 @@ def text_term(criterion: Criterion, type_: str, r: FromClause) -> Term:
 
 
 def _string(text: str, modifier: str) -> _Tests:
-    """Folded on both sides but for `:exact`. Text of which folding leaves nothing matches nothing else."""
+    """Folded on both sides but for `:exact`. Text of which folding leaves nothing matches nothing else.
+
+    Of a long text the index has the beginning (`index_keys`): a part that stands behind it is not found.
+    """
     plain = folded(text)
     if modifier == "exact":
         return lambda row: and_(row.c.folded == keys.folded_key(text), row.c.exact == keys.exact_key(text))
@@ -37,11 +40,11 @@ def _string(text: str, modifier: str) -> _Tests:
         return lambda row: false()
     match modifier:
         case "contains":
-            return lambda row: has(row.c.folded, plain)
+            return lambda row: has(row.c.folded, part(plain))
         case "equals":
             return lambda row: row.c.folded == keys.folded_key(text)
         case "ends":
-            return lambda row: ends(row.c.folded, plain)
+            return lambda row: ends(row.c.folded, part(plain))
     return lambda row: begins(row.c.folded, plain)
 
 

@@ -60,7 +60,7 @@ class Walked:
         if self.is_empty:
             return
         found = 0
-        for statement in self._statements(limit, after):
+        for statement in self.statements(limit, after):
             for row in self._conditions.connection.execute(statement.limit(limit - found)):
                 values = tuple(row)
                 yield Found(values[: len(self._keys)], values[len(self._keys)], row)
@@ -68,19 +68,42 @@ class Walked:
             if found >= limit:
                 return
 
+    def changed(self, limit: int, after: int) -> Iterator[Found]:
+        """Up to `limit` matches that have a new version since the search began, in the order of their rows, which nothing changes."""
+        if self.is_empty or self._began is None:
+            return
+        shown, key = [RESOURCE.c[name] for name in self._columns], RESOURCE.c.pk + 0  # so that the index of `updated` is taken
+        found = select(RESOURCE.c.pk, *shown).where(
+            *self._matching(), RESOURCE.c.updated > self._began, RESOURCE.c.version > 1, key > after
+        )
+        for row in self._conditions.connection.execute(found.order_by(key).limit(limit)):
+            yield Found((), row.pk, row)
+
+    @property
+    def in_order_of_updates(self) -> bool:
+        """What is changed goes elsewhere: it is not among `rows`, but in `changed` only."""
+        return self._keys[0].column == "updated"
+
     def tests(self, *, but: Term | None = None, typed: bool = True) -> list[Test]:
         """All that a match has to be; `but` is a term that the way of walking makes true, and with it the type."""
+        found = self._matching(but=but, typed=typed)
+        if self._began is not None:
+            old = RESOURCE.c.updated <= self._began
+            found.append(old if self.in_order_of_updates else or_(old, RESOURCE.c.version > 1))
+        return found
+
+    def _matching(self, *, but: Term | None = None, typed: bool = True) -> list[Test]:
         of_type, *visible = self._conditions.visible(self._type, RESOURCE)
         found = [of_type, *visible] if typed else visible
-        if self._began is not None:
-            found.append(or_(RESOURCE.c.updated <= self._began, RESOURCE.c.version > 1))
         if self._candidates is not None:
             found.append(RESOURCE.c.pk.in_(self._candidates))
         return [*found, *(term.where for term in self._terms if term is not but)]
 
     def count(self, most: int | None) -> "Select[int]":
         """The statement of how many there are, up to `most`."""
-        tests = self.tests()
+        tests = self._matching()
+        if self._began is not None:
+            tests.append(or_(RESOURCE.c.updated <= self._began, RESOURCE.c.version > 1))
         seek = next((term.seek for term in self._terms if term.walks and term.seek is not None), None)
         if self._candidates is None and not self._confined and seek is not None:
             tests.append(RESOURCE.c.pk.in_(seek()))
@@ -95,7 +118,7 @@ class Walked:
         if any(term.is_patient for term in self._terms):
             return None
         seeking = [term for term in self._terms if term.seek is not None]
-        if not seeking or (self._in_time_order and (self._confined or self._alone is not None)):
+        if not seeking or (self._in_time_order and (self._confined or self._is_walked)):
             return None
         return self._conditions.narrowed(seeking)
 
@@ -105,12 +128,12 @@ class Walked:
         return len(self._keys) == 1 and self._keys[0].column == "date"
 
     @property
-    def _alone(self) -> Term | None:
-        """The only term that is not on the clinical date, if its values can be walked."""
+    def _is_walked(self) -> bool:
+        """Whether there is but one term besides those that bound the clinical date, whose values can be walked; or none, and dates are walked."""
         others = [term for term in self._terms if term.started == (None, None)]
-        return others[0] if len(others) == 1 and others[0].walks else None
+        return not others or (len(others) == 1 and bool(others[0].walks))
 
-    def _statements(self, limit: int, after: Position | None) -> Iterator["Select[Any]"]:
+    def statements(self, limit: int, after: Position | None) -> Iterator["Select[Any]"]:
         """In their order: those with a value of the first key, then those without."""
         first = self._keys[0]
         is_dated = first.there is not None and any(term.started != (None, None) for term in self._terms)

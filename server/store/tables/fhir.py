@@ -44,7 +44,10 @@ class Resource(Row, table=True):
 
 
 class ResourceVersion(Row, table=True):
-    """Every version, the current one too. `method` is how it came: POST, PUT, PATCH or DELETE, the last without a body."""
+    """Every version, the current one too. `method` is how it came: POST, PUT, PATCH or DELETE, the last without a body.
+
+    `patient` is whose it was then, as `resource.patient`: a resource may become another's.
+    """
 
     __tablename__ = "resource_version"
     __table_args__ = (
@@ -56,6 +59,7 @@ class ResourceVersion(Row, table=True):
     updated: int = Field(sa_type=BigInteger)
     type: str
     method: str
+    patient: str = ""
     body: bytes = Field(sa_type=LargeBinary)
 
 
@@ -150,7 +154,7 @@ class Reindexing(Row, table=True):
 
     type: str = Field(primary_key=True)
     codes: str = ""
-    """The parameters that are new, joined by spaces; empty where everything is looked at again."""
+    """The parameters that answers may be incomplete for, joined by spaces, or `*` for all; empty where all were there before and are looked at again."""
     position: int = Field(default=0, sa_type=BigInteger)
     """The last resource that is done."""
     last: int = Field(default=0, sa_type=BigInteger)

@@ -1,11 +1,13 @@
 """Binary: bytes of any kind, judged as the resource that is their security context (FHIR R4 section 2.44).
 
 The resource that is stored has no `data`: its content is a blob, whose SHA-256 stands in the resource, so that other content is another version.
-A Binary of a transaction has its content in its body. The document of a manifest is the Binary with the id of its DocumentReference.
+A Binary of a Bundle has its content in its body. The document of a manifest is the Binary with the id of its DocumentReference.
 """
 
 import base64
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -14,22 +16,31 @@ from sqlalchemy import Connection
 
 from profiles.audit_event import REST_CREATE, REST_DELETE, REST_READ, REST_UPDATE, REST_VREAD
 from profiles.fhir.issues import Issue
+from profiles.fhir.json import serialize
 from profiles.fhir.references import parse_reference
 from server.access.decisions import Interaction
-from server.errors import Conflict, Forbidden, Gone, Invalid, NotFound
+from server.errors import Conflict, Forbidden, Gone, Invalid, NotFound, NotSupported
 from server.records import binaries, documents, resources
 from server.records.resources import Stored
 from server.store.blobs import Blob
 from server.work.fhir import permission
 from server.work.fhir.caller import Audited, Caller, Outcome
 from server.work.fhir.create import new_id
-from server.work.fhir.reading import FHIR_ID
-from server.work.fhir.storing import require_version
+from server.work.fhir.offered import MethodNotOffered
+from server.work.fhir.reading import FHIR_ID, Deleted
+from server.work.fhir.storing import require_targets, require_version
+from server.work.fhir.update import current
 
 Json = dict[str, Any]
 _DIGEST: Final = "urn:imageshare:sha256"
 _MEDIA_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+([ \t]*;[\t !-~]*)?", re.ASCII)
 _LONGEST: Final = 255
+
+
+class ReadAlone(NotSupported):
+    """Content that a Bundle has no room for."""
+
+    http_status = 501
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,70 +60,84 @@ class Content:
 
 
 def read(connection: Connection, caller: Caller, id_: str, version: str = "") -> Content:
-    """FHIR R4 sections 2.44.4, 3.1.0.2 and 3.1.0.3: the current version, or the one that is named. Raises `NotFound`, `Gone`, `Forbidden`."""
-    with permission.if_granted(caller.decision, _judged(caller, Interaction.READ)):
-        if not FHIR_ID.fullmatch(id_):
-            raise NotFound("there is no Binary with this id")
-        if not version and (found := _document(connection, caller, id_)) is not None:
+    """FHIR R4 sections 2.44.4, 3.1.0.2 and 3.1.0.3: the current version, or the one that is named. Raises `NotFound`, `Deleted`, `Forbidden`.
+
+    A version is for those who may read what it belonged to, and what the Binary belongs to now; a deletion is as what it deleted.
+    """
+    stored = _version(connection, id_, version)
+    with _in_same_words():
+        if not version and FHIR_ID.fullmatch(id_) and (found := _document(connection, caller, id_)) is not None:
             return found
-        if version and not (version.isascii() and version.isdigit() and str(int(version[:9])) == version):
-            raise NotFound("there is no Binary with this id and version")
-        try:
-            stored = (
-                resources.vread(connection, "Binary", id_, int(version)) if version else resources.read(connection, "Binary", id_)
-            )
-        except Gone:
-            permission.require(caller.decision, "Binary", Interaction.READ)
-            raise
+        if stored is None:
+            with permission.if_granted(caller.decision, _judged(caller, Interaction.READ)):
+                raise NotFound("there is no Binary with this id and version" if version else "there is no Binary with this id")
+        patients = _require_of(connection, caller, Interaction.READ, stored)
+    if stored.deleted:
+        headers = {"ETag": stored.etag, "Location": f"{caller.base}/Binary/{id_}/_history/{stored.version}"}
+        raise Deleted("this Binary was deleted", headers, frozenset(patients) - {""})
     content = _content(connection, stored)
-    patient = _require(connection, caller, Interaction.READ, _context_of(content.head))
     name = f"Binary/{id_}/_history/{stored.version}" if version else f"Binary/{id_}"
-    audited = Audited("read", REST_VREAD if version else REST_READ, name, patient)
-    return Content(content.stored, content.head, content.size, content.blob_id, content.inline, (audited,))
+    audited = tuple(Audited("read", REST_VREAD if version else REST_READ, name, each) for each in patients)
+    return replace(content, audited=audited)
 
 
-def require_write(connection: Connection, caller: Caller, id_: str, context: str) -> None:
+def _version(connection: Connection, id_: str, version: str) -> Stored | None:
+    """A version, or the current one, deleted or not. A version id is a string; ours are numbers without leading zeros, all others name nothing."""
+    if not FHIR_ID.fullmatch(id_):
+        return None
+    if not version:
+        return resources.last(connection, "Binary", id_)
+    is_one = version.isascii() and version.isdigit() and str(int(version[:9])) == version
+    return resources.past(connection, "Binary", id_, int(version)) if is_one else None
+
+
+def as_resource(connection: Connection, caller: Caller, id_: str, version: str = "") -> Outcome:
+    """As `read`, for an entry of a Bundle: the resource with its data (FHIR R4 section 2.44.4).
+
+    Raises `ReadAlone` (501) for content that is in a file of its own, whatever its size: it is streamed, and a Bundle is made whole.
+    """
+    found = read(connection, caller, id_, version)
+    if found.blob_id:
+        raise ReadAlone("the content of this Binary has a file of its own; read it by itself, by GET [base]/Binary/[id]")
+    data = {"data": base64.b64encode(found.inline).decode()} if found.inline else {}
+    stored = replace(found.stored, body=serialize({**found.head, **data}), patient=found.audited[0].patient)
+    return Outcome(200, stored, audited=found.audited)
+
+
+def require_write(connection: Connection, caller: Caller, id_: str, given: Json) -> None:
     """Raises `Forbidden`, `Invalid` and `Conflict` where `write` would: to be asked before anything is taken from the client."""
-    _writable(connection, caller, id_, context, resources.last(connection, "Binary", id_) if id_ else None)
+    _writable(connection, caller, id_, given, resources.last(connection, "Binary", id_) if id_ else None)
 
 
 def write(
     connection: Connection,
     caller: Caller,
     id_: str,
-    media_type: str,
-    context: str,
-    blob: Blob,
+    given: Json,
+    blob: Blob | None = None,
     *,
     if_match: str = "",
-    meta: Json | None = None,
+    named: str = "",
 ) -> Outcome:
-    """FHIR R4 section 2.44.3, create (without `id_`) and update: `blob` becomes the content of a new version.
+    """FHIR R4 section 2.44.3, create (without `id_`) and update: `given`, a valid Binary, becomes a new version.
 
-    Where that is what it was already there is no new version, no location, and the blob is nobody's.
-    `context` is a reference such as `DocumentReference/7`, or empty. Raises `Forbidden`, `Invalid`, `Conflict`, `PreconditionFailed`.
+    Its content is `blob`; without one it is its data, which stay in it. Where that is what it was already there is no new version, no location,
+    and the blob is nobody's. `named` is the id of a new one that a transaction knew before.
+    Raises `Forbidden`, `MethodNotOffered`, `Invalid`, `Conflict`, `PreconditionFailed`.
     """
-    if len(media_type) > _LONGEST or not _MEDIA_TYPE.fullmatch(media_type):
-        raise Invalid([Issue("error", "value", "Binary.contentType", "the content needs a media type, such as application/pdf")])
-    before = resources.locked(connection, "Binary", id_) if id_ else None
+    _require_form(given)
+    before = current(connection, "Binary", id_) if id_ else None
+    patient = _writable(connection, caller, id_, given, before)
     require_version(if_match, before)
-    patient = _writable(connection, caller, id_, context, before)
-    assert blob.sha256 is not None
-    made: Json = {
-        "resourceType": "Binary",
-        "id": id_ or new_id(),
-        **({"meta": meta} if meta else {}),
-        "contentType": media_type,
-    }
-    if context:
-        made["securityContext"] = {"reference": context}
-    made["_data"] = {"extension": [{"url": _DIGEST, "valueString": blob.sha256.hex()}]}
+    made = _made(caller, given, id_ or named or new_id(), blob)
+    if caller.rules.references == "check":
+        require_targets(connection, caller, made)
     stored = resources.put(connection, made, method="PUT" if id_ else "POST", base=caller.base)
     is_new = before is None or before.deleted
     reference = f"Binary/{stored.id}/_history/{stored.version}"
     audited = Audited("create", REST_CREATE, reference, patient) if is_new else Audited("update", REST_UPDATE, reference, patient)
     is_changed = before is None or before.version != stored.version
-    if is_changed:
+    if is_changed and blob is not None:
         binaries.keep(connection, stored, blob)
     told = orjson.dumps({name: value for name, value in orjson.loads(stored.body).items() if name != "_data"})
     location = f"{caller.base}/{reference}" if is_changed else ""
@@ -122,17 +147,55 @@ def write(
 def delete(connection: Connection, caller: Caller, id_: str, *, if_match: str = "") -> Outcome:
     """FHIR R4 section 3.1.0.7, delete: gone, with its earlier versions as they are. What is not there is deleted as well: 204."""
     before = resources.locked(connection, "Binary", id_)
-    require_version(if_match, before)
-    if before is None or before.deleted:
+    if before is None:
         permission.require(caller.decision, "Binary", Interaction.DELETE)
         _refuse_document(connection, caller, id_)
-        return Outcome(204, before)
-    patient = _require(connection, caller, Interaction.DELETE, _context_of(orjson.loads(before.body)))
+        permission.require_absent(caller.decision, "Binary", Interaction.DELETE)
+        require_version(if_match, before)
+        return Outcome(204)
+    (patient, *_) = _require_of(connection, caller, Interaction.DELETE, before)
+    require_version(if_match, before)
     stored = resources.delete(connection, "Binary", id_)
     return Outcome(204, stored, audited=(Audited("delete", REST_DELETE, f"Binary/{id_}/_history/{stored.version}", patient),))
 
 
+# --- what is stored
+
+
+def _require_form(given: Json) -> None:
+    """What the content needs to be sent as it is, and what it has no place for."""
+    kind = given.get("contentType")
+    if not isinstance(kind, str) or len(kind) > _LONGEST or not _MEDIA_TYPE.fullmatch(kind):
+        raise Invalid([Issue("error", "value", "Binary.contentType", "the content needs a media type, such as application/pdf")])
+    if "_data" in given:
+        why = "the content has no extensions here, for it is kept as bytes; put them on the Binary itself"
+        raise Invalid([Issue("error", "not-supported", "Binary.data", why)], 422)
+
+
+def _made(caller: Caller, given: Json, id_: str, blob: Blob | None) -> Json:
+    """As it is stored: with its context in the form that leads there whatever this server is called, and with the mark of its blob."""
+    made = {**given, "resourceType": "Binary", "id": id_}
+    if (context := given.get("securityContext")) is not None:
+        target = parse_reference(context["reference"], caller.base)
+        reference = f"{target.type}/{target.id}" + (f"/_history/{target.version}" if target.version else "")
+        made["securityContext"] = {**context, "reference": reference}
+    if blob is not None:
+        assert blob.sha256 is not None
+        made.pop("data", None)
+        made["_data"] = {"extension": [{"url": _DIGEST, "valueString": blob.sha256.hex()}]}
+    return made
+
+
 # --- whose it is
+
+
+@contextlib.contextmanager
+def _in_same_words() -> Iterator[None]:
+    """Who may not read a Binary is not told whether there is one, nor of what type its security context is."""
+    try:
+        yield
+    except Forbidden as error:
+        raise Forbidden("the token opens no such Binary; it takes a scope for the resource whose it is", error.patients) from None
 
 
 def _judged(caller: Caller, interaction: Interaction) -> str:
@@ -140,12 +203,12 @@ def _judged(caller: Caller, interaction: Interaction) -> str:
     return "Binary" if permission.is_granted(caller.decision, "Binary", interaction) else "DocumentReference"
 
 
-def _require(connection: Connection, caller: Caller, interaction: Interaction, context: str) -> str:
+def _require(connection: Connection, caller: Caller, interaction: Interaction, binary: Json) -> str:
     """The patient whose it is, or empty. Raises `Forbidden` unless the caller may do to the security context what it wants to do here.
 
     Without a context, or where that is no more, it is nobody's: a patient/ scope does not open it. To write below a context is to update that.
     """
-    of = _existing(connection, context) if context else None
+    of = _context(connection, caller, binary)
     if of is None:
         caller.require_patient("Binary", interaction, "")
         return ""
@@ -157,30 +220,60 @@ def _require(connection: Connection, caller: Caller, interaction: Interaction, c
     return of.patient
 
 
-def _existing(connection: Connection, context: str) -> Stored | None:
-    target = parse_reference(context)
+def _require_of(connection: Connection, caller: Caller, interaction: Interaction, stored: Stored) -> tuple[str, ...]:
+    """As `_require`, of a version that is there: the patients whose it was, and whose the Binary is now, or one that is empty."""
+    patients = {_require(connection, caller, interaction, _said(connection, stored))}
+    now = resources.last(connection, "Binary", stored.id)
+    if now is not None and now.version != stored.version:
+        patients.add(_require(connection, caller, interaction, _said(connection, now)))
+    return tuple(sorted(patients - {""})) or ("",)
+
+
+def _said(connection: Connection, stored: Stored) -> Json:
+    """What a version says of itself, a deletion what it deleted."""
+    found = resources.past(connection, "Binary", stored.id, stored.version - 1) if stored.deleted else stored
+    said: Json = orjson.loads(found.body) if found is not None and found.body else {}
+    return said
+
+
+def _context(connection: Connection, caller: Caller, binary: Json) -> Stored | None:
+    """FHIR R4 section 2.44.2: the resource of this server that is its security context, if there is one."""
+    given = binary.get("securityContext")
+    reference = given.get("reference") if isinstance(given, dict) else None
+    target = parse_reference(reference, caller.base) if isinstance(reference, str) else None
     try:
-        return resources.read(connection, target.type, target.id) if target.form == "relative" else None
+        return resources.read(connection, target.type, target.id) if target is not None and target.id and not target.url else None
     except (NotFound, Gone):
         return None
 
 
-def _writable(connection: Connection, caller: Caller, id_: str, context: str, before: Stored | None) -> str:
+def _writable(connection: Connection, caller: Caller, id_: str, given: Json, before: Stored | None) -> str:
     """The patient whose it will be."""
     interaction = Interaction.UPDATE if id_ else Interaction.CREATE
     if before is not None and not before.deleted:
-        _require(connection, caller, interaction, _context_of(orjson.loads(before.body)))
+        _require(connection, caller, interaction, orjson.loads(before.body))
     elif before is not None:  # who takes the id could read what it was
         caller.require_patient("Binary", interaction, "")
-    patient = _require(connection, caller, interaction, context)
-    if context and _existing(connection, context) is None:
-        why = "the security context is a resource of this server, such as DocumentReference/7, that is there already"
+    patient = _require(connection, caller, interaction, given)
+    if "securityContext" in given and _context(connection, caller, given) is None:
+        why = (
+            "the security context is a reference to a resource of this server, such as DocumentReference/7, that is there already"
+        )
         raise Invalid([Issue("error", "not-found", "Binary.securityContext", why)], 422)
     if id_:
-        if not FHIR_ID.fullmatch(id_):
-            raise Invalid([Issue("error", "value", "Binary.id", "an id has 1 to 64 letters, digits, dots and hyphens")])
-        _refuse_document(connection, caller, id_)
+        _require_id(connection, caller, id_, given, before)
     return patient
+
+
+def _require_id(connection: Connection, caller: Caller, id_: str, given: Json, before: Stored | None) -> None:
+    """FHIR R4 sections 3.1.0.4 and 3.1.0.4.1: that an update may be of this id."""
+    if not FHIR_ID.fullmatch(id_):
+        raise Invalid([Issue("error", "value", "Binary.id", "an id has 1 to 64 letters, digits, dots and hyphens")])
+    if given.get("id") != id_:
+        raise Invalid([Issue("error", "invalid", "Binary.id", "the resource has to have the id that is in the URL")])
+    _refuse_document(connection, caller, id_)
+    if before is None and not caller.rules.update_creates:
+        raise MethodNotOffered("there is no Binary with this id, and an update creates none here; POST it to Binary", "GET, HEAD")
 
 
 def _refuse_document(connection: Connection, caller: Caller, id_: str) -> None:
@@ -191,11 +284,6 @@ def _refuse_document(connection: Connection, caller: Caller, id_: str) -> None:
 
 
 # --- what there is
-
-
-def _context_of(head: Json) -> str:
-    found = head.get("securityContext", {}).get("reference", "")
-    return found if isinstance(found, str) else ""
 
 
 def _content(connection: Connection, stored: Stored) -> Content:

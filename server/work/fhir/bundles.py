@@ -2,23 +2,26 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import orjson
 
 from profiles.fhir.issues import Issue
 from profiles.fhir.validation import check, is_valid_id
-from server.errors import ImageShareError, Invalid, TooLarge
+from server.errors import ImageShareError, Invalid, MalformedQuery, TooLarge
+from server.work.fhir import query_string
+from server.work.fhir.caller import Outcome
 
 MOST_ENTRIES: Final = 10_000
+MOST_TOLD: Final = 64 << 20
+"""Bytes of the resources in one answer."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _KINDS: Final = ("batch", "transaction")
 _WITH_RESOURCE: Final = ("PUT", "PATCH")
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
-_MOST_PARAMETERS: Final = 100
 
 Json = dict[str, Any]
 
@@ -62,22 +65,30 @@ class Entry:
         return last[1:] if last.startswith("$") else ""
 
     @property
-    def is_write(self) -> bool:
-        """Whether it is done before what only reads."""
-        return self.method not in ("GET", "HEAD") and not self.operation
+    def is_search(self) -> bool:
+        """Whether it is a search by POST (FHIR R4 section 3.1.1.1)."""
+        return self.method == "POST" and self.segments[-1:] == ("_search",)
 
     @property
-    def is_conditional(self) -> bool:
-        """Whether which resource it is about is to be searched for."""
-        return bool(self.none_exist) or (bool(self.query) and self.method not in ("GET", "HEAD", "POST"))
+    def is_write(self) -> bool:
+        """Whether it is done before what only reads."""
+        return self.method not in ("GET", "HEAD") and not self.operation and not self.is_search
+
+    @property
+    def condition(self) -> tuple[str, str] | None:
+        """The type and query by which it is to be searched which resource the entry writes; None where it says so, or that it is new."""
+        if not self.is_write:
+            return None
+        query = self.none_exist or ("" if self.method == "POST" else self.query)
+        return (self.type, query) if query else None
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
         """The query as names and values. Raises `Invalid`."""
         try:
-            return parse_qsl(self.query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
-        except ValueError:
-            raise self.wrong(".request.url", "the query is percent-encoded UTF-8, with at most 100 parameters") from None
+            return list(query_string.pairs(self.query))
+        except MalformedQuery as error:
+            raise self.wrong(".request.url", error.detail) from None
 
     def wrong(self, below: str, why: str, code: str = "invalid", status: int = 400) -> Invalid:
         """That something of this entry is wrong."""
@@ -99,11 +110,38 @@ class EntryFailed(ImageShareError):
 
     def __init__(self, entry: Entry, error: ImageShareError) -> None:
         super().__init__(error.detail)
-        self.told = error
+        self.told, self.entry = error, entry
         """As the trail has it."""
         self.http_status = error.http_status
         self.fhir_code = error.fhir_code
         self.issues = tuple(_moved(entry, each) for each in issues(error))
+
+
+class TooMuch(TooLarge):
+    """Beyond what one Bundle may be answered with, or may keep others waiting for."""
+
+    fhir_code = "too-costly"
+
+
+class Room:
+    """How many bytes of resources one answer has room for. `tells_writes` is whether it has those that were written, too."""
+
+    def __init__(self, *, tells_writes: bool, limit: int) -> None:
+        self._tells_writes = tells_writes
+        self._left = limit
+        self._limit = limit
+
+    def taken(self, entry: Entry, outcome: Outcome) -> Outcome:
+        """`outcome` with what is told of it. Raises `TooMuch` where there is no room for what was asked for; of what was written the resource is left out."""
+        body = b"" if entry.method == "HEAD" or (entry.is_write and not self._tells_writes) else outcome.body
+        if len(body) > self._left:
+            if not entry.is_write:
+                raise TooMuch(f"the answers to one Bundle have at most {self._limit} bytes here; ask for this in another")
+            body = b""
+        self._left -= len(body)
+        return replace(
+            outcome, stored=outcome.stored and replace(outcome.stored, body=b"", summary=None), listing=None, made=body
+        )
 
 
 def issues(error: ImageShareError) -> tuple[Issue, ...]:

@@ -21,11 +21,13 @@ class Rules:
     """What an installation decides where the standard leaves it open.
 
     `update_creates`: an update of what is not there creates it (FHIR R4 section 3.1.0.4.1). `references` that lead to nothing here are
-    taken ("allow"), for a resource may come before what it refers to, or refused ("check").
+    taken ("allow"), for a resource may come before what it refers to, or refused ("check"). `deletes_many` is whether a conditional delete is of
+    all that meet its condition (3.1.0.7.1).
     """
 
     update_creates: bool = True
     references: References = "allow"
+    deletes_many: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Outcome:
     location: str = ""
     issues: tuple[Issue, ...] = ()
     audited: tuple[Audited, ...] = field(default=())
+    removed: tuple[str, ...] = ()
+    """The ids of what was deleted by a condition that several met."""
 
     @property
     def body(self) -> bytes:

@@ -4,39 +4,49 @@ The search is part of the write's transaction. SQLite has one writer; on Postgre
 fifty that create what is not there yet, one does.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
+from profiles.audit_event import REST_SEARCH
 from profiles.fhir import search_request
 from profiles.fhir.issues import Issue
 from profiles.fhir.query import Search
 from profiles.fhir.search_request import SearchRefused
 from server.access.decisions import Interaction
-from server.errors import Invalid, PreconditionFailed
-from server.records import fhir_search, parameters
+from server.errors import ImageShareError, Invalid, PreconditionFailed
+from server.records import fhir_search, parameters, resources
 from server.store.db import micros
-from server.work.fhir import permission, sight
-from server.work.fhir.caller import Caller
+from server.work.fhir import completeness, permission, sight
+from server.work.fhir.caller import Audited, Caller
+from server.work.fhir.query_string import pairs
 from server.work.fhir.refusals import of_search
 
-_MOST_PARAMETERS: Final = 100
+SECONDS: Final = 0.5
+"""How long the search of a condition may take, while others wait to write."""
+_EACH: Final = 0.02
+"""What each of many conditions in a Bundle adds to that."""
+_SPENT: Final = "imageshare.fhir.conditional"
+"""In `Connection.info`: the request whose conditions were searched by last, how many they were, and what of its time they took."""
 _SPACE: Final = "imageshare/fhir/conditional"
+_ALL: Final = int.from_bytes(hashlib.blake2b(_SPACE.encode(), digest_size=8).digest(), "big", signed=True)
+"""PostgreSQL's advisory lock of all conditions: shared by who holds some of them."""
+_LOCK: Final = "SELECT pg_advisory_xact_lock_shared(%s), pg_advisory_xact_lock(each) FROM unnest(%s::bigint[]) AS each"
+_MOST_LOCKS: Final = 256
 
 
 def criteria(connection: Connection, caller: Caller, type_: str, query: str) -> Search:
-    """The search that a condition is: `query` is what stands behind the `?`. Raises `Invalid`; unknown parameters are never passed over here."""
+    """The search that a condition is: `query` is what stands behind the `?`. Unknown parameters are never passed over here.
+
+    Raises `Invalid` and `MalformedQuery`.
+    """
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
-    except ValueError:
-        raise _wrong("the condition is no query of percent-encoded UTF-8 with at most 100 parameters") from None
-    if any("\0" in text for pair in pairs for text in pair):
-        raise _wrong("the condition has a NUL character")
-    try:
-        found = search_request.read((type_,), pairs, base=caller.base, now=micros(), custom=parameters.active(connection))
+        found = search_request.read((type_,), pairs(query), base=caller.base, now=micros(), custom=parameters.active(connection))
     except SearchRefused as refused:
         raise of_search(refused) from None
     if not found.condition.conditions:
@@ -49,15 +59,10 @@ def criteria(connection: Connection, caller: Caller, type_: str, query: str) -> 
 def only(connection: Connection, caller: Caller, type_: str, query: str) -> str:
     """The id of the one resource that meets the condition, of those that the caller may search; empty if none does.
 
-    Raises `PreconditionFailed` if several do, `Forbidden` without a scope to search.
+    Raises `PreconditionFailed` if several do, `Forbidden` without a scope to search, `Unavailable` while what it looks at is being indexed,
+    `TooCostly` beyond `SECONDS`, for which others may wait.
     """
-    caller.require(type_, Interaction.SEARCH)
-    search = sight.granted(caller.decision, criteria(connection, caller, type_, query))
-    permission.require_patients(caller.decision, type_, sight.patients(search))
-    lock(connection, [(type_, query)])
-    found = fhir_search.ids(
-        connection, search, decision_where=lambda of, column: permission.allowed(caller.decision, of)(column), limit=2
-    )
+    found = several(connection, caller, type_, query, limit=2)
     if len(found) > 1:
         raise PreconditionFailed(
             f"the condition is met by several resources of the type {type_}; add parameters until it is met by one",
@@ -66,12 +71,86 @@ def only(connection: Connection, caller: Caller, type_: str, query: str) -> str:
     return found[0] if found else ""
 
 
+def several(connection: Connection, caller: Caller, type_: str, query: str, *, limit: int) -> list[str]:
+    """The ids of at most `limit` resources that meet the condition. Raises as `only`, but for how many these are."""
+    search = _search(connection, caller, type_, query)
+    lock(connection, [(type_, query)])
+    with _allowance(connection, caller):
+        return _met(connection, caller, search, limit)
+
+
+@contextlib.contextmanager
+def _allowance(connection: Connection, caller: Caller) -> Iterator[None]:
+    """All conditions of a request have `SECONDS` together, and a little more for each: a Bundle may have many."""
+    of, count, spent = connection.info.get(_SPENT, ("", 0, 0.0))
+    if of != caller.request_id or not of:
+        count, spent = 0, 0.0
+    began = time.monotonic()
+    try:
+        with fhir_search.limited(connection, max(0.0, SECONDS + count * _EACH - spent)):
+            yield
+    finally:
+        connection.info[_SPENT] = (caller.request_id, count + 1, spent + time.monotonic() - began)
+
+
+def tried(connection: Connection, caller: Caller, conditions: Iterable[tuple[str, str]]) -> None:
+    """Searches by each (type, query) once, in a transaction that reads only: what takes too long is refused before anybody has waited for it.
+
+    Raises what `only` raises, but for what is found; all of them together have one limit.
+    """
+    for type_, query in conditions:
+        search = _search(connection, caller, type_, query)
+        with _allowance(connection, caller):
+            _met(connection, caller, search)
+
+
+def audited(connection: Connection, caller: Caller, type_: str, query: str) -> tuple[Audited, ...]:
+    """What the trail is to have of a condition where nothing was written: the client has been told all the same whether it is met.
+
+    As of a search, an event of each patient whom it names or meets, or one; none where it could not be searched by.
+    """
+    try:
+        search = _search(connection, caller, type_, query)
+        with fhir_search.limited(connection, SECONDS):
+            found = _met(connection, caller, search)
+    except ImageShareError:
+        return ()
+    met = {resources.patient_of(connection, type_, id_) or "" for id_ in found}
+    patients = sorted((sight.patients(search) | met) - {""})
+    return tuple(Audited("query", REST_SEARCH, "", each, f"{type_}?{query}".encode()) for each in patients or [""])
+
+
+def _search(connection: Connection, caller: Caller, type_: str, query: str) -> Search:
+    caller.require(type_, Interaction.SEARCH)
+    search = sight.granted(caller.decision, criteria(connection, caller, type_, query))
+    permission.require_patients(caller.decision, type_, sight.patients(search))
+    completeness.require(connection, sight.looked_at(search))
+    return search
+
+
+def _met(connection: Connection, caller: Caller, search: Search, limit: int = 2) -> list[str]:
+    return fhir_search.ids(
+        connection, search, decision_where=lambda of, column: permission.allowed(caller.decision, of)(column), limit=limit
+    )
+
+
 def lock(connection: Connection, conditions: Iterable[tuple[str, str]]) -> None:
-    """Holds (type, query) for this transaction: always in the same order, so that no two transactions wait for each other."""
+    """Holds (type, query) for this transaction: always in the same order, so that no two transactions wait for each other.
+
+    Who wants very many holds all that there are: PostgreSQL's table of locks has room for some thousands, of all transactions together.
+    """
     if connection.dialect.name != "postgresql":
         return
-    for number in sorted({_number(type_, query) for type_, query in conditions}):
-        connection.execute(select(func.pg_advisory_xact_lock(number)))
+    numbers = sorted({_number(type_, query) for type_, query in conditions})
+    if len(numbers) > _MOST_LOCKS:
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_ALL,))
+    elif numbers:
+        connection.exec_driver_sql(_LOCK, (_ALL, numbers))
+
+
+def key(type_: str, id_: str) -> tuple[str, str]:
+    """What to `lock` so that nobody else makes the resource with this id."""
+    return type_, f"_id={id_}"
 
 
 def _number(type_: str, query: str) -> int:

@@ -1,15 +1,21 @@
-"""Delete: `DELETE [base]/[type]/[id]` (FHIR R4 section 3.1.0.7), also conditional, of a single match (section 3.1.0.7.1)."""
+"""Delete: `DELETE [base]/[type]/[id]` (FHIR R4 section 3.1.0.7), also conditional, of a single match or of all (section 3.1.0.7.1)."""
+
+from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy import Connection
 
 from profiles.audit_event import REST_DELETE
 from profiles.fhir.issues import Issue
 from server.access.decisions import Interaction
+from server.errors import PreconditionFailed
 from server.records import resources
-from server.work.fhir import conditional, offered, projections
+from server.work.fhir import conditional, offered, permission, projections
 from server.work.fhir.caller import Audited, Caller, Outcome
 from server.work.fhir.storing import require_version
 
+MOST: Final = 1000
+"""Resources of one conditional delete: others wait for it."""
 _DELETED = Issue("information", "informational", "", "It was deleted. Its history stays.")
 _NOTHING = Issue("information", "informational", "", "There is no such resource, so nothing was deleted.")
 
@@ -17,16 +23,22 @@ _NOTHING = Issue("information", "informational", "", "There is no such resource,
 def delete(connection: Connection, caller: Caller, type_: str, id_: str, *, if_match: str = "") -> Outcome:
     """FHIR R4 section 3.1.0.7: the resource is gone (410), its earlier versions stay. What is not there, or no more, is deleted as well: 204.
 
-    Raises `PreconditionFailed`, `Forbidden`, and `Conflict` for what the catalogue owns.
+    To a patient/ scope what never was there is as another patient's. Raises `PreconditionFailed`, `Forbidden`, and `Conflict` for what the catalogue
+    owns.
     """
     offered.require(type_, "delete")
     caller.require(type_, Interaction.DELETE)
     before = resources.locked(connection, type_, id_)
-    if before is not None:
+    if before is None:
+        permission.require_absent(caller.decision, type_, Interaction.DELETE)
+    else:
         caller.require_patient(type_, Interaction.DELETE, before.patient)
     require_version(if_match, before)
-    if before is None or before.deleted:
-        return Outcome(204, before, issues=(_NOTHING,))
+    if before is None:
+        return Outcome(204, issues=(_NOTHING,))
+    if before.deleted:  # which tells that it was there
+        told = Audited("delete", REST_DELETE, f"{type_}/{id_}/_history/{before.version}", before.patient)
+        return Outcome(204, before, issues=(_NOTHING,), audited=(told,))
     projections.require_deletable(connection, before)
     stored = resources.delete(connection, type_, id_)
     reference = f"{type_}/{id_}/_history/{stored.version}"
@@ -34,8 +46,30 @@ def delete(connection: Connection, caller: Caller, type_: str, id_: str, *, if_m
 
 
 def conditional_delete(connection: Connection, caller: Caller, type_: str, query: str, *, if_match: str = "") -> Outcome:
-    """FHIR R4 section 3.1.0.7.1, conditional delete, single: 204 also where nothing meets `query`; `PreconditionFailed` where several do."""
+    """FHIR R4 section 3.1.0.7.1, conditional delete: 204 also where nothing meets `query`.
+
+    Where several do: `PreconditionFailed`, or, if the installation deletes many, all of them or none. Raises `PreconditionFailed` then where they are
+    more than `MOST`, and what `delete` raises for one of them.
+    """
     offered.require(type_, "delete")
     caller.require(type_, Interaction.DELETE)
+    if caller.rules.deletes_many:
+        many = conditional.several(connection, caller, type_, query, limit=MOST + 1)
+        if len(many) > 1:
+            return _delete_all(connection, caller, type_, query, many, if_match)
     found = conditional.only(connection, caller, type_, query)
-    return delete(connection, caller, type_, found, if_match=if_match) if found else Outcome(204, issues=(_NOTHING,))
+    if not found:
+        return Outcome(204, issues=(_NOTHING,), audited=conditional.audited(connection, caller, type_, query))
+    return delete(connection, caller, type_, found, if_match=if_match)
+
+
+def _delete_all(connection: Connection, caller: Caller, type_: str, query: str, ids: Sequence[str], if_match: str) -> Outcome:
+    """The trail has it once for each patient whose resources these were."""
+    if len(ids) > MOST:
+        why = f"the condition is met by more than {MOST} resources; delete them in parts, such as by a range of _lastUpdated"
+        raise PreconditionFailed(why, "too-costly")
+    made = [delete(connection, caller, type_, each, if_match=if_match) for each in sorted(ids)]
+    patients = {audited.patient for each in made for audited in each.audited}
+    told = tuple(Audited("delete", REST_DELETE, "", each, f"{type_}?{query}".encode()) for each in sorted(patients))
+    said = Issue("information", "informational", "", f"{len(made)} resources were deleted. Their histories stay.")
+    return Outcome(204, issues=(said,), audited=told, removed=tuple(ids))

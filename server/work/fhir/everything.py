@@ -2,22 +2,22 @@
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from profiles.r4.search import compartment
 from server.access.decisions import Interaction
 from server.errors import NotFound
-from server.records import compartments, resources
+from server.records import compartments, fhir_search, resources
 from server.records.compartments import Place, Seen, Wanted
 from server.records.fhir_search.matches import PAGE_BYTES, Match
 from server.store.db import instant, micros
-from server.work.fhir import offered, permission
+from server.work.fhir import completeness, offered, permission, reading, sight
 from server.work.fhir.caller import Caller
 from server.work.fhir.inputs import Inputs
-from server.work.fhir.listing import Entry, Listing
+from server.work.fhir.listing import Entry, Listing, warned
 from server.work.fhir.paging import seal, unseal
 from server.work.fhir.refusals import ParameterError
 from server.work.fhir.searching import DEFAULT_COUNT, MOST, Found, address
@@ -31,34 +31,30 @@ _FIRST: Final[Place] = ("", 0, 0)
 def everything(connection: Connection, caller: Caller, type_: str, id_: str, inputs: Inputs, *, key: bytes) -> Found:
     """OperationDefinition Patient-everything and Encounter-everything: one page of what is in the resource's compartment, with what that refers to.
 
-    Without `id_` that of all patients whom the caller may see. The trail's AuditEvents are not in it. `key` seals page links.
-    Raises `NotFound`, `Gone`, `Forbidden`, `ParameterError`.
+    Without `id_` that of all patients whom the caller may see. The trail's AuditEvents are not in it. `key` seals page links. A resource that is
+    changed while pages are asked for is on the last ones, as it is then. Raises `NotFound`, `Gone`, `Forbidden`, `ParameterError`.
     """
     asked = _Asked.read(connection, caller, type_, id_, inputs, key)
-    focus = _focus(connection, caller, type_, id_) if id_ else None
-    matches, following = asked.page(focus)
-    included = asked.supporting(matches)
+    focus = _focus(connection, caller, type_, id_) if id_ else asked.own_patient()
+    warnings = completeness.warnings(connection, asked.looked_at(), lenient=caller.lenient)
+    with fhir_search.limited(connection):
+        matches, following = asked.page(focus)
+        included = asked.supporting(matches)
     found = [each for each in (focus, *matches, *included) if each is not None and each.patient]
     listing = Listing(
         str(uuid.uuid4()), "searchset", instant(micros()), asked.links(following),
-        tuple(asked.entry(each, "match") for each in matches) + tuple(asked.entry(each, "include") for each in included),
+        tuple(asked.entry(each, "match") for each in matches) + tuple(asked.entry(each, "include") for each in included) + warned(warnings),
     )  # fmt: skip
     return Found(listing, frozenset(each.patient for each in found))
 
 
 def _focus(connection: Connection, caller: Caller, type_: str, id_: str) -> Match:
     """The patient or encounter itself."""
-    if type_ == "Patient":  # the same words whether or not there is such a patient
-        caller.require_patient(type_, Interaction.READ, id_)
-    with permission.if_granted(caller.decision, type_):
-        stored = resources.read(connection, type_, id_)
-    caller.require_patient(type_, Interaction.READ, stored.patient)
+    reading.current(connection, caller, type_, id_)
     found = compartments.one(connection, type_, id_)
-    return found if found is not None else _gone(type_)
-
-
-def _gone(type_: str) -> NoReturn:
-    raise NotFound(f"there is no {type_} with this id")
+    if found is None:
+        raise NotFound(f"there is no {type_} with this id")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +70,7 @@ class _Asked:
     count: int
     given: tuple[tuple[str, str], ...]
     after: Place | None
+    began: int
     key: bytes
 
     @classmethod
@@ -88,22 +85,37 @@ class _Asked:
         given = tuple((name, text) for name in inputs.values if name != "_cursor" for text in inputs.texts(name))
         made = cls(
             connection, caller, type_, id_, frozenset(named or offered.types()), wanted,
-            min(inputs.number("_count") or DEFAULT_COUNT, MOST), given, None, key,
+            min(inputs.number("_count") or DEFAULT_COUNT, MOST), given, None, 0, key,
         )  # fmt: skip
         return made._continued(inputs.text("_cursor"))
 
     def _continued(self, cursor: str) -> "_Asked":
         if not cursor:
-            return self
+            return replace(self, began=resources.settled(self.connection, clocks=0))
         found: list[Any] = unseal(self.key, cursor, self.path, self.given, self.caller.decision)
-        after: Place = (str(found[0]), int(found[1]), int(found[2]))
-        return _Asked(
-            self.connection, self.caller, self.type, self.id, self.types, self.wanted, self.count, self.given, after, self.key
-        )
+        began, after = int(found[0]), (str(found[1]), int(found[2]), int(found[3]))
+        return replace(self, began=began, after=after, wanted=replace(self.wanted, began=began))
+
+    @property
+    def own(self) -> str:
+        """At type level the patient of a token that opens one alone: what is in his compartment is all that there can be."""
+        made = self.caller.decision
+        limits = [permission.confined(made, each) for each in (self.type, *compartment(self.type)) if each in self.types]
+        alone = made.patient or ""
+        return alone if not self.id and all(each is not None and each <= {alone} for each in limits) else ""
 
     @property
     def path(self) -> str:
         return f"{self.type}/{self.id}/$everything" if self.id else f"{self.type}/$everything"
+
+    def own_patient(self) -> Match | None:
+        """That patient, for the first page."""
+        is_open = self.own and permission.is_granted(self.caller.decision, self.type, Interaction.SEARCH)
+        return compartments.one(self.connection, self.type, self.own) if is_open else None
+
+    def looked_at(self) -> frozenset[sight.Looked]:
+        """Whose rows say what is in a compartment, and what that refers to."""
+        return frozenset((each, sight.ROWS) for each in self.types & {self.type, *compartment(self.type)})
 
     def page(self, focus: Match | None) -> tuple[list[Match], Place | None]:
         """The matches of this page, `focus` first of all, and the place that the next one begins at."""
@@ -119,8 +131,8 @@ class _Asked:
 
     def _found(self) -> Iterator[tuple[Place, Match]]:
         seen = self._seen(name for name in compartment(self.type) if name != "AuditEvent")
-        if self.id:
-            return compartments.members(self.connection, self.type, self.id, seen, self.wanted, after=self.after)
+        if self.id or self.own:
+            return compartments.members(self.connection, self.type, self.id or self.own, seen, self.wanted, after=self.after)
         return compartments.of_all(self.connection, self.type, seen, self.wanted, after=self.after)
 
     def supporting(self, matches: list[Match]) -> list[Match]:
@@ -140,6 +152,6 @@ class _Asked:
     def links(self, following: Place | None) -> tuple[tuple[str, str], ...]:
         links = [("self", address(self.caller.base, self.path, self.given))]
         if following is not None:
-            cursor = seal(self.key, following, self.path, self.given, self.caller.decision)
+            cursor = seal(self.key, (self.began, *following), self.path, self.given, self.caller.decision)
             links.append(("next", address(self.caller.base, self.path, self.given, cursor)))
         return tuple(links)

@@ -1,4 +1,8 @@
-"""Histories of a resource, a type and the whole system (FHIR R4 section 3.1.0.12)."""
+"""Histories of a resource, a type and the whole system (FHIR R4 section 3.1.0.12).
+
+Who follows what changes asks again and again with `_since`, and each time with the `Bundle.meta.lastUpdated` of the answer before: up to that moment
+an answer is whole. Versions that were told already may come once more; with the time of the last version, or a clock of one's own, some could be missed.
+"""
 
 import re
 import uuid
@@ -12,8 +16,9 @@ from profiles.fhir.date_range import date_range
 from server.access.decisions import Decision, Interaction
 from server.errors import Forbidden, NotFound
 from server.records import resources
+from server.records.fhir_search import limited
 from server.records.resources import HistoryPosition, Version
-from server.store.db import instant, micros
+from server.store.db import instant
 from server.work.fhir import offered
 from server.work.fhir.caller import Caller
 from server.work.fhir.listing import Entry, Listing
@@ -42,27 +47,32 @@ class _Asked:
     understood: tuple[tuple[str, str], ...]
 
 
-def history(connection: Connection, caller: Caller, type_: str, id_: str, given: Parameters, *, key: bytes) -> Found:
+def history(
+    connection: Connection, caller: Caller, type_: str, id_: str, given: Parameters, *, key: bytes, settled: int | None = None
+) -> Found:
     """FHIR R4 section 3.1.0.12, history: every version of the resource `type_`/`id_`; of all of the type where `id_` is empty; of all types.
 
-    Newest first, deletions too, with `_since`, `_at` and `_count`; `key` seals page links. Whose a version may be is decided by where its
-    resource is now. Raises `NotFound`, `Forbidden`, `NotOffered`, `ParameterError`.
+    Newest first, deletions too, with `_since`, `_at` and `_count`; `key` seals page links, `settled` is what `resources.settled` said before.
+    A version is for those who may see whose it was and whose its resource is now; a patient/ scope does not open what a study was before images
+    of it were withdrawn. Raises `NotFound`, `Forbidden`, `NotOffered`, `ParameterError`.
     """
     asked = _read(type_, given)
     made, types = caller.decision, _types(caller.decision, type_, id_)
     named = frozenset([_owner(connection, caller, type_, id_)]) - {""} if id_ else frozenset[str]()
     path = "/".join(part for part in (type_, id_, "_history") if part)
     after = HistoryPosition(*unseal(key, asked.cursor, path, asked.understood, made)) if asked.cursor else None
-    page = resources.history(
-        connection,
-        type=type_ or None,
-        id=id_ or None,
-        since=asked.since,
-        at=asked.at,
-        allowed=allowed(made, type_, _interaction(id_)) if type_ else _all_allowed(made, types),
-        count=asked.count,
-        after=after,
-    )
+    with limited(connection):
+        page = resources.history(
+            connection,
+            type=type_ or None,
+            id=id_ or None,
+            since=asked.since,
+            at=asked.at,
+            allowed=allowed(made, type_, _interaction(id_)) if type_ else _all_allowed(made, types),
+            withholds="ImagingStudy" in types and confined(made, "ImagingStudy", _interaction(id_)) is not None,
+            count=asked.count,
+            after=after,
+        )
     links = [("self", address(caller.base, path, asked.understood, asked.cursor))]
     if asked.cursor:
         links.append(("first", address(caller.base, path, asked.understood)))
@@ -71,8 +81,10 @@ def history(connection: Connection, caller: Caller, type_: str, id_: str, given:
         links.append(("next", address(caller.base, path, asked.understood, sealed)))
     total = len(page.entries) if page.next is None and after is None else None
     entries = tuple(_entry(caller.base, each, asked.shape) for each in page.entries)
-    listing = Listing(str(uuid.uuid4()), "history", instant(micros()), tuple(links), entries, total)
-    return Found(listing, named | {each.patient for each in page.entries if each.patient})
+    now = "" if settled is None else instant(settled)
+    listing = Listing(str(uuid.uuid4()), "history", now, tuple(links), entries, total)
+    seen = {patient for each in page.entries for patient in (each.patient, each.owner)}
+    return Found(listing, named | (seen - {""}))
 
 
 def _interaction(id_: str) -> Interaction:

@@ -3,13 +3,14 @@
 As JSON the bytes are joined; as XML each entry is made by itself, so that no model of a whole Bundle is ever built.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
 
-from profiles.fhir.json import parse
+from profiles.fhir.issues import Issue, outcome
+from profiles.fhir.json import parse, serialize
 from profiles.fhir.xml import to_xml, write
 
 Mode = Literal["match", "include", "outcome"]
@@ -44,9 +45,14 @@ class Entry:
         out.append(entry[place:])
 
 
+def warned(issues: Sequence[Issue]) -> tuple[Entry, ...]:
+    """FHIR R4 section 3.1.1.3, search.mode outcome: the entry with what a client has to know of a search, none where there is nothing."""
+    return (Entry(serialize(outcome(issues, id="warnings")), {"search": {"mode": "outcome"}}),) if issues else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A Bundle of type `searchset` or `history`. `links` are (relation, URL); `now` is a FHIR instant."""
+    """A Bundle of type `searchset` or `history`. `links` are (relation, URL); `now` is a FHIR instant, or empty where none is told."""
 
     id: str
     type: Literal["searchset", "history"]
@@ -54,6 +60,11 @@ class Listing:
     links: tuple[tuple[str, str], ...]
     entries: tuple[Entry, ...] = ()
     total: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the resources in it."""
+        return sum(len(each.body) for each in self.entries)
 
     def json(self) -> bytes:
         """FHIR R4 section 2.24: in JSON. An empty array is none."""
@@ -74,7 +85,7 @@ class Listing:
         return {
             "resourceType": "Bundle",
             "id": self.id,
-            "meta": {"lastUpdated": self.now},
+            **({"meta": {"lastUpdated": self.now}} if self.now else {}),
             "type": self.type,
             **({} if self.total is None else {"total": self.total}),
             "link": [{"relation": relation, "url": url} for relation, url in self.links],

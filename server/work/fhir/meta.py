@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from profiles.fhir.json import parse
 from server.access.decisions import Interaction
 from server.records import resources
-from server.work.fhir import permission, reading
+from server.work.fhir import reading
 from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.inputs import Inputs
 from server.work.fhir.refusals import ParameterError
@@ -63,11 +63,9 @@ def _given(inputs: Inputs) -> Json:
 def _current(connection: Connection, caller: Caller, type_: str, id_: str) -> Json:
     """What is there, to be changed and written again in this transaction."""
     caller.require(type_, Interaction.UPDATE)
-    with permission.if_granted(caller.decision, type_, Interaction.UPDATE):
-        stored = resources.read(connection, type_, id_)
-    caller.require_patient(type_, Interaction.UPDATE, stored.patient)
-    locked = resources.locked(connection, type_, id_)
-    return parse((locked or stored).body)
+    found = resources.locked(connection, type_, id_) if reading.FHIR_ID.fullmatch(id_) else None
+    stored = reading.judged(caller, type_, found, Interaction.UPDATE)
+    return parse(stored.body, limit=len(stored.body))
 
 
 def _changed(connection: Connection, caller: Caller, resource: Json, made: Json) -> Outcome:

@@ -1,7 +1,7 @@
 """The operations that this server has (FHIR R4 section 3.2), as a table: routes and CapabilityStatement are made from it, and each is called by it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from sqlalchemy import Connection
@@ -35,12 +35,14 @@ class Call:
 class Done:
     """What came of a call: a resource as JSON, or a Bundle in parts. `patients` are those whose data are told.
 
-    `audited` is for the trail, of what was read or written; without it the call is one of a query.
+    `audited` is for the trail, of what was read or written; without it the call is one of a query. Where there is a `trial`, what comes of that, in a
+    transaction for writing, is what came of the call.
     """
 
     body: bytes | Listing
     patients: frozenset[str] = frozenset()
     audited: tuple[Audited, ...] = ()
+    trial: "Callable[[Connection], Done] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,10 @@ class Operation:
     documentation: str = ""
 
     def is_of(self, type_: str) -> bool:
-        """Whether resources of this type have it. What the trail wrote stays, and a Binary is its content."""
-        if self.affects_state and type_ in ("AuditEvent", "Binary"):
+        """Whether resources of this type have it. What the trail wrote stays. A Binary is read and written by itself: only one that is sent is looked at."""
+        if type_ == "Binary":
+            return self.name == "validate"
+        if self.affects_state and type_ == "AuditEvent":
             return False
         return not self.types or type_ in self.types
 
@@ -99,9 +103,16 @@ def _docref(connection: Connection, caller: Caller, call: Call) -> Done:
 
 
 def _validate(connection: Connection, caller: Caller, call: Call) -> Done:
-    issues, stored = validating.validate(connection, caller, call.type, call.id, call.inputs)
-    patients = frozenset([stored.patient]) if stored is not None and stored.patient else frozenset[str]()
-    return Done(serialize(outcome(issues)), patients)
+    found = validating.validate(connection, caller, call.type, call.id, call.inputs)
+    patients = frozenset([found.stored.patient]) - {""} if found.stored is not None else frozenset[str]()
+    done, trial = Done(serialize(outcome(found.issues)), patients), found.trial
+    if trial is None:
+        return done
+
+    def tried(writing: Connection) -> Done:
+        return replace(done, body=serialize(outcome(tuple(dict.fromkeys(found.issues + trial(writing))))))
+
+    return replace(done, trial=tried)
 
 
 def _meta(connection: Connection, caller: Caller, call: Call) -> Done:

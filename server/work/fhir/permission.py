@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from sqlalchemy import ColumnElement, true
+from sqlalchemy import ColumnElement, false, true
 
-from server.access.decisions import Decision, Interaction
+from server.access.decisions import OTHER_PATIENT, Decision, Interaction
 from server.errors import Forbidden, Gone, NotFound
 
 Where = Callable[[ColumnElement[str]], ColumnElement[bool]]
@@ -37,15 +37,30 @@ def require_patient(made: Decision, type_: str, interaction: Interaction, patien
 
 @contextlib.contextmanager
 def if_granted(made: Decision, type_: str, interaction: Interaction = Interaction.READ) -> Iterator[None]:
-    """Who may not read a type at all is told so, and not whether the resource is there.
+    """Who may not read a type at all is told so, and not whether the resource is there; nor is who may read one patient's.
 
-    It is looked up all the same: the trail of the patient whose it is shall have the attempt (`require_patient`).
+    It is looked up all the same: the trail of the patient whose it is shall have the attempt (`require_patient`). What raises `Gone` has asked
+    whose it was.
     """
     try:
         yield
-    except (NotFound, Gone):
+    except NotFound:
+        require_absent(made, type_, interaction)
+        raise
+    except Gone:
         require(made, type_, interaction)
         raise
+
+
+def require_absent(made: Decision, type_: str, interaction: Interaction) -> None:
+    """Raises `Forbidden` for whom it is not told that there is no such resource: a patient/ scope is answered as for another patient's.
+
+    Ids are often made of what people know, such as a patient's number. FHIR R4 section 6.1, Access Denied Response Handling, leaves it to the server
+    how it says that.
+    """
+    require(made, type_, interaction)
+    if confined(made, type_, interaction) is not None:
+        raise Forbidden(OTHER_PATIENT)
 
 
 def confined(made: Decision, type_: str, interaction: Interaction = Interaction.SEARCH) -> frozenset[str] | None:
@@ -65,6 +80,8 @@ def allowed(made: Decision, type_: str, interaction: Interaction = Interaction.S
     """The Decision as SQL, over the column that holds the patient."""
 
     def where(column: ColumnElement[str]) -> ColumnElement[bool]:
+        if type_ == "Binary":  # is its security context's (FHIR R4 section 2.44.2), so that it comes along with nothing
+            return false()
         if type_ == "Endpoint" and is_granted(made, type_, interaction):
             return true()
         return made.where(type_, interaction, column)

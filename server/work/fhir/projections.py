@@ -3,25 +3,29 @@
 - ImagingStudy: `OWNED` is the catalogue's, and comes anew with every publication; all else is the clients' and stays. A referrer with a
   reference or identifier is a client's, one with only a name the catalogue's. Further identifiers are the clients'.
 - Patient: the identifier by which images name the patient is the catalogue's; name, birth date and sex come from images only where no
-  client said them. A correction (HL7 ADT A08) is said by somebody, and replaces them.
+  client said them. A correction (HL7 ADT A08) replaces those that it names. Of a patient who was merged into another (A40) `active` and
+  the link to that one are the catalogue's too.
 - Endpoint, and the DocumentReference of a manifest: all is the catalogue's but tags, security labels and profiles.
 
-A client may leave out what the catalogue owns, it is kept; what it says otherwise is refused, naming the element. What has rows in the
-catalogue is not deleted by FHIR: DICOMweb, a rejection note or the lifecycle does that behind every face at once.
+A client may leave out what the catalogue owns, it is kept; what it says otherwise is refused, naming the element. What is in the
+catalogue is not deleted by FHIR: DICOMweb, a rejection note or the lifecycle does that behind every face at once. What was purged leaves an
+ImagingStudy and a Patient that clients may delete, and of its manifests DocumentReferences (`entered-in-error`) that are nobody's entry
+any more: clients may change and delete those as any other.
 """
 
 import uuid
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, select, update
+from sqlalchemy import ColumnElement, Connection, and_, select, true
 
-from profiles.study import Study
+from profiles.patient import fhir_patient
+from profiles.study import Patient
 from profiles.vocabulary import ACCESSION_IDENTIFIER_TYPE, DICOM_UID_SYSTEM
 from server.errors import Conflict, Contradiction
-from server.records import resources
-from server.records.catalogue import PATIENT, STUDY
+from server.records import adoption, belonging, resources
+from server.records.catalogue import EMPTIED, PATIENT, STUDY
+from server.records.index_rows import COMPARTMENT
 from server.records.resources import Stored
 from server.store.tables import DocumentEntry, Installation
 
@@ -41,7 +45,7 @@ OWNED: Final = (
     "series",
 )
 """Of an ImagingStudy; and of its `identifier` the Study Instance UID and the accession number, and its `referrer` by name."""
-DEMOGRAPHICS: Final = ("name", "gender", "birthDate")
+_REPLACED_BY: Final = "replaced-by"
 _UNOWNED: Final = frozenset({"id", "meta", "resourceType"})
 
 
@@ -56,17 +60,23 @@ def merge(connection: Connection, current: Stored, given: Resource) -> Resource:
     if current.type == "ImagingStudy":
         return _merged_study(before, given)
     if current.type == "Patient":
-        return _with_identifiers(given, _identifiers_of_patient(connection, before), "Patient")
+        if belonging.replaced_by(connection, current.id) is not None:
+            given = _still_replaced(before, given)
+        return _with_identifiers(given, _identifiers_of_patient(connection, before))
     return _merged_whole(before, given)
 
 
 def require_deletable(connection: Connection, current: Stored) -> None:
-    """Raises `Conflict` for what the catalogue owns, with the way to delete it."""
-    if not _is_catalogued(connection, current.type, current.id):
+    """Raises `Conflict` for what the catalogue has, with the way to delete it."""
+    if current.type == "Patient" and belonging.replaced_by(connection, current.id) is not None:
+        raise Conflict(
+            "this Patient is not deleted by FHIR: what comes for her is of the one whom she was merged into, and she says so"
+        )
+    if not _is_catalogued(connection, current.type, current.id, purged=False):
         return
     ways = {
-        "ImagingStudy": "its images are here; delete the study by DICOMweb (DELETE /dicomweb/studies/{uid}) or reject it, and it is withdrawn",
-        "Patient": "the patient has studies here; delete or move those, or merge the patient into another",
+        "ImagingStudy": "its images are here; delete the study by DICOMweb (DELETE /dicomweb/studies/{uid}), and this can be deleted too",
+        "Patient": "the patient has studies here; delete or move those",
         "Endpoint": "it is this server's own Endpoint",
         "DocumentReference": "it is the manifest of a study that is here; it goes with the study",
     }
@@ -86,17 +96,29 @@ def _merged_study(before: Resource, given: Resource) -> Resource:
         if given.get("referrer", before["referrer"]) != before["referrer"]:
             raise _contradiction("ImagingStudy", "referrer")
         made["referrer"] = before["referrer"]
-    return _with_identifiers(made, [each for each in before.get("identifier", ()) if _is_of_study(each)], "ImagingStudy")
+    owned = [each for each in before.get("identifier", ()) if _is_of_study(each)]
+    for each in given.get("identifier", ()):
+        if each not in owned and (_is_of_study(each) or any(_same(each, one) for one in owned)):
+            raise _contradiction("ImagingStudy", "identifier")
+    return _with_identifiers(made, owned)
 
 
-def _with_identifiers(given: Resource, owned: list[Resource], type_: str) -> Resource:
-    """With those of the catalogue first. Another value in the same system contradicts only the Study Instance UID."""
+def _with_identifiers(given: Resource, owned: list[Resource]) -> Resource:
+    """With those of the catalogue first, as the client says them where it does."""
     others = [each for each in given.get("identifier", ()) if not any(_same(each, one) for one in owned)]
-    uids = {each["value"] for each in owned if each.get("system") == DICOM_UID_SYSTEM}
-    if uids and any(each.get("system") == DICOM_UID_SYSTEM for each in others):
-        raise _contradiction(type_, "identifier")
     said = [next((each for each in given.get("identifier", ()) if _same(each, one)), one) for one in owned]
     return {**given, "identifier": [*said, *others]} if said or others else given
+
+
+def _still_replaced(before: Resource, given: Resource) -> Resource:
+    """FHIR R4 section 8.1.8: a Patient that was merged into another is inactive and says which; other links are the clients'."""
+    owned = [each for each in before.get("link", ()) if _is_replacement(each)]
+    if given.get("active", False):
+        raise _contradiction("Patient", "active")
+    if any(_is_replacement(each) and each not in owned for each in given.get("link", ())):
+        raise _contradiction("Patient", "link")
+    others = [each for each in given.get("link", ()) if each not in owned]
+    return {**given, "active": False, "link": [*owned, *others]}
 
 
 def _merged_whole(before: Resource, given: Resource) -> Resource:
@@ -117,49 +139,55 @@ def _contradiction(type_: str, element: str) -> Contradiction:
 # --- the catalogue's writes
 
 
-def published(connection: Connection, projection: Mapping[str, Any], *, now: int, base: str = "", forget: bool = False) -> Stored:
-    """Stores what the catalogue says, with what clients added; `forget` leaves nothing of that."""
+def published(
+    connection: Connection,
+    projection: Mapping[str, Any],
+    *,
+    now: int | None = None,
+    base: str,
+    forget: bool = False,
+    said: Collection[str] = (),
+) -> Stored:
+    """Stores what the catalogue says, with what clients added; `forget` leaves nothing of that. `base` is our FHIR base URL.
+
+    Somebody corrected the elements that are `said`: what was there is replaced by them, also by their not being there. Raises `Unavailable`
+    if a client made a resource of the same identity at the same moment: it is to be done again, and is that one then.
+    """
     type_, id_ = str(projection["resourceType"]), str(projection["id"])
     current = resources.locked(connection, type_, id_)
     made = dict(projection)
     if current is not None and not current.deleted and not forget:
-        made = _ADDED.get(type_, _with_meta)(resources.unstamped(current.body), made)
-    return resources.put(connection, made, now=now, base=base, yields=True)
+        before = {key: value for key, value in resources.unstamped(current.body).items() if key not in said}
+        made = _ADDED.get(type_, _with_meta)(before, made)
+    stored = resources.put(connection, made, now=now, base=base, yields=True)
+    if current is None or current.deleted:
+        adoption.require_sole(connection, made)
+    return stored
 
 
-def corrected(connection: Connection, projection: Mapping[str, Any], *, now: int | None = None) -> Stored:
-    """As `published`, of a Patient whose demographics somebody said: they replace what was there. What `projection` has not stays."""
-    current = resources.locked(connection, "Patient", str(projection["id"]))
-    made = dict(projection)
-    if current is not None and not current.deleted:
-        before = resources.unstamped(current.body)
-        kept = {key: value for key, value in before.items() if key not in DEMOGRAPHICS}
-        made = {**kept, **made, "identifier": _identifiers(before, made)}
-    return resources.put(connection, made, now=now, yields=True)
+def replaced(connection: Connection, patient: Patient, by: str, *, base: str) -> Stored:
+    """FHIR R4 section 8.1.8: as `published`, of a Patient who was merged into another; she is inactive and says which. `by` is that one's id."""
+    current = resources.locked(connection, "Patient", patient.id)
+    links = resources.unstamped(current.body).get("link", []) if current is not None and not current.deleted else []
+    link = [
+        {"other": {"reference": f"Patient/{by}"}, "type": _REPLACED_BY},
+        *(each for each in links if not _is_replacement(each)),
+    ]
+    projection = {**fhir_patient(patient), "active": False, "link": link}
+    return published(connection, projection, base=base, said=("active", "link"))
 
 
-def adopted(connection: Connection, study_pk: int, study: Study) -> Study:
-    """The study by the ids that clients gave it and its patient before the catalogue had shown them: whoever came first, it is one resource.
-
-    That is looked for when the rows are made (`records.placing`), and here once more, for what came in between.
-    """
-    patient = study.patient
-    said = patient.identifier.fhir()
-    patient_id = _adopted(connection, PATIENT, "Patient", patient.id, str(said["system"]), str(said["value"]))
-    if patient_id != patient.id:
-        connection.execute(update(PATIENT).where(PATIENT.c.id == patient.id).values(id=patient_id))
-    study_id = _adopted(connection, STUDY, "ImagingStudy", study.id, DICOM_UID_SYSTEM, f"urn:oid:{study.study_instance_uid}")
-    if study_id != study.id:
-        connection.execute(update(STUDY).where(STUDY.c.pk == study_pk).values(id=study_id))
-    return replace(study, id=study_id, patient=replace(patient, id=patient_id))
-
-
-def _adopted(connection: Connection, table: Table, type_: str, id_: str, system: str, value: str) -> str:
-    owner = resources.by_identity(connection, type_, system, value)
-    if owner is None or owner == id_ or resources.known(connection, type_, id_):
-        return id_
-    taken = connection.execute(select(table.c.pk).where(table.c.id == owner)).first() is not None
-    return id_ if taken else owner
+def is_only_of_images(connection: Connection, patient: Patient) -> bool:
+    """Whether all that is here of a patient is what images said: her Patient but for `meta`, and nothing else that is valid in her compartment."""
+    current = resources.locked(connection, "Patient", patient.id)
+    if current is None or current.deleted:
+        return True
+    said = resources.unstamped(current.body)
+    said.pop("meta", None)
+    hers = (COMPARTMENT.c.name == "Patient", COMPARTMENT.c.id == patient.id, COMPARTMENT.c.type != "Patient")
+    valid = resources.RESOURCE.c.status != "entered-in-error"
+    others = COMPARTMENT.join(resources.RESOURCE, resources.RESOURCE.c.pk == COMPARTMENT.c.resource_pk)
+    return said == fhir_patient(patient) and not _there(connection, others, and_(*hers, valid))
 
 
 def _study_with_added(before: Resource, projection: Resource) -> Resource:
@@ -198,6 +226,10 @@ def _is_of_study(identifier: Mapping[str, Any]) -> bool:
     return identifier.get("system") == DICOM_UID_SYSTEM or any(each.get("code") == ACCESSION_IDENTIFIER_TYPE for each in codings)
 
 
+def _is_replacement(link: Mapping[str, Any]) -> bool:
+    return link.get("type") == _REPLACED_BY
+
+
 def _is_by_name(reference: Mapping[str, Any] | None) -> bool:
     return reference is not None and "reference" not in reference and "identifier" not in reference
 
@@ -205,12 +237,16 @@ def _is_by_name(reference: Mapping[str, Any] | None) -> bool:
 # --- what is in the catalogue
 
 
-def _is_catalogued(connection: Connection, type_: str, id_: str) -> bool:
+def _is_catalogued(connection: Connection, type_: str, id_: str, *, purged: bool = True) -> bool:
+    """Whether the catalogue says, or has said, what the resource is; not `purged`: of a study of which nothing is left too."""
+    left = true() if purged else STUDY.c.attributes != EMPTIED
     match type_:
-        case "ImagingStudy":
-            return _there(connection, STUDY, (STUDY.c.id == id_) & (STUDY.c.version != 0))
+        case "ImagingStudy":  # one that was never shown is still the client's who made it
+            return _there(connection, STUDY, and_(STUDY.c.id == id_, STUDY.c.updated != 0, left))
         case "Patient":
-            return _there(connection, STUDY.join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk), PATIENT.c.id == id_)
+            if _there(connection, STUDY.join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk), and_(PATIENT.c.id == id_, left)):
+                return True
+            return belonging.replaced_by(connection, id_) is not None
         case "DocumentReference":
             return _there(connection, _ENTRY, _ENTRY.c.entry_uuid == f"urn:uuid:{id_}")
         case "Endpoint":

@@ -15,7 +15,7 @@ from server.records.resources import Stored
 from server.records.trail import Wanted, events, without_queries
 from server.work.fhir import offered
 from server.work.fhir.caller import Audited, Caller, Outcome
-from server.work.fhir.permission import confined, if_granted, require_patient
+from server.work.fhir.permission import confined, if_granted, require_patient, require_patients
 from server.work.fhir.refusals import ParameterError
 from server.work.fhir.shape import PARAMETERS, of_read
 
@@ -25,11 +25,12 @@ Parameters = Sequence[tuple[str, str]]
 
 
 class Deleted(Gone):
-    """What was deleted. `headers` say which version the deletion was (FHIR R4 section 3.1.0.7)."""
+    """What was deleted. `headers` say which version the deletion was (FHIR R4 section 3.1.0.7); `patients` are whose it was, for the trail."""
 
-    def __init__(self, detail: str, headers: dict[str, str]) -> None:
+    def __init__(self, detail: str, headers: dict[str, str], patients: frozenset[str]) -> None:
         super().__init__(detail)
         self.headers = headers
+        self.patients = patients
 
 
 def read(connection: Connection, caller: Caller, type_: str, id_: str, parameters: Parameters = ()) -> Outcome:
@@ -40,31 +41,37 @@ def read(connection: Connection, caller: Caller, type_: str, id_: str, parameter
     offered.require(type_, "read")
     require_no_binary(type_)
     shape = of_read(type_, _asked(parameters))
-    with if_granted(caller.decision, type_):
-        stored = _event(connection, caller, id_) if type_ == "AuditEvent" else _current(connection, caller, type_, id_)
-    require_patient(caller.decision, type_, Interaction.READ, stored.patient)
+    stored = _event(connection, caller, id_) if type_ == "AuditEvent" else current(connection, caller, type_, id_)
     stored = replace(stored, body=shape.of(stored.body, stored.summary))
     return Outcome(200, stored, audited=(Audited("read", REST_READ, f"{type_}/{id_}", stored.patient),))
 
 
 def vread(connection: Connection, caller: Caller, type_: str, id_: str, version: str, parameters: Parameters = ()) -> Outcome:
-    """FHIR R4 section 3.1.0.3, vread: one version. Whose it may be is decided by where the resource is now. Raises as `read`."""
+    """FHIR R4 section 3.1.0.3, vread: one version. It is for those who may read what it was, and whose the resource is now. Raises as `read`.
+
+    A patient/ scope does not open what a study was before images of it were withdrawn, which lists them. FHIR R4 leaves to the server which
+    versions it keeps.
+    """
     offered.require(type_, "vread")
     require_no_binary(type_)
     shape = of_read(type_, _asked(parameters))
-    with if_granted(caller.decision, type_):
-        # A version id is a string; ours are numbers without leading zeros, all others name nothing.
-        if not (version.isascii() and version.isdigit() and str(int(version[:9])) == version and FHIR_ID.fullmatch(id_)):
+    made = caller.decision
+    # A version id is a string; ours are numbers without leading zeros, all others name nothing.
+    is_one = version.isascii() and version.isdigit() and str(int(version[:9])) == version and FHIR_ID.fullmatch(id_)
+    stored = resources.past(connection, type_, id_, int(version)) if is_one else None
+    if stored is not None:
+        require_patients(made, type_, stored.patients, Interaction.READ)
+    is_confined = confined(made, type_, Interaction.READ) is not None
+    if stored is None or (is_confined and resources.is_withheld(connection, type_, id_, stored.version)):
+        with if_granted(made, type_):
             raise NotFound(f"there is no {type_} with this id and version")
-        try:
-            stored = resources.vread(connection, type_, id_, int(version))
-        except Gone as gone:
-            raise _deleted(connection, caller, type_, id_, gone) from None
-    require_patient(caller.decision, type_, Interaction.READ, stored.patient)
+    if stored.deleted:
+        raise _deleted(caller, stored, f"with this version the {type_} was deleted")
     if not shape.is_whole:
         stored = replace(stored, body=shape.of(stored.body))
-    audited = Audited("read", REST_VREAD, f"{type_}/{id_}/_history/{version}", stored.patient)
-    return Outcome(200, stored, audited=(audited,))
+    name = f"{type_}/{id_}/_history/{version}"
+    audited = tuple(Audited("read", REST_VREAD, name, each) for each in sorted(stored.patients - {""}) or [""])
+    return Outcome(200, stored, audited=audited)
 
 
 def require_no_binary(type_: str) -> None:
@@ -82,23 +89,29 @@ def _asked(parameters: Parameters) -> list[tuple[str, str]]:
     return [each for each in parameters if each[0] in PARAMETERS]
 
 
-def _current(connection: Connection, caller: Caller, type_: str, id_: str) -> Stored:
-    if not FHIR_ID.fullmatch(id_):
-        raise NotFound(f"there is no {type_} with this id")
-    try:
-        return resources.read(connection, type_, id_)
-    except Gone as gone:
-        raise _deleted(connection, caller, type_, id_, gone) from None
+def current(connection: Connection, caller: Caller, type_: str, id_: str, interaction: Interaction = Interaction.READ) -> Stored:
+    """What is there now, for who may do this to it. Raises as `judged`."""
+    return judged(caller, type_, resources.last(connection, type_, id_) if FHIR_ID.fullmatch(id_) else None, interaction)
 
 
-def _deleted(connection: Connection, caller: Caller, type_: str, id_: str, gone: Gone) -> Gone:
-    """With the version that the deletion was. Who may not read it is not told that it was there: raises `Forbidden`."""
-    last = resources.last(connection, type_, id_)
-    if last is None:
-        return gone
-    require_patient(caller.decision, type_, Interaction.READ, last.patient)
-    location = f"{caller.base}/{type_}/{id_}/_history/{last.version}"
-    return Deleted(gone.detail, {"ETag": last.etag, "Location": location})
+def judged(caller: Caller, type_: str, found: Stored | None, interaction: Interaction = Interaction.READ) -> Stored:
+    """What was found under an id, deleted or not, for who may do this to it. Raises `NotFound`, `Deleted`, `Forbidden`.
+
+    Who may not is not told that it was there, nor whether it is.
+    """
+    if found is None:
+        with if_granted(caller.decision, type_, interaction):
+            raise NotFound(f"there is no {type_} with this id")
+    require_patient(caller.decision, type_, interaction, found.patient)
+    if found.deleted:
+        raise _deleted(caller, found, f"this {type_} was deleted")
+    return found
+
+
+def _deleted(caller: Caller, found: Stored, detail: str) -> Deleted:
+    """With the version that the deletion was."""
+    location = f"{caller.base}/{found.type}/{found.id}/_history/{found.version}"
+    return Deleted(detail, {"ETag": found.etag, "Location": location}, found.patients - {""})
 
 
 def _event(connection: Connection, caller: Caller, id_: str) -> Stored:
@@ -106,7 +119,9 @@ def _event(connection: Connection, caller: Caller, id_: str) -> Stored:
     wanted = Wanted(ids=((id_,),))
     found = next(iter(events(connection, wanted=wanted, limit=1)), None) if FHIR_ID.fullmatch(id_) else None
     if found is None:
-        raise NotFound("there is no AuditEvent with this id")
+        with if_granted(caller.decision, "AuditEvent"):
+            raise NotFound("there is no AuditEvent with this id")
+    require_patient(caller.decision, "AuditEvent", Interaction.READ, found.patient)
     body = found.body
     if confined(caller.decision, "AuditEvent", Interaction.READ) is not None:
         body = without_queries(body)

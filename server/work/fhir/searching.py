@@ -9,20 +9,19 @@ from urllib.parse import quote, urlencode
 from sqlalchemy import ColumnElement, Connection
 
 from profiles.fhir import search_request
-from profiles.fhir.issues import Issue, outcome
-from profiles.fhir.json import serialize
+from profiles.fhir.issues import Issue
 from profiles.fhir.query import Search
 from profiles.fhir.search_request import SearchRefused
 from server.access.decisions import Decision, Interaction
-from server.errors import Forbidden, Refused, Unavailable
+from server.errors import Forbidden, Refused
 from server.records import fhir_search, parameters
 from server.records.fhir_search import Match, Page, Position
 from server.records.parameters import Active
 from server.records.trail import without_queries
 from server.store.db import instant, micros
-from server.work.fhir import offered, sight
+from server.work.fhir import completeness, offered, sight
 from server.work.fhir.caller import Caller
-from server.work.fhir.listing import Entry, Listing
+from server.work.fhir.listing import Entry, Listing, warned
 from server.work.fhir.paging import seal, unseal
 from server.work.fhir.permission import allowed, confined, is_granted, require, require_patients
 from server.work.fhir.refusals import ParameterError, of_search, told_name
@@ -76,8 +75,9 @@ def search(connection: Connection, caller: Caller, place: Place, given: Paramete
         require_patients(caller.decision, type_, named)
     shape = shape_of_search(asked)
     asked = sight.granted(caller.decision, asked)
-    warnings = _incomplete(connection, caller, asked, custom)
-    return _Searching(connection, caller.decision, caller.base, place, asked, shape, key, now, warnings).found(named)
+    warnings = completeness.warnings(connection, sight.looked_at(asked), lenient=caller.lenient)
+    with fhir_search.limited(connection):  # page, total and what is included share it
+        return _Searching(connection, caller.decision, caller.base, place, asked, shape, key, now, warnings).found(named)
 
 
 def _types(made: Decision, place: Place) -> tuple[str, ...]:
@@ -108,21 +108,6 @@ def _read(
         why = "contained resources are not searched by themselves; leave out _contained and _containedType"
         raise ParameterError("_contained", why, "not-supported")
     return found
-
-
-def _incomplete(connection: Connection, caller: Caller, asked: Search, custom: Active) -> tuple[Issue, ...]:
-    """A parameter that a client has just defined does not find everything yet. Raises `Unavailable`, unless the client is lenient."""
-    used = sight.codes(asked) & {code for found in custom.values() for code in found}
-    if not used:
-        return ()
-    running = [each for each in parameters.indexing(connection) if each.codes & used]
-    told = tuple(
-        f"resources of type {each.type} are being indexed for {', '.join(sorted(each.codes & used))}: {each.percent} %"
-        for each in running
-    )
-    if told and not caller.lenient:
-        raise Unavailable(f"{told[0]}; try again later, or take what is found with Prefer: handling=lenient")
-    return tuple(Issue("warning", "incomplete", "", each) for each in told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +156,7 @@ class _Searching:
             self.asked,
             decision_where=self._where,
             confined=self._is_confined,
+            only=self._only,
             count=count,
             began=began,
             after=after,
@@ -193,10 +179,7 @@ class _Searching:
         if self.asked.ignored:
             names = ", ".join(sorted({told for name in self.asked.ignored if (told := told_name(name))})) or "a parameter"
             issues.append(Issue("warning", "not-supported", "", f"not offered, so not looked at: {names}"))
-        if issues:
-            warnings = serialize(outcome(issues, id="warnings"))
-            entries.append(Entry(warnings, {"search": {"mode": "outcome"}}))
-        return tuple(entries)
+        return (*entries, *warned(issues))
 
     def _entry(self, match: Match, shape: Shape, mode: str) -> Entry:
         body = match.body if match.summary and shape.is_summary else shape.of(match.body)
@@ -204,6 +187,13 @@ class _Searching:
 
     def _where(self, type_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
         return allowed(self.made, type_)(column)
+
+    @property
+    def _only(self) -> frozenset[str] | None:
+        seen = confined(self.made, self.asked.types[0])
+        if seen is None:
+            return frozenset()
+        return seen if len(seen) == 1 else None
 
     @property
     def _is_confined(self) -> bool:

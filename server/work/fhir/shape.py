@@ -52,10 +52,13 @@ def of_read(type_name: str, parameters: Sequence[tuple[str, str]]) -> Shape:
         raise ParameterError("_summary", "_summary is true, text, data or false")
     if summary == "count":
         raise ParameterError("_summary", "_summary=count is of searches; a read has one resource", "not-supported")
-    known = {name for each in type_(type_name).elements for name in (each.name, *dict(each.names()))}
-    if not known.issuperset(elements):
+    if elements and not (known := _elements(type_name)).issuperset(elements):
         raise ParameterError("_elements", f"_elements are elements at the top of {type_name}: {', '.join(sorted(known))}")
     return _checked(cast("Summary", summary), frozenset(elements))
+
+
+def _elements(type_name: str) -> set[str]:
+    return {name for each in type_(type_name).elements for name in (each.name, *dict(each.names()))}
 
 
 def of_search(search: Search) -> Shape:

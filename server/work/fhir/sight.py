@@ -1,12 +1,24 @@
-"""What a search looks at besides what it finds: the patients that it names, and the types that chains lead through."""
+"""What a search looks at besides what it finds: the patients that it names, the types that chains lead through, the rows that it needs."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import cast
+from typing import Final, TypeAlias, cast
 
 from profiles.fhir.query import All, AnyOf, Chain, Condition, Criterion, InCompartment, Not, ReferenceValue, Reverse, Search
 from server.access.decisions import Decision, Interaction
 from server.work.fhir import permission
+
+Looked: TypeAlias = tuple[str, str]
+"""A resource type and the code of one of its parameters; `*` for all types, or for every reference; or `ROWS`."""
+ROWS: Final = ""
+"""Rows of no parameter: those of compartments."""
+_COLUMNS: Final = frozenset({"_id", "_lastUpdated"})
+"""Parameters that need no rows."""
+_TERMS: Final = {
+    "in": (("ValueSet", "url"), ("CodeSystem", "url")), "not-in": (("ValueSet", "url"), ("CodeSystem", "url")),
+    "above": (("CodeSystem", "url"),), "below": (("CodeSystem", "url"),),
+}  # fmt: skip
+"""Modifier -> where the codes that it means are stored."""
 
 
 def patients(search: Search) -> frozenset[str]:
@@ -14,10 +26,41 @@ def patients(search: Search) -> frozenset[str]:
     return frozenset(_patients(_walked(search.condition)))
 
 
-def codes(search: Search) -> frozenset[str]:
-    """The codes of the parameters that it looks at, at any step of a chain."""
-    found = {each.parameter.code for each in _walked(search.condition) if isinstance(each, Criterion | Chain | Reverse)}
-    return frozenset(found | {key.parameter.code for key in search.sort})
+def looked_at(search: Search) -> frozenset[Looked]:
+    """Of which types it looks at which parameters' rows, at every step of a chain, in what it sorts by and in what it includes."""
+    found = set(_looked(search.condition, search.types))
+    for key in search.sort:
+        types = search.types
+        for parameter, target in key.chain:
+            found |= {(type_, parameter.code) for type_ in types}
+            types = (target,)
+        found |= {(type_, key.parameter.code) for type_ in types if key.parameter.code not in _COLUMNS}
+    for each in search.includes:
+        sources = ("*",) if each.source == "*" and (each.reverse or each.iterate) else search.types
+        found |= {(type_, each.parameter or "*") for type_ in (sources if each.source == "*" else (each.source,))}
+    return frozenset(found)
+
+
+def _looked(condition: Condition, types: tuple[str, ...]) -> Iterator[Looked]:
+    match condition:
+        case All(conditions) | AnyOf(conditions):
+            for each in conditions:
+                yield from _looked(each, types)
+        case Not(inner):
+            yield from _looked(inner, types)
+        case Criterion(parameter=parameter):
+            if parameter.code not in _COLUMNS:
+                yield from ((type_, parameter.code) for type_ in types)
+            yield from _TERMS.get(condition.modifier, ()) if parameter.type == "token" else ()
+        case Chain(parameter=parameter, conditions=ways):
+            yield from ((type_, parameter.code) for type_ in types)
+            for target, each in ways:
+                yield from _looked(each, (target,))
+        case Reverse(type=type_, parameter=parameter, condition=inner):
+            yield type_, parameter.code
+            yield from _looked(inner, (type_,))
+        case InCompartment():
+            yield from ((type_, ROWS) for type_ in types)
 
 
 def granted(made: Decision, search: Search) -> Search:

@@ -7,9 +7,11 @@ from sqlalchemy import Connection, select, tuple_
 
 from profiles.audit_event import REST_CREATE, Kind, Subtype
 from profiles.fhir import references, validation
+from profiles.fhir.business_identifiers import unique_identifiers
 from profiles.fhir.issues import Issue, is_refused
+from profiles.fhir.json import parse
 from server.access.decisions import Interaction
-from server.errors import AccessError, Invalid, PreconditionFailed
+from server.errors import AccessError, Forbidden, Invalid, PreconditionFailed
 from server.records import parameters, resources
 from server.records.resources import RESOURCE, Stored
 from server.work.fhir import projections
@@ -40,12 +42,18 @@ def matches(etag: str, version: int) -> bool:
     return "*" in named or f'"{version}"' in named
 
 
-def require_version(if_match: str, before: Stored | None) -> None:
-    """FHIR R4 section 3.1.0.5, Managing Resource Contention: raises `PreconditionFailed` unless If-Match, where it is given, names what is there now."""
-    if if_match and (before is None or before.deleted or not matches(if_match, before.version)):
+def require_version(if_match: str, before: Stored | None, if_none_match: str = "") -> None:
+    """FHIR R4 section 3.1.0.5, Managing Resource Contention, RFC 9110 sections 13.1.1 and 13.1.2.
+
+    Raises `PreconditionFailed` unless If-Match, where it is given, names what is there now, and if If-None-Match does: `*` is anything.
+    """
+    there = before if before is not None and not before.deleted else None
+    if if_match and (there is None or not matches(if_match, there.version)):
         raise PreconditionFailed(
             "If-Match names another version than the current one; read the resource, and change what you read"
         )
+    if if_none_match and there is not None and matches(if_none_match, there.version):
+        raise PreconditionFailed("If-None-Match names what is there already; leave it out to update that")
 
 
 def put(
@@ -60,8 +68,8 @@ def put(
 ) -> Outcome:
     """Stores a checked resource as the next version of `before`, which the transaction has locked; None where nothing was.
 
-    Raises `Forbidden` if it would become another patient's, `Contradiction` if the catalogue says otherwise, `Invalid` for references to nowhere
-    where they are refused; the transaction is to be rolled back then.
+    Raises `Forbidden` if it would become another patient's or names somebody (`_require_no_naming`), `Contradiction` if the catalogue says
+    otherwise, `Invalid` for references to nowhere where they are refused; the transaction is to be rolled back then.
     """
     type_ = str(resource["resourceType"])
     _require_kind(resource, type_)
@@ -69,11 +77,15 @@ def put(
         resource = projections.merge(connection, before, resource)
     else:
         before = None
+    is_confined = caller.is_confined(type_, interaction)
+    if is_confined:
+        _require_no_naming(type_, resource, before)
     if caller.rules.references == "check":
         require_targets(connection, caller, resource)
     if type_ == "SearchParameter":
         parameters.check(connection, resource)
-    stored = resources.put(connection, resource, method=method, base=caller.base)
+    # A conflict would tell who is confined to one patient that somebody else has a document of this identifier.
+    stored = resources.put(connection, resource, method=method, base=caller.base, yields=is_confined)
     if before is None:
         caller.require_new(type_, interaction, stored.patient)
     else:
@@ -86,7 +98,25 @@ def put(
 def created(caller: Caller, stored: Stored) -> Outcome:
     """What came of a create, if the caller may make it. Raises `Forbidden`."""
     caller.require_new(stored.type, Interaction.CREATE, stored.patient)
+    if caller.is_confined(stored.type, Interaction.CREATE):
+        _require_no_naming(stored.type, parse(stored.body), None)
     return outcome(caller, stored, is_new=True, is_changed=True, audit=("create", REST_CREATE))
+
+
+def _require_no_naming(type_: str, resource: Resource, before: Stored | None) -> None:
+    """Raises `Forbidden` if who is confined to one patient says by what identifiers images are known to be hers, or no longer says so.
+
+    By those of a Patient and an ImagingStudy the catalogue finds whose images are (`records.adoption`): they are for those to say who are
+    trusted with all patients. A DocumentReference's identify nothing but itself.
+    """
+    if type_ == "DocumentReference":
+        return
+    had = unique_identifiers(parse(before.body)) if before is not None else ()
+    if set(unique_identifiers(resource)) != set(had):
+        raise Forbidden(
+            f"a patient/ scope does not say by which identifiers a {type_} is known; leave them as they are",
+            frozenset([before.patient] if before is not None else ()),
+        )
 
 
 def outcome(caller: Caller, stored: Stored, *, is_new: bool, is_changed: bool, audit: tuple[Kind, Subtype]) -> Outcome:

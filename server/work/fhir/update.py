@@ -25,12 +25,13 @@ def update(
     resource: dict[str, Any],
     *,
     if_match: str = "",
+    if_none_match: str = "",
     is_checked: bool = False,
 ) -> Outcome:
     """FHIR R4 section 3.1.0.4: the resource becomes the next version; 200, or 201 where nothing was (3.1.0.4.1) or it was deleted.
 
     What does not change anything makes no version. Raises `Invalid` (400) unless its id is that of the URL, `PreconditionFailed` if `if_match`
-    names another version, `MethodNotOffered` where updates create nothing, `Forbidden`, `Contradiction`, `Conflict`.
+    names another version, or `if_none_match` that which is there, `MethodNotOffered` where updates create nothing, `Forbidden`, `Contradiction`, `Conflict`.
     """
     offered.require(type_, "update")
     caller.require(type_, Interaction.UPDATE)
@@ -38,10 +39,10 @@ def update(
         checked(resource, type_)
     if resource.get("id") != id_:
         raise Invalid([Issue("error", "invalid", f"{type_}.id", "the resource has to have the id that is in the URL")])
-    before = _current(connection, type_, id_)
+    before = current(connection, type_, id_)
     if before is not None:  # a deleted one too: who takes its id could read what it was
         caller.require_patient(type_, Interaction.UPDATE, before.patient)
-    require_version(if_match, before)
+    require_version(if_match, before, if_none_match)
     if before is None and not caller.rules.update_creates:
         raise MethodNotOffered(
             "there is no resource with this id, and an update creates none here; POST it to its type", "GET, HEAD"
@@ -57,6 +58,7 @@ def conditional_update(
     resource: dict[str, Any],
     *,
     if_match: str = "",
+    if_none_match: str = "",
     is_checked: bool = False,
 ) -> Outcome:
     """FHIR R4 section 3.1.0.4.3: updates the one resource that meets `query`; without one creates it, with the id that it has, if any."""
@@ -68,7 +70,9 @@ def conditional_update(
     if not id_:
         require_version(if_match, None)
         return create(connection, caller, resource, is_checked=True)
-    return update(connection, caller, type_, id_, {**resource, "id": id_}, if_match=if_match, is_checked=True)
+    return update(
+        connection, caller, type_, id_, {**resource, "id": id_}, if_match=if_match, if_none_match=if_none_match, is_checked=True
+    )
 
 
 def updated_id(connection: Connection, caller: Caller, type_: str, query: str, resource: dict[str, Any]) -> str:
@@ -81,12 +85,12 @@ def updated_id(connection: Connection, caller: Caller, type_: str, query: str, r
         raise Invalid(
             [Issue("error", "invalid", f"{type_}.id", "the condition is met by a resource of another id; leave the id out")]
         )
-    if named and not found and _is_there(_current(connection, type_, named)):
+    if named and not found and _is_there(current(connection, type_, named)):
         raise Conflict("the condition is met by no resource, but there is one with this id that does not meet it")
     return found or named
 
 
-def _current(connection: Connection, type_: str, id_: str) -> Stored | None:
+def current(connection: Connection, type_: str, id_: str) -> Stored | None:
     """What is there, locked. Where nothing is, nobody else makes it until this transaction ends: else it would be overwritten unseen."""
     found = resources.locked(connection, type_, id_)
     if found is None and connection.dialect.name == "postgresql":

@@ -1,6 +1,10 @@
-"""`$validate`: whether a resource is right, and whether something could be done with it (OperationDefinition Resource-validate; FHIR R4 section 3.1.0.8)."""
+"""`$validate`: whether a resource is right, and whether something could be done with it (OperationDefinition Resource-validate; FHIR R4 section 3.1.0.8).
+
+To look at a resource may take seconds, in which others should be able to write: only what is tried out is done in a transaction for writing.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, true
@@ -15,12 +19,12 @@ from server.errors import AccessError, ImageShareError, Invalid, NotFound
 from server.records import fhir_search, resources
 from server.records.resources import Stored
 from server.store.db import instant, micros
-from server.work.fhir import permission
-from server.work.fhir.caller import Caller
+from server.work.fhir import binary, permission, storing
+from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.create import create
 from server.work.fhir.delete import delete
 from server.work.fhir.inputs import Inputs
-from server.work.fhir.reading import require_no_binary
+from server.work.fhir.reading import current, require_no_binary
 from server.work.fhir.refusals import ParameterError
 from server.work.fhir.update import update
 from server.work.fhir.writes import savepoint
@@ -30,25 +34,36 @@ _MODES: Final = ("", "create", "update", "delete", "profile")
 Json = dict[str, Any]
 
 
-def validate(
-    connection: Connection, caller: Caller, type_: str, id_: str, inputs: Inputs
-) -> tuple[tuple[Issue, ...], Stored | None]:
+Trial = Callable[[Connection], tuple[Issue, ...]]
+_TRIED: Final = {"create": Interaction.CREATE, "update": Interaction.UPDATE, "delete": Interaction.DELETE}
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What is wrong. `stored` is what was looked at of the resources here, for the trail. `trial` says what else is, in a transaction for writing."""
+
+    issues: tuple[Issue, ...]
+    stored: Stored | None = None
+    trial: Trial | None = None
+
+
+def validate(connection: Connection, caller: Caller, type_: str, id_: str, inputs: Inputs) -> Validated:
     """OperationDefinition Resource-validate: what is wrong with `resource`, by R4 and by each `profile`; and what `mode` would be refused for.
 
-    Without a resource in its call that of the URL is looked at; it is returned too, for the trail. A `mode` is tried out in the transaction, which
-    has to be one for writing, and taken back. Raises `NotFound`, `Gone`, `Forbidden`, `ParameterError`.
+    Without a resource in its call that of the URL is looked at. `connection` is for reading; what a `mode` takes is left to `trial`, which takes it
+    back. Who may not do what is to be tried is told so before anything is looked at. Raises `NotFound`, `Gone`, `Forbidden`, `ParameterError`.
     """
     inputs.only(PARAMETERS)
-    mode, resource = inputs.text("mode"), inputs.part("resource")
-    if mode not in _MODES:
-        raise ParameterError("mode", "mode is create, update, delete or profile")
-    if mode in ("update", "delete") and not id_:
-        raise ParameterError("mode", f"mode {mode} is for a resource that is there: call it at [type]/[id]/$validate", "invalid")
+    mode, resource = _mode(inputs, id_), inputs.part("resource")
+    if mode in _TRIED:
+        caller.require(type_, _TRIED[mode])
     stored = _stored(connection, caller, type_, id_) if id_ else None
     if stored is None:
         _require_any(caller, type_)
+    elif mode in ("update", "delete"):
+        caller.require_patient(type_, _TRIED[mode], stored.patient)
     if mode == "delete":
-        return _tried(connection, lambda: delete(connection, caller, type_, id_)), stored
+        return Validated((), stored, _trial(lambda writing: delete(writing, caller, type_, id_)))
     if resource is None:
         if stored is None:
             raise ParameterError(
@@ -57,13 +72,17 @@ def validate(
         resource = parse(stored.body, limit=len(stored.body))
     elif resource.get("resourceType") != type_:
         why = f"the resource is of another type than the URL says, which is {type_}"
-        return (Issue("error", "invalid", "", why),), stored
+        return Validated((Issue("error", "invalid", "", why),), stored)
     found = _checked(connection, caller, resource, inputs.texts("profile"))
+    if mode not in _TRIED:
+        return Validated(found, stored)
+    try:
+        storing.checked(resource, type_)
+    except Invalid as error:
+        return Validated(tuple(dict.fromkeys(found + error.issues)), stored)
     if mode == "create":
-        found += _tried(connection, lambda: create(connection, caller, resource))
-    elif mode == "update":
-        found += _tried(connection, lambda: update(connection, caller, type_, id_, resource))
-    return tuple(dict.fromkeys(found)), stored
+        return Validated(found, stored, _trial(lambda writing: _created(writing, caller, resource)))
+    return Validated(found, stored, _trial(lambda writing: update(writing, caller, type_, id_, resource, is_checked=True)))
 
 
 def is_trying(inputs: Inputs) -> bool:
@@ -71,12 +90,18 @@ def is_trying(inputs: Inputs) -> bool:
     return inputs.values.get("mode", ("",))[0] in ("create", "update", "delete")
 
 
+def _mode(inputs: Inputs, id_: str) -> str:
+    mode = inputs.text("mode")
+    if mode not in _MODES:
+        raise ParameterError("mode", "mode is create, update, delete or profile")
+    if mode in ("update", "delete") and not id_:
+        raise ParameterError("mode", f"mode {mode} is for a resource that is there: call it at [type]/[id]/$validate", "invalid")
+    return mode
+
+
 def _stored(connection: Connection, caller: Caller, type_: str, id_: str) -> Stored:
     require_no_binary(type_)
-    with permission.if_granted(caller.decision, type_):
-        stored = resources.read(connection, type_, id_)
-    permission.require_patient(caller.decision, type_, Interaction.READ, stored.patient)
-    return stored
+    return current(connection, caller, type_, id_)
 
 
 def _require_any(caller: Caller, type_: str) -> None:
@@ -113,17 +138,28 @@ class _Undone(Exception):
     """Takes back what was tried out."""
 
 
-def _tried(connection: Connection, interaction: Callable[[], object]) -> tuple[Issue, ...]:
+def _created(connection: Connection, caller: Caller, resource: Json) -> Outcome:
+    """A Binary is created by its own rules (FHIR R4 section 2.44)."""
+    if resource.get("resourceType") == "Binary":
+        return binary.write(connection, caller, "", resource)
+    return create(connection, caller, resource, is_checked=True)
+
+
+def _trial(interaction: Callable[[Connection], object]) -> Trial:
     """What an interaction is refused for. It is taken back in any case."""
-    try:
-        with savepoint(connection):
-            interaction()
-            raise _Undone
-    except _Undone:
-        return ()
-    except Invalid as error:
-        return error.issues
-    except (AccessError, NotFound):
-        raise
-    except ImageShareError as error:
-        return (Issue("error", error.fhir_code, "", error.detail),)
+
+    def tried(connection: Connection) -> tuple[Issue, ...]:
+        try:
+            with savepoint(connection):
+                interaction(connection)
+                raise _Undone
+        except _Undone:
+            return ()
+        except Invalid as error:
+            return error.issues
+        except (AccessError, NotFound):
+            raise
+        except ImageShareError as error:
+            return (Issue("error", error.fhir_code, "", error.detail),)
+
+    return tried

@@ -441,3 +441,69 @@ def test_integers_compare_and_add_as_numbers(one: int, other: int) -> None:
 def test_days_added_and_taken_away_leave_the_date(date: str, days: int) -> None:
     moved = values(f"%d.toDate() + {abs(days)} days - {abs(days)} days", variables={"d": date})
     assert moved in ([date], [])  # beyond the year 9999 there is nothing
+
+
+# --- what FHIR R4 adds: codes below codes, and narratives
+
+CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
+
+
+def coding(code: str, of: str = CLINICAL) -> dict[str, Any]:
+    return {"system": of, "code": code}
+
+
+CONDITION: dict[str, Any] = {
+    "resourceType": "Condition",
+    "clinicalStatus": {"coding": [coding("relapse"), coding("x", "urn:local")]},
+    "extension": [
+        {"url": "active", "valueCoding": coding("active")},
+        {"url": "inactive", "valueCoding": coding("inactive")},
+        {"url": "same", "valueCodeableConcept": {"coding": [coding("unknown", "urn:other"), coding("x", "urn:local")]}},
+        {"url": "unknown", "valueCoding": coding("y", "urn:local")},
+        {"url": "empty", "valueCodeableConcept": {"text": "x"}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("expression", "answer"),
+    [
+        ("extension('active').value.subsumes(clinicalStatus)", [True]),
+        ("clinicalStatus.subsumedBy(extension('active').value)", [True]),
+        ("clinicalStatus.subsumes(extension('active').value)", []),
+        ("clinicalStatus.coding.first().subsumes(extension('active').value)", [False]),
+        ("clinicalStatus.coding.first().subsumedBy(extension('inactive').value)", [False]),
+        ("clinicalStatus.subsumes(clinicalStatus)", [True]),
+        ("clinicalStatus.subsumes(extension('same').value)", [True]),
+        ("clinicalStatus.subsumes(extension('unknown').value)", []),
+        ("clinicalStatus.subsumes(extension('empty').value)", []),
+        ("clinicalStatus.subsumes(extension('none').value)", []),
+        ("extension.value.subsumes(clinicalStatus).not()", None),
+    ],
+)
+def test_codes_are_above_others(expression: str, answer: list[bool] | None) -> None:
+    """FHIR R4 section 4.8.4; what no code system here can tell is empty."""
+    compiled = compile(expression)
+    if answer is None:
+        with pytest.raises(PathError):
+            compiled.evaluate(CONDITION)
+    else:
+        assert [node.value for node in compiled.evaluate(CONDITION)] == answer
+
+
+@pytest.mark.parametrize(
+    ("inner", "answer"), [("a", True), ("<script>x</script>", False), ("", False), ("<p onclick='x'>a</p>", False)]
+)
+def test_html_is_checked(inner: str, answer: bool) -> None:
+    """txt-1 and txt-2, for a profile that has such an invariant."""
+    div = f'<div xmlns="http://www.w3.org/1999/xhtml">{inner}</div>'
+    resource = {"resourceType": "Patient", "text": {"status": "generated", "div": div}}
+    assert [node.value for node in compile("text.`div`.htmlChecks()").evaluate(resource)] == [answer]
+    assert compile("name.htmlChecks()").evaluate(resource) == []
+
+
+def test_html_takes_steps() -> None:
+    div = f'<div xmlns="http://www.w3.org/1999/xhtml">{"a" * 100_000}</div>'
+    resource = {"resourceType": "Patient", "text": {"status": "generated", "div": div}}
+    with pytest.raises(PathError, match="too many steps"):
+        compile("text.`div`.htmlChecks()").evaluate(resource, steps=500)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiles.fhir import json_patch, plain_json
 from profiles.fhir.json import parse
 from profiles.fhir.json_patch import apply
 from profiles.fhir.patch_error import PatchError
@@ -170,3 +171,74 @@ def test_what_is_added_is_there_and_can_be_removed(document: Json, name: str, va
     made = apply(copied(document), [add(path, value), test])
     assert made == {**document, name: value}
     assert apply(made, [{"op": "remove", "path": path}]) == {key: each for key, each in document.items() if key != name}
+
+
+# --- work
+
+
+def refusal(document: Any, operations: list[Json]) -> PatchError:
+    with pytest.raises(PatchError) as refused:
+        apply(copied(document), operations)
+    return refused.value
+
+
+WIDE: Json = {"entry": [{"item": {"display": str(number)}} for number in range(20_000)]}
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch, document: Json, operations: list[Json]) -> int:
+    """How many values of the document the operations look at."""
+    counted = 0
+
+    def measured(value: Any) -> tuple[int, int]:
+        nonlocal counted
+        found = plain_json.measured(value)
+        counted += found[0]
+        return found
+
+    monkeypatch.setattr(json_patch, "measured", measured)
+    apply(copied(document), operations)
+    return counted
+
+
+def test_what_moves_from_place_to_place_is_not_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, back = {"op": "move", "from": "/entry", "path": "/note"}, {"op": "move", "from": "/note", "path": "/entry"}
+    assert looked_at(monkeypatch, WIDE, [there, back] * 5_000) == 0
+
+
+def test_what_is_walked_by_all_operations_is_limited() -> None:
+    """Deeper it has to be measured; 20,000 entries are 60,001 values."""
+    around: list[Json] = []
+    for _ in range(20):
+        around += [
+            add("/around", {}),
+            {"op": "move", "from": "/entry", "path": "/around/entry"},
+            {"op": "move", "from": "/around/entry", "path": "/entry"},
+        ]
+    apply(copied(WIDE), around[:30])
+    problem = refusal(WIDE, around)
+    assert (problem.status, problem.issue.code) == (422, "too-costly")
+    assert "operation 50 (move)" in str(problem)
+
+
+@pytest.mark.parametrize("shifting", [add("/entry/0", 1), {"op": "remove", "path": "/entry/0"}])
+def test_what_shifts_long_arrays_is_limited(shifting: Json) -> None:
+    document = {"entry": [0] * 200_000}
+    apply(copied(document), [shifting] * 500)
+    problem = refusal(document, [shifting] * 5_000)
+    assert (problem.status, problem.issue.code) == (422, "too-costly")
+    apply({"entry": [0] * 200}, [add("/entry/-", 1)] * 10_000)
+
+
+def test_what_the_patch_brings_is_not_limited() -> None:
+    value = [0] * 1_200_000
+    assert apply({}, [add("/a", value), {"op": "test", "path": "/a", "value": value}]) == {"a": value}
+
+
+def test_nothing_moves_too_deep() -> None:
+    deep: Any = 1
+    for _ in range(60):
+        deep = [deep]
+    document = {"a": deep, "b": {"c": {"d": {"e": {}}}}}
+    assert "nested more than" in str(refusal(document, [{"op": "move", "from": "/a", "path": "/b/c/d/e/f"}]))
+    assert "nested more than" in str(refusal(document, [{"op": "copy", "from": "/a", "path": "/b/c/d/e/f"}]))
+    assert apply(copied(document), [{"op": "move", "from": "/a", "path": "/b/c/d/f"}])["b"]["c"]["d"]["f"] == deep

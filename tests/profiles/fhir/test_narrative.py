@@ -46,3 +46,10 @@ def test_what_acts_or_is_empty_or_broken_is_refused(inner: str, rule: str) -> No
 def test_a_narrative_is_one_div_without_declarations(text: str) -> None:
     assert problem(text)
     assert "aaaa" not in problem(text)
+
+
+def test_a_million_bytes_of_attributes_are_not_looked_up() -> None:
+    """Each lookup goes through the list of all: 100,000 of them would take minutes."""
+    many = "".join(f' a{number}="1"' for number in range(100_000))
+    assert len(many) > 1_000_000
+    assert "attribute" in problem(f"{DIV}<p{many}>a</p></div>")

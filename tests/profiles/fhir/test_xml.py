@@ -1,6 +1,7 @@
 """Resources in XML (FHIR R4 section 2.6.1): written, read, refused; the same as other programs read and write."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -369,3 +370,33 @@ def test_fhir_resources_reads_what_we_write(name: str) -> None:
 def test_we_read_what_fhir_resources_writes(name: str) -> None:
     body = get_fhir_model_class(name).model_validate(PEER_CASES[name]).model_dump_xml()
     assert from_xml(body) == PEER_CASES[name]
+
+
+# --- a million bytes in one element: each lookup of an attribute goes through the list of all
+
+MANY = "".join(f' a{number}="1"' for number in range(100_000))
+_HERE, _DIV = 'xmlns="http://hl7.org/fhir"', 'xmlns="http://www.w3.org/1999/xhtml"'
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        (f"<Patient {_HERE}{MANY}><active value='true'/></Patient>", "Patient has the attribute a0"),
+        (f"<Patient {_HERE}><name{MANY}/></Patient>", "Patient.name[0] has more than 100 attributes"),
+        (f"<Patient {_HERE}><active{MANY}/></Patient>", "Patient.active has more than 100 attributes"),
+        (f"<Patient {_HERE}><contained{MANY}/></Patient>", "Patient.contained[0] holds one resource"),
+        (f"<Patient {_HERE}><text><status value='generated'/><div {_DIV}{MANY}>a</div></text></Patient>", "more than 100 attributes"),
+        (f"<Patient {_HERE}><text><status value='generated'/><div {_DIV}><p{MANY}/></div></text></Patient>", "more than 100 attributes"),
+    ],
+    ids=["resource", "element", "primitive", "contained", "div", "in div"],
+)  # fmt: skip
+def test_a_million_bytes_of_attributes_are_not_looked_up(document: str, told: str) -> None:
+    assert len(document) > 1_000_000
+    with pytest.raises(Malformed, match=re.escape(told)):
+        from_xml(document.encode())
+
+
+@pytest.mark.parametrize("piece", ["<!-- -->", "<?x y?>", "<![CDATA[ ]]>", "&#32;"])
+def test_a_million_bytes_of_nothing_say_nothing(piece: str) -> None:
+    document = f"<Patient {_HERE}>{piece * (1_000_000 // len(piece))}<active value='true'/></Patient>"
+    assert from_xml(document.encode()) == {"resourceType": "Patient", "active": True}

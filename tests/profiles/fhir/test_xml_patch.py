@@ -206,3 +206,63 @@ def test_the_resource_itself_stays_as_it_is() -> None:
     before = repr(PATIENT)
     apply(PATIENT, diff('<remove sel="f:Patient/f:name"/>'))
     assert repr(PATIENT) == before
+
+
+# --- work
+
+
+WIDE: Json = {
+    "resourceType": "List", "status": "current", "mode": "working",
+    "entry": [{"item": {"reference": f"Patient/{number}"}} for number in range(20_000)],
+}  # fmt: skip
+
+
+def refusal(resource: Json, patch: bytes) -> PatchError:
+    with pytest.raises(PatchError) as refused:
+        apply(resource, patch)
+    return refused.value
+
+
+def test_what_selectors_go_through_is_limited() -> None:
+    """Each goes through the whole document, and once more for each condition: 1 MB here."""
+    condition = "[f:item/f:reference/@value='Patient/7']"
+    for conditions, most in ((1, 150), (16, 20)):
+        sel = f"f:List/f:entry{condition * conditions}/f:item/f:reference/@value"
+        operation = f'<replace sel="{sel}">Patient/7</replace>'
+        assert apply(WIDE, diff(operation * 3)) == WIDE
+        problem = refusal(WIDE, diff(operation * most))
+        assert (problem.status, problem.issue.code) == (422, "too-costly")
+    assert apply(PATIENT, diff('<replace sel="f:Patient/f:active/@value">true</replace>' * 1000)) == PATIENT
+
+
+def test_conditions_are_limited_and_brackets_in_texts_are_none() -> None:
+    use = "[f:use/@value='usual']"
+    last = '<replace sel="f:Patient/f:identifier{}/f:value/@value">1</replace>'
+    assert apply(PATIENT, diff(last.format(use * 16))) == PATIENT
+    problem = refusal(PATIENT, diff(last.format(use * 17)))
+    assert (problem.status, "at most 16 conditions" in str(problem)) == (400, True)
+    assert "no nodes" in str(refusal(PATIENT, diff(last.format("[f:use/@value='" + "[" * 100 + "']"))))
+
+
+@pytest.mark.parametrize("more", [' a{}="1"', ' xmlns:a{}="urn:{}"'])
+def test_attributes_and_prefixes_of_an_operation_are_limited(more: str) -> None:
+    many = "".join(more.format(number, number) for number in range(50_000))
+    problem = refusal(PATIENT, diff(f'<remove sel="f:Patient/f:active"{many}/>'))
+    assert (problem.status, "at most 100 attributes" in str(problem)) == (400, True)
+
+
+@pytest.mark.parametrize("where", ["", 'pos="prepend"', 'pos="after"'])
+def test_a_million_bytes_are_added_at_once(where: str) -> None:
+    """One by one each would be counted to its place."""
+    sel = "f:Patient/f:name" if where.endswith('"after"') else "f:Patient/f:name[1]"
+    names = [{"text": str(number)} for number in range(20_000)]
+    if where.endswith('"after"'):
+        added = "".join(f'<name {FHIR}><text value="{each["text"]}"/></name>' for each in names)
+        assert apply(PATIENT, diff(f'<add sel="{sel}" {where}>{added}</add>'))["name"] == [*PATIENT["name"], *names]
+    else:
+        added = "".join(f'<extension {FHIR} url="u"><valueCode value="{each["text"]}"/></extension>' for each in names)
+        if where:
+            extended = apply(PATIENT, diff(f'<add sel="{sel}" {where}>{added}</add>'))["name"][0]["extension"]
+            assert [each["valueCode"] for each in extended] == [each["text"] for each in names]
+        else:
+            assert "order" in str(refusal(PATIENT, diff(f'<add sel="{sel}">{added}</add>')))

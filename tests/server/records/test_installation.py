@@ -1,23 +1,11 @@
 """The installation is made once, whoever comes first, and stays."""
 
-from collections.abc import Iterator
-
-import pytest
 from peers.together import together
 
 from profiles.identifiers import uid
 from server.records.installation import Installation, installation
 from server.settings import load
 from server.store.db import Database
-from server.store.migrations import migrate
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 def test_it_is_made_once_under_a_race(database: Database) -> None:

@@ -1,13 +1,16 @@
 """Search parameters that clients define: active at once, indexed in the background from where it stopped, refused where they can't be."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peers.imageshare import node, publish_all
+from peers.together import together
 from sqlalchemy import select
 
+from profiles.fhir.own_parameters import OWN
 from server.edges.context import Node
 from server.errors import Invalid
 from server.records import index_rows, parameters, reindexing, resources
@@ -49,7 +52,7 @@ def _red(opened: Node) -> set[str]:
 def test_a_parameter_works_at_once_for_what_comes_and_by_a_job_for_what_is_here(opened: Node) -> None:
     _put(opened, {**RED, "id": "before"})
     with opened.database.read() as connection:
-        assert parameters.active(connection) == {}
+        assert parameters.active(connection) == OWN
     _put(opened, HAIR)
     _put(opened, {**RED, "id": "after"})
     with opened.database.read() as connection:
@@ -77,7 +80,7 @@ def test_a_parameter_that_is_no_more_leaves_no_rows(opened: Node, ends: str) -> 
     publish_all(opened)
     assert _red(opened) == set()
     with opened.database.read() as connection:
-        assert parameters.active(connection) == {}
+        assert parameters.active(connection) == OWN
 
 
 def test_an_index_goes_on_where_it_stopped(opened: Node) -> None:
@@ -134,3 +137,57 @@ def test_what_cannot_be_searched_by_is_refused_naming_why(opened: Node, change: 
     with opened.database.read() as connection:
         parameters.check(connection, {**HAIR, **change, "status": "draft"})
         parameters.check(connection, HAIR)
+
+
+# --- one meaning for one code
+
+
+def test_of_some_who_define_one_code_at_once_one_does(opened: Node) -> None:
+    """FHIR R4 section 3.1.1.1: a code means one thing on a type. On PostgreSQL each would look before any has written."""
+
+    def defining(number: int) -> Callable[[], None]:
+        resource = {**HAIR, "id": f"h{number}", "url": f"http://example.org/hair{number}"}
+
+        def define() -> None:
+            with opened.database.write() as connection:
+                parameters.check(connection, resource)
+                time.sleep(0.1)  # the others look meanwhile
+                resources.put(connection, resource)
+
+        return define
+
+    refused = together(*map(defining, range(4)))
+    assert [type(each) for each in refused] == [Invalid] * 3
+    with opened.database.read() as connection:
+        (left,) = connection.execute(select(RESOURCE.c.id).where(RESOURCE.c.type == "SearchParameter")).scalars()
+        assert parameters.active(connection)["Patient"]["hair"].url == f"http://example.org/hair{left[1:]}"
+
+
+def test_where_another_definition_of_the_code_is_left_it_is_told_that_it_is_being_indexed(opened: Node) -> None:
+    """Two versions of one definition have the same URL; the first one counts, until it is no more."""
+    _put(opened, {**RED, "id": "one"})
+    _put(opened, HAIR)
+    _put(opened, {**HAIR, "id": "second", "expression": "Patient.gender"})
+    publish_all(opened)
+    assert _red(opened) == {"one"}
+    with opened.database.write() as connection:
+        resources.delete(connection, "SearchParameter", "hair")
+        (progress,) = parameters.indexing(connection)
+        assert (progress.type, progress.codes) == ("Patient", frozenset({"hair"}))
+    publish_all(opened)
+    assert _red(opened) == set()
+    with opened.database.write() as connection:
+        resources.delete(connection, "SearchParameter", "second")
+        (progress,) = parameters.indexing(connection)
+        assert progress.codes == set()  # nobody asks for it any more
+
+
+def test_a_code_that_is_renamed_is_indexed_under_its_new_name(opened: Node) -> None:
+    _put(opened, {**RED, "id": "one"})
+    _put(opened, HAIR)
+    publish_all(opened)
+    _put(opened, {**HAIR, "code": "mane"})
+    with opened.database.read() as connection:
+        assert [each.codes for each in parameters.indexing(connection)] == [{"mane"}]
+    publish_all(opened)
+    assert _red(opened) == set()

@@ -1,6 +1,5 @@
 """The peers table: who may associate, who is called where, and that edits are soon in force."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +12,6 @@ from server.records import peers
 from server.records.peers import USUAL, Peer, Peers, checked
 from server.settings import EVERY_PERMISSION, Device, load
 from server.store.db import Database
-from server.store.migrations import migrate
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 def known(database: Database, folder: Path, **settings: object) -> Peers:

@@ -33,14 +33,6 @@ from server.store.many import many
 from server.store.migrations import migrate
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    migrate(opened)
-    yield opened
-    opened.close()
-
-
 def _patient(id_: str, **more: object) -> dict[str, Any]:
     return {"resourceType": "Patient", "id": id_, **more}
 

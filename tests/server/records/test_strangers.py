@@ -1,6 +1,5 @@
 """Refusals of strangers: one event an address, reason and minute, with a count; a bounded memory; nothing when the disk is nearly full."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -11,16 +10,7 @@ from server.records import strangers
 from server.records.strangers import Strangers
 from server.records.trail import Trail, events
 from server.store.db import Database
-from server.store.migrations import migrate
 from server.store.room import Room
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import base64
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 
 import orjson
@@ -23,14 +22,6 @@ from server.store.db import Database
 from server.store.migrations import configuration, migrate
 
 WHO = Agent(identifier="app", address="127.0.0.1")
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -1,25 +1,14 @@
 """Durable jobs: once each, never lost, run again when asked for again."""
 
-from collections.abc import Iterator
-
 import pytest
 from peers.together import together
 from sqlalchemy import select, update
 
 from server.store import jobs
 from server.store.db import Database, micros
-from server.store.migrations import migrate
 from server.store.tables import Job
 
 JOB = Job.__table__  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 def _enqueue(database: Database, key: str, *, due: int = 0) -> None:

@@ -123,6 +123,23 @@ def test_the_rows_of_every_table_outlive_the_migrations(database: Database, revi
         connection.exec_driver_sql(NO_BLOB)
 
 
+def test_versions_get_the_patient_of_their_resource_but_not_of_a_study_that_was_moved(database: Database) -> None:
+    tables = older(database, "0007")
+    with database.write() as connection:
+        fill(connection, tables)
+        version = next(table for table in tables if table.name == "resource_version")
+        connection.execute(version.insert().values(resource_pk=77, version=78, updated=1, body=b""))
+        connection.exec_driver_sql("UPDATE resource SET type = 'ImagingStudy', id = 'study.id', version = 78, patient = 'now'")
+        moved = connection.exec_driver_sql("SELECT study_pk FROM former_patient").scalar_one()
+        assert connection.exec_driver_sql("SELECT pk FROM study WHERE id = 'study.id'").scalar_one() == moved
+    migrate(database)
+    with database.read() as connection:
+        found = connection.exec_driver_sql("SELECT version, type, patient FROM resource_version ORDER BY version").all()
+        assert [tuple(each) for each in found] == [(77, "ImagingStudy", ""), (78, "ImagingStudy", "now")]
+        # Nothing is indexed yet by parameters that searches look at now.
+        assert connection.exec_driver_sql("SELECT type, codes FROM reindexing").one() == ("ImagingStudy", "*")
+
+
 def test_a_database_with_rows_that_refer_to_nothing_stays_as_it_was(tmp_path: Path) -> None:
     """PostgreSQL cannot have such rows; SQLite can, by whoever opened it without its foreign keys."""
     database = Database(f"sqlite:///{tmp_path}/database")

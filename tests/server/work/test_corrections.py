@@ -1,13 +1,12 @@
 """Corrected patients and studies: every door out says the same, the bytes that came stay known, what comes late goes along."""
 
 import io
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from peers.generated import Made, send
-from peers.imageshare import node, publish_all
+from peers.imageshare import publish_all
 from pydicom import dcmread
 from sqlalchemy import select
 
@@ -27,22 +26,6 @@ ON_BOTH_ENGINES = True
 ACTOR = Actor(Agent(identifier="tester", address="127.0.0.1"))
 FIRST = [Made(series=1, number=1), Made(series=1, number=2, pixel=7)]
 STUDY = FIRST[0].study_uid
-
-
-@pytest.fixture
-def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
-    with node(tmp_path / "data", database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def reconciler(opened: Node) -> Reconciler:
-    return Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)
-
-
-@pytest.fixture
-def corrector(opened: Node, reconciler: Reconciler) -> Corrector:
-    return Corrector(reconciler, opened.database, opened.blobs, opened.installation.patients.oid)
 
 
 def _patient_id(opened: Node, value: str) -> str:
@@ -135,6 +118,37 @@ def test_a_moved_study_is_the_other_patients_and_no_longer_the_formers(opened: N
         send(opened, Made(number=10, patient="P3"))
 
 
+@pytest.mark.parametrize("is_merge", [False, True])
+def test_what_clients_said_of_a_study_goes_with_its_patient(opened: Node, corrector: Corrector, is_merge: bool) -> None:
+    """It was said of the patient whose the study was thought to be. After a merge that is one and the same."""
+    send(opened, *FIRST, Made(study=3, patient="P2", name="Right^Rita"))
+    publish_all(opened)
+    said: dict[str, Any] = {
+        "note": [{"text": "HIV positive"}],
+        "encounter": {"reference": "Encounter/1"},
+        "identifier": [{"value": "order of hers"}],
+    }
+    with opened.database.write() as connection:
+        study = catalogue.load(connection, catalogue.study_pk(connection, STUDY))
+        shown = resources.content(connection, "ImagingStudy", study.id)
+        resources.put(
+            connection,
+            {**shown, **said, "identifier": [*shown["identifier"], *said["identifier"]], "meta": {"tag": [{"code": "t"}]}},
+        )
+    if is_merge:
+        corrector.merge(study.patient.id, _patient_id(opened, "P2"), actor=ACTOR)
+    else:
+        to = Patient(PatientIdentifier("P2", AssigningAuthority(opened.installation.patients.oid)))
+        corrector.move_study(STUDY, to, actor=ACTOR)
+    with opened.database.read() as connection:
+        now = resources.content(connection, "ImagingStudy", study.id)
+        added = {"note", "encounter", "meta"} & now.keys()
+        assert added == ({"note", "encounter", "meta"} if is_merge else set())
+        assert (said["identifier"][0] in now["identifier"]) == is_merge
+        assert now["subject"] == {"reference": f"Patient/{_patient_id(opened, 'P2')}"}
+    assert _said(opened) == ("P2", "Right^Rita", "A1")
+
+
 def test_a_study_may_move_to_a_patient_nobody_knew(opened: Node, corrector: Corrector) -> None:
     send(opened, *FIRST)
     to = Patient(PatientIdentifier("NEW", AssigningAuthority("1.2.3.4", "OTHER")), "Brand^New", "19990101", "M")
@@ -175,7 +189,7 @@ def test_a_correction_that_fails_leaves_everything(opened: Node, corrector: Corr
     publish_all(opened)
     before = {name for name, _ in opened.blobs.list()}
 
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise OSError
 
     monkeypatch.setattr(Reconciler, "shown", failing)

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -43,12 +42,6 @@ from server.store.room import Room
 from server.work.ingest import Announced, Batch, Ingest, Pending, Sender
 
 DEVICE = Sender(INSTANCES_TRANSFERRED, "DEVICE", "127.0.0.1")
-
-
-@pytest.fixture
-def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
-    with node(tmp_path / "data", database_url) as made:
-        yield made
 
 
 def _blobs(opened: Node) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sqlalchemy import func, select, update
 
 from profiles import manifest
 from profiles.document import APPROVED, DEPRECATED
+from profiles.study import Study
 from server.edges.context import Node
 from server.errors import StorageFull, Unavailable
 from server.records import catalogue, documents, resources
@@ -24,17 +26,12 @@ from server.store.blobs import Blob, FolderBlobs, FolderWriter, batch
 from server.store.db import micros
 from server.store.tables import Job
 from server.upkeep import sweep_orphans
+from server.work.faces import Faces, Manifest
 from server.work.ingest import PUBLISH
 from server.work.publish import Publisher
 
 JOB = Job.__table__  # type: ignore[attr-defined]
 FIRST = [Made(series=1, number=1), Made(series=1, number=2), Made(series=2, number=1, modality="MR")]
-
-
-@pytest.fixture
-def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
-    with node(tmp_path / "data", database_url) as made:
-        yield made
 
 
 def _resources(opened: Node, type_: str) -> list[dict[str, object]]:
@@ -276,3 +273,22 @@ def test_the_quiet_period_is_a_row(tmp_path: Path, database_url: str) -> None:
         _due_now(again)
         assert publish_all(again) == 1
         assert load(data=tmp_path / "data").quiet_period == 5
+
+
+def test_a_study_is_stamped_when_it_is_published_not_when_that_was_begun(opened: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked for what changed in between would never be told of it."""
+    made = Faces.manifest
+
+    @contextmanager
+    def slow(faces: Faces, study: Study, now: int) -> Iterator[Manifest]:
+        with made(faces, study, now) as manifest, opened.database.write() as connection:
+            resources.put(connection, {"resourceType": "Practitioner", "id": "meanwhile"})
+        yield manifest
+
+    monkeypatch.setattr(Faces, "manifest", slow)
+    send(opened, *FIRST)
+    publish_all(opened)
+    with opened.database.read() as connection:
+        meanwhile = resources.read(connection, "Practitioner", "meanwhile")
+        published = resources.read(connection, "ImagingStudy", str(_one(opened, "ImagingStudy")["id"]))
+    assert published.updated > meanwhile.updated

@@ -1,14 +1,13 @@
 """Acts that meet: a study is rejected, purged, moved or corrected while it is published, a patient merged while images come in."""
 
 import io
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 from peers.generated import Made, send
-from peers.imageshare import node, publish_all
+from peers.imageshare import publish_all
 from pydicom import dcmread
 from sqlalchemy import select, update
 
@@ -31,22 +30,6 @@ ACTOR = Actor(Agent(identifier="tester", address="127.0.0.1"))
 TWO = [Made(), Made(number=2)]
 STUDY = TWO[0].study_uid
 JOB = Job.__table__  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
-    with node(tmp_path / "data", database_url) as made:
-        yield made
-
-
-@pytest.fixture
-def reconciler(opened: Node) -> Reconciler:
-    return Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)
-
-
-@pytest.fixture
-def corrector(opened: Node, reconciler: Reconciler) -> Corrector:
-    return Corrector(reconciler, opened.database, opened.blobs, opened.installation.patients.oid)
 
 
 @pytest.fixture

@@ -34,11 +34,6 @@ def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
         yield made
 
 
-@pytest.fixture
-def reconciler(opened: Node) -> Reconciler:
-    return Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)
-
-
 def _study(opened: Node) -> dict[str, object]:
     with opened.database.read() as connection:
         id_ = connection.execute(select(catalogue.STUDY.c.id).where(catalogue.STUDY.c.uid == STUDY)).scalar_one()
@@ -230,6 +225,56 @@ def test_with_her_last_study_the_patient_is_forgotten_and_known_again_when_one_c
     send(opened, Made(study=3, name="Other^Name"))
     publish_all(opened)
     assert _person(opened)[:2] == before[:2], "the first to come says who she is, as ever"
+
+
+@pytest.mark.parametrize("by", ["name", "telecom", "observation", "a deleted observation", "a tag"])
+def test_whom_clients_know_by_more_than_images_said_is_not_forgotten(opened: Node, reconciler: Reconciler, by: str) -> None:
+    """Nor are versions of her; with retention nobody would have asked for it."""
+    send(opened, *FIRST)
+    publish_all(opened)
+    id_ = str(_person(opened)[1]["id"])
+    said: dict[str, object] = {}
+    with opened.database.write() as connection:
+        if by == "name":
+            said = {"name": [{"family": "Fromehr"}]}
+        elif by == "telecom":
+            said = {"telecom": [{"value": "1"}]}
+        elif by == "a tag":
+            said = {"meta": {"tag": [{"code": "t"}]}}
+        resources.put(connection, {**resources.content(connection, "Patient", id_), **said})
+        if "observation" in by:
+            subject = {"reference": f"Patient/{id_}"}
+            resources.put(
+                connection, {"resourceType": "Observation", "id": "o", "status": "final", "code": {}, "subject": subject}
+            )
+        if "deleted" in by:
+            resources.delete(connection, "Observation", "o")
+    before = _person(opened)
+    reconciler.purge(Target(STUDY), actor=ACTOR, reason=rejections.RETENTION)
+    if by in ("a deleted observation", "a tag"):
+        assert set(_person(opened)[1]) == {"resourceType", "id", "identifier"}
+    else:
+        assert _person(opened) == before
+        assert before[1].items() >= said.items()
+
+
+def test_a_purge_of_a_part_leaves_no_version_that_names_it(opened: Node, reconciler: Reconciler) -> None:
+    """Neither of the ImagingStudy nor a manifest; what clients added to the study stays."""
+    send(opened, *FIRST)
+    publish_all(opened)
+    with opened.database.write() as connection:
+        noted = {**resources.content(connection, "ImagingStudy", str(_study(opened)["id"])), "note": [{"text": "n"}]}
+        resources.put(connection, noted)
+    reconciler.purge(Target(STUDY, FIRST[2].series_uid), actor=ACTOR)
+    assert _visible(opened) == {made.uid for made in FIRST[:2]}
+    assert _study(opened)["note"] == [{"text": "n"}]
+    with opened.database.read() as connection:
+        bodies = connection.execute(select(resources.VERSION.c.body)).scalars().all()
+        entries = connection.execute(select(documents.ENTRY.c.status)).scalars().all()
+    assert not any(FIRST[2].series_uid.encode() in resources.unpacked(body) for body in bodies if body)
+    assert entries == [APPROVED]
+    for name, _ in opened.blobs.list():
+        assert FIRST[2].uid.encode() not in b"".join(opened.blobs.stream(name))
 
 
 def test_a_patient_whose_late_images_are_corrected_to_her_name_keeps_it(opened: Node, reconciler: Reconciler) -> None:

@@ -66,6 +66,8 @@ def test_what_was_stored_before_is_indexed_in_the_background(old: Database, tmp_
         for walked, rows in index_rows.found("Patient", index).rows.items():
             assert len(many(walked).of(connection, PK)) == len(rows) > 0
         assert connection.execute(select(RESOURCE.c.body)).scalar_one() == resources.packed(BODY)
+        assert connection.execute(select(RESOURCE.c.patient)).scalar_one() == "p"
+        assert connection.execute(select(VERSION.c.patient)).scalar_one() == "p"
     with old.write() as connection:
         assert resources.put(connection, resources.content(connection, "Patient", "p")).version == 1
 

@@ -49,9 +49,8 @@ def upgrade() -> None:
     with op.batch_alter_table("resource_version", schema=None) as batch_op:
         batch_op.add_column(sa.Column("type", sa.String(), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("method", sa.String(), nullable=False, server_default="PUT"))
-    op.execute(
-        "UPDATE resource_version SET type = (SELECT resource.type FROM resource WHERE resource.pk = resource_version.resource_pk)"
-    )
+        batch_op.add_column(sa.Column("patient", sa.String(), nullable=False, server_default=""))
+    _of_versions()
     with op.batch_alter_table("resource_version", schema=None) as batch_op:
         batch_op.create_index("ix_resource_version_type", ["type", "updated", "resource_pk", "version"], unique=False)
         batch_op.create_index("ix_resource_version_updated", ["updated", "resource_pk", "version"], unique=False)
@@ -71,8 +70,21 @@ def upgrade() -> None:
     _reindexing()
 
 
+def _of_versions() -> None:
+    """Type and patient of what was stored before. What a study was before it was moved names its former patient: it is nobody's."""
+    op.execute(
+        "UPDATE resource_version SET type = (SELECT resource.type FROM resource WHERE resource.pk = resource_version.resource_pk), "
+        "patient = (SELECT resource.patient FROM resource WHERE resource.pk = resource_version.resource_pk)"
+    )
+    op.execute(
+        "UPDATE resource_version SET patient = '' WHERE EXISTS (SELECT 1 FROM resource JOIN study ON study.id = resource.id "
+        "JOIN former_patient ON former_patient.study_pk = study.pk WHERE resource.pk = resource_version.resource_pk "
+        "AND resource.type = 'ImagingStudy' AND resource.version > resource_version.version)"
+    )
+
+
 def _reindexing() -> None:
-    """Resources that were stored before get their rows from the worker."""
+    """Resources that were stored before get their rows from the worker; until then searches may not rely on any parameter: `*`."""
     op.create_table(
         "reindexing",
         sa.Column("type", sa.String(), nullable=False),
@@ -84,7 +96,7 @@ def _reindexing() -> None:
     )
     op.execute(
         'INSERT INTO reindexing (type, codes, position, "last", began) '
-        "SELECT type, '', 0, max(pk), 0 FROM resource GROUP BY type"
+        "SELECT type, '*', 0, max(pk), 0 FROM resource GROUP BY type"
     )
     op.execute(
         "INSERT INTO job (kind, key, due, generation, attempts, leased_until, error) "
@@ -106,6 +118,7 @@ def downgrade() -> None:
     with op.batch_alter_table("resource_version", schema=None) as batch_op:
         batch_op.drop_index("ix_resource_version_updated")
         batch_op.drop_index("ix_resource_version_type")
+        batch_op.drop_column("patient")
         batch_op.drop_column("method")
         batch_op.drop_column("type")
     with op.batch_alter_table("resource", schema=None) as batch_op:

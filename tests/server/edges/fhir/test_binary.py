@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fhir.resources.R4B.binary import Binary
@@ -115,6 +116,90 @@ def test_as_a_resource(site: FhirSite) -> None:
     empty = stored(site, b"", "text/plain").json()["id"]
     Binary.model_validate(site.get(f"Binary/{empty}", Accept=JSON).json())
     assert site.get(f"Binary/{empty}").content == b""
+
+
+def test_all_of_a_resource_is_kept_but_where_its_content_is(site: FhirSite) -> None:
+    given = {
+        "resourceType": "Binary", "id": "whole", "language": "de", "contentType": "text/plain", "data": "QUI=",
+        "implicitRules": "http://example.org/rules", "meta": {"tag": [{"system": "urn:example", "code": "t"}]},
+        "securityContext": {"reference": f"{site.base}/DocumentReference/da", "type": "DocumentReference", "display": "the letter"},
+    }  # fmt: skip
+    for kind, want in (("PUT", "Binary/whole"), ("POST", "")):
+        made = site.ask(kind, want or "Binary", body=given)
+        assert made.status_code == 201, made.text
+        told = site.get(f"Binary/{made.json()['id']}", Accept=JSON).json()
+        assert told.pop("meta")["tag"] == given["meta"]["tag"]
+        # The context is where it leads, whatever this server is called some day.
+        context = {"reference": "DocumentReference/da", "type": "DocumentReference", "display": "the letter"}
+        assert told == {
+            **{name: each for name, each in given.items() if name != "meta"}, "id": made.json()["id"], "securityContext": context,
+        }  # fmt: skip
+    assert site.get("Binary/whole", site.token("patient/DocumentReference.r", "a")).content == b"AB"
+    issue(site.get("Binary/whole", site.token("patient/DocumentReference.r", "b")), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "code"),
+    [
+        ({"securityContext": {"identifier": {"value": "1"}}}, 422, "not-found"),
+        ({"securityContext": {"reference": "https://elsewhere.example/fhir/DocumentReference/da"}}, 422, "not-found"),
+        ({"securityContext": {"display": "nothing"}}, 422, "not-found"),
+        ({"_data": {"extension": [{"url": "urn:example", "valueString": "x"}]}}, 422, "not-supported"),
+    ],
+)
+def test_what_can_not_be_kept_or_judged_is_refused(site: FhirSite, more: dict[str, Any], status: int, code: str) -> None:
+    given = {"resourceType": "Binary", "contentType": "text/plain", "data": "QUI=", **more}
+    issue(site.ask("POST", "Binary", body=given), status, code)
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "transaction",
+        "entry": [{"request": {"method": "POST", "url": "Binary"}, "resource": given}],
+    }
+    issue(site.ask("POST", "", body=bundle), status, code)
+    assert files(site) == 0
+
+
+def test_its_context_may_stand_in_the_header_beside_a_resource(site: FhirSite) -> None:
+    given = {"resourceType": "Binary", "contentType": "text/plain", "data": "QUI="}
+    id_ = site.ask("POST", "Binary", body=given, X_Security_Context="DocumentReference/da").json()["id"]
+    assert site.get(f"Binary/{id_}", site.token("patient/DocumentReference.r", "a")).content == b"AB"
+    issue(site.ask("POST", "Binary", body=given, If_None_Exist="contentType=text/plain"), 400, "invalid")
+    assert files(site) == 1
+
+
+@shows("header", "Accept")
+def test_json_is_told_as_it_is_unless_that_of_fhir_is_asked_for(site: FhirSite) -> None:
+    id_ = stored(site, b'{"a":1}', "application/json").json()["id"]
+    for accept in ("application/json", "text/json, */*;q=0.1", "application/xml", "*/*", "application/fhir+json;q=0"):
+        assert site.get(f"Binary/{id_}", Accept=accept).content == b'{"a":1}', accept
+    for accept in (JSON, XML, "application/json, application/fhir+json;q=0.5", "application/json+fhir"):
+        assert b"Binary" in site.get(f"Binary/{id_}", Accept=accept).content, accept
+    for form in ("json", "application/json", "xml"):
+        assert b"Binary" in site.get(f"Binary/{id_}?_format={form}").content, form
+
+
+@pytest.mark.parametrize("accept", [JSON, XML])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 300_000])
+def test_a_head_says_how_long_the_resource_is(site: FhirSite, accept: str, size: int) -> None:
+    id_ = stored(site, b"x" * size).json()["id"]
+    got, head = (site.ask(method, f"Binary/{id_}", Accept=accept) for method in ("GET", "HEAD"))
+    assert head.content == b""
+    assert head.headers["content-length"] == got.headers["content-length"] == str(len(got.content))
+
+
+@shows("conditional", "read")
+@shows("header", "If-Modified-Since")
+def test_who_has_it_is_told_so(site: FhirSite) -> None:
+    id_ = stored(site).json()["id"]
+    (has,) = [each for each in site.get("metadata").json()["rest"][0]["resource"] if each["type"] == "Binary"]
+    assert has["conditionalRead"] == "full-support"
+    since = site.get(f"Binary/{id_}").headers["last-modified"]
+    for accept in ("*/*", JSON):
+        assert site.get(f"Binary/{id_}", Accept=accept, If_Modified_Since=since).status_code == 304
+        assert site.get(f"Binary/{id_}", Accept=accept, If_None_Match='W/"1"').status_code == 304
+        old = "Mon, 01 Jan 2001 00:00:00 GMT"
+        assert site.get(f"Binary/{id_}", Accept=accept, If_Modified_Since=old).status_code == 200
+        assert site.get(f"Binary/{id_}", Accept=accept, If_None_Match='W/"2"', If_Modified_Since=since).status_code == 200
 
 
 def test_one_with_its_content_in_its_body_is_read_alike(site: FhirSite) -> None:
@@ -236,3 +321,10 @@ def test_the_document_of_a_manifest_is_the_catalogues(site: FhirSite) -> None:
 def test_base64_in_pieces_is_that_of_the_whole(content: bytes, part: int) -> None:
     pieces = iter([content[at : at + part * 1000] for at in range(0, len(content), part * 1000)])
     assert b"".join(_joined(b"", pieces, b"")) == base64.b64encode(content)
+
+
+def test_content_is_not_taken_in_another_coding_than_it_is_kept(site: FhirSite) -> None:
+    """RFC 9110 section 15.5.16: else what is read later would be gzip, and nothing would say so."""
+    refused = site.ask("POST", "Binary", body=PDF, Content_Type="application/pdf", Content_Encoding="gzip")
+    issue(refused, 415, "not-supported")
+    assert refused.headers["accept-encoding"] == "identity"

@@ -13,8 +13,11 @@ from peers.shows import shown, shows
 from profiles.fhir.validation import check
 from profiles.r4.definitions import resource_types
 from profiles.r4.search import parameters
+from server.edges.fhir import capability, formats
+from server.edges.fhir.formats import Format
 from server.records.fhir_search import events
 from server.work.fhir import offered
+from server.work.fhir.listing import Listing
 
 ROOT = Path(__file__).resolve().parents[4]
 VALUES = {
@@ -132,3 +135,70 @@ def test_modes(site: FhirSite) -> None:
         assert site.get(f"metadata?{query}").status_code == 400
     assert "rest" not in site.get("metadata?_elements=software").json() or site.get("metadata?_summary=true").status_code == 200
     assert site.get("metadata", Accept=XML).headers["content-type"] == XML
+
+
+def test_clients_of_smart_see_that_there_is_security(statement: dict[str, Any]) -> None:
+    """FHIR R4 section 5.2, CapabilityStatement.rest.security.service."""
+    (service,) = statement["rest"][0]["security"]["service"]
+    assert service["coding"] == [
+        {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
+    ]
+
+
+# --- each form of it is made once
+
+
+@pytest.fixture
+def encodings(monkeypatch: pytest.MonkeyPatch) -> list[Format]:
+    """The forms that are made while a test runs."""
+    made: list[Format] = []
+
+    def encoded(body: bytes | Listing, wanted: Format) -> bytes:
+        made.append(wanted)
+        return formats.encoded(body, wanted)
+
+    monkeypatch.setattr(capability, "encoded", encoded)
+    capability._kept.cache_clear()
+    return made
+
+
+def test_each_form_is_made_once(site: FhirSite, encodings: list[Format]) -> None:
+    queries = ["", "?_format=xml", "?_format=json&_pretty=true", "?_format=xml&_pretty=true", "?_summary=true", "?mode=full"]
+    found = [[site.ask("GET", f"metadata{query}", {}) for query in queries] for _ in range(3)]
+    assert [each.content for each in found[0]] == [each.content for each in found[2]]
+    assert len(encodings) == 5
+    tags = [each.headers["etag"] for each in found[0]]
+    assert (len(set(tags)), tags[0] == tags[5]) == (5, True)
+    plain = site.ask("GET", "metadata?_format=xml", {}, Accept_Encoding="identity")
+    assert "content-encoding" not in plain.headers
+    packed = site.ask("GET", "metadata?_format=xml", {}, Accept_Encoding="gzip")
+    assert (packed.headers["content-encoding"], packed.content == plain.content) == ("gzip", True)
+
+
+def test_parts_are_not_kept(site: FhirSite, encodings: list[Format]) -> None:
+    for _ in range(2):
+        assert "rest" not in site.ask("GET", "metadata?_elements=software", {}).json()
+    assert len(encodings) == 2
+    assert capability._kept.cache_info().currsize == 0
+
+
+@shows("conditional", "read")
+def test_who_has_the_statement_is_told_so(site: FhirSite) -> None:
+    """RFC 9110 section 13.1.2."""
+    first = site.ask("GET", "metadata", {})
+    tag = first.headers["etag"]
+    for held in (tag, tag.removeprefix("W/"), f'"x", {tag}', "*"):
+        again = site.ask("GET", "metadata", {}, If_None_Match=held)
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert site.ask("GET", "metadata?_format=xml", {}, If_None_Match=tag).status_code == 200
+    assert site.ask("GET", "metadata", {}, If_None_Match='"x"').status_code == 200
+
+
+def test_it_changes_with_what_it_tells(site: FhirSite) -> None:
+    before = site.ask("GET", "metadata", {}).headers["etag"]
+    parameter = {
+        "resourceType": "SearchParameter", "id": "size", "url": "http://example.org/size", "name": "Size", "status": "active",
+        "description": "x", "code": "size", "base": ["Patient"], "type": "string", "expression": "Patient.maritalStatus.text",
+    }  # fmt: skip
+    site.put(parameter)
+    assert site.ask("GET", "metadata", {}, If_None_Match=before).status_code == 200

@@ -125,6 +125,29 @@ def test_pages_joined_are_the_whole(site: FhirSite, path: str, count: int) -> No
     assert len(found) == -(-len(whole) // count)
 
 
+def test_what_changes_between_pages_is_told_and_nothing_is_lost(site: FhirSite) -> None:
+    """A resource that gets another date moves within its compartment."""
+    found = [site.bundle("Patient/a/$everything?_count=2")]
+    assert names(found[0]) == ["Patient/a", "Encounter/e"]
+    site.put(observation("o2", "a", "1999-01-01"), observation("o3", "a", "2030-01-01"), observation("new", "a"))
+    while following := [link["url"] for link in found[-1]["link"] if link["relation"] == "next"]:
+        found.append(site.bundle(following[0].removeprefix(f"{site.base}/")))
+        site.put(observation("o1", "a", f"20{len(found):02}-01-01"))
+    told = [each["resource"] for page in found for each in page["entry"] if each["search"]["mode"] == "match"]
+    assert {each["id"] for each in told} == {"a", "e", "o1", "o2", "o3", "new"}
+    (late,) = [each for each in told if each["id"] == "o2"]
+    assert late["effectiveDateTime"] == "1999-01-01"
+
+
+def test_everything_of_an_app_walks_its_own_patient_only(site: FhirSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.records.compartments.of_all", None)
+    mine = site.token("patient/*.rs", "a")
+    expected = ["Patient/a", "Encounter/e", "Observation/o3", "Observation/o1", "Observation/o2"]
+    assert names(site.bundle("Patient/$everything", mine)) == expected
+    assert [name for page in pages(site, "Patient/$everything?_count=2", mine) for name in names(page)] == expected
+    assert names(site.bundle("Patient/$everything", site.token("patient/*.rs", "nobody"))) == []
+
+
 def test_everything_of_all_patients(site: FhirSite) -> None:
     found = site.bundle("Patient/$everything")
     assert len(names(found)) == 7

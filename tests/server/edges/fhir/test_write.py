@@ -1,5 +1,6 @@
 """Create, update, patch and delete, plain and conditional: what is stored, what is refused, to whom, and what the trail says of it."""
 
+import gzip
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -199,6 +200,16 @@ def test_a_conditional_update_creates_changes_or_refuses(site: FhirSite) -> None
     issue(site.ask("PUT", "Patient", body=PATIENT), 400, "invalid")
 
 
+@shows("header", "Content-Encoding")
+def test_a_resource_may_be_sent_compressed(site: FhirSite) -> None:
+    body = gzip.compress(b'{"resourceType":"Patient","gender":"male"}')
+    response = site.ask("POST", "Patient", body=body, Content_Encoding="gzip")
+    assert (response.status_code, response.json()["gender"]) == (201, "male")
+    refused = site.ask("POST", "Patient", body=body, Content_Encoding="br")
+    issue(refused, 415, "not-supported")
+    assert refused.headers["accept-encoding"] == "gzip"
+
+
 # --- patch
 
 
@@ -262,6 +273,20 @@ def test_a_conditional_patch_is_of_the_one_that_matches(site: FhirSite) -> None:
 
 
 # --- delete
+
+
+@shows("header", "Prefer")
+def test_a_preference_is_said_to_be_applied_where_it_was(site: FhirSite) -> None:
+    """RFC 7240 section 3: of a delete there is nothing to return, but an OperationOutcome."""
+    for returned, applied in (
+        ("representation", None),
+        ("minimal", "return=minimal"),
+        ("OperationOutcome", "return=OperationOutcome"),
+    ):
+        found = site.ask("DELETE", f"Patient/{made(site)}", Prefer=f"return={returned}")
+        assert found.headers.get("preference-applied") == applied
+    kept = site.ask("PUT", "Patient/x", body={**PATIENT, "id": "x"}, Prefer="return=representation")
+    assert kept.headers["preference-applied"] == "return=representation"
 
 
 @shows("interaction", "delete")

@@ -88,6 +88,21 @@ def test_a_version_has_one_successor(client: httpx2.Client) -> None:
     assert client.get("/Patient/match").headers["etag"] == 'W/"6"'
 
 
+@pytest.mark.parametrize("path", ["/Patient/patched", "/Patient?identifier=urn:example|patched"])
+def test_fifty_that_patch_the_same_all_do(client: httpx2.Client, path: str) -> None:
+    """Each is worked out for the version that it follows, whoever was faster."""
+    client.put("/Patient/patched", json=patient("patched", id="patched", name=[{"text": "first"}]))
+
+    def add(number: int) -> Response:
+        operation = {"op": "add", "path": "/name/-", "value": {"text": str(number)}}
+        return client.patch(path, json=[operation], headers={"Content-Type": "application/json-patch+json"})
+
+    answers = at_once([lambda number=number: add(number) for number in range(CLIENTS)])  # type: ignore[misc]
+    assert [each.status_code for each in answers] == [200] * CLIENTS
+    names = [each["text"] for each in client.get("/Patient/patched").json()["name"]]
+    assert sorted(names[1:], key=int) == [str(number) for number in range(CLIENTS)]
+
+
 def test_transactions_that_cross_wait_for_each_other(client: httpx2.Client) -> None:
     """They touch the same resources and conditions in opposite orders; a deadlock is settled by the server, not told."""
     names = ["a", "b", "c", "d"]

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import ColumnElement, Connection, true
+from sqlalchemy import ColumnElement, Connection, false, true
 
 from profiles.fhir.search_request import read
 from server.records import fhir_search, resources
-from server.records.fhir_search import Allowed, Included
+from server.records.fhir_search import Allowed, Included, including
 from server.store.db import Database
 from server.store.migrations import migrate
 
@@ -142,6 +142,27 @@ def test_more_than_fits_is_told(connection: Connection) -> None:
     found = included(connection, "Patient?_id=p&_revinclude=Observation:subject", most=4)
     assert (len(found.matches), found.is_cut, len(found.warnings)) == (4, True, 1)
     assert not included(connection, "Patient?_id=p&_revinclude=Observation:subject", most=6).is_cut
+
+
+@pytest.mark.parametrize("query", ["_revinclude=Observation:device", "_revinclude=*"])
+def test_what_others_have_is_no_reason_to_leave_out_ones_own(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """Every study leads to the one Endpoint: of thousands that the caller may not see, his own are not lost."""
+    monkeypatch.setattr(including, "MOST_INCLUDED", 2)
+    put(connection, "Device/d")
+    for number in range(12):
+        observation(connection, f"o{number:02}", subject=to("Patient/a" if number < 10 else "Patient/b"), device=to("Device/d"))
+
+    def may(type_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
+        return true() if type_ == "Device" else column == "b" if type_ == "Observation" else false()
+
+    found = included(connection, f"Device?_id=d&{query}", may, most=2)
+    assert (names(found), found.is_cut) == ({"Observation/o10", "Observation/o11"}, False)
+    found = included(connection, f"Device?_id=d&{query}", may, most=1)
+    assert (names(found), found.is_cut) == ({"Observation/o10"}, True)
+    assert included(connection, f"Device?_id=d&{query}", most=11).is_cut
+    assert names(included(connection, f"Device?_id=d&{query}", most=12)) == {f"Observation/o{number:02}" for number in range(12)}
 
 
 def test_a_chain_of_references_ends_somewhere(connection: Connection) -> None:

@@ -8,14 +8,20 @@ from typing import Any
 import pytest
 from peers.generated import CT, Made, send
 from peers.imageshare import node, publish_all
-from sqlalchemy import ColumnElement, Connection, event, true
+from sqlalchemy import ColumnElement, Connection, event, select, true
 
+from profiles.fhir.clinical_date import CLINICAL_DATE
+from profiles.fhir.expression import compiled
 from profiles.fhir.query import Search
 from profiles.fhir.search_request import read
+from profiles.r4.search import parameters
 from server.errors import NotSupported, Refused
 from server.records import fhir_search, resources
-from server.records.fhir_search import Allowed, Page, Position, TooCostly, conditions, limits, matches
+from server.records.fhir_search import Allowed, Page, Position, TooCostly, conditions, limits, matches, ordered
+from server.records.fhir_search.terms import RESOURCE, TOKEN
+from server.records.index_keys import token_hash
 from server.store.db import Database
+from server.store.many import many
 from server.store.migrations import migrate
 
 BASE = "https://here.example/fhir"
@@ -61,9 +67,21 @@ def page(
     began: int = LATER,
     may: Allowed = everybody,
 ) -> Page:
-    return fhir_search.page(
-        connection, search, decision_where=may, confined=may is not everybody, count=count, began=began, after=after
+    found, plainly = (
+        fhir_search.page(
+            connection,
+            search,
+            decision_where=may,
+            confined=may is not everybody,
+            count=count,
+            began=began,
+            after=after,
+            only=each,
+        )
+        for each in (None, frozenset[str]() if may is everybody else None)
     )
+    assert plainly == found  # a statement that is known finds the same
+    return found
 
 
 def found(connection: Connection, types: str, query: str = "", may: Allowed = everybody) -> list[str]:
@@ -117,6 +135,78 @@ def test_what_changes_while_somebody_pages_is_not_lost(connection: Connection) -
     assert [match.id for match in (*first.matches, *rest.matches)] == wanted
     assert changed.version == 2
     assert rest.matches[0].body == changed.body
+
+
+@pytest.mark.parametrize("types", ["ImagingStudy", "ImagingStudy,Basic"])
+@pytest.mark.parametrize("query", ["_sort=-_lastUpdated", "_sort=_lastUpdated", ""])
+def test_what_is_changed_while_somebody_pages_by_updates_is_on_a_later_page(
+    connection: Connection, query: str, types: str
+) -> None:
+    """FHIR R4 section 3.1.1.5.4: its new place is one that lies behind, or at the end of all."""
+    filled(connection, 6)
+    late = "s5" if query == "_sort=_lastUpdated" else "s2"
+    pages = list(paged(connection, asked(types, query), 2, {0: late, 1: late}))
+    assert {each for page in pages for each in page} == {f"s{number}" for number in range(1, 7)}
+    assert late not in pages[0]
+    assert sum(page.count(late) for page in pages) == 1
+
+
+@pytest.mark.parametrize("query", ["_sort=started", "_sort=-started", "_sort=identifier", "_sort=-identifier", "modality=CT"])
+def test_what_changes_its_place_while_somebody_pages_is_not_lost(connection: Connection, query: str) -> None:
+    """Its new place lies behind: it is told of after all others."""
+    for number in range(1, 7):
+        resources.put(connection, study(f"s{number}", started=f"2026-01-{number:02}"), now=1_000_000)
+    search = asked("ImagingStudy", query)
+    first = page(connection, search, 2, began=5_000_000)
+    lost = "s5" if first.matches[0].id == "s1" else "s2"
+    day, uid = ("2025-01-01", "0.1") if lost == "s5" else ("2027-01-01", "2.9")
+    named = [{"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}]
+    resources.put(connection, study(lost, started=day, identifier=named), now=6_000_000)
+    rest = [each.id for each in rest_of(connection, search, 2, first)]
+    assert sorted([*(match.id for match in first.matches), *rest]) == [f"s{number}" for number in range(1, 7)]
+    assert rest[-1] == lost
+
+
+def test_changes_of_many_are_paged_too(connection: Connection) -> None:
+    """More of them than a page has; and a page ends among those that were shown at their place."""
+    filled(connection, 9)
+    search = asked("ImagingStudy", "_sort=-_lastUpdated")
+    first = page(connection, search, 2, began=10_000_000)
+    for number in range(1, 9):
+        resources.put(connection, study(f"s{number}", started=f"2026-02-{number:02}"), now=11_000_000 + number)
+    rest = [each.id for each in rest_of(connection, search, 2, first)]
+    assert sorted(rest) == [f"s{number}" for number in range(1, 9)]
+
+
+def test_what_is_changed_before_the_first_page_is_read_is_on_it(connection: Connection) -> None:
+    """Between the moment that the search began and its view of the data."""
+    filled(connection, 3)
+    resources.put(connection, study("s1", started="2026-02-01"), now=9_000_000)
+    assert sorted(each.id for each in page(connection, asked("ImagingStudy", "_sort=_lastUpdated"), began=5_000_000).matches) == [
+        "s1", "s2", "s3",
+    ]  # fmt: skip
+
+
+def paged(connection: Connection, search: Search, count: int, changes: dict[int, str]) -> Iterator[list[str]]:
+    """The ids on each page; `changes`: after which page which study has a new version."""
+    number, after = 0, None
+    while True:
+        found = page(connection, search, count, after, 10_000_000)
+        yield [match.id for match in found.matches]
+        if found.next is None:
+            return
+        after = Position.from_plain(found.next.plain())
+        if number in changes:
+            more = study(changes[number], started="2026-01-02", numberOfSeries=number + 2)
+            resources.put(connection, more, now=20_000_000 + number)
+        number += 1
+
+
+def rest_of(connection: Connection, search: Search, count: int, first: Page) -> Iterator[matches.Match]:
+    found = first
+    while found.next is not None:
+        found = page(connection, search, count, Position.from_plain(found.next.plain()), found.next.began)
+        yield from found.matches
 
 
 @pytest.mark.parametrize("query", [*ORDERS, "_id=s2", "status:not=cancelled", "_lastUpdated=gt1970", "series:missing=true"])
@@ -317,6 +407,42 @@ def test_what_is_not_offered_is_refused(connection: Connection, query: str) -> N
         found(connection, "Observation", query)
 
 
+@pytest.mark.parametrize(
+    ("types", "parameter"),
+    [("Patient", "name"), ("Patient", "family:contains"), ("ValueSet", "url:below"), ("Questionnaire", "title"), ("PlanDefinition", "depends-on:below")],
+)  # fmt: skip
+def test_a_part_of_a_text_that_no_index_has_is_refused(connection: Connection, types: str, parameter: str) -> None:
+    """What an index does not have is neither there nor not there; the whole text can be asked for."""
+    long = "http://x.example/" + "a" * 143
+    resources.put(connection, {"resourceType": "ValueSet", "id": "v", "status": "active", "url": long + "b" * 300})
+    text = long if "below" in parameter else "a" * 160
+    assert found(connection, types, f"{parameter}={text}") == (["v"] if types == "ValueSet" else [])
+    with pytest.raises(Refused, match="160") as told:
+        found(connection, types, f"{parameter}={text}a")
+    assert told.value.fhir_code == "too-long"
+    assert found(connection, "ValueSet", f"url={long}{'b' * 300}") == ["v"]
+
+
+def test_a_clinical_date_is_short_where_it_is_never_a_period() -> None:
+    """From the definitions: media may be made over years (FHIR R4, Media.created[x] is dateTime or Period)."""
+    for type_, code in CLINICAL_DATE.items():
+        paths = compiled(parameters(type_)[code].expression, type_).paths
+        assert ordered.is_short(type_) <= (not any(each.type in ("Period", "Timing") for each in paths)), type_
+    assert [each for each in ("ImagingStudy", "DocumentReference", "Media", "Observation", "Encounter") if ordered.is_short(each)] == [
+        "ImagingStudy", "DocumentReference",
+    ]  # fmt: skip
+
+
+def test_a_long_period_overlaps_what_is_asked_for_beyond_a_year(connection: Connection) -> None:
+    """FHIR R4 section 3.1.1.4.5, gt, ge, ap: the range above the value overlaps the range of the resource."""
+    period = {"start": "2010", "end": "2020"}
+    media = {"resourceType": "Media", "id": "m", "status": "completed", "content": {"url": "http://x.example/m"}}
+    resources.put(connection, {**media, "createdPeriod": period})
+    for query in ("created=gt2019", "created=ge2019", "created=ap2019", "created=lt2011", "created=sa2009"):
+        assert found(connection, "Media", query) == ["m"], query
+    assert found(connection, "Media", "created=gt2020") == []
+
+
 # --- the catalogue
 
 
@@ -329,6 +455,10 @@ def test_series_instances_and_sop_classes_are_found_in_the_catalogue(tmp_path: P
         publish_all(opened)
         with opened.database.read() as connection:
             (id_,) = found(connection, "ImagingStudy")
+            rows = connection.execute(select(RESOURCE.c.pk).where(RESOURCE.c.id == id_)).scalar_one()
+            assert not {row[0] for row in many(TOKEN).of(connection, rows)} & {
+                token_hash("ImagingStudy", "series", None, one.series_uid)
+            }
             series, instance, sop_class = one.series_uid, one.uid, CT
             for query in (f"series={series}", f"series=urn:oid:{series}", f"instance={instance}", f"instance=urn:dicom:uid|{instance}",
                           f"dicom-class=urn:ietf:rfc:3986|urn:oid:{sop_class}", "series:missing=false", "instance:not=1.2"):  # fmt: skip
@@ -341,6 +471,21 @@ def test_series_instances_and_sop_classes_are_found_in_the_catalogue(tmp_path: P
                 f"series:not={series}",
             ):
                 assert found(connection, "ImagingStudy", query) == [], query
+
+
+@pytest.mark.parametrize("system", ["", "urn:oid:"])
+def test_series_instances_and_sop_classes_of_a_study_without_images_here(connection: Connection, system: str) -> None:
+    """FHIR R4 section 9.7.5: another system's study, as its client wrote it."""
+    instance = {"uid": f"{system}1.2.3.4", "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{CT}"}}
+    resources.put(connection, study("s1", series=[{"uid": f"{system}1.2.3", "modality": {"code": "CT"}, "instance": [instance]}]))
+    resources.create_all(connection, [study("s2", series=[])])
+    for query in ("series=1.2.3", "series=urn:oid:1.2.3", "series=urn:dicom:uid|1.2.3", "instance=1.2.3.4", f"dicom-class=urn:oid:{CT}",
+                  "series:missing=false", "instance:missing=false", "series:not=1.2.4&series:missing=false"):  # fmt: skip
+        assert found(connection, "ImagingStudy", query) == ["s1"], query
+    for query in ("series=1.2", "instance=1.2.3", "dicom-class=1.2", "series=urn:other|1.2.3"):
+        assert found(connection, "ImagingStudy", query) == [], query
+    for query in ("series:missing=true", "series:not=1.2.3", "dicom-class:missing=true"):
+        assert found(connection, "ImagingStudy", query) == ["s2"], query
 
 
 # --- conditional interactions
@@ -388,6 +533,7 @@ HOSTILE: dict[str, Callable[[], tuple[str, str]]] = {
 def test_searches_that_ask_for_much_end(connection: Connection, monkeypatch: pytest.MonkeyPatch, name: str, few: int) -> None:
     """With what any statement of either engine takes: values, terms, nesting."""
     monkeypatch.setattr(conditions, "FEW", few)
+    monkeypatch.setattr(limits, "SECONDS", 60.0)  # whatever else the machine does
     _many(connection)
     types, query = HOSTILE[name]()
     try:

@@ -71,9 +71,17 @@ def everything(connection: Connection, search: Search, patients: Sequence[str] |
 
     found: list[str] = []
     after: Position | None = None
+    only = frozenset() if patients is None else frozenset(patients) if len(patients) == 1 else None
     while True:
         page = fhir_search.page(
-            connection, search, decision_where=where, confined=patients is not None, count=count, began=LATER, after=after
+            connection,
+            search,
+            decision_where=where,
+            confined=patients is not None,
+            count=count,
+            began=LATER,
+            after=after,
+            only=only,
         )
         assert len(page.matches) <= count
         found += [match.id for match in page.matches]

@@ -1,13 +1,11 @@
 """One resource for the catalogue and for clients: what each says stays, whoever came first, and neither is contradicted unseen."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from peers.generated import Made, send
-from peers.imageshare import node, publish_all
+from peers.imageshare import publish_all
 from sqlalchemy import select
 
 from profiles.audit_event import Agent
@@ -15,6 +13,7 @@ from profiles.fhir.json import parse
 from server.edges.context import Node
 from server.errors import Conflict, Contradiction
 from server.records import catalogue, resources
+from server.records.index_rows import REFERENCE
 from server.records.resources import RESOURCE, Stored
 from server.work.corrections import Corrector
 from server.work.fhir import projections
@@ -31,12 +30,6 @@ ADDED: dict[str, Any] = {
     "meta": {"tag": [{"code": "t"}], "security": [{"code": "R"}], "profile": ["http://p"]},
 }  # fmt: skip
 ACTOR = Actor(Agent(identifier="tester", address="127.0.0.1"))
-
-
-@pytest.fixture
-def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
-    with node(tmp_path / "data", database_url) as made:
-        yield made
 
 
 def _all(opened: Node, type_: str) -> list[dict[str, Any]]:
@@ -61,6 +54,21 @@ def _write(opened: Node, given: dict[str, Any]) -> Stored:
 def _published(opened: Node, *made: Made) -> None:
     send(opened, *made)
     publish_all(opened)
+
+
+def _reconciler(opened: Node) -> Reconciler:
+    return Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)
+
+
+def _corrector(opened: Node) -> Corrector:
+    return Corrector(_reconciler(opened), opened.database, opened.blobs, opened.installation.patients.oid)
+
+
+def _require_deletable(opened: Node, type_: str, id_: str) -> None:
+    with opened.database.write() as connection:
+        current = resources.locked(connection, type_, id_)
+        assert current is not None
+        projections.require_deletable(connection, current)
 
 
 def test_what_a_client_adds_to_a_study_outlives_its_publications(opened: Node) -> None:
@@ -99,6 +107,26 @@ def test_another_study_uid_contradicts_and_other_identifiers_are_added(opened: N
     _write(opened, {**study, "identifier": [own]})
     _published(opened, LATE)
     assert _one(opened, "ImagingStudy")["identifier"] == [*study["identifier"], own]
+
+
+def _accession(value: str, **more: Any) -> dict[str, Any]:
+    kind = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}]}
+    return {"type": kind, "value": value, **more}
+
+
+@pytest.mark.parametrize(
+    "given", [[_accession("FALSE")], [{"value": "A1"}], [{**UID, "use": "old"}], [_accession("A1", use="old")]]
+)
+def test_accession_number_and_uid_are_as_the_catalogue_says_them(opened: Node, given: list[dict[str, Any]]) -> None:
+    """As whole identifiers: another one of that type, or the same without its type, would stand beside it after the next publication."""
+    _published(opened, *FIRST)
+    study = _one(opened, "ImagingStudy")
+    with pytest.raises(Contradiction, match=r"ImagingStudy\.identifier"):
+        _write(opened, {**study, "identifier": [*study["identifier"], *given]})
+    with pytest.raises(Contradiction, match=r"ImagingStudy\.identifier"):
+        _write(opened, {**study, "identifier": given})
+    _published(opened, LATE)
+    assert _one(opened, "ImagingStudy")["identifier"] == study["identifier"] == [UID, _accession("A1")]
 
 
 def test_what_a_client_leaves_out_is_kept(opened: Node) -> None:
@@ -157,6 +185,77 @@ def test_what_a_client_says_of_a_patient_is_not_overwritten_by_images_but_by_a_c
     assert (told["name"][0]["family"], told["telecom"]) == ("Right", [{"value": "1"}])
 
 
+EHR: dict[str, Any] = {"name": [{"use": "official", "family": "Fromehr"}], "birthDate": "1980-05-05", "gender": "other"}
+"""Other than all images say."""
+
+
+@pytest.mark.parametrize(
+    ("attributes", "changed"),
+    [
+        ({"00100040": {"vr": "CS", "Value": ["F"]}}, {"gender": "female"}),
+        ({"00100030": {"vr": "DA", "Value": ["19810606"]}}, {"birthDate": "1981-06-06"}),
+        ({"00100040": {"vr": "CS", "Value": []}, "00100030": {"vr": "DA"}}, {"gender": None, "birthDate": None}),
+    ],
+)
+def test_a_correction_replaces_what_it_names(opened: Node, attributes: dict[str, Any], changed: dict[str, Any]) -> None:
+    """HL7 ADT A08 of the sex does not bring back the name of the images."""
+    _published(opened, *FIRST)
+    patient = _one(opened, "Patient")
+    _write(opened, {**patient, **EHR})
+    _corrector(opened).update_patient(patient["id"], attributes, actor=ACTOR)
+    told = _one(opened, "Patient")
+    assert {element: told.get(element) for element in EHR} == {**EHR, **changed}
+
+
+def test_a_merge_says_nothing_of_demographics(opened: Node) -> None:
+    """HL7 ADT A40: who replaces whom. What clients said of either stays, and the link that says so is not theirs to remove."""
+    _published(opened, *FIRST, Made(study=2, patient="P2"))
+    source, target = sorted(_all(opened, "Patient"), key=lambda each: str(each["identifier"][0]["value"]))
+    other = {"other": {"reference": "Patient/x"}, "type": "seealso"}
+    _write(opened, {**source, **EHR, "telecom": [{"value": "1"}], "link": [other]})
+    _write(opened, {**target, **EHR, "name": [{"family": "Kept"}]})
+    _corrector(opened).merge(source["id"], target["id"], actor=ACTOR)
+    replaced, kept = ({each["id"]: each for each in _all(opened, "Patient")}[each["id"]] for each in (source, target))
+    assert {element: kept.get(element) for element in (*EHR, "active")} == {**EHR, "name": [{"family": "Kept"}], "active": None}
+    link = {"other": {"reference": f"Patient/{target['id']}"}, "type": "replaced-by"}
+    assert {element: replaced[element] for element in EHR} == EHR
+    assert (replaced["active"], replaced["link"], replaced["telecom"]) == (False, [link, other], [{"value": "1"}])
+    for wrong in ({"active": True}, {"link": [{**link, "other": {"reference": "Patient/x"}}]}):
+        with pytest.raises(Contradiction, match=f"Patient.{next(iter(wrong))}"):
+            _write(opened, {**replaced, **wrong})
+    _write(opened, {"resourceType": "Patient", "id": source["id"], "gender": "male"})
+    written = {each["id"]: each for each in _all(opened, "Patient")}[source["id"]]
+    assert (written["active"], written["link"], written["gender"]) == (False, [link], "male")
+    assert written["identifier"] == source["identifier"]
+    with pytest.raises(Conflict, match="merged into"):
+        _require_deletable(opened, "Patient", source["id"])
+
+
+def test_absolute_references_are_found_after_the_catalogue_wrote_as_before(opened: Node) -> None:
+    """What a reference leads to is known by our base URL: each of the catalogue's writes goes by the same."""
+    _published(opened, *FIRST)
+    base = f"{opened.settings.base_url}/fhir"
+    patient, study = _one(opened, "Patient"), _one(opened, "ImagingStudy")
+    with opened.database.write() as connection:
+        resources.put(connection, {"resourceType": "Organization", "id": "1", "name": "o"})
+        led = {
+            **resources.content(connection, "Patient", patient["id"]),
+            "managingOrganization": {"reference": f"{base}/Organization/1"},
+        }
+        resources.put(connection, led, base=base)
+        ordered = {
+            **resources.content(connection, "ImagingStudy", study["id"]),
+            "encounter": {"reference": f"{base}/Encounter/1"},
+        }
+        resources.put(connection, ordered, base=base)
+    _corrector(opened).update_patient(patient["id"], {"00100040": {"vr": "CS", "Value": ["M"]}}, actor=ACTOR)
+    _published(opened, LATE)
+    with opened.database.read() as connection:
+        leads = connection.execute(select(REFERENCE.c.target_type, REFERENCE.c.target_id)).all()
+    assert {("Organization", "1"), ("Encounter", "1")} <= {tuple(each) for each in leads}
+    assert _one(opened, "Patient")["gender"] == "male"
+
+
 def test_a_patient_whose_identifiers_two_domains_share_is_adopted_once(opened: Node) -> None:
     """A client says that two of the catalogue's patients are one; images go on being published."""
     _published(opened, *FIRST)
@@ -166,7 +265,7 @@ def test_a_patient_whose_identifiers_two_domains_share_is_adopted_once(opened: N
     with opened.database.write() as connection:
         assert resources.by_identity(connection, "Patient", other["system"], other["value"]) == one["id"]
         made = projections.published(
-            connection, {"resourceType": "Patient", "id": "second", "identifier": [other]}, now=1_000_000
+            connection, {"resourceType": "Patient", "id": "second", "identifier": [other]}, now=1_000_000, base=""
         )
     assert (made.id, made.version) == ("second", 1)
 
@@ -195,6 +294,30 @@ def test_what_the_catalogue_has_is_not_deleted_by_fhir(opened: Node) -> None:
     with opened.database.write() as connection:
         foreign = resources.create(connection, {"resourceType": "Patient", "id": "x"})
         projections.require_deletable(connection, foreign)
+
+
+def test_what_was_purged_can_be_deleted_and_comes_again(opened: Node) -> None:
+    """Nothing of its images is here any more. When they come again they are shown as the same resources."""
+    _published(opened, *FIRST)
+    study, patient = _one(opened, "ImagingStudy"), _one(opened, "Patient")
+    reconciler = _reconciler(opened)
+    reconciler.purge(Target(FIRST[0].study_uid), actor=ACTOR)
+    for each in (study, patient):
+        _require_deletable(opened, each["resourceType"], each["id"])
+        with opened.database.write() as connection:
+            resources.delete(connection, each["resourceType"], each["id"])
+    with opened.database.write() as connection:
+        again = {"resourceType": "Patient", "id": "again", "identifier": patient["identifier"], "telecom": [{"value": "1"}]}
+        resources.put(connection, again)
+        resources.put(connection, {"resourceType": "Patient", "id": "other"})
+        planted = {"resourceType": "ImagingStudy", "id": study["id"], "status": "registered", "note": [{"text": "planted"}]}
+        resources.put(connection, {**planted, "subject": {"reference": "Patient/other"}})
+    reconciler.restore(Target(FIRST[0].study_uid), actor=ACTOR)
+    _published(opened, *FIRST)
+    (shown,) = [each for each in _all(opened, "ImagingStudy") if each["id"] != study["id"]]
+    assert (shown["subject"]["reference"], shown["status"], "note" in shown) == ("Patient/again", "available", False)
+    told = {each["id"]: each for each in _all(opened, "Patient")}["again"]
+    assert (told["telecom"], told["name"]) == ([{"value": "1"}], patient["name"])
 
 
 def test_a_rejected_study_keeps_what_clients_said_and_a_purged_one_nothing(opened: Node) -> None:
