@@ -111,14 +111,16 @@ def told(
 
     `patients` are resource ids. A search is one entity with `query`, the raw query string or request body. `rest` is False for SOAP.
     """
-    trail = node(request).trail
+    trail, named = node(request).trail, sorted(set(patients))
     action = trail.action(
-        kind, subtype, _client(request), rest=rest, entities=entities, request_id=request_id(request), token_id=_token_id(request)
-    )
+        kind, subtype, _client(request), rest=rest, patient_id=named[0] if len(named) == 1 else "", entities=entities,
+        request_id=request_id(request), token_id=_token_id(request),
+    )  # fmt: skip
+    told = () if len(named) == 1 else named
     if (turn := turn_of(request)) is not None:
-        turn.noted.append((action, sorted(set(patients))))
+        turn.noted.append((action, told))
     else:
-        trail.write(action, patients=sorted(set(patients)))
+        trail.write(action, patients=told)
 
 
 def recorded(request: HTTPConnection, connection: Connection, events: Iterable[Audited]) -> None:

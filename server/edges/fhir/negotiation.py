@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from starlette.requests import Request
@@ -24,6 +25,8 @@ _ANY: Final = frozenset({"*/*", "application/*"})
 _BROWSER: Final = frozenset({"text/html", "application/xhtml+xml"})
 _VERSIONS: Final = frozenset({"", "4.0", "4.0.1"})
 _READ: Final = ("_format", "_pretty")
+_OF_BROWSERS: Final = Format(is_pretty=True)
+_LONGEST_KEPT: Final = 256
 
 
 def pairs(raw: bytes) -> Pairs:
@@ -59,15 +62,24 @@ def negotiate(request: Request, parameters: Pairs) -> Format:
         if found is None:
             raise NotAcceptable("_format names a form that is not offered: json (application/fhir+json) or xml, of FHIR 4.0")
         return Format(found.is_xml, pretty is True)
-    ranges = list(_ranges(request.headers.get("accept") or "*/*"))
-    if any(each.name in _BROWSER for each in ranges[:1]) and any(each.name in _ANY and each.quality for each in ranges):
+    accept = request.headers.get("accept") or "*/*"
+    found = _accepted(accept) if len(accept) <= _LONGEST_KEPT else _accepted.__wrapped__(accept)
+    if found == _OF_BROWSERS:
         return Format(is_pretty=pretty is not False)
-    found = _preferred(ranges)
     if found is None:
         raise NotAcceptable(
             "this server answers in JSON or XML of FHIR R4: Accept: application/fhir+json or application/fhir+xml"
         )
     return Format(found.is_xml, pretty is True, found.media_type)
+
+
+@lru_cache(maxsize=256)
+def _accepted(accept: str) -> Format | None:
+    """What an Accept header takes; `_OF_BROWSERS` where HTML stands first, and anything is taken."""
+    ranges = list(_ranges(accept))
+    if any(each.name in _BROWSER for each in ranges[:1]) and any(each.name in _ANY and each.quality for each in ranges):
+        return _OF_BROWSERS
+    return _preferred(ranges)
 
 
 def wants_resource(request: Request, parameters: Pairs) -> bool:
@@ -90,6 +102,8 @@ def is_lenient(request: Request) -> bool:
 
 def preference(request: Request, name: str) -> str:
     """RFC 7240 section 2: the value of one preference, in lower case; the first of its name counts. Empty where there is none."""
+    if "prefer" not in request.headers:
+        return ""
     given = ",".join(request.headers.getlist("prefer")).replace(";", ",")
     for each in given.split(","):
         found, _, value = each.partition("=")

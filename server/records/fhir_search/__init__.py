@@ -5,10 +5,10 @@ Entrances: `page`, `total`, `included`, `ids`, each within a limit of time, whic
 """
 
 from server.records.fhir_search.including import MOST_INCLUDED, Included, included
-from server.records.fhir_search.limits import limited
+from server.records.fhir_search.limits import limited, spent
 from server.records.fhir_search.matches import Allowed, Match, Page, Position, TooCostly
 from server.records.fhir_search.searching import ids, page, total
 
 __all__ = [
-    "MOST_INCLUDED", "Allowed", "Included", "Match", "Page", "Position", "TooCostly", "ids", "included", "limited", "page", "total",
+    "MOST_INCLUDED", "Allowed", "Included", "Match", "Page", "Position", "TooCostly", "ids", "included", "limited", "page", "spent", "total",
 ]  # fmt: skip

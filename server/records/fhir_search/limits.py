@@ -4,7 +4,8 @@ import contextlib
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, event
@@ -19,20 +20,40 @@ _STEPS: Final = 50_000
 _CANCELED: Final = "57014"
 """PostgreSQL, appendix A: query canceled."""
 _END: Final = "imageshare.limited.end"
-"""In `Connection.info`: when the limit that holds now ends, by the monotonic clock."""
+"""In `Connection.info`: when the limit that holds now ends."""
+_PATIENCE: Final = 5
 _RENEWED: Final = 0.05
 """Seconds after which PostgreSQL is told anew how long a statement may take: not before each of many short ones."""
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """When a limit is over: by the CPU time of the thread, which SQLite works in, and by the clock."""
+
+    work: float
+    clock: float
+
+    def earlier(self, other: "_End | None") -> "_End":
+        return self if other is None else _End(min(self.work, other.work), min(self.clock, other.clock))
+
+    @property
+    def is_over(self) -> bool:
+        return time.thread_time() > self.work or time.monotonic() > self.clock
+
+
 @contextlib.contextmanager
 def limited(connection: Connection, seconds: float | None = None) -> Iterator[None]:
-    """Statements within it end after `seconds` (`SECONDS`, if not given) in all; one limit within another shares what is left of it. Raises `TooCostly`."""
-    outer: float = connection.info.get(_END, math.inf)
-    end = min(time.monotonic() + (SECONDS if seconds is None else seconds), outer)
+    """Statements within it end after `seconds` (`SECONDS`, if not given) in all; one limit within another shares what is left of it. Raises `TooCostly`.
+
+    On SQLite these are seconds of work, so that a busy machine refuses no more than one at rest; by the clock it may take five times as long.
+    """
+    seconds = SECONDS if seconds is None else seconds
+    outer: _End | None = connection.info.get(_END)
+    is_sqlite = connection.dialect.name == "sqlite"
+    end = _End(time.thread_time() + seconds, time.monotonic() + (_PATIENCE * seconds if is_sqlite else seconds)).earlier(outer)
     connection.info[_END] = end
-    limit = _on_sqlite if connection.dialect.name == "sqlite" else _on_postgresql
     try:
-        with limit(connection, end, outer):
+        with (_on_sqlite if is_sqlite else _on_postgresql)(connection, end, outer):
             yield
     except (OperationalError, sqlite3.OperationalError) as error:
         cause = error.orig if isinstance(error, OperationalError) else error
@@ -41,10 +62,12 @@ def limited(connection: Connection, seconds: float | None = None) -> Iterator[No
             raise _too_long() from error
         raise
     finally:
-        if outer == math.inf:
-            connection.info.pop(_END, None)
-        else:
-            connection.info[_END] = outer
+        connection.info[_END] = outer
+
+
+def spent(connection: Connection) -> float:
+    """Seconds by the clock that a limit goes by, to be compared with each other."""
+    return time.thread_time() if connection.dialect.name == "sqlite" else time.monotonic()
 
 
 def _too_long() -> TooCostly:
@@ -52,30 +75,26 @@ def _too_long() -> TooCostly:
 
 
 @contextlib.contextmanager
-def _on_sqlite(connection: Connection, end: float, outer: float) -> Iterator[None]:
+def _on_sqlite(connection: Connection, end: _End, outer: _End | None) -> Iterator[None]:
     driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
-    driver.set_progress_handler(_over(end), _STEPS)
+    driver.set_progress_handler(lambda: int(end.is_over), _STEPS)
     try:
         yield
     finally:
-        if outer == math.inf:
+        if outer is None:
             driver.set_progress_handler(None, 0)
         else:
-            driver.set_progress_handler(_over(outer), _STEPS)
-
-
-def _over(end: float) -> Callable[[], int]:
-    return lambda: int(time.monotonic() > end)
+            driver.set_progress_handler(lambda: int(outer.is_over), _STEPS)
 
 
 @contextlib.contextmanager
-def _on_postgresql(connection: Connection, end: float, outer: float) -> Iterator[None]:
+def _on_postgresql(connection: Connection, end: _End, outer: _End | None) -> Iterator[None]:
     """It has a limit for each statement only: so that all together end in time, each is given what is left."""
     told = math.inf
 
     def tell(_: Connection, cursor: Any, *__: Any) -> None:
         nonlocal told
-        left = end - time.monotonic()
+        left = end.clock - time.monotonic()
         if left <= 0:
             raise _too_long()
         if told - left > _RENEWED:
@@ -89,5 +108,5 @@ def _on_postgresql(connection: Connection, end: float, outer: float) -> Iterator
         event.remove(connection, "before_cursor_execute", tell)
         driver: Any = connection.connection.dbapi_connection
         if driver.info.transaction_status.name == "INTRANS":  # else it failed, and its end takes the setting back
-            left = "DEFAULT" if outer == math.inf else max(1, int((outer - time.monotonic()) * 1000))
+            left = "DEFAULT" if outer is None else max(1, int((outer.clock - time.monotonic()) * 1000))
             connection.exec_driver_sql(f"SET LOCAL statement_timeout TO {left}")

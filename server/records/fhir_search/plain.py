@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, true
 from profiles.fhir.clinical_date import CLINICAL_DATE
 from profiles.fhir.indexing import CATALOGUED
 from profiles.fhir.query import Criterion, DateValue, ReferenceValue, Search, TokenValue
+from profiles.fhir.search_conditions import TEXTS
 from profiles.r4.terminology import BUILT_IN
 from server.records import index_keys as keys
 from server.records.fhir_search.conditions import Conditions
@@ -130,7 +131,7 @@ def _criteria(search: Search) -> tuple[Criterion, ...] | None:
 def _read(criterion: Criterion, type_: str) -> tuple[object, _Values] | None:
     """Of which kind a condition is, and what the parameters of its statement are made of; None for what is not plain."""
     parameter, given = criterion.parameter, criterion.values
-    if len(given) > _MOST_VALUES or (type_ == "ImagingStudy" and parameter.code in CATALOGUED):
+    if len(given) > _MOST_VALUES or parameter.code in TEXTS or (type_ == "ImagingStudy" and parameter.code in CATALOGUED):
         return None
     if parameter.type == "date" and len(given) == 1 and isinstance(given[0], DateValue) and not criterion.modifier:
         date = given[0]

@@ -42,7 +42,8 @@ def read(connection: Connection, caller: Caller, type_: str, id_: str, parameter
     require_no_binary(type_)
     shape = of_read(type_, _asked(parameters))
     stored = _event(connection, caller, id_) if type_ == "AuditEvent" else current(connection, caller, type_, id_)
-    stored = replace(stored, body=shape.of(stored.body, stored.summary))
+    if not shape.is_whole:
+        stored = replace(stored, body=shape.of(stored.body, stored.summary))
     return Outcome(200, stored, audited=(Audited("read", REST_READ, f"{type_}/{id_}", stored.patient),))
 
 

@@ -114,7 +114,7 @@ def test_a_failure_tells_nothing_of_itself(site: FhirSite, monkeypatch: pytest.M
     def fails(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("server.records.resources.read", fails)
+    monkeypatch.setattr("server.records.resources.last", fails)
     found = site.get("Patient/one", X_Request_Id="r-1")
     assert "r-1" in issue(found, 500, "exception")["diagnostics"]
     assert "secret" not in found.text
@@ -125,7 +125,8 @@ def test_nothing_is_told_that_the_trail_cannot_keep(site: FhirSite, monkeypatch:
         raise RuntimeError("the trail is away")
 
     site.node.strangers.flush()
-    monkeypatch.setattr(site.node.trail.__class__, "write", fails)
+    for way in ("write", "note"):
+        monkeypatch.setattr(site.node.trail.__class__, way, fails)
     for path in ("Patient/one", "Patient", "Patient/one/_history", "_history", "Patient/one/*"):
         issue(site.get(path), 500, "exception")
 
