@@ -36,6 +36,9 @@ class _End:
     def earlier(self, other: "_End | None") -> "_End":
         return self if other is None else _End(min(self.work, other.work), min(self.clock, other.clock))
 
+    def is_before(self, other: "_End") -> bool:
+        return self.work <= other.work and self.clock <= other.clock
+
     @property
     def is_over(self) -> bool:
         return time.thread_time() > self.work or time.monotonic() > self.clock
@@ -50,7 +53,11 @@ def limited(connection: Connection, seconds: float | None = None) -> Iterator[No
     seconds = SECONDS if seconds is None else seconds
     outer: _End | None = connection.info.get(_END)
     is_sqlite = connection.dialect.name == "sqlite"
-    end = _End(time.thread_time() + seconds, time.monotonic() + (_PATIENCE * seconds if is_sqlite else seconds)).earlier(outer)
+    end = _End(time.thread_time() + seconds, time.monotonic() + (_PATIENCE * seconds if is_sqlite else seconds))
+    if outer is not None and outer.is_before(end):  # which holds anyway
+        yield
+        return
+    end = end.earlier(outer)
     connection.info[_END] = end
     try:
         with (_on_sqlite if is_sqlite else _on_postgresql)(connection, end, outer):
