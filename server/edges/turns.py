@@ -1,7 +1,8 @@
 """Requests that are answered quickly, several in one turn: one thread reads for all who wait, one commit has what the trail says of them.
 
 A thread for each request costs more than to read a resource, and so does a commit. What proves slow leaves its turn and is done again in a
-thread of its own, as is what is like it for a minute; it holds the others up for `SECONDS` at most.
+thread of its own, as is what is like it: for a second, and for twice as long whenever it proves slow again, up to a minute. It holds the others
+up for `SECONDS` at most.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ from server.store.db import Database
 Handler = Callable[[Request], Response]
 SECONDS: Final = 0.02
 _MOST: Final = 32
-_REMEMBERED: Final = 60.0
+_REMEMBERED: Final = (1.0, 60.0)
+"""Seconds, at first and at most."""
 _MOST_REMEMBERED: Final = 1024
 
 
@@ -66,7 +68,8 @@ class Turns:
     def __init__(self, database: Database, trail: Trail) -> None:
         self._database, self._trail = database, trail
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._slow: dict[object, float] = {}
+        self._slow: dict[object, tuple[float, float]] = {}
+        """What is like what -> until when it goes its own way, and for how long that was."""
         self._thread: threading.Thread | None = None
 
     async def answer(self, request: Request, handler: Handler, like: object) -> Response:
@@ -74,13 +77,18 @@ class Turns:
 
         Raises what the handler raises, and what the database raises where the trail could not be written.
         """
-        if self._slow.get(like, 0.0) < time.monotonic():
+        until, before = self._slow.get(like, (0.0, 0.0))
+        if until < time.monotonic():
             response = await self._in_turn(request, handler)
             if response is not None:
+                if before:
+                    self._slow.pop(like, None)
                 return response
             if len(self._slow) >= _MOST_REMEMBERED:
                 self._slow.clear()
-            self._slow[like] = time.monotonic() + _REMEMBERED
+            first, most = _REMEMBERED
+            seconds = min(2 * before or first, most)
+            self._slow[like] = time.monotonic() + seconds, seconds
         return await run_in_threadpool(handler, request)
 
     def close(self) -> None:

@@ -194,16 +194,13 @@ def vread(connection: Connection, type_: str, id_: str, version: int) -> Stored:
 
 def past(connection: Connection, type_: str, id_: str, version: int) -> Stored | None:
     """One version, a deletion too, with whose it was then and whose the resource is now; None if it never was there."""
-    row = connection.execute(
-        select(VERSION.c.updated, VERSION.c.body, VERSION.c.method, VERSION.c.patient, RESOURCE.c.patient.label("owner"))
-        .join(RESOURCE, VERSION.c.resource_pk == RESOURCE.c.pk)
-        .where(RESOURCE.c.type == type_, RESOURCE.c.id == id_, VERSION.c.version == version)
-    ).first()
-    if row is None:
+    rows = _PAST.rows(connection, {"type_": type_, "id_": id_, "version_": version})
+    if not rows:
         return None
-    deleted, owner = row.method == "DELETE", row.owner if row.owner != row.patient else None
-    body = b"" if deleted else unpacked(bytes(row.body))
-    return Stored(type_, id_, version, row.updated, row.patient, body, deleted, owner=owner)
+    updated, packed, method, patient, owner = rows[0]
+    deleted = method == "DELETE"
+    body = b"" if deleted else unpacked(bytes(packed))
+    return Stored(type_, id_, version, updated, patient, body, deleted, owner=owner if owner != patient else None)
 
 
 def last(connection: Connection, type_: str, id_: str) -> Stored | None:
@@ -271,6 +268,16 @@ def _current(locks: bool) -> "Select[Any]":
     return found.with_for_update() if locks else found
 
 
+def _past(_: str) -> Select[int, bytes, str, str, str]:
+    here = RESOURCE.c.type == bindparam("type_"), RESOURCE.c.id == bindparam("id_")
+    return (
+        select(VERSION.c.updated, VERSION.c.body, VERSION.c.method, VERSION.c.patient, RESOURCE.c.patient.label("owner"))
+        .join(RESOURCE, VERSION.c.resource_pk == RESOURCE.c.pk)
+        .where(*here, VERSION.c.version == bindparam("version_"))
+    )
+
+
+_PAST = Prepared(_past, ("type_", "id_", "version_"))
 _CURRENT = Prepared(lambda _: _current(locks=False), ("type_", "id_"))
 _LOCKED = Prepared(lambda _: _current(locks=True), ("type_", "id_"))
 

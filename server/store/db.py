@@ -24,6 +24,10 @@ from profiles.fhir.issues import Issue
 from server.errors import Busy, ImageShareError, Invalid, SettingsError, StorageFull, Unavailable
 
 _TURN_SECONDS = 30.0
+_CACHE_KIB, _WRITERS_CACHE_KIB = 8 << 10, 64 << 10
+"""Of each of SQLite's connections, and of one that is kept to write: what a transaction changes shall be there until its end."""
+_CHECKPOINT_PAGES = 8000
+"""Of SQLite's log, 32 MB: rows of searches are written all over their tables, so that the more are gathered, the more share a page."""
 _SQLITE_FULL = {sqlite3.SQLITE_FULL}
 _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRESQL_FULL = {"53100"}
@@ -155,7 +159,7 @@ class Writer:
                 yield connection
             return
         with _telling():
-            kept = self._kept = self._kept or self._database.engine.connect()
+            kept = self._kept = self._kept or self._opened()
             try:
                 with self._database.turn(), kept.begin():
                     self._database.begin(kept, "BEGIN IMMEDIATE")
@@ -163,6 +167,11 @@ class Writer:
             except BaseException:
                 self.close()  # whatever it was, the next one begins anew
                 raise
+
+    def _opened(self) -> Connection:
+        opened = self._database.engine.connect()
+        opened.connection.cursor().execute(f"PRAGMA cache_size=-{_WRITERS_CACHE_KIB}")
+        return opened
 
     def close(self) -> None:
         kept, self._kept = self._kept, None
@@ -211,7 +220,8 @@ def _pragmas(connection: sqlite3.Connection, _: object) -> None:
         "foreign_keys=ON",
         "busy_timeout=30000",
         "temp_store=MEMORY",
-        "cache_size=-8192",
+        f"cache_size=-{_CACHE_KIB}",
+        f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.expression import ClauseElement
 
 
@@ -37,8 +38,16 @@ class Prepared:
 
     def run_each(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
         """Executes it with the values of every row, one after the other."""
-        if rows:
-            connection.exec_driver_sql(*self._given(connection, rows))
+        if not rows:
+            return
+        text, given = self._given(connection, rows)
+        if connection.dialect.name != "sqlite":
+            connection.exec_driver_sql(text, given)
+            return
+        try:  # past SQLAlchemy, as in `rows`; its errors are the same all the same
+            connection.connection.cursor().executemany(text, given)
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(text, None, error) from error
 
     def _given(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> tuple[str, list[Any]]:
         text, defaults, order = self._made.get(connection.dialect.name) or self._compiled(connection)

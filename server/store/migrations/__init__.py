@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
 from server.errors import Busy, SettingsError, StorageFull, Unavailable
+from server.store import sqlite_statistics
 from server.store.db import Database
 
 _LOCK = 0x1AA6E5  # any constant that this application alone uses for its advisory lock
@@ -44,6 +45,8 @@ def migrate(database: Database) -> None:
         changed = database.is_sqlite and _revision(connection) != before
         if changed and connection.execute(text("PRAGMA foreign_key_check")).first() is not None:
             raise SettingsError("the database is damaged: rows refer to others that are not there; it stays as it was")
+        if changed:
+            sqlite_statistics.tell(connection)
 
 
 def sqlite_file(database: Database) -> Path | None:
