@@ -142,7 +142,7 @@ class Database:
 
 
 class Writer:
-    """Writes over a connection that is kept, for one thread at a time: for what is written so often that to fetch one counts.
+    """Writes over a connection that is kept, one thread after the other: for what is written so often that to fetch one counts.
 
     On PostgreSQL it fetches one all the same: the pool knows which of them have been lost.
     """
@@ -150,6 +150,7 @@ class Writer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kept: Connection | None = None
+        self._alone = threading.Lock()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -158,15 +159,25 @@ class Writer:
             with self._database.write() as connection:
                 yield connection
             return
-        with _telling():
-            kept = self._kept = self._kept or self._opened()
-            try:
-                with self._database.turn(), kept.begin():
-                    self._database.begin(kept, "BEGIN IMMEDIATE")
-                    yield kept
-            except BaseException:
-                self.close()  # whatever it was, the next one begins anew
-                raise
+        if not self._alone.acquire(timeout=_TURN_SECONDS):
+            raise Busy("the database is busy; try again")
+        try:
+            with _telling(), self._kept_open() as kept, self._database.turn(), kept.begin():
+                self._database.begin(kept, "BEGIN IMMEDIATE")
+                yield kept
+        finally:
+            self._alone.release()
+
+    @contextlib.contextmanager
+    def _kept_open(self) -> Iterator[Connection]:
+        kept = self._kept = self._kept or self._opened()
+        try:
+            yield kept
+        except ImageShareError:  # a refusal of ours, which was rolled back
+            raise
+        except BaseException:
+            self.close()  # whatever it was, the next one begins anew
+            raise
 
     def _opened(self) -> Connection:
         opened = self._database.engine.connect()

@@ -57,7 +57,7 @@ class Writes:
         """As `run`, for what takes long: nobody waits for it but for the locks that it holds."""
         for _ in range(_TRIES - 1):
             try:
-                with self._database.write() as connection:
+                with self._writer.write() as connection:
                     return work(connection)
             except IntegrityError:
                 continue
@@ -65,7 +65,7 @@ class Writes:
                 if self._database.is_sqlite or not isinstance(error.__cause__, OperationalError):
                     raise
         try:
-            with self._database.write() as connection:
+            with self._writer.write() as connection:
                 return work(connection)
         except IntegrityError:
             raise Conflict("another request writes the same; try again") from None
