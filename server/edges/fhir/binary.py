@@ -90,6 +90,8 @@ def _range(request: Request, found: Content) -> tuple[int, int, int]:
     asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     if asked is None or "if-range" in request.headers or not (asked[1] or asked[2]):
         return 0, found.size, 200
+    if asked[1] and asked[2] and int(asked[2]) < int(asked[1]):  # section 14.1.1: it is no range
+        return 0, found.size, 200
     if not asked[1]:
         start, end = max(found.size - int(asked[2]), 0), found.size
     else:

@@ -27,7 +27,7 @@ class _Row(Generic[_T]):
         found = {}
         for place, name, start in self.names:
             text = segments[place]
-            if len(text) <= len(start) or not text.startswith(start):
+            if len(text) <= len(start) or not text.startswith(start) or "\0" in text:
                 return None
             found[name] = text[len(start) :]
         return found
@@ -36,7 +36,7 @@ class _Row(Generic[_T]):
 class Dispatch(Generic[_T]):
     """Rows of (method, path, what). A path has fixed segments, `{name}` for any that is not empty, and `${name}` for one behind a dollar sign.
 
-    The first row that has the path and the method counts, so that fixed words stand before names.
+    The first row that has the path and the method counts, so that fixed words stand before names. NUL is in no name: PostgreSQL takes no such text.
     """
 
     def __init__(self, rows: Iterable[tuple[str, str, _T]]) -> None:

@@ -261,6 +261,7 @@ def test_it_is_judged_as_its_security_context(site: FhirSite) -> None:
         ("bytes=0-1,3-4", 200, PDF),
         ("lines=1-2", 200, PDF),
         ("bytes=-", 200, PDF),
+        ("bytes=9-1", 200, PDF),
     ],
 )
 @shows("header", "Range")

@@ -1,11 +1,19 @@
 """What bodies may cost: nothing is read for who may do nothing, values are counted before they are made, and large ones wait for each other."""
 
 import asyncio
+import contextlib
+import gzip
+import http.client
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from peers.fhir_site import FhirSite, fhir_site, issue
+from fhir.resources.R4B.operationoutcome import OperationOutcome
+from peers.fhir_site import JSON, FhirSite, fhir_site, issue
+from peers.imageshare import running
 
 from server.access.decisions import Decision, parse_scopes
 from server.edges.fhir import received
@@ -104,3 +112,43 @@ def test_who_sends_too_much_at_once_is_told_to_come_again(site: FhirSite, monkey
     issue(answer, 503, "throttled")
     assert answer.headers["Retry-After"]
     assert site.ask("POST", "Patient", body={"resourceType": "Patient"}).status_code == 201
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory of a process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    fields = Path(f"/proc/{pid}/status").read_text().splitlines()
+    peak = next(int(each.split()[1]) << 10 for each in fields if each.startswith("VmHWM:"))
+    return peak + sum(_resident(int(child)) for child in children)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process's memory is told by Linux only")
+def test_a_hundred_megabytes_are_refused_and_not_held(tmp_path: Path) -> None:
+    """Declared, in chunks, and packed into a hundred kilobytes: 413, and others go on."""
+    with running(tmp_path / "data") as server:
+        token = {"Authorization": f"Bearer {server.token()}", "Content-Type": JSON}
+        hundred, piece = 100 << 20, b" " * (1 << 20)
+
+        def ask(body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
+            connection = http.client.HTTPConnection(urlsplit(server.http).netloc, timeout=60)
+            given = {**token, **{name.replace("_", "-"): text for name, text in headers.items()}}
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may be answered before all is sent
+                connection.request("POST", "/fhir/Patient", body, given, encode_chunked="Transfer_Encoding" in headers)
+            found = connection.getresponse()
+            told = found.status, json.loads(found.read())
+            connection.close()
+            return told
+
+        assert ask(b'{"resourceType":"Patient"}')[0] == 201
+        before = _resident(server.process.pid)
+        packed = gzip.compress(b"{" + piece * 100, 1)
+        for body, headers in (
+            (packed, {"Content_Encoding": "gzip"}),
+            ((piece for _ in range(100)), {"Content_Length": str(hundred)}),
+            ((piece for _ in range(100)), {"Transfer_Encoding": "chunked"}),
+        ):
+            status, told = ask(body, **headers)
+            OperationOutcome.model_validate(told)
+            assert (status, told["issue"][0]["code"]) == (413, "too-long"), headers
+        assert _resident(server.process.pid) - before < 3 * hundred
+        assert ask(b'{"resourceType":"Patient"}')[0] == 201
