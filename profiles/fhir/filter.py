@@ -27,7 +27,7 @@ _BY_TYPE: Final = {
     "number": {"eq", *_ORDERED},
     "quantity": {"eq", *_ORDERED},
     "composite": {"eq"},
-    "special": set[str](),
+    "special": {"eq"},
 }
 _MODIFIERS: Final = {"co": "contains", "ew": "ends", "ss": "below", "sb": "above", "in": "in", "ni": "not-in", "po": "overlaps"}
 _NAME: Final = re.compile(r"[_A-Za-z][\w-]*(?::[_A-Za-z][\w-]*)*", re.ASCII)

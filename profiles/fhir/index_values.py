@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, Final
 
+from profiles.fhir.geography import AXES, point
 from profiles.fhir.index import DateRange, Indexed, Number, Quantity, Reference, Token
 from profiles.fhir.search_values import covered, implied, reference, sounds
 from profiles.r4.definitions import Element, table
@@ -185,6 +186,19 @@ def _numeric_range(value: Json, *_: str) -> Sequence[Number]:
     return [each.number for each in _range(value)]
 
 
+# --- places (`near` of Location)
+
+
+def _position(value: Json, *_: str) -> Sequence[Quantity]:
+    """A place is three quantities, whose units are the axes of `geography.point`; one that is not on the earth is near to nothing."""
+    try:
+        place = point(value["latitude"], value["longitude"])
+    except (KeyError, ValueError):
+        return ()
+    exact = (Decimal(repr(each)) for each in place)
+    return [Quantity(Number(each, each, each), unit=axis) for axis, each in zip(AXES, exact, strict=True)]
+
+
 # --- references (3.1.1.4.12)
 
 
@@ -229,6 +243,7 @@ _READERS: Final[Mapping[str, Mapping[str, Reader]]] = {
     "number": dict.fromkeys(("integer", "positiveInt", "unsignedInt", "decimal"), _number) | {"Range": _numeric_range},
     "quantity": dict.fromkeys(("Quantity", "Age", "Duration", "Count", "Distance"), _quantity)
     | {"Money": _money, "SampledData": _sampled, "Range": _range},
+    "special": {"Location.position": _position},
     "reference": dict.fromkeys(("canonical", "uri", "url", "oid", "uuid"), _url) | {"Reference": _reference, "Resource": _resource},
 }  # fmt: skip
 

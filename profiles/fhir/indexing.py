@@ -49,13 +49,13 @@ class _Place:
 class Indexer:
     """The parameters of one resource type, compiled.
 
-    `without` are codes to leave out. Parameters of the type `special` are always left out. Raises `profiles.fhir.element_paths.Unsupported`
+    `without` are codes to leave out. Of the type `special` R4 has one, Location's `near`. Raises `profiles.fhir.element_paths.Unsupported`
     for an expression (of a custom parameter) that can't be compiled.
     """
 
     def __init__(self, type_: str, parameters: Iterable[Parameter], *, without: Collection[str] = ()) -> None:
         self.type = type_
-        offered = [each for each in parameters if each.code not in without and each.type != "special"]
+        offered = [each for each in parameters if each.code not in without]
         by_definition = {each.url: each for each in offered}
         self._root = _Place()
         self._hidden: list[str] = []

@@ -76,6 +76,15 @@ class ReferenceValue:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """`near` of Location: within `meters` of a place in degrees of WGS84."""
+
+    latitude: Decimal
+    longitude: Decimal
+    meters: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
     """Section 3.1.1.4.4, `:missing`."""
 
@@ -89,7 +98,7 @@ class CompositeValue:
     parts: "tuple[Value, ...]"
 
 
-Value = TokenValue | OfType | Text | DateValue | NumberValue | QuantityValue | ReferenceValue | Missing | CompositeValue
+Value = TokenValue | OfType | Text | DateValue | NumberValue | QuantityValue | ReferenceValue | Near | Missing | CompositeValue
 
 
 @dataclass(frozen=True, slots=True)

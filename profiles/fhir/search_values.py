@@ -12,10 +12,12 @@ from functools import lru_cache
 from typing import Final, cast, get_args
 
 from profiles.fhir.date_range import date_range
+from profiles.fhir.geography import point
 from profiles.fhir.query import (
     CompositeValue,
     DateValue,
     Missing,
+    Near,
     NumberValue,
     OfType,
     Prefix,
@@ -224,6 +226,31 @@ def reference(text: str, base: str) -> ReferenceValue | None:
     return ReferenceValue(version=found.version or version, url=url)
 
 
+_DEGREES: Final = re.compile(r"[+-]?\d{1,3}(\.\d{1,30})?", re.ASCII)
+_DISTANCE: Final = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+_NEARBY: Final = "5"
+_METERS: Final[Mapping[str, Decimal]] = {
+    "": Decimal(1000), "km": Decimal(1000), "m": Decimal(1),
+    "mi": Decimal("1609.344"), "[mi_i]": Decimal("1609.344"), "[mi_us]": Decimal(6_336_000) / Decimal(3937),
+}  # fmt: skip
+"""Unit of a distance, by UCUM or as people write it -> how many meters."""
+
+
+def near_value(text: str) -> Near:
+    """`near` of Location: `latitude|longitude|distance|unit`; the unit is kilometers and the distance 5 of them where they are left out."""
+    parts = split(text, "|")
+    latitude, longitude, distance, unit = (*parts, *[""] * (4 - len(parts)))[:4] if 2 <= len(parts) <= 4 else [""] * 4
+    if not _DEGREES.fullmatch(latitude) or not _DEGREES.fullmatch(longitude):
+        raise ValueError("a place is latitude|longitude|distance|unit, the first two in degrees, such as 52.52|13.405|10|km")
+    if not _DISTANCE.fullmatch(distance or _NEARBY):
+        raise ValueError("the distance of a place is a number such as 11.2, from 0 on")
+    if unit not in _METERS:
+        raise ValueError("the unit of a distance is km, m, mi, [mi_i] or [mi_us]")
+    point(Decimal(latitude), Decimal(longitude))
+    meters = Decimal(distance) * _METERS[unit] if distance else Decimal(_NEARBY) * 1000
+    return Near(Decimal(latitude), Decimal(longitude), meters)
+
+
 def missing_value(text: str) -> Missing:
     """Section 3.1.1.4.4, `:missing`."""
     if text not in ("true", "false"):
@@ -296,7 +323,9 @@ _BY_TYPE: Final[Mapping[str, Callable[[str], Value]]] = {
     "token": token_value,
     "string": text_value,
     "uri": text_value,
+    "special": near_value,
 }
+"""R4 has one parameter of the type special that is of a resource type: `near`."""
 
 
 def value(text: str, parameter: Parameter, modifier: str, base: str, now: int) -> Value:
@@ -309,6 +338,4 @@ def value(text: str, parameter: Parameter, modifier: str, base: str, now: int) -
         return reference_value(text, base, modifier if modifier[:1].isupper() else "")
     if parameter.type == "composite":
         return composite_value(text, parameter, base, now)
-    if parameter.type == "special":
-        raise ValueError("this parameter is not offered")
     return _BY_TYPE[parameter.type](text)

@@ -36,6 +36,7 @@ _DIGEST: Final = 8
 _NONE: Final = bytes(_DIGEST)
 _OWN: Final = frozenset({"_id", "_lastUpdated"})
 """Parameters that columns of `resource` answer."""
+_LABELS: Final = ("_tag", "_security")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ def found(type_: str, index: Index) -> Found:
             made.add(code, values)
     for code, texts in index.texts.items():
         made.texts(code + keys.TEXT, texts)
+    for code in _LABELS:
+        labels = [each for each in index.values.get(code, ()) if isinstance(each, Token)]
+        made.texts(code + keys.LISTED, [f"{each.system}|{each.code}" for each in labels])
     for code, elements in index.composites.items():
         made.rows[COMPOSITE] |= {row for element in elements for row in _composite_rows(type_, code, element)}
     for name, ids in index.compartments.items():

@@ -77,7 +77,7 @@ def claims(statement: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 def _of_searches() -> Iterable[tuple[str, str]]:
     """What the CapabilityStatement has no element for."""
-    for type_ in ("number", "date", "string", "token", "reference", "quantity", "uri", "composite"):
+    for type_ in ("number", "date", "string", "token", "reference", "quantity", "uri", "composite", "special"):
         parameter = Parameter("x", type_, "", "", ())
         yield from (("modifier", each) for each in modifiers(parameter) if each)
     yield from (("modifier", each) for each in ("[type]", "iterate"))

@@ -49,7 +49,11 @@ _EVERYWHERE: Final = (
 )
 """Beside those of each type."""
 _DOCUMENTED: Final = {
-    "AuditEvent": "The trail of this server. It is written by the server alone; a patient's app sees the patient's own events.",
+    "AuditEvent": (
+        "The trail of this server. It is written by the server alone; a patient's app sees the patient's own events. _id, date, _lastUpdated, outcome,"
+        f" patient and subtype are looked up; by the other parameters a page looks at {events.MOST_LOOKED} events at most: it may have fewer than _count,"
+        " or none, and the next page goes on from there."
+    ),
     "Binary": "A document, whose access is that of what it belongs to (securityContext). In Bundles it has its content in it; one with a file of its own is read by itself.",
     "Bundle": "Bundles of types other than batch and transaction, which are carried out, are stored as they are.",
     "ImagingStudy": "A study that came by DICOM is what its catalogue says; a client may add what that does not know (reason, note, basedOn ...).",
@@ -236,7 +240,7 @@ def _resource(site: _Site, type_: str, found: Iterable[Parameter], led: Mapping[
             told["searchInclude"] = ["*", *(f"{type_}:{code}" for code in references)]
             if type_ in led:
                 told["searchRevInclude"] = led[type_]
-        told["searchParam"] = [_parameter(each) for each in found if each.type != "special"]
+        told["searchParam"] = [_parameter(each) for each in found]
     operations = [_operation(each) for each in OPERATIONS if each.is_of(type_) and set(each.levels) & {"type", "instance"}]
     return {**told, "operation": operations} if operations else told
 

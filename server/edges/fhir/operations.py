@@ -22,10 +22,10 @@ _FORMATS = ("_format", "_pretty")
 
 
 def operate(request: Request) -> Response:
-    """FHIR R4 section 3.2.0.1: `POST [base]/[type]/$name` and `[base]/[type]/[id]/$name`, or GET for what changes nothing."""
+    """FHIR R4 section 3.2.0.1: `POST [base]/$name`, `[base]/[type]/$name` and `[base]/[type]/[id]/$name`, or GET for what changes nothing."""
     asking, query = caller(request), pairs(request.scope["query_string"])
     path = request.path_params
-    type_, id_ = path["type"], path.get("id", "")
+    type_, id_ = path.get("type", ""), path.get("id", "")
     operation = find(path["operation"], type_, id_, method=request.method)
     inputs, wanted_by = _inputs(request, operation, query)
     wanted = negotiate(request, (*query, *wanted_by))
@@ -46,7 +46,11 @@ def asked_operation(request: Request) -> tuple[AuditedEntity, ...]:
     """What was called, for the trail: the path, query and form as the client wrote them, and the values of Parameters as a query would have them."""
     path = "/".join(
         part
-        for part in (request.path_params["type"], request.path_params.get("id", ""), "$" + request.path_params["operation"])
+        for part in (
+            request.path_params.get("type", ""),
+            request.path_params.get("id", ""),
+            "$" + request.path_params["operation"],
+        )
         if part
     )
     query = b"&".join(part for part in (request.scope["query_string"], getattr(request.state, "called_with", b"")) if part)

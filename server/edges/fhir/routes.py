@@ -85,6 +85,8 @@ INTERACTIONS: Final[tuple[Interaction, ...]] = (
     Interaction("POST", "/_search", search, "query", REST_SEARCH_SYSTEM, asked_query),
     Interaction("GET", "/_history", history, "query", REST_HISTORY_SYSTEM, asked_history),
     # 3.2 operations
+    Interaction("GET", "/${operation}", operate, "query", REST_OPERATION, asked_operation),
+    Interaction("POST", "/${operation}", operate, "query", REST_OPERATION, asked_operation),
     Interaction("GET", "/{type}/${operation}", operate, "query", REST_OPERATION, asked_operation),
     Interaction("POST", "/{type}/${operation}", operate, "query", REST_OPERATION, asked_operation),
     Interaction("GET", "/{type}/{id}/${operation}", operate, "query", REST_OPERATION, asked_operation),

@@ -5,7 +5,7 @@ ids; where it is much, almost any candidate leads to it, and is looked at by its
 caller may see.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, FromClause, or_, select, true
@@ -33,6 +33,7 @@ from server.records.fhir_search.catalogued import catalogued_term, is_catalogued
 from server.records.fhir_search.composites import composite_term
 from server.records.fhir_search.matches import Allowed, TooCostly
 from server.records.fhir_search.ordered import date_term, number_term
+from server.records.fhir_search.places import near_term
 from server.records.fhir_search.references import compartment_term, leading, of_ids, reference_term
 from server.records.fhir_search.terms import (
     DATE,
@@ -84,8 +85,10 @@ class Conditions:
             case Not():
                 return Term(~self.term(condition.condition, type_, r).where)
             case Chain():
+                _require_rows([target for target, _ in condition.conditions])
                 return any_of([self._chain(condition, target, inner, type_, r) for target, inner in condition.conditions])
             case Reverse():
+                _require_rows([condition.type])
                 return self._reverse(condition, type_, r)
             case InCompartment():
                 return compartment_term(condition.type, condition.id, type_, r)
@@ -136,6 +139,8 @@ class Conditions:
                 return reference_term(criterion, type_, r)
             case "composite":
                 return composite_term(criterion, type_, r)
+            case "special":
+                return near_term(criterion, type_, r)
         raise NotSupported(f"{parameter.code} is not offered")
 
     def _missing(self, criterion: Criterion, type_: str, r: FromClause) -> Term:
@@ -239,6 +244,12 @@ class Conditions:
         return [(row.pk, row.id) for row in rows] if len(rows) <= FEW else None
 
 
+def _require_rows(types: Sequence[str]) -> None:
+    """Raises `NotSupported` where a chain or `_has` leads to AuditEvents alone: the trail has no rows of references to be followed."""
+    if list(types) == ["AuditEvent"]:
+        raise NotSupported("no chain or _has leads through AuditEvents; search for them by themselves")
+
+
 def has_value(code: str, kind: str, type_: str, r: FromClause) -> Test:
     """The resource has something to compare for a parameter."""
     if code in ("_id", "_lastUpdated"):
@@ -254,7 +265,7 @@ def has_value(code: str, kind: str, type_: str, r: FromClause) -> Test:
             row, test = DATE.alias(), keys.parameter_hash(type_, code)
         case "reference":
             row, test = REFERENCE.alias(), keys.parameter_hash(type_, code)
-        case "number" | "quantity":
+        case "number" | "quantity" | "special":
             row = QUANTITY.alias()
             return probe(row, r, row.c.unit == keys.unit_hash(type_, code, ""))
         case _:

@@ -1,6 +1,6 @@
 """AuditEvents (FHIR R4 section 6.4): they are in the trail, which has its own order and its own indexes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,11 +10,17 @@ from profiles.fhir.query import All, Condition, Criterion, DateValue, InCompartm
 from profiles.vocabulary import DCM_SYSTEM, IHE_TRANSACTION, RESTFUL_INTERACTION
 from server.errors import NotSupported
 from server.records import trail
-from server.records.fhir_search.matches import Allowed, Match, Page, Position, cut
+from server.records.fhir_search.event_bodies import LOOKED, is_offered, meets
+from server.records.fhir_search.limits import check
+from server.records.fhir_search.matches import PAGE_BYTES, Allowed, Match, Page, Position, TooCostly, cut
 from server.records.fhir_search.ordered import on_instant
 
-OFFERED: Final = ("_id", "_lastUpdated", "date", "outcome", "patient", "subtype")
-"""The parameters by which the trail can be searched."""
+_INDEXED: Final = ("_id", "_lastUpdated", "date", "outcome", "patient", "subtype")
+OFFERED: Final = tuple(sorted((*_INDEXED, *LOOKED)))
+"""The parameters by which the trail can be searched: those that it has columns for, and those that only bodies answer."""
+MOST_LOOKED: Final = 5_000
+"""Bodies that one page or total looks at, which takes half a second."""
+_AT_ONCE: Final = 500
 _OUTCOMES: Final = (
     "http://hl7.org/fhir/audit-event-outcome",
     "http://terminology.hl7.org/CodeSystem/audit-event-outcome",
@@ -32,33 +38,79 @@ class _Asked:
     patients: list[tuple[str, ...]] = field(default_factory=list)
     moments: list[Moments] = field(default_factory=list)
     tests: list[ColumnElement[bool]] = field(default_factory=list)
+    bodies: list[Criterion] = field(default_factory=list)
 
 
 def page(
     connection: Connection, search: Search, *, allowed: Allowed, confined: bool, count: int, began: int, after: Position | None
 ) -> Page:
-    """Up to `count` events, newest first."""
+    """Up to `count` events, newest first.
+
+    Where bodies are looked at, a page has fewer of them when that takes too long, perhaps none, and a next one goes on from there (FHIR R4
+    section 3.1.1.5.4).
+    """
     asked = _read(search)
-    found = trail.events(
-        connection,
-        *asked.tests,
-        wanted=_wanted(asked, allowed, confined, began),
-        limit=count + 1,
-        after=(int(after.keys[0] or 0), after.pk, after.number) if after is not None else None,
-    )
-    return cut(
-        (
-            (Position(began, (one.recorded,), one.pk, one.number), Match("AuditEvent", one.id, one.patient, one.body))
-            for one in found
-        ),
-        count,
-    )
+    wanted = _wanted(asked, allowed, confined, began)
+    place = (int(after.keys[0] or 0), after.pk, after.number) if after is not None else None
+    if asked.bodies:
+        return _looked(connection, asked, wanted, count, began, place)
+    found = trail.events(connection, *asked.tests, wanted=wanted, limit=count + 1, after=place)
+    return cut(((_position(one, began), _match(one)) for one in found), count)
 
 
 def total(connection: Connection, search: Search, *, allowed: Allowed, confined: bool, began: int) -> int:
     """How many there are."""
     asked = _read(search)
-    return trail.total(connection, *asked.tests, wanted=_wanted(asked, allowed, confined, began))
+    wanted = _wanted(asked, allowed, confined, began)
+    if not asked.bodies:
+        return trail.total(connection, *asked.tests, wanted=wanted)
+    met = [meets(one.body, asked.bodies) for one in _walked(connection, asked, wanted, None, MOST_LOOKED + 1)]
+    if len(met) > MOST_LOOKED:
+        raise TooCostly(f"to count them more than {MOST_LOOKED} AuditEvents would be looked at; ask for fewer by date or patient")
+    return sum(met)
+
+
+def _looked(
+    connection: Connection, asked: _Asked, wanted: trail.Wanted, count: int, began: int, place: tuple[int, int, int] | None
+) -> Page:
+    """The page of what meets conditions on its body."""
+    matches: list[Match] = []
+    size = 0
+    last: Position | None = None
+    looked = 0
+    for one in _walked(connection, asked, wanted, place, MOST_LOOKED):
+        looked += 1
+        if meets(one.body, asked.bodies):
+            if len(matches) == count or size > PAGE_BYTES:
+                return Page(tuple(matches), last)
+            matches.append(_match(one))
+            size += len(one.body)
+        last = _position(one, began)
+    return Page(tuple(matches), last if looked == MOST_LOOKED else None)
+
+
+def _walked(
+    connection: Connection, asked: _Asked, wanted: trail.Wanted, place: tuple[int, int, int] | None, most: int
+) -> Iterator[trail.RecordedEvent]:
+    """Events newest first, up to `most`, some at a time."""
+    while most > 0:
+        limit = min(most, _AT_ONCE)
+        found = list(trail.events(connection, *asked.tests, wanted=wanted, limit=limit, after=place))
+        for one in found:
+            check(connection)
+            yield one
+        if len(found) < limit:
+            return
+        most -= limit
+        place = (found[-1].recorded, found[-1].pk, found[-1].number)
+
+
+def _position(one: trail.RecordedEvent, began: int) -> Position:
+    return Position(began, (one.recorded,), one.pk, one.number)
+
+
+def _match(one: trail.RecordedEvent) -> Match:
+    return Match("AuditEvent", one.id, one.patient, one.body)
 
 
 def _wanted(asked: _Asked, allowed: Allowed, confined: bool, began: int) -> trail.Wanted:
@@ -72,7 +124,7 @@ def _wanted(asked: _Asked, allowed: Allowed, confined: bool, began: int) -> trai
 
 
 def _read(search: Search) -> _Asked:
-    """Raises `NotSupported` for what the trail has no index for."""
+    """Raises `NotSupported` for what neither columns nor bodies answer."""
     if any(each.parameter.code not in ("date", "_lastUpdated") or not each.descending or each.chain for each in search.sort[:1]):
         raise NotSupported("AuditEvents are sorted by -date only")
     asked = _Asked()
@@ -88,11 +140,14 @@ def _take(asked: _Asked, condition: Condition) -> None:
                 _take(asked, each)
         case InCompartment(type="Patient"):
             asked.patients.append((condition.id,))
-        case Criterion(modifier="" | "Patient" | "overlaps") if condition.parameter.code in OFFERED:
+        case Criterion(modifier="" | "Patient" | "overlaps") if condition.parameter.code in _INDEXED:
             _take_criterion(asked, condition)
+        case Criterion() if is_offered(condition):
+            asked.bodies.append(condition)
         case _:
             raise NotSupported(
-                f"AuditEvents are searched by {', '.join(OFFERED)}, without modifiers; leave out what else is asked for"
+                f"AuditEvents are searched by {', '.join(OFFERED)}; of modifiers {', '.join(_INDEXED)} have none here, others"
+                " :missing, :not, :exact, :contains, :identifier and types; leave out what else is asked for"
             )
 
 

@@ -72,6 +72,13 @@ def limited(connection: Connection, seconds: float | None = None) -> Iterator[No
         connection.info[_END] = outer
 
 
+def check(connection: Connection) -> None:
+    """Raises `TooCostly` where the limit that holds now is over: for what is done between statements."""
+    end: _End | None = connection.info.get(_END)
+    if end is not None and end.is_over:
+        raise _too_long()
+
+
 def spent(connection: Connection) -> float:
     """Seconds by the clock that a limit goes by, to be compared with each other."""
     return time.thread_time() if connection.dialect.name == "sqlite" else time.monotonic()

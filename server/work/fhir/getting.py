@@ -77,9 +77,9 @@ def _writing() -> NotSupported:
 
 def called(entry: Entry, key: bytes) -> tuple[Operation, Call]:
     """FHIR R4 section 3.2.0.1: the operation that an entry calls, and with what. Raises what a call does."""
-    if len(entry.segments) not in (2, 3):
-        raise NotSupported("operations are called of a type or of a resource, such as Patient/7/$everything")
-    type_, id_ = entry.type, entry.id if len(entry.segments) == 3 else ""
+    if len(entry.segments) > 3:
+        raise NotSupported("operations are called of the system, a type or a resource, such as Patient/7/$everything")
+    type_, id_ = (*entry.segments[:-1], "", "")[:2]
     operation = operations.find(entry.operation, type_, id_, method=entry.method)
     given = inputs.of_pairs([each for each in entry.parameters if each[0] not in reading.FORMATS])
     if entry.resource is not None:

@@ -1,13 +1,15 @@
 """`$meta`, `$meta-add` and `$meta-delete` (OperationDefinition Resource-meta, Resource-meta-add, Resource-meta-delete): tags, labels, profiles."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection
 
 from profiles.fhir.json import parse
 from server.access.decisions import Interaction
-from server.records import resources
-from server.work.fhir import reading
+from server.errors import Forbidden, NotSupported
+from server.records import labels, resources
+from server.work.fhir import completeness, offered, permission, reading
 from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.inputs import Inputs
 from server.work.fhir.refusals import ParameterError
@@ -17,12 +19,41 @@ Json = dict[str, Any]
 PARAMETERS: Final = ("meta",)
 _CODINGS: Final = ("security", "tag")
 _LISTS: Final = ("profile", *_CODINGS)
+_NOTHING: Final = {"url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "not-applicable"}
+"""For no element may be empty (FHIR R4 section 2.24, ele-1)."""
 
 
 def meta(connection: Connection, caller: Caller, type_: str, id_: str, inputs: Inputs) -> Outcome:
     """OperationDefinition Resource-meta: the resource, whose meta is to be told. Raises `NotFound`, `Gone`, `Forbidden`."""
     inputs.only(())
     return reading.read(connection, caller, type_, id_)
+
+
+def in_use(connection: Connection, caller: Caller, type_: str, inputs: Inputs) -> tuple[Json, frozenset[str]]:
+    """OperationDefinition Resource-meta, of a type or (empty) of the system: all profiles, tags and labels of resources that the caller may read.
+
+    With the patients whose resources alone were looked at. Raises `Forbidden`, `NotSupported`, `TooCostly`, and `Unavailable` while rows of them
+    are in the making.
+    """
+    inputs.only(())
+    made = caller.decision
+    if type_ == "AuditEvent":
+        raise NotSupported("which profiles AuditEvents have is not looked up; those of IHE BALP are what there is")
+    if type_:
+        permission.require(made, type_, Interaction.READ)
+    types = [type_] if type_ else _granted(caller, labels.types(connection))
+    completeness.require(connection, {(each, code) for each in types for code in labels.CODES})
+    found = labels.in_use(connection, types, lambda each, column: permission.allowed(made, each, Interaction.READ)(column))
+    patients = [permission.confined(made, each, Interaction.READ) for each in types]
+    told: Json = {name: values for name, values in found.items() if values}
+    return told or {"extension": [_NOTHING]}, frozenset(id_ for each in patients for id_ in each or ())
+
+
+def _granted(caller: Caller, types: Sequence[str]) -> list[str]:
+    """Those that the caller may read. Raises `Forbidden` where that is no type at all, whether or not there are resources of it."""
+    if not any(permission.is_granted(caller.decision, each, Interaction.READ) for each in offered.types()):
+        raise Forbidden("the token grants no scope that includes 'r' for any type")
+    return [each for each in types if permission.is_granted(caller.decision, each, Interaction.READ)]
 
 
 def add(connection: Connection, caller: Caller, type_: str, id_: str, inputs: Inputs) -> Outcome:

@@ -23,7 +23,7 @@ _CORE: Final = "http://hl7.org/fhir/OperationDefinition/"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. `id` is empty at type level; `key` seals page links."""
+    """One call. `id` is empty at type level, `type` too at system level; `key` seals page links."""
 
     type: str
     id: str
@@ -75,15 +75,16 @@ class Operation:
 
 
 def find(name: str, type_: str, id_: str = "", *, method: str = "POST") -> Operation:
-    """The operation of that name (without `$`) for a type or a resource of it.
+    """The operation of that name (without `$`) for a resource, a type, or with neither for the system.
 
     Raises `NotOffered`, and `MethodNotOffered` for a GET of one that changes something.
     """
-    level: Level = "instance" if id_ else "type"
-    found = next((each for each in OPERATIONS if each.name == name and level in each.levels and each.is_of(known(type_))), None)
+    level: Level = "instance" if id_ else "type" if type_ else "system"
+    of = known(type_) if type_ else ""
+    found = next((each for each in OPERATIONS if each.name == name and level in each.levels and each.is_of(of)), None)
     if found is None:
         names = sorted({f"${each.name}" for each in OPERATIONS if level in each.levels and each.is_of(type_)})
-        there = f"{type_} has {', '.join(names)} there" if names else f"{type_} has none there"
+        there = f"{type_ or 'the system'} has {', '.join(names) or 'none'} there"
         raise NotOffered(f"this server has no such operation here; {there}")
     if found.affects_state and method != "POST":
         raise MethodNotOffered(f"${name} changes something: it is called by POST (FHIR R4 section 3.2.0.1)", "POST")
@@ -116,6 +117,9 @@ def _validate(connection: Connection, caller: Caller, call: Call) -> Done:
 
 
 def _meta(connection: Connection, caller: Caller, call: Call) -> Done:
+    if not call.id:
+        found, patients = metas.in_use(connection, caller, call.type, call.inputs)
+        return Done(serialize(metas.parameters({"meta": found})), patients)
     return _told(metas.meta(connection, caller, call.type, call.id, call.inputs))
 
 
@@ -146,7 +150,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         documentation="The patient's current documents. Nothing is made on demand: on-demand=true finds nothing.",
     ),
     Operation("validate", f"{_CORE}Resource-validate", _validate, ("type", "instance"), single="resource"),
-    Operation("meta", f"{_CORE}Resource-meta", _meta, ("instance",)),
+    Operation(
+        "meta", f"{_CORE}Resource-meta", _meta, ("system", "type", "instance"),
+        documentation="Of the system or a type: the profiles, tags and security labels that resources have which the token opens to read, AuditEvents aside.",
+    ),
     Operation("meta-add", f"{_CORE}Resource-meta-add", _meta_add, ("instance",), affects_state=True),
     Operation("meta-delete", f"{_CORE}Resource-meta-delete", _meta_delete, ("instance",), affects_state=True),
 )  # fmt: skip

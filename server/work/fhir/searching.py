@@ -3,9 +3,10 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+import orjson
 from sqlalchemy import ColumnElement, Connection
 
 from profiles.fhir import search_request
@@ -31,6 +32,10 @@ from server.work.fhir.shape import of_search as shape_of_search
 DEFAULT_COUNT: Final = 50
 MOST: Final = 1000
 Parameters = Sequence[tuple[str, str]]
+_Before = list[list[Any]]
+"""Where pages ended that lie behind: sort keys, row and number of each, nothing for the beginning of the first."""
+_MOST_REMEMBERED: Final = 512
+"""Bytes of them in a cursor, about fifteen pages: a URL has to stay short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,10 @@ def _read(
     if found.contained in ("true", "both") or found.contained_type:
         why = "contained resources are not searched by themselves; leave out _contained and _containedType"
         raise ParameterError("_contained", why, "not-supported")
+    for each in found.includes:
+        if "AuditEvent" in (each.source, *found.types):
+            why = "nothing is included with AuditEvents, nor are they with others; search for them by themselves"
+            raise ParameterError("_revinclude" if each.reverse else "_include", why, "not-supported")
     return found
 
 
@@ -125,7 +134,7 @@ class _Searching:
     warnings: tuple[Issue, ...]
 
     def found(self, named: frozenset[str]) -> Found:
-        asked, after = self.asked, self._after()
+        asked, (after, before) = self.asked, self._opened()
         began = after.began if after else self.now
         page, included, issues = Page((), None), tuple[Match, ...](), list(self.warnings)
         total: int | None = None
@@ -142,7 +151,7 @@ class _Searching:
             str(uuid.uuid4()),
             "searchset",
             instant(self.now),
-            self._links(page.next),
+            self._links(page.next, after, before),
             self._entries(page.matches, included, issues),
             total,
         )
@@ -199,21 +208,34 @@ class _Searching:
     def _is_confined(self) -> bool:
         return all(confined(self.made, each) is not None for each in self.asked.types)
 
-    def _after(self) -> Position | None:
+    def _opened(self) -> tuple[Position | None, _Before]:
+        """What the cursor says: where the page before this one ended, and where those before that did; of the first page nothing."""
         if not self.asked.cursor:
-            return None
-        return Position.from_plain(unseal(self.key, self.asked.cursor, self.place.path, self.asked.understood, self.made))
+            return None, []
+        given = unseal(self.key, self.asked.cursor, self.place.path, self.asked.understood, self.made)
+        return Position.from_plain(given[:4]), given[4] if len(given) > 4 else []
 
-    def _links(self, following: Position | None) -> tuple[tuple[str, str], ...]:
-        """FHIR R4 section 3.1.1.5.4: this page, the first and the next; a search by POST has links for GET."""
+    def _links(self, following: Position | None, after: Position | None, before: _Before) -> tuple[tuple[str, str], ...]:
+        """FHIR R4 section 3.1.1.5.4: this page, the first, the one before and the next; a search by POST has links for GET.
+
+        The page before is asked for again by its own cursor, so that it is the same one; so far as cursors remember it.
+        """
         understood, path = self.asked.understood, self.place.path
         links = [("self", address(self.base, path, understood, self.asked.cursor))]
-        if self.asked.cursor:
+        if after is not None:
             links.append(("first", address(self.base, path, understood)))
+            if before:
+                cursor = self._cursor([after.began, *before[-1]], before[:-1]) if before[-1] else ""
+                links.append(("previous", address(self.base, path, understood, cursor)))
         if following is not None:
-            cursor = seal(self.key, following.plain(), path, understood, self.made)
-            links.append(("next", address(self.base, path, understood, cursor)))
+            passed = [*before, after.plain()[1:] if after is not None else []]
+            links.append(("next", address(self.base, path, understood, self._cursor(following.plain(), passed))))
         return tuple(links)
+
+    def _cursor(self, place: Sequence[Any], before: _Before) -> str:
+        while len(orjson.dumps(before)) > _MOST_REMEMBERED:
+            before = before[1:]
+        return seal(self.key, [*place, before], self.place.path, self.asked.understood, self.made)
 
 
 def address(base: str, path: str, given: Parameters, cursor: str = "") -> str:

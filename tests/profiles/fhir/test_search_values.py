@@ -290,7 +290,8 @@ def test_a_relationship_of_documents_is_its_code_and_its_target_though_r4_exchan
 @pytest.mark.parametrize(
     ("type_", "code", "modifier", "text"),
     [("Patient", "gender", "missing", "yes"), ("Patient", "identifier", "of-type", "MR|446053"), ("Patient", "identifier", "of-type", "s||446053"),
-     ("Observation", "code-value-date", "", "http://loinc.org|1"), ("Observation", "code-value-date", "", "$2013"), ("Location", "near", "", "1|2")],
+     ("Observation", "code-value-date", "", "http://loinc.org|1"), ("Observation", "code-value-date", "", "$2013"), ("Location", "near", "", "1"),
+     ("Location", "near", "", "91|2"), ("Location", "near", "", "1|2|-3"), ("Location", "near", "", "1|2|3|km|x"), ("Location", "near", "", "nan|2"), ("Location", "near", "", "1e0|2")],
 )  # fmt: skip
 def test_a_value_of_the_wrong_form_is_refused(type_: str, code: str, modifier: str, text: str) -> None:
     with pytest.raises(ValueError):

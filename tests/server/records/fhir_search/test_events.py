@@ -6,11 +6,22 @@ import orjson
 import pytest
 from sqlalchemy import ColumnElement, true
 
-from profiles.audit_event import FAILED, REFUSED, REST_READ, REST_SEARCH, SUCCESS, Agent, AuditedAction, Outcome
+from profiles.audit_event import (
+    FAILED,
+    INSTANCES_TRANSFERRED,
+    REFUSED,
+    REST_READ,
+    REST_SEARCH,
+    SUCCESS,
+    Agent,
+    AuditedAction,
+    AuditedEntity,
+    Outcome,
+)
 from profiles.fhir.search_request import in_compartment, read
 from server.errors import NotSupported
 from server.records import fhir_search
-from server.records.fhir_search import Allowed, Position
+from server.records.fhir_search import Allowed, Position, TooCostly, events
 from server.records.trail import Trail
 from server.store.db import Database
 from server.store.migrations import migrate
@@ -87,8 +98,8 @@ def test_events_are_found_by_outcome_and_subtype(database: Database, trail: Trai
     assert found(database, "subtype=urn:other|search")[0] == []
 
 
-@pytest.mark.parametrize("query", ["agent=Practitioner/a", "action=R", "outcome:not=0", "_sort=date", "_sort=outcome", "patient.name=a", "_filter=date gt 2025 or date lt 2000"])  # fmt: skip
-def test_what_the_trail_has_no_index_for_is_refused(database: Database, query: str) -> None:
+@pytest.mark.parametrize("query", ["type:above=rest", "policy:below=a", "_profile=a", "outcome:not=0", "_sort=date", "_sort=outcome", "patient.name=a", "_filter=date gt 2025 or date lt 2000"])  # fmt: skip
+def test_what_neither_columns_nor_bodies_answer_is_refused(database: Database, query: str) -> None:
     with pytest.raises(NotSupported):
         found(database, query)
 
@@ -96,4 +107,99 @@ def test_what_the_trail_has_no_index_for_is_refused(database: Database, query: s
 def test_events_are_searched_by_themselves(database: Database) -> None:
     search = read(("AuditEvent", "Patient"), [], base="", now=LATER)
     with pytest.raises(NotSupported), database.read() as connection:
+        fhir_search.page(connection, search, decision_where=everybody, confined=False, count=1, began=LATER)
+
+
+def test_what_only_bodies_say_is_looked_up_in_them(database: Database, trail: Trail) -> None:
+    """FHIR R4, search parameters of AuditEvent: those that the trail has no column for."""
+    study = AuditedEntity(system="urn:dicom:uid", identifier="urn:oid:1.2.3", details=(("attribute", "StudyInstanceUID"),))
+    read_by_app = trail.action(
+        "read", REST_READ, Agent(identifier="app", system="urn:clients", name="Ward Viewer", address="192.0.2.7"),
+        patient_id="p1", entities=(AuditedEntity(reference="ImagingStudy/s1"),), token_id="jti-1", request_id="r-9",
+    )  # fmt: skip
+    searched = trail.action(
+        "query", REST_SEARCH, Agent(reference="Device/ct", name="CT Scanner"), entities=(AuditedEntity(query=b"x=1"),)
+    )
+    stored = trail.action("create", INSTANCES_TRANSFERRED, Agent(identifier="MODALITY"), rest=False, entities=(study,))
+    trail.write(read_by_app, searched, stored)
+    first, second, third = read_by_app.id, searched.id, stored.id
+    for query, expected in (
+        ("action=R", [first]),
+        ("action=E,C", [third, second]),
+        ("action:not=R", [third, second]),
+        ("action=http://hl7.org/fhir/audit-event-action|R", [first]),
+        ("action=urn:other|R", []),
+        ("agent=Device/ct", [second]),
+        ("agent:Device=ct", [second]),
+        ("agent=ct", [second]),
+        ("agent=Practitioner/ct", []),
+        ("agent:identifier=app", [first]),
+        ("agent:identifier=urn:clients|app", [first]),
+        ("agent:identifier=server", [third, second, first]),
+        ("agent-name=ward", [first]),
+        ("agent-name:contains=scan,view", [second, first]),
+        ("agent-name:exact=ward", []),
+        ("agent-name:exact=Ward Viewer", [first]),
+        ("agent-name:missing=true", [third]),
+        ("address=192.0.2", [first]),
+        ("policy=jti-1", [first]),
+        ("policy=jti", []),
+        ("entity=ImagingStudy/s1", [first]),
+        ("entity=Patient/p1", [first]),
+        ("entity:identifier=urn:oid:1.2.3", [third]),
+        ("entity:identifier=urn:dicom:uid|urn:oid:1.2.3&action=C", [third]),
+        ("entity-type=http://terminology.hl7.org/CodeSystem/audit-entity-type|1", [first]),
+        ("entity-type=XrequestId", [first]),
+        ("entity-role=24", [second]),
+        ("source:identifier=server", [third, second, first]),
+        ("source=Device/ct", []),
+        ("site=server", [third, second, first]),
+        ("type=rest", [second, first]),
+        ("type=http://dicom.nema.org/resources/ontology/DCM|110104", [third]),
+        ("type=rest&patient=p1", [first]),
+        ("type=rest&outcome=0&subtype=search", [second]),
+        ("_filter=agent-name sw ct and type eq rest", [second]),
+    ):
+        assert found(database, query)[0] == expected, query
+
+
+def test_a_page_that_looks_at_many_bodies_ends_early_and_the_next_goes_on(
+    database: Database, trail: Trail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FHIR R4 section 3.1.1.5.4: a server may return fewer than asked."""
+    monkeypatch.setattr(events, "MOST_LOOKED", 4)
+    monkeypatch.setattr(events, "_AT_ONCE", 3)
+    ids = []
+    for number in range(11):
+        one = trail.action("read", REST_READ, Agent(identifier="rare" if number % 5 == 0 else "app"))
+        trail.write(one)
+        ids.append(one.id)
+    trail.write(trail.action("read", REST_READ, Agent(identifier="rare")), patients=["p1", "p2", "p3"])
+    search = read(("AuditEvent",), [("agent:identifier", "rare")], base="", now=LATER)
+    pages: list[list[str]] = []
+    after: Position | None = None
+    with database.read() as connection:
+        while True:
+            page = fhir_search.page(
+                connection, search, decision_where=everybody, confined=False, count=2, began=LATER, after=after
+            )
+            pages.append([match.id for match in page.matches])
+            if page.next is None:
+                break
+            after = Position.from_plain(page.next.plain())
+        told = [each for page in pages for each in page]
+        assert told[3:] == [ids[10], ids[5], ids[0]]
+        assert len(set(told)) == 6
+        assert [] in pages
+        with pytest.raises(TooCostly, match="date or patient"):
+            fhir_search.total(connection, search, decision_where=everybody, confined=False, began=LATER)
+        bounded = read(("AuditEvent",), [("agent:identifier", "rare"), ("patient", "p1")], base="", now=LATER)
+        assert fhir_search.total(connection, bounded, decision_where=everybody, confined=False, began=LATER) == 1
+
+
+def test_a_limit_holds_while_bodies_are_looked_at(database: Database, trail: Trail) -> None:
+    """Else a search of the trail would hold up all who share its turn."""
+    trail.write(*(trail.action("read", REST_READ, Agent(identifier="app")) for _ in range(20)))
+    search = read(("AuditEvent",), [("action", "U")], base="", now=LATER)
+    with database.read() as connection, pytest.raises(TooCostly), fhir_search.limited(connection, 0):
         fhir_search.page(connection, search, decision_where=everybody, confined=False, count=1, began=LATER)

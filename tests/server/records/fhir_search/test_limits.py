@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from server.errors import NotSupported
 from server.records.fhir_search import TooCostly
-from server.records.fhir_search.limits import limited
+from server.records.fhir_search.limits import check, limited
 from server.store.db import Database
 from server.store.migrations import migrate
 
@@ -76,3 +76,14 @@ def test_after_a_refusal_behind_a_savepoint_the_transaction_goes_on(database: Da
         if connection.dialect.name == "postgresql":
             assert connection.execute(text("SHOW statement_timeout")).scalar() == "0"
         assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_work_between_statements_is_limited_too(database: Database) -> None:
+    with database.read() as connection:
+        check(connection)  # without a limit it has no end
+        with limited(connection, 60):
+            check(connection)
+            with pytest.raises(TooCostly), limited(connection, 0.01):
+                while True:
+                    check(connection)
+            check(connection)
