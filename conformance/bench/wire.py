@@ -168,15 +168,19 @@ def run(
 def drive(
     base: str, headers: dict[str, str], request: Callable[[int], Request], *, connections: int, seconds: float, least: int = 0
 ) -> Load:
-    """`run` with requests of every kind. What `request` takes to make one is no part of its latency. No two connections ask the same turn."""
+    """`run` with requests of every kind. What `request` takes to make one is no part of its latency. No two connections ask the same turn.
+
+    Each asks once at least, however late it comes to it.
+    """
     load, lock, began = Load(), threading.Lock(), time.perf_counter()
 
     def client(number: int) -> None:
-        mine, failed, refused = [], 0, 0
+        mine: list[float] = []
+        failed = refused = 0
         turn = number
         try:
             with closing(Connection(base, headers)) as connection:
-                while time.perf_counter() - began < seconds:
+                while not mine or time.perf_counter() - began < seconds:
                     asked = request(turn)
                     start = time.perf_counter()
                     status, size = connection.send(asked)
