@@ -4,6 +4,7 @@ from sqlalchemy import select
 
 from server.access.decisions import parse_scopes
 from server.errors import SettingsError
+from server.records import resources
 from server.records.catalogue import PATIENT
 from server.store.db import Database
 
@@ -42,6 +43,9 @@ def named_patient(database: Database, text: str, what: str = "--patient") -> str
     wanted = same & assigned if bar else same | (PATIENT.c.id == value)
     with database.read() as connection:
         found = connection.execute(select(PATIENT.c.id, PATIENT.c.authority).where(wanted).order_by(PATIENT.c.authority)).all()
+        client = resources.last(connection, "Patient", value) if not bar and not found else None
+    if client is not None and not client.deleted:  # of whom there are no images
+        return client.id
     exact = [row for row in found if not bar and row.id == value] or found
     if not exact:
         raise SettingsError(f"{what}: no patient here has this id; give the resource id, or OID|Patient ID")

@@ -2,7 +2,7 @@
 
 A thread for each request costs more than to read a resource, and so does a commit. What proves slow leaves its turn and is done again in a
 thread of its own, as is what is like it: for a second, and for twice as long whenever it proves slow again, up to a minute. It holds the others
-up for `SECONDS` at most.
+up for `SECONDS` of work at most, or once where the work is not the database's.
 """
 
 import asyncio
@@ -48,10 +48,11 @@ class Turn:
 class _Waiting:
     request: Request
     handler: Handler
-    answered: "asyncio.Future[Response | None]"
+    answered: "asyncio.Future[tuple[Response | None, bool]]"
     loop: asyncio.AbstractEventLoop
     response: Response | None = None
     error: BaseException | None = None
+    was_slow: bool = False
 
     def tell(self) -> None:
         if self.answered.done():  # the client has gone
@@ -59,7 +60,7 @@ class _Waiting:
         if self.error is not None:
             self.answered.set_exception(self.error)
         else:
-            self.answered.set_result(self.response)
+            self.answered.set_result((self.response, self.was_slow))
 
 
 class Turns:
@@ -79,17 +80,21 @@ class Turns:
         """
         until, before = self._slow.get(like, (0.0, 0.0))
         if until < time.monotonic():
-            response = await self._in_turn(request, handler)
+            response, was_slow = await self._in_turn(request, handler)
+            if was_slow:
+                self._remember(like, before)
+            elif before:
+                self._slow.pop(like, None)
             if response is not None:
-                if before:
-                    self._slow.pop(like, None)
                 return response
-            if len(self._slow) >= _MOST_REMEMBERED:
-                self._slow.clear()
-            first, most = _REMEMBERED
-            seconds = min(2 * before or first, most)
-            self._slow[like] = time.monotonic() + seconds, seconds
         return await run_in_threadpool(handler, request)
+
+    def _remember(self, like: object, before: float) -> None:
+        if len(self._slow) >= _MOST_REMEMBERED:
+            self._slow.clear()
+        first, most = _REMEMBERED
+        seconds = min(2 * before or first, most)
+        self._slow[like] = time.monotonic() + seconds, seconds
 
     def close(self) -> None:
         if self._thread is not None:
@@ -97,9 +102,9 @@ class Turns:
             self._thread.join()
             self._thread = None
 
-    def _in_turn(self, request: Request, handler: Handler) -> "asyncio.Future[Response | None]":
-        """None where the request takes too long for it."""
-        if self._thread is None:
+    def _in_turn(self, request: Request, handler: Handler) -> "asyncio.Future[tuple[Response | None, bool]]":
+        """The answer, none where the request takes too long for it; and whether it took too long, be it answered or not."""
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="turns", daemon=True)
             self._thread.start()
         loop = asyncio.get_running_loop()
@@ -148,11 +153,12 @@ class Turns:
 
     def _one(self, turn: Turn, waiting: _Waiting, told: list[_Waiting]) -> bool:
         """Answers one; False where its connection is not to be used for another."""
-        before = len(turn.noted)
+        before, began = len(turn.noted), time.thread_time()
         waiting.request.state.turn = turn
         try:
             waiting.response = waiting.handler(waiting.request)
         except OutOfTurn:
+            waiting.was_slow = True
             del turn.noted[before:]
             return False
         except BaseException as error:  # noqa: BLE001 as above
@@ -161,6 +167,7 @@ class Turns:
             return False
         finally:
             del waiting.request.state.turn
+        waiting.was_slow = time.thread_time() - began > SECONDS  # in Python, which nothing breaks off
         if len(turn.noted) > before:
             told.append(waiting)
         return waiting.response.status_code < 500
@@ -168,7 +175,8 @@ class Turns:
 
 def _tell(batch: list[_Waiting]) -> None:
     for each in batch:
-        each.tell()
+        with contextlib.suppress(Exception):  # one that cannot be told keeps nobody else waiting
+            each.tell()
 
 
 def turn_of(request: HTTPConnection) -> Turn | None:

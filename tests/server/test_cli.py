@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from server.access.grants import check_scopes, named_patient
 from server.cli import app
 from server.errors import SettingsError
+from server.records import resources
 
 AWAY = "postgresql+psycopg://u:s3cret@127.0.0.1:1/db?connect_timeout=1"
 FOUR = ["token --scope system/*.rs", "serve http", "verify", "migrate"]
@@ -104,6 +105,18 @@ def test_a_patient_is_named_by_what_a_person_has_at_hand(tmp_path: Path, databas
         for text in (first, f"{authority}|P1", f"urn:oid:{authority}|P1", " P1 "):
             assert named_patient(opened.database, text) == first
         for text in ("P3", "1.2.3|P1", f"{authority}|", "", f"{authority}|{first}"):
+            with pytest.raises(SettingsError, match="no patient here"):
+                named_patient(opened.database, text)
+
+
+def test_a_patient_of_whom_there_are_no_images_is_named_by_the_resources_id(tmp_path: Path, database_url: str) -> None:
+    with imageshare.node(tmp_path / "data", database_url) as opened:
+        with opened.database.write() as connection:
+            resources.put(connection, {"resourceType": "Patient", "id": "pb"})
+            resources.put(connection, {"resourceType": "Patient", "id": "gone"})
+            resources.delete(connection, "Patient", "gone")
+        assert named_patient(opened.database, "pb") == "pb"
+        for text in ("gone", "1.2.3|pb"):
             with pytest.raises(SettingsError, match="no patient here"):
                 named_patient(opened.database, text)
 

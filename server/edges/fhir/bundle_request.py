@@ -130,15 +130,16 @@ def _try(request: Request, asking: Caller, entries: Sequence[Entry]) -> None:
 
 def _batch(request: Request, asking: Caller, requests: Requests, room: Room) -> Sequence[_Done]:
     """Writes first, then reads: no entry depends on another."""
-    done: dict[int, _Done] = {}
-    for part in _parts([entry for entry in requests.entries if entry.is_write], _TOGETHER):
+    done: dict[int, _Done] = {entry.place: entry.error for entry in requests.entries if entry.error is not None}
+    asked = [entry for entry in requests.entries if entry.error is None]
+    for part in _parts([entry for entry in asked if entry.is_write], _TOGETHER):
         for entry, each in zip(part, _written(request, asking, part), strict=True):
             done[entry.place] = room.taken(entry, each) if isinstance(each, Outcome) else each
-    reads = [entry for entry in requests.entries if not entry.is_write]
+    reads = [entry for entry in asked if not entry.is_write]
     for entry in reads:
         done[entry.place] = _alone(request, partial(_read, request, asking, entry, room))
     _note(request, asking, reads, done)
-    failed = [entry for entry in requests.entries if entry.is_write and not isinstance(done[entry.place], Outcome)]
+    failed = [entry for entry in asked if entry.is_write and not isinstance(done[entry.place], Outcome)]
     _note(request, asking, failed, done)
     return [done[entry.place] for entry in requests.entries]
 

@@ -1,7 +1,9 @@
 """Errors as FHIR says them: an OperationOutcome, whatever went wrong, and the trail's note of every refusal."""
 
+import re
 from collections.abc import Awaitable, Callable
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +20,9 @@ from server.work.fhir.offered import MethodNotOffered
 from server.work.fhir.reading import Deleted
 
 Handler = Callable[[Request], Response]
+_LONG_QUERY = 1024
+_MANY_NAMES = 10
+_LARGE_PAGE = re.compile(rb"(^|&)_count=\d{3}")
 
 
 def guarded(handler: Handler, kind: Kind, subtype: Subtype, asked: Callable[[Request], tuple[AuditedEntity, ...]]) -> Handler:
@@ -47,11 +52,23 @@ def in_turns(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         names = tuple(each.partition(b"=")[0] for each in query.split(b"&"))
         like = (request.path_params.get("type"), request.path_params.get("compartment"), names)
         try:
+            if not _may_be_quick(query, names):
+                return await run_in_threadpool(handler, request)
             return await context.node(request).turns.answer(request, handler, like)
         except Exception as error:  # noqa: BLE001 as above
             return finished(request, _failed(request, error))
 
     return answered
+
+
+def _may_be_quick(query: bytes, names: tuple[bytes, ...]) -> bool:
+    """Not so: what takes long to be understood and made into SQL, and pages of many resources that are each made smaller."""
+    if len(query) > _LONG_QUERY or len(names) > _MANY_NAMES:
+        return False
+    if any(b"." in each or each.startswith((b"_has", b"_filter")) for each in names):
+        return False
+    made_smaller = b"_summary" in names or b"_elements" in names
+    return not (made_smaller and _LARGE_PAGE.search(query))
 
 
 def finished(request: Request, told: Response) -> Response:

@@ -10,12 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from profiles.audit_event import AuditedEntity
+from profiles.fhir.issues import Issue
 from server.access.decisions import Interaction
 from server.edges import context
 from server.edges.fhir.answers import answer, caller
 from server.edges.fhir.negotiation import media_type, negotiate, only, pairs, parsed
 from server.edges.fhir.received import body
-from server.errors import AccessError, ImageShareError, NotSupported
+from server.errors import AccessError, ImageShareError, Invalid, NotSupported
 from server.work.fhir import conditional, offered
 from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.create import create as created
@@ -36,10 +37,20 @@ def create(request: Request) -> Response:
     """FHIR R4 section 3.1.0.8, create: `POST [base]/[type]`, with If-None-Exist conditional (3.1.0.8.1)."""
     asking = _asking(request)
     resource = _resource(request, asking, "create", Interaction.CREATE)
-    unless = request.headers.get("if-none-exist", "").removeprefix("?")
+    unless = _if_none_exist(request)
     with _searching(request, asking, _type(request), unless):
         _tried(request, asking, _type(request), unless)
         return _answered(request, lambda connection: created(connection, asking, resource, if_none_exist=unless, is_checked=True))
+
+
+def _if_none_exist(request: Request) -> str:
+    """Raises `Invalid` for a condition that is empty: everything would meet it, and nothing be kept from being there twice."""
+    given = request.headers.get("if-none-exist")
+    condition = (given or "").removeprefix("?")
+    if given is not None and not condition:
+        why = "If-None-Exist has no condition; name at least one search parameter, such as identifier"
+        raise Invalid([Issue("error", "invalid", "", why)])
+    return condition
 
 
 def update(request: Request) -> Response:

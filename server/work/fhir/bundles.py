@@ -18,10 +18,10 @@ from server.work.fhir.caller import Outcome
 MOST_ENTRIES: Final = 10_000
 MOST_TOLD: Final = 64 << 20
 """Bytes of the resources in one answer."""
-METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _KINDS: Final = ("batch", "transaction")
 _WITH_RESOURCE: Final = ("PUT", "PATCH")
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
+_OF_ENTRY: Final = re.compile(r"Bundle\.entry\[(\d+)\]")
 
 Json = dict[str, Any]
 
@@ -44,6 +44,8 @@ class Entry:
     none_matches: str = ""
     none_exist: str = ""
     modified_since: str = ""
+    error: Invalid | None = None
+    """Why an entry of a batch is no request at all; it has nothing else then."""
 
     @property
     def path(self) -> str:
@@ -153,20 +155,43 @@ def issues(error: ImageShareError) -> tuple[Issue, ...]:
 def read(bundle: Json, base: str) -> Requests:
     """FHIR R4 section 3.1.0.11: the requests of a batch or transaction. `base` is our base URL, which a URL may begin with.
 
-    The resources of a transaction are checked with it, those of a batch each when its turn comes. Raises `Invalid` and `TooLarge`.
+    The resources of a transaction are checked with it, those of a batch each when its turn comes; an entry of a batch that is no request has its
+    error (section 3.1.0.11.1: entries stand alone). Raises `Invalid` and `TooLarge`.
     """
     entries = bundle.get("entry", [])
     if isinstance(entries, list) and len(entries) > MOST_ENTRIES:
         raise TooLarge(f"a Bundle may have {MOST_ENTRIES} requests here; send it in parts")
     stands_alone = bundle.get("type") == "batch" and isinstance(entries, list) and entries
     found = check({**bundle, "entry": [_bare(each) for each in entries]} if stands_alone else bundle, type_="Bundle")
-    if found:
+    broken = _of_entries(found) if stands_alone else {}
+    if found and not broken:
         raise Invalid(found)
     kind = bundle["type"]
     if kind not in _KINDS:
         why = "what is posted to the base URL is a batch or a transaction; POST other Bundles to Bundle, to store them"
         raise Invalid([Issue("error", "invalid", "Bundle.type", why)])
-    return Requests(kind, tuple(_entry(place, each, base) for place, each in enumerate(entries)))
+    if kind == "transaction":
+        return Requests(kind, tuple(_entry(place, each, base) for place, each in enumerate(entries)))
+    return Requests(kind, tuple(_standing(place, each, base, broken.get(place)) for place, each in enumerate(entries)))
+
+
+def _of_entries(found: Sequence[Issue]) -> dict[int, Invalid]:
+    """What is wrong with which entry; nothing where something is wrong with the Bundle itself."""
+    by_place: dict[int, list[Issue]] = {}
+    for each in found:
+        named = _OF_ENTRY.match(each.expression)
+        if named is None:
+            return {}
+        by_place.setdefault(int(named[1]), []).append(each)
+    return {place: Invalid(each) for place, each in by_place.items()}
+
+
+def _standing(place: int, given: Json, base: str, error: Invalid | None) -> Entry:
+    """An entry of a batch."""
+    try:
+        return _entry(place, given, base) if error is None else Entry(place, "", (), "", error=error)
+    except Invalid as wrong:
+        return Entry(place, "", (), "", error=wrong)
 
 
 def _bare(entry: Any) -> Any:
@@ -191,6 +216,11 @@ def _entry(place: int, given: Json, base: str) -> Entry:
         place, method, segments, query, resource, given.get("fullUrl", ""), request.get("ifMatch", ""), request.get("ifNoneMatch", ""),
         request.get("ifNoneExist", "").removeprefix("?"), request.get("ifModifiedSince", ""),
     )  # fmt: skip
+    if "ifNoneExist" in request and not made.none_exist:
+        raise made.wrong(
+            ".request.ifNoneExist",
+            "ifNoneExist has no condition, so everything would meet it; name a parameter, such as identifier",
+        )
     if made.none_exist and method != "POST":
         raise made.wrong(".request.ifNoneExist", "ifNoneExist is for POST (section 3.1.0.8.1)")
     return made

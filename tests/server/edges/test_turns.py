@@ -125,6 +125,21 @@ def test_a_search_that_takes_long_leaves_its_turn(node: Node, monkeypatch: pytes
     assert where == [True, False]
 
 
+def test_what_is_slow_in_python_is_answered_and_no_more_in_a_turn(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "SECONDS", -1.0)
+    where: list[bool] = []
+
+    def slow(request: Request) -> Response:
+        where.append(turn_of(request) is not None)
+        return Response(b"done")
+
+    async def twice() -> list[bytes]:
+        return [bytes((await node.turns.answer(_request(), slow, "like this")).body) for _ in range(2)]
+
+    assert asyncio.run(twice()) == [b"done"] * 2
+    assert where == [True, False]
+
+
 def test_an_error_is_its_own_requests(node: Node) -> None:
     def wrong(request: Request) -> Response:
         _noted(node, request)
@@ -188,6 +203,36 @@ def test_a_large_answer_in_xml_is_told_once(site: FhirSite) -> None:
     assert found.status_code == 200
     assert found.text.count(family) == 50
     assert len([each for each in site.events(mark) if each["action"] == "E"]) == 50  # one of each patient
+
+
+@pytest.mark.parametrize(
+    ("path", "is_quick"),
+    [
+        ("Patient/a", True),
+        ("Patient?name=a&birthdate=ge1970&_count=20", True),
+        ("Patient?_summary=true&_count=20", True),
+        ("Patient?_summary=true&_count=1000", False),
+        ("Patient?" + "&".join(["identifier=a"] * 11), False),
+        ("Patient?identifier=" + "a" * 1200, False),
+        ("Observation?subject.name=a", False),
+        ("Patient?_has:Observation:patient:code=a", False),
+        ("Patient?_filter=name eq a", False),
+    ],
+)
+def test_what_cannot_be_quick_is_in_no_turn(
+    site: FhirSite, monkeypatch: pytest.MonkeyPatch, path: str, *, is_quick: bool
+) -> None:
+    asked: list[object] = []
+    answer = site.node.turns.answer
+
+    async def noted(*given: Any) -> Response:
+        asked.append(given)
+        return await answer(*given)
+
+    site.put({"resourceType": "Patient", "id": "a"})
+    monkeypatch.setattr(site.node.turns, "answer", noted)
+    assert site.get(path).status_code == 200
+    assert bool(asked) == is_quick
 
 
 def test_a_trail_that_cannot_be_written_is_said_in_fhir(site: FhirSite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -344,3 +344,41 @@ def test_a_batch_is_held_to_scopes_entry_by_entry(site: FhirSite) -> None:
     assert statuses(response) == ["201", "403", "403", "403"]
     assert sorted(each["outcome"] for each in site.events(mark)) == ["0", "4", "4", "4"]
     issue(site.ask("POST", "", {}, body={"resourceType": "Bundle", "type": "batch"}), 401, "login")
+
+
+def test_an_entry_of_a_batch_that_is_no_request_fails_alone(site: FhirSite) -> None:
+    """FHIR R4 section 3.1.0.11.1: the success or failure of one entry does not change that of another."""
+    site.put({"resourceType": "Patient", "id": "a"})
+    found = done(
+        sent(
+            site,
+            entry("GET", "Patient/a"),
+            {"request": {"method": "FOO", "url": "Patient/a"}},
+            {"fullUrl": urn(1), "resource": patient()},
+            entry("GET", "http://elsewhere.example/Patient/1"),
+            entry("GET", ""),
+            entry("POST", "Patient", patient(), ifNoneExist="?"),
+            entry("POST", "Patient", patient()),
+            kind="batch",
+        )
+    )
+    assert [each["response"]["status"][:3] for each in found] == ["200", "400", "400", "400", "400", "400", "201"]
+    told = found[1]["response"]["outcome"]["issue"][0]
+    assert told["expression"] == ["Bundle.entry[1].request.method"]
+
+
+def test_what_is_wrong_with_the_batch_itself_refuses_it_whole(site: FhirSite) -> None:
+    found = site.ask(
+        "POST", "", body={"resourceType": "Bundle", "type": "batch", "total": "x", "entry": [entry("GET", "Patient/a")]}
+    )
+    assert found.status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+def test_a_condition_that_is_empty_is_none(site: FhirSite, kind: str) -> None:
+    """Everything would meet it, and what a client wants to be there once would be there twice."""
+    found = sent(site, entry("POST", "Patient", patient(), ifNoneExist="?"), kind=kind)
+    assert (found.status_code if kind == "transaction" else int(statuses(found)[0])) == 400
+    for given in ("", "?"):
+        assert site.ask("POST", "Patient", body=patient(), If_None_Exist=given).status_code == 400
+    assert site.bundle("Patient?_summary=count")["total"] == 0
