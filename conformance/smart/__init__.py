@@ -1,0 +1,1 @@
+"""A black-box kit for SMART App Launch and SMART Imaging Access."""

@@ -1,0 +1,1 @@
+"""SMART App Launch, pure: scopes, consents, what discovery says."""

@@ -1,0 +1,1 @@
+"""The authorization server: SMART App Launch 2.2 on Authlib, a module for each grant or endpoint."""

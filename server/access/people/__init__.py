@@ -1,0 +1,1 @@
+"""People: accounts, how they sign in, sessions, proxies."""

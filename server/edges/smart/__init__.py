@@ -1,0 +1,1 @@
+"""SMART App Launch: the OAuth endpoints and discovery."""

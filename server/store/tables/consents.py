@@ -1,0 +1,1 @@
+"""What consents permit and deny, as rules that searches can look at."""

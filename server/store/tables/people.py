@@ -1,0 +1,1 @@
+"""People: accounts, what they sign in with, sessions, proxies."""
