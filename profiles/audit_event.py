@@ -25,9 +25,14 @@ from profiles.vocabulary import (
     DCM_EXPORT,
     DCM_IMPORT,
     DCM_INSTANCES_TRANSFERRED,
+    DCM_LOGIN,
+    DCM_LOGOUT,
     DCM_QUERY,
+    DCM_SECURITY_ALERT,
     DCM_SOURCE_ROLE,
     DCM_SYSTEM,
+    DCM_USER_AUTHENTICATION,
+    DCM_USER_SECURITY_CHANGED,
     DICOM_UID_SYSTEM,
     IHE_TRANSACTION,
     OBJECT_ROLE,
@@ -35,7 +40,7 @@ from profiles.vocabulary import (
     RESTFUL_INTERACTION,
 )
 
-Kind: TypeAlias = Literal["create", "read", "update", "delete", "query", "export"]
+Kind: TypeAlias = Literal["create", "read", "update", "delete", "query", "export", "sign-in", "security"]
 # FHIR R4 audit-event-outcome: success, minor failure (refused, not found, bad request), serious failure, major failure
 Outcome: TypeAlias = Literal["0", "4", "8", "12"]
 
@@ -91,6 +96,11 @@ RAD_129 = Subtype(IHE_TRANSACTION, "RAD-129", "QIDO-RS Query")
 
 # DICOM: what PS3.15 section A.5.3 calls the transfer of instances, whichever DIMSE service does it
 INSTANCES_TRANSFERRED = Subtype(DCM_SYSTEM, DCM_INSTANCES_TRANSFERRED, "DICOM Instances Transferred")
+
+# People: PS3.16 CID 401 and 402, PS3.15 sections A.5.3.11 and A.5.3.12
+LOGIN = Subtype(DCM_SYSTEM, DCM_LOGIN, "Login")
+LOGOUT = Subtype(DCM_SYSTEM, DCM_LOGOUT, "Logout")
+USER_SECURITY_CHANGED = Subtype(DCM_SYSTEM, DCM_USER_SECURITY_CHANGED, "User Security Attributes Changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,8 @@ _KINDS: dict[Kind, tuple[str, str, str, Subtype]] = {
     "delete": ("D", DCM_APPLICATION_ACTIVITY, "Application Activity", REST_DELETE),
     "query": ("E", DCM_QUERY, "Query", REST_SEARCH),
     "export": ("R", DCM_EXPORT, "Export", REST_READ),
+    "sign-in": ("E", DCM_USER_AUTHENTICATION, "User Authentication", REST_OPERATION),
+    "security": ("E", DCM_SECURITY_ALERT, "Security Alert", REST_OPERATION),
 }
 # BALP has patterns for these; `export` reads by REST, so it is a Read too. Its Delete lets no agent name the token: that is worth more
 _PATTERNS: dict[Kind, str] = {"create": "Create", "read": "Read", "update": "Update", "export": "Read", "query": "Query"}

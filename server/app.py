@@ -9,10 +9,15 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from profiles.audit_event import Agent
+from server.access.foreign import Foreign
+from server.access.oauth.server import OAuthServer
+from server.access.people.people import People
 from server.access.tokens import Tokens
-from server.edges import dicomweb, fhir, operations, soap
+from server.edges import dicomweb, fhir, operations, pages, smart, soap
 from server.edges.context import Node
 from server.edges.turns import Turns
+from server.outbound.mail import Mail
+from server.outbound.web import Web
 from server.records.installation import installation
 from server.records.peers import Peers
 from server.records.strangers import Strangers
@@ -22,6 +27,7 @@ from server.store.blobs import FolderBlobs
 from server.store.db import Database
 from server.store.migrations import require_current
 from server.store.room import Room
+from server.work.authorizing import Authorizing
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 
@@ -41,23 +47,33 @@ def open_node(settings: Settings) -> Node:
     trail = Trail(database, Agent(identifier=site.issuer, name=settings.organization, address=settings.base_url))
     file = database.url.database if database.is_sqlite else None
     room = Room(Path(file).parent if file else settings.blob_folder)
+    strangers = Strangers(trail, room, settings.min_free_bytes)
+    web = Web(settings)
+    tokens = Tokens(
+        database, site, issuer=settings.base_url, audience=f"{settings.base_url}/fhir", foreign=Foreign(settings, web)
+    )
+    oauth = OAuthServer(settings, database, tokens, trail, web.jwks)
     return Node(
         settings=settings,
         database=database,
         blobs=blobs,
         installation=site,
-        tokens=Tokens(database, site),
+        tokens=tokens,
         trail=trail,
         ingest=Ingest(settings, database, blobs, site, trail),
         peers=Peers(database, settings),
-        strangers=Strangers(trail, room, settings.min_free_bytes),
+        strangers=strangers,
         writes=Writes(database),
         turns=Turns(database, trail),
+        people=People(database, settings, site, trail, Mail(settings).send, refused=strangers.refused),
+        oauth=oauth,
+        authorizing=Authorizing(oauth),
     )
 
 
 def close_node(node: Node) -> None:
     node.turns.close()
+    node.people.close()
     with suppress(SQLAlchemyError):  # what cannot be written any more is in the log
         node.strangers.flush()
     node.database.close()
@@ -77,6 +93,6 @@ def create_app(node: Node, first: Semaphore | None = None) -> FastAPI:
     app = FastAPI(title="imageshare", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.node = node
     app.state.first = first
-    for edge in (fhir, dicomweb, soap, operations):
+    for edge in (smart, pages, fhir, dicomweb, soap, operations):
         edge.install(app)
     return app

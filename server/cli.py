@@ -3,17 +3,20 @@
 import json
 import os
 import sys
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from server import peer_commands, study_commands
+from server.client_commands import client_app
 from server.console import Data, told
 from server.dicom_commands import peer_app, worklist_app
 from server.errors import SettingsError, Unavailable
+from server.key_commands import keys_app
 from server.settings import Settings, bracketed, load
+from server.user_commands import user_app
 
 app = typer.Typer(
     name="imageshare",
@@ -46,6 +49,13 @@ app.add_typer(serve_app, name="serve")
 
 app.add_typer(peer_app, name="peer")
 app.add_typer(worklist_app, name="worklist")
+app.add_typer(user_app, name="user")
+app.add_typer(client_app, name="client")
+app.add_typer(keys_app, name="keys")
+
+# What the floor above adds (conformance: `check`), which nothing here may import.
+for added in distribution("imageshare").entry_points.select(group="imageshare.commands"):
+    app.add_typer(added.load(), name=added.name)
 
 
 # --- serve
@@ -76,7 +86,7 @@ def serve(
                 if alone:
                     upkeep.take_over(settings)
                 running = Supervisor(settings)
-                raise typer.Exit(running.run(_listens(running.settings)))
+                raise typer.Exit(running.run(_listens(running.settings) + _first_administrator(running.settings)))
 
 
 @serve_app.command("http")
@@ -127,6 +137,16 @@ def _listens(settings: Settings) -> str:
     if settings.dicom_tls_port is not None:
         dicom += f" (TLS {settings.dicom_tls_port})"
     return f"imageshare listens: {settings.http_address}{public} · DICOM {dicom} · data {settings.data.absolute()}"
+
+
+def _first_administrator(settings: Settings) -> str:
+    """On loopback a new server has an administrator; how to sign in for the first time is told once, on standard output."""
+    from server import upkeep
+
+    once = upkeep.first_administrator(settings)
+    if once is None:
+        return ""
+    return f"\nfirst sign-in at {settings.base_url}/sign-in: {once[0]} with the password {once[1]}, which works once"
 
 
 # --- to try it, and to send

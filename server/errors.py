@@ -16,7 +16,10 @@
     |       `-- Contradiction 2402    a resource that says otherwise than the DICOM catalogue
     |-- AccessError 3000
     |   |-- Unauthenticated 3001      no token, or one that is expired, forged or for another server
-    |   `-- Forbidden 3002            known, but not allowed
+    |   |-- Forbidden 3002            known, but not allowed
+    |   |-- SignInRefused 3003        a person did not sign in; why is never said
+    |   |-- TooManyAttempts 3004      guesses, or requests for codes, faster than is taken
+    |   `-- StepUpNeeded 3005         signed in, but not strongly or recently enough for this
     |-- NotFound 4001                 nothing under this name that may be told of
     |-- Gone 4002                     it was here and is deleted
     |-- Conflict 5000                 it contradicts what is stored
@@ -211,6 +214,36 @@ class Forbidden(AccessError):
     def __init__(self, detail: str, patients: frozenset[str] = frozenset()) -> None:
         super().__init__(detail)
         self.patients = patients - {""}
+
+
+class SignInRefused(AccessError):
+    """The same words whatever was wrong: no such account, a wrong secret, one that is over, a lockout."""
+
+    number = 3003
+    http_status = 401
+    fhir_code = "login"
+    summary = "signing in did not succeed"
+
+    def __init__(self) -> None:
+        super().__init__("this did not work; check what you typed, or wait a few minutes and try again")
+
+
+class TooManyAttempts(AccessError):
+    """`retry_after` is in seconds."""
+
+    number = 3004
+    http_status = 429
+    fhir_code = "throttled"
+    summary = "too many attempts; wait a little"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("too many attempts; wait a little and try again")
+        self.retry_after = retry_after
+
+
+class StepUpNeeded(AccessError):
+    number = 3005
+    summary = "sign in again, with the strongest way of this account"
 
 
 class NotFound(ImageShareError):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from profiles.identifiers import ae_title, uid
@@ -55,6 +55,33 @@ class RetentionRule(BaseModel, frozen=True, extra="forbid"):
     keep_days: int = Field(ge=1)
     since: Literal["study", "receipt"] = "study"
     keep_until_age: int | None = Field(default=None, ge=1, le=150, description="years; images of children are kept longer")
+
+
+
+class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
+    """A foreign authorization server whose access tokens are taken, such as that of the EHR whose images are here."""
+
+    issuer: str = Field(description="its `iss`, to the letter")
+    jwks_uri: str = Field(default="", description="where its keys are, for tokens that are JWTs; or")
+    introspection_endpoint: str = Field(default="", description="where it is asked about a token (RFC 7662), with these credentials")
+    client_id: str = ""
+    client_secret: SecretStr | None = None
+    cache_seconds: int = Field(default=1, ge=0, le=60, description="how long its answer holds, and what it revokes is still taken")
+    audience: frozenset[str] = Field(default=frozenset(), description="`aud` that mean this server; its own URLs where empty")
+    scope: str = Field(default="patient/*.rs", description="SMART scopes that its tokens open at most")
+    patient_authority: Oid = Field(description="OID of who assigns the Patient IDs by which its patients are known here")
+    fhir_base: str = Field(
+        default="", description="where Patient/{id} of a token's patient is read for that Patient ID; where empty the id itself is it"
+    )
+    patient_system: str = Field(default="", description="system of that identifier there; urn:oid: and patient_authority where empty")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "TrustedIssuer":
+        if bool(self.jwks_uri) == bool(self.introspection_endpoint):
+            raise ValueError("either jwks_uri or introspection_endpoint")
+        if self.introspection_endpoint and not (self.client_id and self.client_secret):
+            raise ValueError("introspection_endpoint needs client_id and client_secret")
+        return self
 
 
 class Settings(BaseSettings):
@@ -121,6 +148,40 @@ class Settings(BaseSettings):
     fhir_conditional_delete: Literal["single", "multiple"] = Field(
         default="single",
         description="whether a FHIR delete by a condition is refused where several resources meet it, or deletes them all",
+    )
+    session_seconds: int = Field(default=43_200, gt=0, description="who signed in is signed out after this, come what may")
+    session_idle: int = Field(default=1_800, gt=0, description="a session that asks for nothing this long is over")
+    sign_in_failures: int = Field(
+        default=10, ge=1, description="wrong passwords for one account within sign_in_window; then none is taken in it"
+    )
+    sign_in_failures_per_address: int = Field(
+        default=100, ge=0, description="the same for one network address; 0 for any number, behind a proxy that all come through"
+    )
+    sign_in_window: int = Field(default=900, gt=0, description="seconds that failures to sign in are counted for")
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="smtp://user:password@host:587 (with STARTTLS) or smtps://host:465; where absent e-mails are files in the data folder",
+    )
+    mail_from: str = Field(default="imageshare@localhost", description="the address that e-mails to people come from")
+    access_token_seconds: int = Field(default=3600, ge=60, le=3600, description="life of an access token; of a program's 300 at most")
+    refresh_token_days: int = Field(default=180, ge=1, description="an app that asks for no new token this long has to be allowed anew")
+    client_registration: Literal["closed", "token", "open"] = Field(
+        default="closed", description="whether apps register themselves (RFC 7591): not at all, with client_registration_token, or any"
+    )
+    client_registration_token: SecretStr | None = Field(default=None, description="what apps show to register themselves")
+    client_registration_scope: str = Field(
+        default="openid fhirUser profile launch launch/patient launch/encounter launch/imagingstudy offline_access online_access patient/*.rs",
+        description="what apps that register themselves may ask for at most",
+    )
+    fetch_allowed_hosts: frozenset[str] = Field(
+        default=frozenset(),
+        description="host or host:port, such as that of a hospital's own OpenID provider: fetched from also over http and at private addresses",
+    )
+    fetch_ca: Path | None = Field(
+        default=None, description="who signs, besides the public ones, the certificates of servers that are fetched from, PEM"
+    )
+    trusted_issuers: tuple[TrustedIssuer, ...] = Field(
+        default=(), description="foreign authorization servers whose access tokens are taken; opaque ones where exactly one is asked about them"
     )
     durable: bool = Field(
         default=True, description="whether answers wait for the disk; without, a power cut loses what was acknowledged"

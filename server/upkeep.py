@@ -10,10 +10,12 @@ from pathlib import Path
 
 from sqlalchemy import URL, select
 
+from server.access.people import people
 from server.errors import SettingsError
+from server.outbound import mail
 from server.records import catalogue, parameters, rejections
 from server.records.installation import installation
-from server.settings import Settings
+from server.settings import Settings, bracketed, is_local_name
 from server.store import jobs
 from server.store.blobs import FolderBlobs, digest
 from server.store.db import Database, ping
@@ -112,6 +114,18 @@ def make_ready(settings: Settings) -> None:
         installation(database)
     finally:
         database.close()
+
+
+def first_administrator(settings: Settings) -> tuple[str, str] | None:
+    """A new server that listens on loopback gets an administrator: e-mail address, and the password that works once. None if there is anybody."""
+    if not is_local_name(bracketed(settings.http_host)) or settings.is_published:
+        return None
+    database = Database(settings.database)
+    try:
+        once = people.first_administrator(database)
+    finally:
+        database.close()
+    return None if once is None else (people.FIRST, once)
 
 
 def _make(folder: Path) -> None:
@@ -224,6 +238,7 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     told.append(("free space", f"{free >> 20} MiB", free > settings.min_free_bytes))
     anyhow = settings.public_url is None and settings.http_host in ("0.0.0.0", "::")
     told.append(("public URL", f"{settings.base_url}{' is no address to call: set public_url' if anyhow else ''}", not anyhow))
+    told.append(_mail(settings))
     soap = "off because public_url is set" if settings.is_published else "answers programs on this machine (loopback)"
     told.append(("SOAP", soap, True))
     told += [(name, "not a setting; is it misspelt?", False) for name in sorted(unknown_variables(os.environ))]
@@ -235,6 +250,17 @@ def _indexing(database: Database) -> list[str]:
     with suppress(Exception), database.read() as connection:
         return [f"{each.type}: {each.percent} % of it is made anew" for each in parameters.indexing(connection)]
     return []
+
+
+def _mail(settings: Settings) -> tuple[str, str, bool]:
+    """Without a mail server people sign in by password or passkey only: a warning, no fault."""
+    try:
+        server = mail.server_of(settings)
+    except SettingsError as error:
+        return "e-mail", error.detail, False
+    if server is not None:
+        return "e-mail", f"by {server.scheme} through {server.hostname}", True
+    return "e-mail", f"files in {mail.folder(settings)}, which nobody reads: set smtp_url", True
 
 
 def unknown_variables(environment: Mapping[str, str]) -> set[str]:

@@ -4,52 +4,17 @@ Scopes follow SMART App Launch 2.2 (scopes and launch context), v2 `patient/Imag
 A scope with a query constraint grants nothing here yet: narrower than asked is safe, wider is not.
 """
 
-import re
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from sqlalchemy import ColumnElement, false, true
 
+from profiles.smart.scopes import Interaction, Scope, parse_scopes
 from server.errors import Forbidden
 
-_SCOPE = re.compile(r"(?P<context>patient|user|system)/(?P<type>\*|[A-Z][A-Za-z]+)\.(?P<permission>\*|read|write|c?r?u?d?s?)")
+__all__ = ["OTHER_PATIENT", "Decision", "Interaction", "Scope", "everything", "parse_scopes"]
+
 OTHER_PATIENT = "the token is for another patient"
 """What is said of another patient's data, whether or not there are any."""
-
-_V1 = {"read": "rs", "write": "cud", "*": "cruds"}
-
-
-class Interaction(StrEnum):
-    """The letters of a v2 scope: `r` covers read, vread and instance history, `s` type search."""
-
-    CREATE = "c"
-    READ = "r"
-    UPDATE = "u"
-    DELETE = "d"
-    SEARCH = "s"
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """One granted scope. `type` is a FHIR resource type or `*`."""
-
-    context: str
-    type: str
-    interactions: frozenset[Interaction]
-
-    def covers(self, type_: str, interaction: Interaction) -> bool:
-        return self.type in ("*", type_) and interaction in self.interactions
-
-
-def parse_scopes(text: str) -> tuple[Scope, ...]:
-    """The resource scopes in a space-separated scope string; others (`openid`, `launch` ...) and malformed ones grant nothing."""
-    scopes = []
-    for word in text.split():
-        found = _SCOPE.fullmatch(word)
-        if found and found["permission"]:
-            letters = _V1.get(found["permission"], found["permission"])
-            scopes.append(Scope(found["context"], found["type"], frozenset(map(Interaction, letters))))
-    return tuple(scopes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +29,32 @@ class Decision:
     scopes: tuple[Scope, ...]
     patient: str | None = None
     token_id: str = field(default="", repr=False)
+    user: str = ""
+    """Who asks through the client, as a relative reference; empty for a client by itself."""
+    account: str = ""
+    reach: frozenset[str] | None = None
+    """Patients whom the user, or a client by itself, may see by own right; None: every one."""
+    studies: frozenset[str] | None = None
+    """Study Instance UIDs, where the token opens those alone."""
+    actors: frozenset[str] = frozenset()
+    """References by which a Consent may name the caller."""
+    purposes: frozenset[str] = frozenset()
+    """Codes of v3-ActReason, such as TREAT; BTG for break-glass."""
+    grant: str = ""
+    """Id of the `access_grant`; empty for a token of the command line."""
 
     @property
     def grants_any(self) -> bool:
         """Whether there is a scope at all that opens something."""
-        return any(scope.context != "patient" or self.patient for scope in self.scopes)
+        return any(scope.context != "patient" or self.patient for scope in self.scopes if not scope.query)
 
     def patients(self, type_: str, interaction: Interaction) -> frozenset[str] | None:
         """The patients whose `type_` resources the caller may do this to; None means every patient."""
-        granted = [scope for scope in self.scopes if scope.covers(type_, interaction)]
+        granted = [scope for scope in self.scopes if not scope.query and scope.covers(type_, interaction)]
         if any(scope.context != "patient" for scope in granted):
-            return None
-        return frozenset([self.patient]) if granted and self.patient else frozenset()
+            return self.reach
+        own = frozenset([self.patient]) if granted and self.patient else frozenset()
+        return own if self.reach is None else own & self.reach
 
     def require(self, type_: str, interaction: Interaction) -> None:
         """Raises `Forbidden` if no scope covers this at all."""

@@ -2,34 +2,52 @@
 
 from sqlalchemy import select
 
-from server.access.decisions import parse_scopes
+from profiles.fhir import search_request
+from profiles.r4.definitions import resource_types
+from profiles.smart.scopes import Scope, is_resource_scope, parse_scope, parse_scopes, words_of
 from server.errors import SettingsError
 from server.records import resources
 from server.records.catalogue import PATIENT
 from server.store.db import Database
 
-_CONTEXTS = ("patient/", "user/", "system/")
-
 
 def check_scopes(text: str, *, bound: bool) -> None:
     """SMART App Launch 2.2, scopes: raises `SettingsError` unless every resource scope in `text` grants something, and one is there.
 
-    `bound`: the token will name a patient. Words that are no resource scopes (`openid`, `launch` ...) pass.
+    `bound`: the token will name a patient. Words that are no resource scopes (`openid`, `launch` ...) pass. A constraint has to be a
+    search parameter of the standard.
     """
     granted = parse_scopes(text)
-    for word in text.split():
-        if word.startswith(_CONTEXTS) and not parse_scopes(word):
-            if "?" in word:
-                raise SettingsError(
-                    f"--scope: {word}: scopes constrained by a query are not offered yet; leave out the ? and what follows"
-                )
-            raise SettingsError(f"--scope: {word} is no SMART scope; take one like patient/ImagingStudy.rs or system/*.rs")
+    for word in words_of(text):
+        scope = parse_scope(word)
+        if scope is not None:
+            _check_scope(word, scope)
+        elif is_resource_scope(word):
+            rule = (
+                "what follows the ? are search parameters with values, and none that only say how a search answers"
+                if "?" in word
+                else ("take one like patient/ImagingStudy.rs or system/*.rs")
+            )
+            raise SettingsError(f"--scope: {word} is no SMART scope; {rule}")
     if not granted:
         raise SettingsError(
             "--scope: nothing in it grants anything; take SMART scopes like patient/ImagingStudy.rs or system/*.rs"
         )
     if not bound and any(scope.context == "patient" for scope in granted):
         raise SettingsError("--scope: patient/ scopes open one patient's data: name the patient with --patient")
+
+
+def _check_scope(word: str, scope: Scope) -> None:
+    """A scope for a type that there is not, or with a constraint that no search understands, would open nothing."""
+    types = resource_types() if scope.type == "*" else (scope.type,)
+    if not set(types) <= set(resource_types()):
+        raise SettingsError(f"--scope: {word} is no SMART scope; FHIR R4 has no such type of resources")
+    if not scope.query:
+        return
+    try:
+        search_request.read(types, scope.query, base="", now=0)
+    except search_request.SearchRefused as refused:
+        raise SettingsError(f"--scope: {word}: {refused.errors[0].detail}") from None
 
 
 def named_patient(database: Database, text: str, what: str = "--patient") -> str:

@@ -8,16 +8,20 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 from starlette.requests import HTTPConnection
 
 from profiles.audit_event import FAILED, REFUSED, SUCCESS, Agent, AuditedEntity, Kind, Outcome, Subtype
+from server.access import epoch
 from server.access.decisions import Decision
+from server.access.oauth.server import OAuthServer
+from server.access.people.people import People
 from server.access.tokens import Tokens
-from server.edges.turns import Turns, turn_of
-from server.errors import ImageShareError, Unauthenticated
+from server.edges.turns import Turns, leave, turn_of
+from server.errors import ImageShareError, Unauthenticated, Unavailable
 from server.records.installation import Installation
 from server.records.peers import Peers
 from server.records.strangers import Strangers
@@ -25,6 +29,7 @@ from server.records.trail import Trail
 from server.settings import Settings
 from server.store.blobs import BlobStore
 from server.store.db import Database
+from server.work.authorizing import Authorizing
 from server.work.fhir.caller import Audited
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
@@ -48,6 +53,9 @@ class Node:
     strangers: Strangers
     writes: Writes
     turns: Turns
+    people: People
+    oauth: OAuthServer
+    authorizing: Authorizing
 
 
 def node(request: HTTPConnection) -> Node:
@@ -84,12 +92,52 @@ def decision(request: HTTPConnection) -> Decision:
     """
     if (known := _made(request)) is not None:
         return known
+    token, turn = _bearer(request), turn_of(request)
+    if turn is None:
+        made, number = node(request).tokens.decide_at(token)
+    else:
+        if node(request).tokens.waits(token):
+            leave(request)
+        if turn.epoch is None:
+            turn.epoch = epoch.current(turn.connection)
+        made, number = node(request).tokens.decide_at(token, turn.connection, turn.epoch)
+    request.state.epoch = number
+    return trusted(request, made)
+
+
+def waits(request: HTTPConnection) -> bool:
+    """Whether somebody else has to be asked about the request's token, so that it is not quick."""
+    token = request.headers.get("authorization", "").partition(" ")[2].strip()
+    return bool(token) and node(request).tokens.waits(token)
+
+
+def _bearer(request: HTTPConnection) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if not token:
         raise Unauthenticated("an access token is needed: Authorization: Bearer ...")
     if scheme.lower() != "bearer":
         raise Unauthenticated("only bearer tokens are taken: Authorization: Bearer ...")
-    return trusted(request, node(request).tokens.decide(token.strip()))
+    return token.strip()
+
+
+@contextmanager
+def reading(request: HTTPConnection) -> Iterator[Connection]:
+    """A consistent view of the database, in which the request's Decision holds as well: both are of one moment.
+
+    What somebody may do can change between the two. Raises `Unavailable` if it did for this token, `Unauthenticated` if nothing is left.
+    """
+    with node(request).database.read() as connection:
+        made, before = _made(request), getattr(request.state, "epoch", None)
+        if made is not None and before is not None and (number := epoch.current(connection)) != before:
+            if node(request).tokens.decide(_bearer(request), connection, number) != made:
+                raise Unavailable("what this token opens has changed just now; send the request again")
+            request.state.epoch = number
+        yield connection
+
+
+def decide_again(request: HTTPConnection) -> None:
+    """Forgets the request's Decision, so that the next one who asks gets that of now: for when its body took long to arrive."""
+    request.state.decision = None
 
 
 def trusted(request: HTTPConnection, made: Decision) -> Decision:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,6 +43,8 @@ class Turn:
 
     connection: Connection
     noted: list[Noted] = field(default_factory=list)
+    epoch: int | None = None
+    """That of the connection's view (`access.epoch`), once somebody has asked for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -186,11 +189,11 @@ def turn_of(request: HTTPConnection) -> Turn | None:
 
 
 @contextlib.contextmanager
-def view(request: Request, database: Database) -> Iterator[Connection]:
-    """A consistent view for the request: that of its turn, or one of its own. Raises `OutOfTurn` where it takes too long for a turn."""
+def view(request: Request, own: Callable[[Request], AbstractContextManager[Connection]]) -> Iterator[Connection]:
+    """A consistent view for the request: that of its turn, or its `own`. Raises `OutOfTurn` where it takes too long for a turn."""
     turn = turn_of(request)
     if turn is None:
-        with database.read() as connection:
+        with own(request) as connection:
             yield connection
         return
     try:
@@ -200,7 +203,7 @@ def view(request: Request, database: Database) -> Iterator[Connection]:
         raise OutOfTurn from None
 
 
-def leave(request: Request) -> None:
+def leave(request: HTTPConnection) -> None:
     """For what takes long in another way than by asking the database. Raises `OutOfTurn` in a turn."""
     if turn_of(request) is not None:
         raise OutOfTurn

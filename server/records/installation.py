@@ -9,7 +9,7 @@ from sqlalchemy import select
 from profiles.header import PatientDomains
 from profiles.identifiers import AssigningAuthority, uuid_oid
 from server.settings import Settings
-from server.store.db import Database, insert
+from server.store.db import Database, insert, micros
 from server.store.tables import Installation as Row
 
 _INSTALLATION = Row.__table__  # type: ignore[attr-defined]
@@ -82,3 +82,16 @@ def installation(database: Database) -> Installation:
                 connection.execute(insert(connection, _INSTALLATION).values(key=key, value=value).on_conflict_do_nothing())
             facts = {key: value for key, value in connection.execute(select(_INSTALLATION.c.key, _INSTALLATION.c.value))}
     return Installation(facts["root"], bytes.fromhex(facts["cursor_key"]))
+
+
+def since(database: Database, what: str, digest: str) -> int:
+    """Since when (microseconds) `what` has been as this digest says; notes it if it has just become so."""
+    key = f"{what} since"
+    with database.read() as connection:
+        known = connection.execute(select(_INSTALLATION.c.value).where(_INSTALLATION.c.key == key)).scalar()
+    if known is None or known.partition(" ")[0] != digest:
+        known = f"{digest} {micros()}"
+        with database.write() as connection:
+            made = insert(connection, _INSTALLATION).values(key=key, value=known)
+            connection.execute(made.on_conflict_do_update(index_elements=["key"], set_={"value": known}))
+    return int(known.partition(" ")[2])

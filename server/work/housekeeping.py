@@ -1,8 +1,11 @@
-"""Once a day: forgets what nobody asks for any more, storage commitments that are over and Event Reports that nobody fetched."""
+"""Once a day: forgets what nobody asks for any more, storage commitments that are over, Event Reports that nobody fetched,
+sessions and codes that are over.
+"""
 
 from collections.abc import Sequence
 from typing import Final
 
+from server.access.people import people
 from server.records import commitment, workitem_subscribers
 from server.store import jobs
 from server.store.db import Database, micros
@@ -31,6 +34,7 @@ class Housekeeping:
         with self._database.write() as connection:
             commitment.forget(connection, before)
             workitem_subscribers.forget(connection, before)
+            people.forget(connection, micros())
             for job in due:
                 jobs.enqueue(connection, HOUSEKEEPING, job.key, due=micros() + _DAY)
                 jobs.done(connection, job)

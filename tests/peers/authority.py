@@ -23,9 +23,10 @@ class Authority:
         self.certificate = self._signed(self.name, self.key, authority=True)
         self.path = self._pem("authority.pem", self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, key: Key | None = None) -> tuple[Path, Path]:
+    def issue(self, name: str, key: Key | None = None, host: str = "") -> tuple[Path, Path]:
+        """`host` is a DNS name that the certificate is for, in place of this machine's address."""
         key = key or rsa.generate_private_key(65537, 2048)
-        made = self._signed(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, authority=False)
+        made = self._signed(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, authority=False, host=host)
         private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         return self._pem(f"{name}.pem", made.public_bytes(serialization.Encoding.PEM)), self._pem(f"{name}.key", private)
 
@@ -33,9 +34,10 @@ class Authority:
         (self.folder / name).write_bytes(data)
         return self.folder / name
 
-    def _signed(self, subject: x509.Name, key: Key, *, authority: bool) -> x509.Certificate:
+    def _signed(self, subject: x509.Name, key: Key, *, authority: bool, host: str = "") -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        own = x509.DNSName(host) if host else x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        names = x509.SubjectAlternativeName([own])
         return (
             x509.CertificateBuilder().subject_name(subject).issuer_name(self.name).public_key(key.public_key())
             .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=1))

@@ -28,6 +28,12 @@ def run(script: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
+def file(path: str) -> str:
+    """The text of a file of an installed package, such as `axe-core/axe.min.js`. Raises `NoNode`."""
+    _install()
+    return (_INSTALLED / "node_modules" / path).read_text()
+
+
 def _install() -> None:
     """Once, and again where the lock file has changed."""
     for program in ("node", "npm"):

@@ -83,7 +83,11 @@ def test_what_it_is_comes_first() -> None:
         ("system/*.", False, "no SMART scope"),
         ("system/*.rs patient/Imagingstudy,rs", True, "no SMART scope"),
         ("patient/*.rs", False, "--patient"),
-        ("patient/Observation.rs?category=laboratory", True, "not offered yet"),
+        ("patient/Imagingstudy.rs", True, "no such type"),
+        ("patient/Observation.rs?category", True, "what follows the"),
+        ("patient/Observation.rs?_sort=date", True, "what follows the"),
+        ("patient/Observation.rs?colour=red", True, "colour"),
+        ("patient/*.rs?category=laboratory", True, "category"),
     ],
 )
 def test_scopes_that_would_grant_nothing(scope: str, bound: bool, why: str) -> None:
@@ -91,7 +95,16 @@ def test_scopes_that_would_grant_nothing(scope: str, bound: bool, why: str) -> N
         check_scopes(scope, bound=bound)
 
 
-@pytest.mark.parametrize(("scope", "bound"), [("system/*.rs", False), ("openid patient/*.read", True), ("user/Patient.r", False)])
+@pytest.mark.parametrize(
+    ("scope", "bound"),
+    [
+        ("system/*.rs", False),
+        ("openid patient/*.read", True),
+        ("user/Patient.r", False),
+        ("patient/Observation.rs?category=laboratory", True),
+        ("system/*.rs?_lastUpdated=gt2026", False),
+    ],
+)
 def test_scopes_that_grant(scope: str, bound: bool) -> None:
     check_scopes(scope, bound=bound)
 

@@ -53,7 +53,7 @@ def archive(request: Request) -> Response:
     compress = _COMPRESS.get(request.query_params.get("compress", "yes"))
     if compress is None:
         raise MalformedQuery("compress is yes or no")
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         target = targets.located(request, connection)
         _require_syntax(request, target)
         directory, files = _file_set(connection, target)

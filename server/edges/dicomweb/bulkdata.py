@@ -42,7 +42,7 @@ def bulkdata(request: Request) -> Response:
     path: str = request.path_params["path"]
     if not _PATH.fullmatch(path):
         raise MalformedQuery("a bulk data URI ends as the metadata has it: a tag, in sequences after tag/item/")
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         target = targets.located(request, connection)
         (instance,) = target.instances
         value = _value(node.blobs, instance, path)

@@ -46,7 +46,7 @@ def feed(request: Request) -> Response:
     asked = _asked(request, {"offset", "limit", "starttime", "endtime", "includemetadata"})
     offset, limit = _number(asked, "offset", 0, 0, 1 << 62), _number(asked, "limit", _LIMIT, 1, _MOST)
     start, end = _time(asked, "starttime"), _time(asked, "endtime")
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         found = changes.read(connection, offset=offset, limit=limit, start=start, end=end)
         rows = _rows(request, connection, found, asked)
     return _answer(request, found, b"[" + b",".join(rows) + b"]")
@@ -56,7 +56,7 @@ def feed(request: Request) -> Response:
 def latest(request: Request) -> Response:
     """The newest change as a JSON object; 204 where nothing ever changed."""
     asked = _asked(request, {"includemetadata"})
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         newest = changes.latest(connection)
         found = [newest] if newest is not None else []
         rows = _rows(request, connection, found, asked)

@@ -55,8 +55,8 @@ def metadata(request: Request) -> Response:
 
     Of studies and series they are prepared and packed; what is not prepared yet, or was for another base URL, is made while it is sent.
     """
-    node, home = context.node(request), targets.base(request)
-    with node.database.read() as connection:
+    home = targets.base(request)
+    with context.reading(request) as connection:
         prepared = _prepared(request, connection)
         target = targets.located(request, connection) if not prepared else None
         version = prepared[0].version if prepared else _version(connection, request)
@@ -68,7 +68,7 @@ def metadata(request: Request) -> Response:
         _told(request, prepared)
         return _packed(request, prepared, form, headers)
     if target is None:
-        with node.database.read() as connection:
+        with context.reading(request) as connection:
             target = targets.located(request, connection)
         if any(row.base not in (None, home) for row in prepared):
             _ask_again(request, prepared)

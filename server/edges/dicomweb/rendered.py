@@ -41,7 +41,7 @@ def rendered(request: Request) -> Response:
     One image by itself, several frames as one GIF, or as multipart with one image each; a study or series is always multipart.
     """
     numbers = frame_numbers(request) if "frames" in request.path_params else None
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         target = targets.located(request, connection)
         images = [instance for instance in target.instances if instance.frames]
         stored = catalogue.frame_table(connection, images[0].pk) if len(images) == 1 else None
@@ -71,7 +71,7 @@ def thumbnail(request: Request) -> Response:
     """PS3.18 section 10.4.1.1.4: a small image for a study, series, instance or frame: the middle one that has pixels."""
     numbers = frame_numbers(request) if "frames" in request.path_params else None
     wish = _wish(request, accept.image(request, _OFFERED[:2]), Viewport(_THUMBNAIL, _THUMBNAIL))
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         target = targets.located(request, connection)
         images = [instance for instance in target.instances if instance.frames]
         if not images:

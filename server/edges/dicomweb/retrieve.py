@@ -36,7 +36,7 @@ _AT_ONCE = 2 << 20
 def instances(request: Request) -> Response:
     """PS3.18 section 10.4.1.1.1: all instances of a study or series, or one."""
     node = context.node(request)
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         target = targets.located(request, connection)
     single = "instance" in request.path_params
     form = accept.instances(request, ((each.transfer_syntax, each.frames > 0) for each in target.instances), single=single)
@@ -88,7 +88,7 @@ def frames(request: Request) -> Response:
     """PS3.18 section 10.4.1.1.6: frames by number, from 1, each in the media type of its transfer syntax (section 8.7.3)."""
     node = context.node(request)
     numbers = frame_numbers(request)
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         target = targets.located(request, connection)
         (instance,) = target.instances
         stored = catalogue.frame_table(connection, instance.pk)

@@ -65,7 +65,7 @@ def instances(request: Request) -> Response:
 
 
 def _search(request: Request, level: Level) -> Response:
-    node, decision = context.node(request), context.decision(request)
+    decision = context.decision(request)
     try:
         form = datasets.form(request)
         asked = _asked(request, level)
@@ -73,7 +73,7 @@ def _search(request: Request, level: Level) -> Response:
         decision.require(STUDY_TYPE, Interaction.SEARCH)  # who may not search at all is told so first
         raise
     query, home = asked.query, targets.base(request)
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         _permit(connection, decision, query)
         patients, bodies, more = _results(connection, asked, decision.where(STUDY_TYPE, Interaction.SEARCH, PATIENT.c.id), home)
     context.told(request, "query", RAD_129, patients=patients, entities=targets.asked(request, "query"))

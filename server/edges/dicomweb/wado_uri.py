@@ -44,7 +44,7 @@ def retrieve(request: Request) -> Response:
     # What the query names stands where a path would name it, so that one decision and one trail serve both.
     request.scope["path_params"] = {name: parameters.get(key, "") for key, name in _UIDS.items()}
     _required(request)
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         target = targets.located(request, connection)
         (instance,) = target.instances
         stored = catalogue.frame_table(connection, instance.pk)

@@ -93,7 +93,7 @@ def _create(request: Request, uid: str | None, item: Attributes) -> Response:
 def retrieve(request: Request) -> Response:
     """PS3.18 section 11.5: Retrieve Workitem."""
     form = datasets.form(request)
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         found = worklist(request).read(connection, context.decision(request), target(request))
     context.told(request, "read", REST_READ, patients=[found.patient], entities=dicom_objects(instance=found.uid))
     return datasets.answer(form, [orjson.dumps(found.item)], {"Vary": datasets.VARY})
@@ -154,7 +154,7 @@ def search(request: Request) -> Response:
     except Refused:
         decision.require(TASK, Interaction.SEARCH)  # who may not search at all is told so first
         raise
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         rows = worklist(request).search(connection, decision, asked.keys, limit=asked.limit + 1, offset=asked.offset)
     found = rows[: asked.limit]
     entities = targets.asked(request, "query")

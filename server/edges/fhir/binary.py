@@ -51,8 +51,7 @@ def binary(request: Request) -> Response:
     asking, parameters = caller(request), pairs(request.scope["query_string"])
     only(parameters)
     as_resource = wants_resource(request, parameters)
-    node = context.node(request)
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         found = work.read(connection, asking, request.path_params["id"], request.path_params.get("version", ""))
     audited, patients = found.audited[0], [each.patient for each in found.audited if each.patient]
     context.told(request, "read", audited.subtype, patients=patients, entities=(AuditedEntity(reference=audited.reference),))
@@ -181,7 +180,7 @@ def _begin(request: Request) -> Response:
     asking, node = caller(request), context.node(request)
     _require_plain(request)
     require_unpacked(request)
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         work.require_write(connection, asking, request.path_params.get("id", ""), _with_context(request, _raw(request)))
     request.state.writer = node.blobs.create(batch())
     return Response()
@@ -200,7 +199,7 @@ def _with_resource(request: Request) -> Response:
     _require_plain(request)
     checked(resource, "Binary")
     given = _with_context(request, resource)
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         work.require_write(connection, asking, request.path_params.get("id", ""), given)
     writer = node.blobs.create(batch())
     try:

@@ -101,7 +101,7 @@ def _transaction(request: Request, asking: Caller, requests: Requests, room: Cal
         if any(entry.is_write for entry in requests.entries):
             _try(request, asking, requests.entries)
             return node.writes.alone(written)
-        with node.database.read() as connection:
+        with context.reading(request) as connection:
             found = done(connection)
         context.noted(request, [note for each in found for note in _notes(each.audited)])
         return found
@@ -116,7 +116,7 @@ def _try(request: Request, asking: Caller, entries: Sequence[Entry]) -> None:
     conditions = [condition for entry in entries if (condition := entry.condition) is not None]
     if not conditions:
         return
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         try:
             conditional.tried(connection, asking, conditions)
         except TooCostly:
@@ -201,7 +201,7 @@ def _parts(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
 def _read(request: Request, asking: Caller, entry: Entry, room: Room) -> Outcome:
     if entry.operation:
         return room.taken(entry, _operated(request, asking, entry))
-    with context.node(request).database.read() as connection:
+    with context.reading(request) as connection:
         return room.taken(entry, _got(request, asking, connection, entry))
 
 
@@ -217,7 +217,7 @@ def _operated(request: Request, asking: Caller, entry: Entry) -> Outcome:
 
     if operation.affects_state:
         return node.writes.run(written)
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         done = operation.run(connection, asking, call)
     return told(entry, done if done.trial is None else node.writes.run(done.trial))
 
@@ -251,7 +251,7 @@ def _notes_of(request: Request, asking: Caller, entry: Entry, done: _Done) -> It
 def _condition(request: Request, asking: Caller, entry: Entry, error: ImageShareError) -> Iterator[Note]:
     """The search that a conditional interaction was which failed: that tells whether its condition is met."""
     if entry.condition is not None and error.http_status < 500 and not isinstance(error, AccessError):
-        with context.node(request).database.read() as connection:
+        with context.reading(request) as connection:
             yield from _notes(conditional.audited(connection, asking, *entry.condition))
 
 

@@ -19,6 +19,7 @@ from profiles.fhir.patching import MEDIA_TYPES
 from profiles.fhir.search_conditions import TEXTS
 from profiles.r4 import search as r4
 from profiles.r4.search import Parameter
+from profiles.smart.configuration import oauth_uris
 from profiles.structure_definitions import structure_definitions
 from profiles.vocabulary import FHIR_JSON
 from server.edges import context
@@ -116,6 +117,7 @@ class _Site:
     update_creates: bool
     checks_references: bool
     deletes_many: bool = False
+    registers: bool = False
 
     @staticmethod
     def of(settings: Settings) -> "_Site":
@@ -125,6 +127,7 @@ class _Site:
             settings.fhir_update_creates,
             settings.fhir_references == "check",
             settings.fhir_conditional_delete == "multiple",
+            settings.client_registration != "closed",
         )
 
 
@@ -202,7 +205,8 @@ def _statement(site: _Site, custom: Mapping[str, tuple[Parameter, ...]]) -> Json
                 "mode": "server",
                 "documentation": f"{_SEARCHING} {_BUNDLES}",
                 "security": {
-                    "cors": False,
+                    "extension": [oauth_uris(site.base.removesuffix("/fhir"), registration=site.registers)],
+                    "cors": True,
                     "service": [{"coding": [{"system": f"{_TERMINOLOGY}/restful-security-service", "code": "SMART-on-FHIR"}]}],
                     "description": "Every request but this one needs a bearer access token of this server with SMART scopes.",
                 },

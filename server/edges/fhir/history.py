@@ -21,7 +21,7 @@ def history(request: Request) -> Response:
     node = context.node(request)
     with node.database.read() as connection:
         settled = resources.settled(connection)
-    with node.database.read() as connection:
+    with context.reading(request) as connection:
         found = work.history(connection, asking, type_, id_, parameters, key=node.installation.cursor_key, settled=settled)
     if id_:
         context.told(request, "read", REST_HISTORY_INSTANCE, patients=found.patients, entities=asked_resource(request))

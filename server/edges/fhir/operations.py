@@ -34,7 +34,7 @@ def operate(request: Request) -> Response:
     if operation.affects_state:
         done = node.writes.run(lambda connection: _run(request, connection, operation, call))
     else:
-        with node.database.read() as connection:
+        with context.reading(request) as connection:
             done = operation.run(connection, asking, call)
         if done.trial is not None:
             done = node.writes.run(done.trial)

@@ -52,7 +52,7 @@ def in_turns(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         names = tuple(each.partition(b"=")[0] for each in query.split(b"&"))
         like = (request.path_params.get("type"), request.path_params.get("compartment"), names)
         try:
-            if not _may_be_quick(query, names):
+            if not _may_be_quick(query, names) or context.waits(request):
                 return await run_in_threadpool(handler, request)
             return await context.node(request).turns.answer(request, handler, like)
         except Exception as error:  # noqa: BLE001 as above

@@ -16,7 +16,7 @@ def read(request: Request) -> Response:
     """FHIR R4 section 3.1.0.2, read: `GET [base]/[type]/[id]`."""
     asking, parameters = caller(request), pairs(request.scope["query_string"])
     negotiate(request, parameters)
-    with view(request, context.node(request).database) as connection:
+    with view(request, context.reading) as connection:
         found = reading.read(connection, asking, request.path_params["type"], request.path_params["id"], parameters)
     return _told(request, found)
 
@@ -25,7 +25,7 @@ def vread(request: Request) -> Response:
     """FHIR R4 section 3.1.0.3, vread: `GET [base]/[type]/[id]/_history/[vid]`."""
     asking, parameters, path = caller(request), pairs(request.scope["query_string"]), request.path_params
     negotiate(request, parameters)
-    with view(request, context.node(request).database) as connection:
+    with view(request, context.reading) as connection:
         found = reading.vread(connection, asking, path["type"], path["id"], path["version"], parameters)
     return _told(request, found)
 

@@ -82,6 +82,7 @@ def received(handler: Handler, *, limit: int = MOST_BYTES) -> Callable[[Request]
         gate = _gate(request)
         with gate.holding() as hold:
             request.state.body = found = await _read(request, limit, hold)
+            context.decide_again(request)
             values = await run_in_threadpool(_values, found) if isinstance(found, bytes) and len(found) > _LARGE else 0
             if values > MOST_VALUES:
                 request.state.body, values = TooLarge(f"a body may have at most {MOST_VALUES} values here; send it in parts"), 0

@@ -31,7 +31,7 @@ def search(request: Request) -> Response:
     parameters = pairs(request.scope["query_string"]) + pairs(_form(request))
     wanted = negotiate(request, parameters)
     node = context.node(request)
-    with view(request, node.database) as connection:
+    with view(request, context.reading) as connection:
         found = searching.search(connection, asking, place, parameters, key=node.installation.cursor_key)
     subtype = REST_SEARCH if place.type else REST_SEARCH_SYSTEM
     context.told(request, "query", subtype, patients=found.patients, entities=asked_query(request))

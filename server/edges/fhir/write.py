@@ -131,7 +131,7 @@ def _searching(request: Request, asking: Caller, type_: str, query: str) -> Iter
         raise  # which the trail has
     except ImageShareError as error:
         if query and error.http_status < 500:
-            with context.node(request).database.read() as connection:
+            with context.reading(request) as connection:
                 events = conditional.audited(connection, asking, type_, query)
             for event in events[:1]:
                 entity = AuditedEntity(query=event.query)
@@ -148,7 +148,7 @@ def _searching(request: Request, asking: Caller, type_: str, query: str) -> Iter
 def _tried(request: Request, asking: Caller, type_: str, query: str) -> None:
     """A condition is searched by before others have to wait for what comes of it."""
     if query:
-        with context.node(request).database.read() as connection:
+        with context.reading(request) as connection:
             conditional.tried(connection, asking, [(type_, query)])
 
 

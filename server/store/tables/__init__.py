@@ -23,6 +23,28 @@ from server.store.tables.fhir import (
 )
 from server.store.tables.installation import Installation, SigningKey
 from server.store.tables.lifecycle import Change, Correction, Erasure, FormerPatient, LegalHold, Original, PatientMerge, Rejection
+from server.store.tables.oauth import (
+    AccessEpoch,
+    AccessGrant,
+    AssertionId,
+    AuthorizationCode,
+    AuthorizationRequest,
+    Launch,
+    OAuthClient,
+    RefreshToken,
+)
+from server.store.tables.people import (
+    Account,
+    AccountPatient,
+    ExternalIdentity,
+    OneTimeCode,
+    Passkey,
+    PasskeyChallenge,
+    Password,
+    Proxy,
+    Session,
+    Throttle,
+)
 from server.store.tables.row import METADATA, NAMES, Row
 from server.store.tables.trail import AuditEvent, AuditPatient, Job
 from server.store.tables.workitems import Workitem, WorkitemEvent, WorkitemSubscriber, WorkitemSubscription
@@ -72,6 +94,24 @@ __all__ = [
     "WorkitemSubscriber",
     "WorkitemSubscription",
     "WorkitemEvent",
+    "AccessEpoch",
+    "OAuthClient",
+    "AccessGrant",
+    "AuthorizationRequest",
+    "AuthorizationCode",
+    "RefreshToken",
+    "Launch",
+    "AssertionId",
+    "Account",
+    "AccountPatient",
+    "Proxy",
+    "Password",
+    "Passkey",
+    "PasskeyChallenge",
+    "OneTimeCode",
+    "Session",
+    "ExternalIdentity",
+    "Throttle",
     "METADATA",
     "NAMES",
     "Row",

@@ -1,0 +1,186 @@
+"""Accounts: who can sign in, and of which patients they may see something by their own right.
+
+`reach` is that right: own records, and those of others whose proxy the person is just now. Practitioners, staff and
+administrators reach every patient; what they see is then for scopes and consents to narrow.
+"""
+
+import re
+import unicodedata
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, Row, Select, select
+
+from server.access import epoch
+from server.access.oauth import granting
+from server.access.people import proxies
+from server.errors import Conflict, NotFound, Refused
+from server.records import belonging
+from server.store.db import insert, micros
+from server.store.tables import Account as AccountRow
+from server.store.tables import AccountPatient, Session
+
+ACCOUNT = AccountRow.__table__  # type: ignore[attr-defined]
+OWN = AccountPatient.__table__  # type: ignore[attr-defined]
+_SESSION = Session.__table__  # type: ignore[attr-defined]
+KINDS: Final = ("patient", "proxy", "practitioner", "staff", "administrator")
+_OWN_RIGHT: Final = frozenset({"patient", "proxy"})
+"""Kinds that reach single patients; the others reach every one."""
+FOREVER: Final = proxies.FOREVER
+_EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"]{1,64}@[^\s@<>()\[\],;:\\\"]{1,189}")
+_FHIR_USER = re.compile(r"(Patient|Practitioner|PractitionerRole|RelatedPerson|Person)/[A-Za-z0-9.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Somebody who can sign in. `fhir_user` is relative, such as `Practitioner/x`, or empty.
+
+    `assurance` says how well it is known who this is: 1 as they say, 2 checked remotely, 3 checked in person.
+    """
+
+    id: str
+    kind: str
+    name: str
+    email: str
+    fhir_user: str = ""
+    assurance: int = 1
+    language: str = ""
+    disabled: bool = False
+
+
+def fold(email: str) -> str:
+    """The form of an e-mail address that is looked up and counted by: whichever way somebody writes it, it is one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).casefold()).strip()
+
+
+def find(connection: Connection, id: str) -> Account | None:
+    return _one(connection, _accounts().where(ACCOUNT.c.id == id))
+
+
+def by_email(connection: Connection, email: str) -> Account | None:
+    return _one(connection, _accounts().where(ACCOUNT.c.email_folded == fold(email)))
+
+
+def every(connection: Connection) -> list[Account]:
+    """All of them by e-mail address, disabled ones too."""
+    return [_account(row) for row in connection.execute(_accounts().order_by(ACCOUNT.c.email_folded))]
+
+
+def add(
+    connection: Connection,
+    *,
+    kind: str,
+    email: str,
+    name: str = "",
+    fhir_user: str = "",
+    patients: Iterable[str] = (),
+    assurance: int = 1,
+    language: str = "",
+    now: int | None = None,
+) -> Account:
+    """A new account; `patients` are the resource ids of the person's own records.
+
+    Raises `Refused` for what is no address or kind, `Conflict` where the address has an account already.
+    """
+    own = tuple(dict.fromkeys(patients))
+    email = unicodedata.normalize("NFKC", email).strip()
+    if kind not in KINDS:
+        raise Refused(f"an account is one of {', '.join(KINDS)}")
+    if not _EMAIL.fullmatch(email) or not email.isprintable():
+        raise Refused("this is no e-mail address; it is like name@example.org")
+    if fhir_user and not _FHIR_USER.fullmatch(fhir_user):
+        raise Refused("a person is a Patient, Practitioner, PractitionerRole, RelatedPerson or Person, such as Practitioner/x")
+    if not fhir_user and kind == "patient" and len(own) == 1:
+        fhir_user = f"Patient/{own[0]}"
+    row = {
+        "id": str(uuid.uuid4()), "kind": kind, "name": name, "email": email, "email_folded": fold(email), "email_verified": 0,
+        "fhir_user": fhir_user, "assurance": assurance, "language": language, "disabled": 0, "created": now or micros(),
+    }  # fmt: skip
+    adding = insert(connection, ACCOUNT).values(row).on_conflict_do_nothing().returning(ACCOUNT.c.id)
+    if connection.execute(adding).first() is None:
+        raise Conflict("there is an account with this e-mail address already")
+    for patient in own:
+        connection.execute(OWN.insert().values(account=row["id"], patient=patient))
+    return Account(str(row["id"]), kind, name, email, fhir_user, assurance, language)
+
+
+def own(connection: Connection, id: str, patient: str) -> None:
+    """`patient` (a resource id) is this person from now on."""
+    connection.execute(insert(connection, OWN).values(account=id, patient=patient).on_conflict_do_nothing())
+    epoch.raise_(connection)
+
+
+def disown(connection: Connection, id: str, patient: str) -> None:
+    """The reverse of `own`."""
+    connection.execute(OWN.delete().where(OWN.c.account == id, OWN.c.patient == patient))
+    epoch.raise_(connection)
+
+
+def verified(connection: Connection, id: str, now: int) -> None:
+    """Notes that the person reads what is sent to the e-mail address."""
+    connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == id, ACCOUNT.c.email_verified == 0).values(email_verified=now))
+
+
+def disable(connection: Connection, id: str) -> None:
+    """Nobody signs in with it any more; its sessions end, and what it granted to apps, from the next request on."""
+    _able(connection, id, micros())
+    connection.execute(_SESSION.delete().where(_SESSION.c.account == id))
+    granting.end_of_account(connection, id, "the account was disabled")
+    epoch.raise_(connection)
+
+
+def enable(connection: Connection, id: str) -> None:
+    """The reverse of `disable`; what it ended stays ended."""
+    _able(connection, id, 0)
+    epoch.raise_(connection)
+
+
+def _able(connection: Connection, id: str, since: int) -> None:
+    changing = ACCOUNT.update().where(ACCOUNT.c.id == id).values(disabled=since).returning(ACCOUNT.c.id)
+    if connection.execute(changing).first() is None:
+        raise NotFound("there is no such account")
+
+
+def own_patients(connection: Connection, id: str) -> frozenset[str]:
+    """The resource ids of the person's own records."""
+    return frozenset(connection.execute(select(OWN.c.patient).where(OWN.c.account == id)).scalars())
+
+
+def reach(connection: Connection, account: Account, now: int) -> tuple[frozenset[str] | None, int]:
+    """The patients that the person may see by own right at `now` (microseconds), and until when that holds by the clock alone.
+
+    None is every patient. What is changed before then raises the epoch (`server.access.epoch`).
+    """
+    if account.disabled:
+        return frozenset(), FOREVER
+    if account.kind not in _OWN_RIGHT:
+        return None, FOREVER
+    others, until = proxies.in_force(connection, account.id, now)
+    found = own_patients(connection, account.id) | others
+    merged = (belonging.replaced_by(connection, patient) for patient in found)
+    return found.union(filter(None, merged)), until
+
+
+def _accounts() -> "Select[str, str, str, str, str, int, str, int]":
+    columns = ACCOUNT.c
+    return select(
+        columns.id,
+        columns.kind,
+        columns.name,
+        columns.email,
+        columns.fhir_user,
+        columns.assurance,
+        columns.language,
+        columns.disabled,
+    )
+
+
+def _one(connection: Connection, query: "Select[str, str, str, str, str, int, str, int]") -> Account | None:
+    row = connection.execute(query).first()
+    return None if row is None else _account(row)
+
+
+def _account(row: "Row[str, str, str, str, str, int, str, int]") -> Account:
+    return Account(row.id, row.kind, row.name, row.email, row.fhir_user, row.assurance, row.language, disabled=row.disabled > 0)

@@ -1,0 +1,103 @@
+"""From the claims of a token to its Decision: what the grant gives, as far as the client and the person may do it themselves.
+
+SMART App Launch 2.2, "Scopes are used to delegate access": a scope never opens more than the person, or the client by itself, may see. A grant
+that has ended, a client or an account that is disabled, and a session that is over (`online_access`) leave nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, select
+
+from profiles.smart.scopes import narrowed, parse_scopes
+from server.access import roles
+from server.access.decisions import Decision
+from server.access.people import accounts
+from server.errors import Unauthenticated
+from server.store.tables import AccessGrant, OAuthClient, Session
+
+_GRANT = AccessGrant.__table__  # type: ignore[attr-defined]
+_CLIENT = OAuthClient.__table__  # type: ignore[attr-defined]
+_SESSION = Session.__table__  # type: ignore[attr-defined]
+FOREVER: Final = accounts.FOREVER
+_ENDED: Final = "the access that this token stands for has ended; ask for it anew"
+
+
+def decision(connection: Connection, *, claims: Mapping[str, Any], now: int) -> tuple[Decision, int]:
+    """The Decision of a verified token, and until when (microseconds, as `now`) it holds as long as the epoch stays the same.
+
+    Raises `Unauthenticated` where the grant has ended, or its client or account is disabled.
+    """
+    if not claims.get("grant"):  # `imageshare token`: its administrator answers for it
+        return _of_claims(claims), FOREVER
+    grant = _grant(connection, str(claims["grant"]), now)
+    client = connection.execute(
+        select(_CLIENT.c.reach, _CLIENT.c.device, _CLIENT.c.scope).where(_CLIENT.c.id == grant.client, _CLIENT.c.disabled == 0)
+    ).first()
+    if client is None or grant.client != claims.get("client_id"):
+        raise Unauthenticated(_ENDED)
+    user, own, until = _person(connection, grant.account, now)
+    if grant.session is not None:
+        until = min(until, _session_ends(connection, grant.session, now))
+    actors, looked = roles.actors(connection, user, now)
+    asked = str(claims.get("scope", ""))
+    others = "user" if grant.account is None else "system"  # there is no user; or it is no client by itself
+    return Decision(
+        subject=grant.client,
+        scopes=tuple(
+            scope for scope in parse_scopes(narrowed(narrowed(asked, grant.scope), client.scope)) if scope.context != others
+        ),
+        patient=grant.patient,
+        token_id=str(claims.get("jti", "")),
+        user=user,
+        account=grant.account or "",
+        reach=_common(own, _set(grant.reach), _set(client.reach)),
+        studies=_set(grant.studies),
+        actors=actors | ({client.device} if client.device else set()),
+        purposes=frozenset(grant.purposes),
+        grant=grant.id,
+    ), min(until, grant.expires, looked)
+
+
+def _of_claims(claims: Mapping[str, Any]) -> Decision:
+    return Decision(
+        subject=str(claims.get("client_id", "")),
+        scopes=parse_scopes(str(claims.get("scope", ""))),
+        patient=str(claims["patient"]) if claims.get("patient") else None,
+        token_id=str(claims.get("jti", "")),
+    )
+
+
+def _grant(connection: Connection, id_: str, now: int) -> "Row[Any]":
+    found = connection.execute(select(_GRANT).where(_GRANT.c.id == id_)).first()
+    if found is None or found.ended is not None or found.expires <= now:
+        raise Unauthenticated(_ENDED)
+    return found
+
+
+def _person(connection: Connection, id_: str | None, now: int) -> tuple[str, frozenset[str] | None, int]:
+    """Who they are, whom they reach, and until when by the clock; a client by itself is nobody and reaches what it may."""
+    if id_ is None:
+        return "", None, FOREVER
+    account = accounts.find(connection, id_)
+    if account is None or account.disabled:
+        raise Unauthenticated(_ENDED)
+    reached, until = accounts.reach(connection, account, now)
+    return account.fhir_user, reached, until
+
+
+def _session_ends(connection: Connection, id_: str, now: int) -> int:
+    ends: int | None = connection.execute(select(_SESSION.c.expires).where(_SESSION.c.id == id_)).scalar()
+    if ends is None or ends <= now:
+        raise Unauthenticated(_ENDED)
+    return ends
+
+
+def _set(found: list[str] | None) -> frozenset[str] | None:
+    return None if found is None else frozenset(found)
+
+
+def _common(*reaches: frozenset[str] | None) -> frozenset[str] | None:
+    """What is in all of them; None is everything."""
+    named = [each for each in reaches if each is not None]
+    return frozenset.intersection(*named) if named else None

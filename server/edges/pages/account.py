@@ -1,0 +1,111 @@
+"""What a person can see and change of their own account: how they sign in, where they are signed in, their apps, who saw their records."""
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from profiles.smart.words import wish
+from server.access.people import passkeys
+from server.access.people.passwords import SHORTEST
+from server.edges.context import request_id
+from server.edges.pages.browser import SIGN_IN, Visit
+from server.edges.pages.showing import translated as _
+from server.edges.pages.sign_in import credential, sentence
+from server.edges.pages.wording import host_of, ways
+from server.errors import ImageShareError, Refused, SignInRefused, StepUpNeeded
+from server.store.db import micros
+from server.work.authorizing import Connected
+
+_WRONG_PASSWORD = "This is not your password so far. Check it and type it again."
+
+
+def account(visit: Visit) -> Response:
+    """`GET /account`"""
+    return _account(visit)
+
+
+def password(visit: Visit) -> Response:
+    """`POST /account/password`: all other browsers are signed out, and apps have to be allowed anew."""
+    try:
+        visit.node.people.recovery.change(visit.person, visit.value("current"), visit.value("password"), visit.address)
+    except SignInRefused as error:
+        return _account(visit, error.http_status, faults={"current": _(_WRONG_PASSWORD)})
+    except Refused as error:
+        return _account(visit, error.http_status, faults={"password": sentence(error.detail)})
+    return visit.redirect("/account", done="password")
+
+
+def passkey_options(visit: Visit) -> Response:
+    """`POST /account/passkeys/options`: for `navigator.credentials.create`, or where to sign in first."""
+    try:
+        return JSONResponse(visit.node.people.passkeys.begin(visit.person))
+    except StepUpNeeded:
+        return JSONResponse({"location": visit.url(SIGN_IN, next="/account", again="yes")}, 403)
+
+
+def add_passkey(visit: Visit) -> Response:
+    """`POST /account/passkeys`"""
+    try:
+        said = credential(visit.value("response"))
+        visit.node.people.passkeys.finish(visit.person, said, visit.value("name"), visit.address)
+    except Refused as error:
+        return _account(visit, error.http_status, faults={"passkey": sentence(error.detail)})
+    return visit.redirect("/account", done="passkey")
+
+
+def remove_passkey(visit: Visit) -> Response:
+    """`POST /account/passkeys/remove`"""
+    visit.node.people.passkeys.remove(visit.person, visit.value("passkey"), visit.address)
+    return visit.redirect("/account", done="removed")
+
+
+def close_session(visit: Visit) -> Response:
+    """`POST /account/sessions/close`: one other browser, or all of them."""
+    sessions, id_ = visit.node.people.sessions, visit.person.account.id
+    if visit.value("session") == "others":
+        sessions.close_all(id_, but=visit.person.id)
+    else:
+        sessions.close_one(id_, visit.value("session"))
+    return visit.redirect("/account", done="sessions")
+
+
+def apps(visit: Visit) -> Response:
+    """`GET /account/apps`"""
+    connected = visit.node.authorizing.connected(visit.person.account)
+    done = visit.request.query_params.get("done", "")
+    return visit.page("apps.html", apps=[_app(each) for each in connected], done=done)
+
+
+def disconnect(visit: Visit) -> Response:
+    """`POST /account/apps/disconnect`: from the next request on the app sees nothing."""
+    trace = request_id(visit.request)
+    visit.node.authorizing.disconnect(visit.person.account, visit.value("grant"), address=visit.address, trace=trace)
+    return visit.redirect("/account/apps", done="disconnected")
+
+
+def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
+    people, person = visit.node.people, visit.person
+    with visit.node.database.read() as connection:
+        keys = passkeys.of(connection, person.account.id)
+    known = {
+        "faults": {}, "done": visit.request.query_params.get("done", ""), "keys": keys, "shortest": SHORTEST,
+        "needs_current": people.passwords.has_one(person.account.id) and "passkey" not in person.methods,
+        "has_password": people.passwords.has_one(person.account.id),
+        "sessions": [
+            {"id": each.id, "began": each.began, "ways": ways(each.methods), "here": each.id == person.id}
+            for each in people.sessions.of(person.account.id)
+        ],
+        "fresh": person.is_fresh(micros()),
+    }  # fmt: skip
+    return visit.page("account.html", status, **{**known, **values})
+
+
+def _app(each: Connected) -> dict[str, Any]:
+    told = [wish(word) for word in each.scopes if word not in ("offline_access", "online_access")]
+    return {
+        "grant": each.grant, "name": each.client.name, "since": each.since, "expires": each.expires, "stays": each.stays,
+        "host": host_of(each.client.client_uri or next(iter(each.client.redirect_uris), "")),
+        "wishes": [one.sentence.said(_) for one in told],
+    }  # fmt: skip
+
+

@@ -1,0 +1,41 @@
+"""The style sheet, the icon and the one script of the pages, read once. Their addresses change with their content."""
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.edges.context import request_id
+
+_FOLDER: Final = Path(__file__).parent / "static"
+_TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_CONTENT: Final = {file.name: file.read_bytes() for file in sorted(_FOLDER.iterdir()) if file.suffix in _TYPES}
+PATH: Final = "/assets/{digest}/{name}"
+
+
+def address(name: str) -> str:
+    """The path of an asset, below the server's own."""
+    return PATH.format(digest=_digest(_CONTENT[name]), name=name)
+
+
+def asset(request: Request) -> Response:
+    """The same for everybody, for as long as it is what the address says. Raises `HTTPException`."""
+    name, digest = request.path_params["name"], request.path_params["digest"]
+    content = _CONTENT.get(name)
+    if content is None or digest != _digest(content):
+        raise HTTPException(404)
+    headers = {
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Content-Type": _TYPES[Path(name).suffix],
+        "X-Content-Type-Options": "nosniff",
+        "X-Request-Id": request_id(request),
+    }
+    return Response(content, headers=headers)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,236 @@
+"""One request of a person's browser: the session behind its cookie, what its form holds, and whether that form is ours.
+
+Against forged requests (OWASP: Cross-Site Request Forgery) every form carries a token that only this browser's cookie answers to, and every
+POST has to come from our own origin.
+"""
+
+import hmac
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from server.access.people import sessions
+from server.access.people.sessions import Session
+from server.edges.context import address, node, request_id
+from server.edges.pages.showing import root, secured, shown
+from server.errors import Forbidden, ImageShareError, Refused, StepUpNeeded, TooLarge, TooManyAttempts, UnsupportedMediaType
+from server.settings import is_local_name
+from server.telemetry import failure, log
+
+_MOST_BYTES: Final = 128 << 10
+_MOST_FIELDS: Final = 500
+_FORM: Final = "application/x-www-form-urlencoded"
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_OWN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.~-]*)+")
+HOME: Final = "/account"
+SIGN_IN: Final = "/sign-in"
+Form = Mapping[str, tuple[str, ...]]
+
+
+class Visit:
+    """What a page's handler is given. `form` is empty but for a POST."""
+
+    def __init__(self, request: Request, form: Form) -> None:
+        self.request, self.form = request, form
+        self.node = node(request)
+        self.settings = self.node.settings
+        self.address = address(request)
+        self._cookie: str | None = None
+        self._planted: str | None = None
+
+    # --- who
+
+    @cached_property
+    def session(self) -> Session | None:
+        """Who is signed in; None where nobody is."""
+        name, _ = sessions.cookie(self.settings)
+        return self.node.people.sessions.find(self.request.cookies.get(name, ""))
+
+    @property
+    def person(self) -> Session:
+        """The same where a page is for people who are signed in."""
+        assert self.session is not None
+        return self.session
+
+    @cached_property
+    def browser(self) -> str:
+        """256 random bits that this browser is known by before anybody has signed in: what its first forms and challenges are bound to."""
+        given = self.request.cookies.get(_key_name(self.settings.base_url), "")
+        if _KEY.fullmatch(given):
+            return given
+        self._planted = secrets.token_urlsafe(32)
+        return self._planted
+
+    @property
+    def csrf(self) -> str:
+        """What the forms carry of who is signed in."""
+        return self.person.csrf
+
+    @property
+    def early_csrf(self) -> str:
+        """What the forms carry by which somebody signs in, whoever was before."""
+        key = hmac.digest(self.node.installation.cursor_key, b"forms", "sha256")
+        return urlsafe_b64encode(hmac.digest(key, self.browser.encode(), "sha256")).decode().rstrip("=")
+
+    # --- what
+
+    def value(self, name: str) -> str:
+        """The first value of a field; empty where there is none."""
+        return self.form.get(name, ("",))[0]
+
+    def values(self, name: str) -> tuple[str, ...]:
+        return self.form.get(name, ())
+
+    @property
+    def goes_to(self) -> str:
+        """Where the browser goes once somebody has signed in: a path of ours, whatever was asked for."""
+        given = self.value("next") if self.request.method == "POST" else self.request.query_params.get("next", "")
+        return given if len(given) <= 200 and _OWN_PATH.fullmatch(given) else HOME
+
+    # --- answers
+
+    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+        """The page of a template, in the frame of whoever is signed in."""
+        known = {"person": self.session, "csrf": self.csrf if self.session else "", "here": self.request.url.path}
+        return shown(self.request, template, {**known, **values}, status)
+
+    def redirect(self, path: str, **query: str) -> Response:
+        """To another page of ours, by GET."""
+        return RedirectResponse(self.url(path, **query), 303)
+
+    def url(self, path: str, **query: str) -> str:
+        return root(self.settings) + path + (f"?{urlencode(query, safe='/')}" if query else "")
+
+    def enter(self, cookie: str) -> None:
+        """Gives the browser the cookie of a session; the one that it had before it signed in is not used again."""
+        self._cookie = cookie
+
+    def leave(self) -> None:
+        """Takes the cookie of the session away."""
+        self._cookie = ""
+
+    def finish(self, response: Response) -> Response:
+        """The answer with all headers and cookies."""
+        for name, value in secured(self.settings, self.request).items():
+            response.headers.setdefault(name, value)
+        name, secure = sessions.cookie(self.settings)
+        if self._planted is not None:
+            response.set_cookie(_key_name(self.settings.base_url), self._planted, secure=secure, httponly=True, samesite="lax")
+        if self._cookie:
+            response.set_cookie(name, self._cookie, secure=secure, httponly=True, samesite="lax")
+        elif self._cookie is not None:
+            response.delete_cookie(name, secure=secure, httponly=True, samesite="lax")
+        return response
+
+
+Handler = Callable[[Visit], Response]
+
+
+def page(handler: Handler, *, of: str = "") -> Callable[[Request], Awaitable[Response]]:
+    """`handler` as an endpoint for people who are signed in. `of` is the page that one comes back to after signing in; the address itself if empty."""
+    return _endpoint(handler, _signed_in, of)
+
+
+def open_page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """`handler` as an endpoint for everybody: signing in, recovering."""
+    return _endpoint(handler, _anybody, SIGN_IN)
+
+
+def _endpoint(handler: Handler, admit: Callable[[Visit, str], Response | None], of: str) -> Callable[[Request], Awaitable[Response]]:
+    async def answered(request: Request) -> Response:
+        visit = Visit(request, {})
+        try:
+            if request.method == "POST":
+                visit = Visit(request, await _form(request))
+        except ImageShareError as error:
+            return visit.finish(problem(visit, error))
+        return await run_in_threadpool(_answered, visit, handler, admit, of or request.url.path)
+
+    return answered
+
+
+def _answered(visit: Visit, handler: Handler, admit: Callable[[Visit, str], Response | None], of: str) -> Response:
+    try:
+        if visit.request.method == "POST":
+            _require_own_origin(visit)
+        response = admit(visit, of) or handler(visit)
+    except StepUpNeeded:
+        response = visit.redirect(SIGN_IN, next=of, again="yes")
+    except ImageShareError as error:
+        response = problem(visit, error)
+    except Exception as error:  # noqa: BLE001 no trace may leave, whatever happened
+        log().error("request failed", door="pages", request_id=request_id(visit.request), **failure(error))
+        response = problem(visit, ImageShareError("something went wrong on our side"))
+    return visit.finish(response)
+
+
+def _signed_in(visit: Visit, of: str) -> Response | None:
+    if visit.session is None:
+        return visit.redirect(SIGN_IN, next=of)
+    if visit.request.method == "POST":
+        _require_token(visit, visit.csrf)
+    return None
+
+
+def _anybody(visit: Visit, _: str) -> Response | None:
+    if visit.request.method == "POST":
+        _require_token(visit, visit.early_csrf)
+    return None
+
+
+def problem(visit: Visit, error: ImageShareError) -> Response:
+    """The page that says what was wrong and what to do."""
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooManyAttempts) else {}
+    response = visit.page("problem.html", error.http_status, error=error, request_id=request_id(visit.request))
+    response.headers.update(headers)
+    return response
+
+
+def _key_name(base_url: str) -> str:
+    return "__Host-imageshare-form" if base_url.startswith("https:") else "imageshare-form"
+
+
+def _require_token(visit: Visit, token: str) -> None:
+    if not hmac.compare_digest(visit.value("csrf").encode(), token.encode()):
+        raise Forbidden("this page was open for too long, or your browser keeps no cookies; go back, load it anew and try again")
+
+
+def _require_own_origin(visit: Visit) -> None:
+    """RFC 6454 section 7: the form came from a page of ours. Browsers say so with every POST."""
+    origin = visit.request.headers.get("origin", "")
+    own = urlsplit(visit.settings.base_url)
+    if origin.lower() == f"{own.scheme}://{own.netloc}".lower():
+        return
+    given = urlsplit(origin)
+    if is_local_name(own.netloc) and is_local_name(given.netloc) and (given.scheme, given.port) == (own.scheme, own.port):
+        return  # localhost and 127.0.0.1 are one machine
+    raise Forbidden("this form was sent from another site; open the page here and try again")
+
+
+async def _form(request: Request) -> Form:
+    """WHATWG URL section 5.1: names and values, decoded. Raises `Refused` and its like."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise UnsupportedMediaType("this address takes the forms of our own pages")
+    content = bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > _MOST_BYTES:
+            raise TooLarge("this is more than the form can hold")
+    try:
+        pairs = parse_qsl(content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        raise Refused("the form cannot be read; go back and try again") from None
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in pairs:
+        if "\0" in value:
+            raise Refused("a field has a character that is not taken; go back and type it anew")
+        found[name] = (*found.get(name, ()), value)
+    return found

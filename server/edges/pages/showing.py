@@ -1,0 +1,74 @@
+"""Pages out of templates (Jinja2, escaped, translatable), and the headers that every page has."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from gettext import NullTranslations
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from server.edges.context import node, request_id
+from server.edges.pages import assets
+from server.edges.pages.wording import day, moment
+from server.settings import Settings
+
+_CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+_PAGES: Final = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+    lstrip_blocks=True, extensions=["jinja2.ext.i18n"],
+)  # fmt: skip
+_PAGES.globals["asset"] = assets.address
+_ENGLISH: Final = NullTranslations()
+"""What the templates are written in; a catalogue of another language can take its place."""
+_PAGES.install_gettext_translations(_ENGLISH, newstyle=True)  # type: ignore[attr-defined]
+translated: Final = _ENGLISH.gettext
+"""gettext of a text that no template has."""
+
+
+def root(settings: Settings) -> str:
+    """The path that the server is published below, such as `/images`; usually empty."""
+    return urlsplit(settings.base_url).path.rstrip("/")
+
+
+def secured(settings: Settings, request: Request) -> dict[str, str]:
+    """The headers of every page and of every redirect to one.
+
+    The referrer goes to pages of ours only. With `no-referrer` browsers would say `Origin: null` with our own forms (Fetch section 3.2).
+    """
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": _CSP,
+        "Permissions-Policy": "publickey-credentials-get=(self), publickey-credentials-create=(self)",
+        "Referrer-Policy": "same-origin",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "X-Request-Id": request_id(request),
+    }
+    if settings.base_url.startswith("https:"):
+        headers["Strict-Transport-Security"] = "max-age=31536000"
+    return headers
+
+
+def shown(request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
+    """The page of `template`. It knows `root`, `site`, `asset`, `day` and `moment` besides `values`."""
+    settings = node(request).settings
+    zone = settings.zone
+    always = {
+        "root": root(settings),
+        "site": settings.organization,
+        "day": day,
+        "moment": lambda micros: moment(_at(micros, zone)),
+    }
+    return HTMLResponse(_PAGES.get_template(template).render({**always, **values}), status)
+
+
+def _at(micros: int, zone: ZoneInfo) -> datetime:
+    return datetime.fromtimestamp(micros / 1_000_000, zone)

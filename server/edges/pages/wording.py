@@ -1,0 +1,62 @@
+"""Dates, ways to sign in and kinds of images as people say them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from profiles.modalities import modality
+
+_MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+_KINDS: Final = {
+    "CT": "CT scan", "MR": "MRI scan", "US": "Ultrasound", "CR": "X-ray", "DX": "X-ray", "RG": "X-ray", "MG": "Mammogram",
+    "PT": "PET scan", "NM": "Nuclear medicine scan", "XA": "Angiogram", "RF": "Fluoroscopy", "ES": "Endoscopy", "BMD": "Bone density scan",
+    "IO": "Dental X-ray", "PX": "Dental X-ray", "ECG": "ECG", "OP": "Photograph of the eye", "OPT": "Scan of the eye",
+    "OCT": "OCT scan", "SM": "Microscope slides", "XC": "Photographs", "GM": "Microscope images", "DOC": "Documents", "SR": "Report",
+    "OT": "Images",
+}  # fmt: skip
+_WAYS: Final = {"password": "password", "code": "code by e-mail", "passkey": "passkey", "hospital": "your hospital"}
+
+
+def day(text: str) -> str:
+    """`19740712`, `1974-07-12` or a part of it as `12 July 1974`, `July 1974`, `1974`; empty for what is no date."""
+    digits = text.replace("-", "")[:8]
+    if not digits.isdecimal() or len(digits) not in (4, 6, 8):
+        return ""
+    year, month, day_ = digits[:4], int(digits[4:6] or 0), int(digits[6:8] or 0)
+    if len(digits) == 4:
+        return year
+    if not 1 <= month <= 12 or day_ > 31:
+        return ""
+    return f"{day_} {_MONTHS[month - 1]} {year}" if day_ else f"{_MONTHS[month - 1]} {year}"
+
+
+def moment(at: datetime) -> str:
+    """`12 July 2026, 14:05`, in the zone that `at` has."""
+    return f"{at.day} {_MONTHS[at.month - 1]} {at.year}, {at:%H:%M}"
+
+
+def kinds(modalities: Iterable[str]) -> str:
+    """`CT scan and report` out of DICOM modalities (PS3.3 section C.7.3.1.1.1); empty where there is none."""
+    said = dict.fromkeys(_KINDS.get(each) or modality(each).meaning or each for each in modalities)
+    first, *rest = said or [""]
+    return joined([first, *(each if each[1:2].isupper() else each[:1].lower() + each[1:] for each in rest)])
+
+
+def ways(methods: Iterable[str]) -> str:
+    """How somebody signed in: `password and passkey`."""
+    return joined([_WAYS.get(each, each) for each in methods])
+
+
+def joined(parts: list[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def host_of(address: str) -> str:
+    """Who an address belongs to, for people: `app.example.org`, or `org.example.app` for an app on their device."""
+    scheme, _, rest = address.partition(":")
+    if scheme not in ("http", "https"):
+        return scheme
+    return rest.lstrip("/").partition("/")[0].partition("?")[0].rpartition("@")[2]

@@ -1,0 +1,124 @@
+"""The Fetch standard's CORS protocol, as SMART App Launch 2.2 asks: discovery for any origin, tokens and data for registered ones.
+
+Never with credentials: cookies of a browser open nothing here that an app could read.
+"""
+
+import time
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from profiles.smart.configuration import style_path
+from server.access.decisions import Decision
+from server.access.oauth import clients
+from server.edges.context import node
+from server.errors import ImageShareError
+from server.store.db import Database
+
+OPEN: Final = frozenset(
+    {
+        "/fhir/.well-known/smart-configuration", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration",
+        "/fhir/metadata", "/oauth/jwks", "/brands", style_path(),
+    }
+)  # fmt: skip
+"""What any origin may read: it is the same for everybody."""
+_OAUTH: Final = ("/oauth/token", "/oauth/revoke", "/oauth/introspect")
+_DATA: Final = ("/fhir", "/dicomweb", "/wado")
+_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_HEADERS: Final = (
+    "Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer, Range, X-Request-Id"
+)
+_EXPOSED: Final = (
+    "Content-Disposition, Content-Location, Content-Range, ETag, Last-Modified, Link, Location, Retry-After, Warning, WWW-Authenticate,"
+    " X-Request-Id"
+)
+_SECONDS: Final = 600
+_FRESH_SECONDS: Final = 1.0
+
+
+class Origins:
+    """The origins of registered clients. Reads the table at most once a second."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[str, frozenset[str]] = {}
+        self._until = 0.0
+
+    def clients(self, origin: str) -> frozenset[str]:
+        """The clients that are registered with this origin."""
+        if self._until < time.monotonic():
+            with self._database.read() as connection:
+                self._known = clients.origins(connection)
+            self._until = time.monotonic() + _FRESH_SECONDS
+        return self._known.get(origin, frozenset())
+
+
+class Cors:
+    """ASGI middleware. A request that names no `Origin` passes as it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._origins: Origins | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope) if scope["type"] == "http" else None
+        origin = headers.get("origin") if headers is not None else None
+        if headers is None or origin is None or not _is_shared(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] in OPEN:
+            known = None
+        else:
+            known = await self._clients(scope, origin)
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await _preflight(origin, known)(scope, receive, send)
+            return
+
+        async def allowed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told = MutableHeaders(raw=list(message["headers"]))
+                _allow(told, origin, known, scope)
+                message = {**message, "headers": told.raw}
+            await send(message)
+
+        await self._app(scope, receive, allowed)
+
+    async def _clients(self, scope: Scope, origin: str) -> frozenset[str]:
+        if self._origins is None:
+            self._origins = Origins(node(HTTPConnection(scope)).database)
+        try:
+            return await run_in_threadpool(self._origins.clients, origin)
+        except ImageShareError:  # without a database no origin is known
+            return frozenset()
+
+
+def _is_shared(path: str) -> bool:
+    return path in OPEN or path in _OAUTH or any(path == root or path.startswith(f"{root}/") for root in _DATA)
+
+
+def _preflight(origin: str, known: frozenset[str] | None) -> Response:
+    """Fetch section 3.2.2. It has no token, so that any client's origin will do."""
+    response = Response(status_code=204, headers={"Vary": "Origin"})
+    if known is None or known:
+        response.headers["Access-Control-Allow-Origin"] = "*" if known is None else origin
+        response.headers["Access-Control-Allow-Methods"] = _METHODS
+        response.headers["Access-Control-Allow-Headers"] = _HEADERS
+        response.headers["Access-Control-Max-Age"] = str(_SECONDS)
+    return response
+
+
+def _allow(headers: MutableHeaders, origin: str, known: frozenset[str] | None, scope: Scope) -> None:
+    """The page of this origin may read the answer: an open document, or what its own client's token opens."""
+    if known is None:
+        headers["Access-Control-Allow-Origin"] = "*"
+    else:
+        headers.add_vary_header("Origin")
+        decided: Decision | None = scope.get("state", {}).get("decision")
+        if not known or (decided is not None and decided.grant and decided.subject not in known):
+            return
+        headers["Access-Control-Allow-Origin"] = origin
+    headers["Access-Control-Expose-Headers"] = _EXPOSED

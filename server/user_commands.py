@@ -1,0 +1,207 @@
+"""The command `imageshare user`: who can sign in, and who is whose proxy."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from server.console import Data, told
+from server.errors import NotFound
+from server.settings import load
+
+if TYPE_CHECKING:
+    from server.access.people.accounts import Account
+    from server.edges.context import Node
+
+user_app = typer.Typer(no_args_is_help=True, help="People: accounts, and who is whose proxy.")
+
+Email = Annotated[str, typer.Argument(help="The account's e-mail address.")]
+Day = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day (UTC) on which it does not hold any more.")
+]
+
+
+class Kind(StrEnum):
+    """As `accounts.KINDS`."""
+
+    PATIENT = "patient"
+    PROXY = "proxy"
+    PRACTITIONER = "practitioner"
+    STAFF = "staff"
+    ADMINISTRATOR = "administrator"
+
+
+class Relation(StrEnum):
+    """As `proxies.RELATIONS`."""
+
+    PARENT = "parent"
+    CARER = "carer"
+    GUARDIAN = "guardian"
+    OTHER = "other"
+
+
+@contextlib.contextmanager
+def _opened(data: Path | None) -> Iterator["Node"]:
+    from server import upkeep
+    from server.app import close_node, open_node
+
+    with told():
+        settings = load(data=data)
+        upkeep.require_ready(settings)
+        node = open_node(settings)
+        try:
+            yield node
+        finally:
+            close_node(node)
+
+
+def _account(node: "Node", email: str) -> "Account":
+    from server.access.people import accounts
+
+    with node.database.read() as connection:
+        found = accounts.by_email(connection, email)
+    if found is None:
+        raise NotFound("there is no account with this e-mail address; `imageshare user list` shows them")
+    return found
+
+
+@user_app.command("add")
+def add_user(
+    email: Email,
+    kind: Annotated[Kind, typer.Option(help="What the person is here.")] = Kind.PATIENT,
+    name: Annotated[str, typer.Option(help="As pages show it.")] = "",
+    patient: Annotated[
+        list[str] | None, typer.Option(help="Own records: resource id, Patient ID, or OID|Patient ID. Several times if need be.")
+    ] = None,
+    fhir_user: Annotated[str, typer.Option(help="The resource that is this person, such as Practitioner/x.")] = "",
+    assurance: Annotated[
+        int, typer.Option(min=1, max=3, help="How well it is known who it is: 1 as they say, 2 checked remotely, 3 in person.")
+    ] = 1,
+    mail: Annotated[bool, typer.Option("--mail", help="Send a code to sign in with, instead of asking for a password.")] = False,
+    data: Data = None,
+) -> None:
+    """Add an account. Asks for a password, or mails a code."""
+    from server.access.grants import named_patient
+    from server.access.people import accounts, passwords
+
+    with _opened(data) as node:
+        own = [named_patient(node.database, each) for each in patient or ()]
+        password = "" if mail else _password(email, name)
+        hashed = node.people.passwords.hashing.hash(password) if password else ""
+        with node.database.write() as connection:
+            made = accounts.add(
+                connection, kind=kind, email=email, name=name, fhir_user=fhir_user, patients=own, assurance=assurance
+            )
+            if hashed:
+                passwords.store(connection, made.id, hashed)
+            node.people.events.changed(connection, made.id, None, f"account added: {made.kind}", "")
+        if mail:
+            node.people.sign_in.invite(made.email)
+    typer.echo(f"{made.email} is added")
+
+
+@user_app.command("list")
+def list_users(data: Data = None) -> None:
+    """Show every account, and whose records it reaches."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from server.access.people import accounts
+    from server.dicom_commands import wide
+    from server.store.db import micros
+
+    table = Table("E-mail", "name", "is", "person", "reaches", "", box=None)
+    with _opened(data) as node, node.database.read() as connection:
+        for each in accounts.every(connection):
+            reached, _ = accounts.reach(connection, each, micros())
+            reaches = "everybody" if reached is None else " ".join(sorted(reached))
+            shown = (each.email, each.name, each.kind, each.fhir_user, reaches, "disabled" if each.disabled else "")
+            table.add_row(*map(Text, shown))
+    wide().print(table)
+
+
+@user_app.command("disable")
+def disable_user(email: Email, data: Data = None) -> None:
+    """Nobody signs in with the account any more; sessions and apps end at once."""
+    from server.access.people import accounts
+
+    with _opened(data) as node:
+        found = _account(node, email)
+        with node.database.write() as connection:
+            node.people.events.changed(connection, found.id, None, "account disabled", "")
+            accounts.disable(connection, found.id)
+    typer.echo(f"{found.email} is disabled")
+
+
+@user_app.command("enable")
+def enable_user(email: Email, data: Data = None) -> None:
+    """The reverse of disable."""
+    from server.access.people import accounts
+
+    with _opened(data) as node:
+        found = _account(node, email)
+        with node.database.write() as connection:
+            node.people.events.changed(connection, found.id, None, "account enabled", "")
+            accounts.enable(connection, found.id)
+    typer.echo(f"{found.email} is enabled")
+
+
+@user_app.command("password")
+def set_password(
+    email: Email,
+    once: Annotated[bool, typer.Option("--once", help="Print one that works once, instead of asking for one.")] = False,
+    without_passkeys: Annotated[
+        bool, typer.Option("--without-passkeys", help="Remove its passkeys too, for somebody who has lost them.")
+    ] = False,
+    data: Data = None,
+) -> None:
+    """Give the account another password. Its sessions and apps end."""
+    with _opened(data) as node:
+        found = _account(node, email)
+        password = "" if once else _password(found.email, found.name)
+        told_once = node.people.recovery.reset(found, password, without_passkeys=without_passkeys)
+    typer.echo(told_once or f"{found.email} has another password")
+
+
+@user_app.command("proxy")
+def proxy(
+    email: Email,
+    patient: Annotated[str, typer.Argument(help="Whose records: resource id, Patient ID, or OID|Patient ID.")],
+    relation: Annotated[Relation, typer.Option(help="What the person is to the patient.")] = Relation.PARENT,
+    until: Day = None,
+    until_age: Annotated[int, typer.Option(min=0, max=150, help="It ends on the patient's birthday of this age.")] = 0,
+    end: Annotated[bool, typer.Option("--end", help="End it now.")] = False,
+    data: Data = None,
+) -> None:
+    """Let somebody see another's records for a time, or end that."""
+    from server.access.grants import named_patient
+    from server.access.people import proxies
+    from server.store.db import micros
+
+    with _opened(data) as node:
+        account, whose = _account(node, email), named_patient(node.database, patient, "PATIENT")
+        if not end:
+            over = micros(until.replace(tzinfo=UTC)) if until else 0
+            node.people.proxying.begin(account.id, whose, relation, by=None, ends=over, until_age=until_age)
+            typer.echo(f"{account.email} may see the records of Patient/{whose}")
+            return
+        with node.database.read() as connection:
+            held = [each for each in proxies.of_account(connection, account.id) if each.patient == whose and not each.ended]
+        if not held:
+            raise NotFound(f"{account.email} is no proxy of this patient")
+        for each in held:
+            node.people.proxying.end(each.id, by=None)
+    typer.echo(f"{account.email} may not see the records of Patient/{whose} any more as a proxy")
+
+
+def _password(email: str, name: str) -> str:
+    """Asked for twice; of what is no terminal one line is read."""
+    from server.access.people import passwords
+
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    passwords.require_fit(password, email, name)
+    return password

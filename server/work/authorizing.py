@@ -1,0 +1,347 @@
+"""One authorization request, from its arrival to the redirect back to the app: what the pages ask for, and nothing else of OAuth.
+
+`begin` keeps what the app asks for; a page shows it (`asked`, `choices`) to the person who signed in, who answers (`approve`, `deny`).
+What was shown is what is approved: its `digest` goes through the page's form and is compared.
+"""
+
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from authlib.common.urls import add_params_to_uri
+from authlib.oauth2.rfc6749 import OAuth2Error
+from sqlalchemy import Connection, Row, select, update
+
+from profiles.smart.configuration import style_path
+from profiles.smart.scopes import narrowed, parse_scope, words_of
+from server.access.oauth import clients, granting, launches
+from server.access.oauth.authorization_code import CODE_SECONDS, CodeGrant, new_code
+from server.access.oauth.clients import REFRESH_TOKEN, Client, hashed, new_secret
+from server.access.oauth.granting import SECOND, Granted
+from server.access.oauth.launches import Launch
+from server.access.oauth.messages import Message, Pairs, Request
+from server.access.oauth.pkce import S256
+from server.access.oauth.server import OAuthServer
+from server.access.people import accounts
+from server.access.people.accounts import Account
+from server.access.people.sessions import Session
+from server.errors import Forbidden, NotFound, Refused
+from server.store.db import micros
+from server.store.tables import AuthorizationRequest
+from server.work.choosing import Choices, choices, encounter_of, is_patient, uids_of
+
+_REQUEST: Final = AuthorizationRequest.__table__  # type: ignore[attr-defined]
+
+REQUEST_SECONDS: Final = 600
+_OVER: Final = "this request is over; go back to the app and begin anew"
+_STAYING: Final = ("offline_access", "online_access")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What becomes of an authorization request: it waits under `request_id`, or goes back to the app at once (`redirect`, with an error),
+
+    or is told to the person as an `error`, because nothing is known of where to send them.
+    """
+
+    request_id: str = ""
+    redirect: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that waits. `scopes` are single words; `patient` and `encounter` are resource ids that the launch fixed.
+
+    `account` is whom the launch is for, if it is for one person. `expires` is in microseconds.
+    """
+
+    request_id: str
+    client: Client
+    redirect_uri: str
+    scopes: tuple[str, ...]
+    expires: int
+    patient: str | None = None
+    encounter: str | None = None
+    account: str | None = None
+    prompt: str = ""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    state: str = field(default="", repr=False)
+    challenge: str = field(default="", repr=False)
+    nonce: str = field(default="", repr=False)
+
+    @property
+    def needs_patient(self) -> bool:
+        """SMART App Launch 2.2: whether one patient has to be in context and none is yet."""
+        return self.patient is None and any(_wants_patient(word) for word in self.scopes)
+
+    @property
+    def needs_study(self) -> bool:
+        """Whether the app asks which study, and the launch does not say."""
+        return "launch/imagingstudy" in self.scopes and not self.context.get("fhirContext")
+
+    @property
+    def wants_to_stay(self) -> bool:
+        """Whether the app asks for access beyond this hour."""
+        return any(word in _STAYING for word in self.scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """An app that a person has given access. Moments are microseconds; `patient` is a resource id or None."""
+
+    grant: str
+    client: Client
+    scopes: tuple[str, ...]
+    patient: str | None
+    since: int
+    expires: int
+    stays: bool
+
+
+class Authorizing:
+    """Over one authorization server."""
+
+    def __init__(self, server: OAuthServer) -> None:
+        self._server = server
+
+    def begin(self, parameters: Pairs) -> Begun:
+        """RFC 6749 section 4.1.1 and SMART App Launch 2.2 "Obtain authorization code": names and values, decoded, in their order."""
+        request = Request(Message(method="GET", query=parameters))
+        try:
+            request.refuse_repeated()
+            grant = CodeGrant(request, self._server)
+            S256(required=True)(grant)
+            grant.validate_consent_request()
+        except OAuth2Error as error:
+            return self._refused(error, request)
+        with self._server.database.write() as connection:
+            try:
+                return Begun(self._kept(connection, request))
+            except OAuth2Error as error:
+                error.redirect_uri = request.payload.redirect_uri
+                return self._refused(error, request)
+
+    def asked(self, request_id: str) -> Asked | None:
+        """What waits under this id; None where nothing does any more."""
+        with self._server.database.read() as connection:
+            return self._asked(connection, request_id)
+
+    def choices(self, asked: Asked, account: Account, *, patient: str | None = None, search: str = "") -> Choices:
+        """Whom this person may choose, and of `patient` (a resource id), if it is one of them, which studies.
+
+        Of many patients those whose name begins with `search`, or whose patient id it is. They are told to the person, so the trail has it.
+        """
+        with self._server.database.read() as connection:
+            reach, _ = accounts.reach(connection, account, micros())
+            found = choices(connection, reach, patient=asked.patient or patient, search=search)
+        self._server.told.chosen_from(account, asked.client.id, [each.id for each in found.patients])
+        return found
+
+    def digest(self, asked: Asked, session: Session, *, patient: str | None, studies: Sequence[str] = ()) -> str:
+        """What stands in the form of the consent page: bound to the session, the request, the patient and the studies that it shows."""
+        shown = [asked.request_id, asked.client.id, asked.redirect_uri, *asked.scopes, "", patient or "", *sorted(studies)]
+        return hmac.digest(session.csrf.encode(), orjson.dumps([session.id, *shown]), "sha256").hex()
+
+    def approve(
+        self,
+        request_id: str,
+        session: Session,
+        *,
+        scopes: Sequence[str],
+        patient: str | None,
+        shown: str,
+        studies: Sequence[str] = (),
+        offline: bool = False,
+        only_these: bool = False,
+        address: str = "",
+        trace: str = "",
+    ) -> str:
+        """Gives the app what the person left checked. Returns the URL to send the browser to, with code, state and iss.
+
+        `shown` is the `digest` of the page; `studies` are ImagingStudy ids, and with `only_these` all that the app will see of studies.
+        `address` and `trace` (the request id) are for the trail. Raises `NotFound`, `Forbidden` or `Refused`.
+        """
+        with self._server.database.write() as connection:
+            asked = self._answered(connection, request_id, session)
+            if not hmac.compare_digest(shown, self.digest(asked, session, patient=patient, studies=studies)):
+                raise Forbidden("this is not what the page showed; go back to the app and begin anew")
+            kept = _kept_scopes(asked, session.account, scopes, offline=offline)
+            patient = self._patient(connection, asked, session.account, patient, kept)
+            granted = self._granted(connection, asked, session, kept, patient, tuple(studies) if only_these else None, studies)
+            granted = granting.begin(connection, granted)
+            self._server.told.began(connection, granted, address, trace)
+            code = new_code(connection, granted, redirect_uri=asked.redirect_uri, challenge=asked.challenge, nonce=asked.nonce)
+        return self._back(asked.redirect_uri, asked.state, code=code)
+
+    def deny(self, request_id: str, session: Session) -> str:
+        """RFC 6749 section 4.1.2.1: the person does not agree. Returns the URL to send the browser to."""
+        with self._server.database.write() as connection:
+            asked = self._answered(connection, request_id, session)
+        said = "the person did not allow it"
+        return self._back(asked.redirect_uri, asked.state, error="access_denied", error_description=said)
+
+    def connected(self, account: Account) -> tuple[Connected, ...]:
+        """The apps that have access just now, the newest first."""
+        with self._server.database.read() as connection:
+            held = granting.of_account(connection, account.id, micros())
+            known = {each.id: each for each in clients.every(connection)}
+        return tuple(
+            Connected(each.id, known[each.client], words_of(each.scope), each.patient, each.created, each.expires, each.offline)
+            for each in held
+            if each.client in known
+        )
+
+    def disconnect(self, account: Account, grant: str, *, address: str = "", trace: str = "") -> None:
+        """Ends what an app was given, from the next request on. Of what is not this person's nothing happens."""
+        with self._server.database.write() as connection:
+            granted = granting.find(connection, grant)
+            if granted is not None and granted.account == account.id and granting.end(connection, grant, "ended by the person"):
+                self._server.told.ended(connection, granted, address, trace)
+
+    # --- beginning
+
+    def _refused(self, error: OAuth2Error, request: Request) -> Begun:
+        """RFC 6749 section 4.1.2.1: told to the app where its redirect URI is known to be its own, else to the person."""
+        said = error.description or error.error
+        if not error.redirect_uri:
+            return Begun(error=said)
+        state = request.payload.state or ""
+        return Begun(redirect=self._back(error.redirect_uri, state, error=error.error, error_description=said))
+
+    def _back(self, redirect_uri: str, state: str, **parameters: str) -> str:
+        """RFC 6749 section 4.1.2, and RFC 9207 section 2: `iss` in every answer."""
+        pairs = [*parameters.items(), *([("state", state)] if state else []), ("iss", self._server.issuer)]
+        url: str = add_params_to_uri(redirect_uri, pairs)
+        return url
+
+    def _kept(self, connection: Connection, request: Request) -> str:
+        given, client = request.payload.data, request.client
+        scope = _allowed(given.get("scope", ""), client)
+        prompts = given.get("prompt", "").split()
+        if "none" in prompts:
+            raise OAuth2Error(error="login_required", description="a person has to be asked here")
+        launch = _launch(connection, scope, given.get("launch"), client)
+        request_id = new_secret()
+        connection.execute(
+            _REQUEST.insert().values(
+                id=hashed(request_id), client=client.id, redirect_uri=request.payload.redirect_uri, scope=" ".join(scope),
+                state=given["state"], challenge=given["code_challenge"], nonce=given.get("nonce", ""),
+                prompt=" ".join(each for each in prompts if each in ("login", "consent", "select_account")),
+                patient=launch.patient, encounter=launch.encounter, account=launch.account, context=dict(launch.context),
+                expires=micros() + REQUEST_SECONDS * SECOND,
+            )
+        )  # fmt: skip
+        return request_id
+
+    # --- answering
+
+    def _asked(self, connection: Connection, request_id: str) -> Asked | None:
+        waiting = _REQUEST.c.answered.is_(None), _REQUEST.c.expires > micros()
+        row = connection.execute(select(_REQUEST).where(_REQUEST.c.id == hashed(request_id), *waiting)).first()
+        client = clients.enabled(connection, row.client) if row is not None else None
+        return None if row is None or client is None else _of(request_id, client, row)
+
+    def _answered(self, connection: Connection, request_id: str, session: Session) -> Asked:
+        """The request, which from now on waits no more: whoever answers it again is too late."""
+        asked = self._asked(connection, request_id)
+        if asked is None:
+            raise NotFound(_OVER)
+        if asked.account is not None and asked.account != session.account.id:
+            raise Forbidden("the app was opened for somebody else; sign in as that person")
+        claimed = update(_REQUEST).where(_REQUEST.c.id == hashed(request_id), _REQUEST.c.answered.is_(None))
+        if connection.execute(claimed.values(answered=micros()).returning(_REQUEST.c.id)).first() is None:
+            raise NotFound(_OVER)
+        return asked
+
+    def _patient(
+        self, connection: Connection, asked: Asked, account: Account, chosen: str | None, scopes: tuple[str, ...]
+    ) -> str | None:
+        """The patient in context: the launch's, or the one chosen, where the person may see that one. Raises `Forbidden` or `Refused`."""
+        if not any(_wants_patient(word) or word == "launch" for word in scopes):
+            return None
+        if asked.patient is not None and chosen not in (None, asked.patient):
+            raise Forbidden("the app was opened for another patient")
+        patient = asked.patient or chosen
+        if patient is None:
+            if any(_wants_patient(word) for word in scopes):
+                raise Refused("choose whose records the app may see")
+            return None
+        reach, _ = accounts.reach(connection, account, micros())
+        if (reach is not None and patient not in reach) or not is_patient(connection, patient):
+            raise Forbidden("you may not see the records of this patient", frozenset([patient]))
+        return patient
+
+    def _granted(
+        self, connection: Connection, asked: Asked, session: Session, scopes: tuple[str, ...], patient: str | None,
+        only: tuple[str, ...] | None, studies: Sequence[str],
+    ) -> Granted:  # fmt: skip
+        uids = uids_of(connection, patient, studies)
+        if len(uids) < len(set(studies)):
+            raise Forbidden("one of these studies is not this patient's")
+        context = dict(asked.context)
+        if studies:
+            context["fhirContext"] = [
+                *context.get("fhirContext", []),
+                *({"reference": f"ImagingStudy/{each}"} for each in studies),
+            ]
+        if any(word.startswith("launch") for word in scopes):
+            context.setdefault("need_patient_banner", True)
+            context["smart_style_url"] = self._server.issuer + style_path()
+        encounter = asked.encounter
+        if encounter is None and patient is not None and "launch/encounter" in scopes:
+            encounter = encounter_of(connection, patient)
+        return Granted(
+            "", asked.client.id, " ".join(scopes), session.account.id, patient=patient, encounter=encounter, context=context,
+            studies=None if only is None else tuple(uids), offline="offline_access" in scopes,
+            expires=micros() + (CODE_SECONDS + self._server.access_seconds) * SECOND,
+            session=session.id if "online_access" in scopes and "offline_access" not in scopes else None,
+            authenticated=session.authenticated, methods=session.methods,
+        )  # fmt: skip
+
+
+def _of(request_id: str, client: Client, row: Row[Any]) -> Asked:
+    return Asked(
+        request_id, client, row.redirect_uri, words_of(row.scope), row.expires, patient=row.patient, encounter=row.encounter,
+        account=row.account, prompt=row.prompt, context=row.context, state=row.state, challenge=row.challenge, nonce=row.nonce,
+    )  # fmt: skip
+
+
+def _wants_patient(word: str) -> bool:
+    return word.startswith(("patient/", "launch/"))
+
+
+def _allowed(asked: str, client: Client) -> tuple[str, ...]:
+    """Of what is asked what this client may ask a person for. Raises `OAuth2Error` where that is nothing."""
+    unfit = ("system/",) if REFRESH_TOKEN in client.grant_types else ("system/", *_STAYING)
+    kept = tuple(word for word in words_of(narrowed(asked, client.scope)) if not word.startswith(unfit))
+    if not kept:
+        raise OAuth2Error(error="invalid_scope", description="none of these scopes is one that this app is registered for")
+    return kept
+
+
+def _launch(connection: Connection, scope: Sequence[str], handle: str | None, client: Client) -> Launch:
+    """SMART App Launch 2.2: the scope `launch` and the parameter `launch` go together. Raises `OAuth2Error`."""
+    if ("launch" in scope) != bool(handle):
+        raise OAuth2Error(error="invalid_request", description="the scope launch and the parameter launch need each other")
+    if not handle:
+        return Launch()
+    found = launches.take(connection, client.id, handle, micros())
+    if found is None:
+        raise OAuth2Error(error="invalid_request", description="the launch is over or not for this app; open the app anew")
+    return found
+
+
+def _kept_scopes(asked: Asked, account: Account, chosen: Sequence[str], *, offline: bool) -> tuple[str, ...]:
+    """Of the scopes that were asked those that the person left. Raises `Refused` where none is left."""
+    if not set(chosen) <= set(asked.scopes):
+        raise Forbidden("this is not what the app asked for")
+    kept = tuple(
+        word for word in asked.scopes
+        if word in chosen and (offline or word not in _STAYING) and (word != "fhirUser" or account.fhir_user)
+    )  # fmt: skip
+    if not any(parse_scope(word) or word == "openid" for word in kept):
+        raise Refused("nothing is left that the app may see; choose Don't allow instead")
+    return kept

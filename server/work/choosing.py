@@ -1,0 +1,124 @@
+"""Which patients, and which of their studies, a person may choose for an app: labels for people, no more than is needed to tell them apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import Connection, or_, select
+
+from profiles.person_name import folded
+from server.records import resources
+from server.records.catalogue import PATIENT, STUDY
+from server.records.resources import RESOURCE
+
+_MOST: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PatientChoice:
+    """`id` is the resource id; `name` for people, `birth_date` as FHIR has it, both may be empty."""
+
+    id: str
+    name: str
+    birth_date: str = ""
+    sex: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyChoice:
+    """`id` is that of the ImagingStudy; `date` is YYYYMMDD or empty, `modalities` are DICOM's codes."""
+
+    id: str
+    uid: str
+    description: str = ""
+    date: str = ""
+    modalities: tuple[str, ...] = ()
+    institution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """`more` says that there are more patients than these: search for one."""
+
+    patients: tuple[PatientChoice, ...] = ()
+    studies: tuple[StudyChoice, ...] = ()
+    more: bool = False
+
+
+def choices(
+    connection: Connection, reach: frozenset[str] | None, *, patient: str | None = None, search: str = ""
+) -> Choices:  # fmt: skip
+    """The patients of `reach` (None: every one, of whom only those that `search` finds), and the newest studies of `patient` if it is one of them.
+
+    With a `patient` that is the only one.
+    """
+    ids, more = _patients(connection, reach, search) if patient is None else ([patient], False)
+    within = [id_ for id_ in ids if reach is None or id_ in reach]
+    found = tuple(choice for id_ in within if (choice := _choice(connection, id_)) is not None)
+    return Choices(found, _studies(connection, patient) if patient is not None and found else (), more)
+
+
+def is_patient(connection: Connection, id: str) -> bool:
+    """Whether there is a Patient of this id."""
+    return _choice(connection, id) is not None
+
+
+def uids_of(connection: Connection, patient: str | None, studies: Sequence[str]) -> list[str]:
+    """Study Instance UIDs of those ImagingStudy ids that are this patient's and are published."""
+    if patient is None or not studies:
+        return []
+    mine = STUDY.c.id.in_(set(studies)), PATIENT.c.id == patient, STUDY.c.version > 0
+    rows = connection.execute(select(STUDY.c.uid).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk).where(*mine))
+    return sorted(rows.scalars())
+
+
+def encounter_of(connection: Connection, patient: str) -> str | None:
+    """The patient's Encounter that was written last; None where there is none."""
+    mine = RESOURCE.c.type == "Encounter", RESOURCE.c.patient == patient, RESOURCE.c.deleted == 0
+    found: str | None = connection.execute(
+        select(RESOURCE.c.id).where(*mine).order_by(RESOURCE.c.updated.desc(), RESOURCE.c.pk.desc()).limit(1)
+    ).scalar()
+    return found
+
+
+def _patients(connection: Connection, reach: frozenset[str] | None, search: str) -> tuple[list[str], bool]:
+    if reach is not None:
+        return sorted(reach)[:_MOST], len(reach) > _MOST
+    wanted = search.strip()
+    if not wanted:
+        return [], True
+    named = PATIENT.c.name_folded.startswith(folded(wanted), autoescape=True)
+    either = or_(named, PATIENT.c.value == wanted, PATIENT.c.id == wanted)
+    rows = connection.execute(select(PATIENT.c.id).where(either).order_by(PATIENT.c.name_folded, PATIENT.c.id).limit(_MOST + 1))
+    found = list(rows.scalars())
+    return found[:_MOST], len(found) > _MOST
+
+
+def _choice(connection: Connection, id: str) -> PatientChoice | None:
+    stored = resources.last(connection, "Patient", id)
+    if stored is None or stored.deleted:
+        return None
+    found: dict[str, Any] = orjson.loads(stored.body)
+    return PatientChoice(id, _name(found), found.get("birthDate", ""), found.get("gender", ""))
+
+
+def _name(patient: dict[str, Any]) -> str:
+    for name in patient.get("name", ()):
+        said = name.get("text") or " ".join([*name.get("given", ()), name.get("family", "")]).strip()
+        if said:
+            return str(said)
+    return ""
+
+
+def _studies(connection: Connection, patient: str) -> tuple[StudyChoice, ...]:
+    columns = STUDY.c.id, STUDY.c.uid, STUDY.c.description, STUDY.c.date, STUDY.c.modalities, STUDY.c.institution
+    mine = PATIENT.c.id == patient, STUDY.c.version > 0
+    rows = connection.execute(
+        select(*columns).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk).where(*mine)
+        .order_by(STUDY.c.date.desc(), STUDY.c.time.desc(), STUDY.c.pk.desc()).limit(_MOST)
+    )  # fmt: skip
+    return tuple(
+        StudyChoice(row.id, row.uid, row.description, row.date, tuple(filter(None, row.modalities.split("\\"))), row.institution)
+        for row in rows
+    )

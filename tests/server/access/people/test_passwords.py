@@ -1,0 +1,128 @@
+"""Passwords: few at once, the same work for nobody, once means once."""
+
+import threading
+
+import pytest
+from peers.people import PASSWORD, Town, quick_hashing
+from peers.together import together
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import select
+
+from server.access.people import passwords
+from server.access.people.passwords import PASSWORD as TABLE
+from server.access.people.passwords import Hashing
+from server.errors import Refused, TooManyAttempts
+
+
+def test_what_stands_for_nobody_costs_what_the_recommended_profile_costs() -> None:
+    recommended = PasswordHash.recommended()
+    assert not recommended.current_hasher.check_needs_rehash(passwords._NOBODYS)
+    assert recommended.hash("x" * 12).rpartition("p=")[0] == passwords._NOBODYS.rpartition("p=")[0]
+
+
+class _Slow(Argon2Hasher):
+    """Notes how many work at once."""
+
+    def __init__(self) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+        self.go = threading.Event()
+
+    def verify(self, password: str | bytes, hash: str | bytes) -> bool:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self.go.wait(30)
+        with self.lock:
+            self.now -= 1
+        return super().verify(password, hash)
+
+
+def test_two_are_hashed_at_once_sixteen_wait_and_the_rest_is_told_to_come_back() -> None:
+    slow = _Slow()
+    hashing = Hashing(PasswordHash((slow,)))
+    stored = hashing.hash(PASSWORD)
+    answers: list[object] = []
+
+    def guess() -> None:
+        try:
+            answers.append(hashing.verify(PASSWORD, stored))
+        except TooManyAttempts as error:
+            answers.append(error.retry_after)
+            if answers.count(error.retry_after) == 32:
+                slow.go.set()
+
+    assert together(*[guess] * 50) == []
+    assert slow.most == 2
+    assert sorted(map(str, answers)) == sorted(["(True, '')"] * 18 + ["5"] * 32)
+    assert hashing.verify(PASSWORD, stored) == (True, ""), "the places are free again"
+
+
+@pytest.mark.parametrize("given", ["", "x", PASSWORD + "x", PASSWORD.upper(), "x" * 100_000])
+def test_a_wrong_password_is_wrong(given: str) -> None:
+    hashing = quick_hashing()
+    assert hashing.verify(given, hashing.hash(PASSWORD)) == (False, "")
+
+
+def test_what_looks_the_same_is_the_same() -> None:
+    hashing = quick_hashing()
+    assert hashing.verify("Zu\u0308rich im Regen", hashing.hash("Z\u00fcrich im Regen")) == (True, "")
+
+
+def test_an_account_without_a_password_and_nobody_have_none_that_is_right(lively: Town) -> None:
+    made = lively.account()
+    assert not lively.people.passwords.is_right(made.id, "")
+    assert not lively.people.passwords.is_right(None, PASSWORD)
+    assert not lively.people.passwords.is_right("unknown", PASSWORD)
+
+
+def test_a_hash_of_a_cheaper_profile_is_replaced_when_it_is_used(lively: Town) -> None:
+    made = lively.account()
+    old = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1),)).hash(PASSWORD)
+    with lively.database.write() as connection:
+        passwords.store(connection, made.id, old)
+    assert not lively.people.passwords.is_right(made.id, "wrong password")
+    assert lively.people.passwords.is_right(made.id, PASSWORD)
+    with lively.database.read() as connection:
+        assert connection.execute(select(TABLE.c.hash)).scalar_one() != old
+    assert lively.people.passwords.is_right(made.id, PASSWORD)
+
+
+def test_a_password_for_once_works_once_also_for_many_at_once(lively: Town) -> None:
+    made = lively.account()
+    with lively.database.write() as connection:
+        once = passwords.for_once(connection, made.id)
+        stored: str = connection.execute(select(TABLE.c.hash)).scalar_one()
+    assert once not in stored
+    assert len(once.replace("-", "")) == 26
+    assert not lively.people.passwords.has_one(made.id)
+    right: list[bool] = []
+
+    def enter() -> None:
+        try:
+            right.append(lively.people.passwords.is_right(made.id, once.lower().replace("-", " ")))
+        except TooManyAttempts:
+            right.append(False)
+
+    assert together(*[enter] * 16) == []
+    assert right.count(True) == 1
+    assert not lively.people.passwords.is_right(made.id, once)
+
+
+@pytest.mark.parametrize(
+    ("given", "fits"),
+    [
+        ("correct horse battery", True), ("ñandú sobre la mesa", True), ("x" * 257, False), ("elevenchars", False), ("aaaaaaaaaaaa", False),
+        ("121212121212", False), ("anna.muster@example.org", False), ("gro.elpmaxe@retsum.anna", False), ("Anna.Muster.", True),
+        ("Anna Maria Muster", False),
+    ],
+)  # fmt: skip
+def test_which_passwords_are_taken(given: str, fits: bool) -> None:
+    if fits:
+        passwords.require_fit(given, "anna.muster@example.org", "Anna Maria Muster")
+    else:
+        with pytest.raises(Refused) as refused:
+            passwords.require_fit(given, "anna.muster@example.org", "Anna Maria Muster")
+        assert given not in refused.value.detail

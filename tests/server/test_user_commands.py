@@ -1,0 +1,162 @@
+"""`imageshare user`, and the administrator whom a new server makes."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers import imageshare
+from typer.testing import CliRunner, Result
+
+from server.access.people import accounts, proxies
+from server.access.people.people import FIRST
+from server.cli import app
+from server.edges.context import Node
+from server.records import resources
+from server.records.trail import events
+from server.store.db import micros
+
+PASSWORD = "correct horse battery"
+
+
+def run(node: Node, *arguments: str, input: str = "") -> Result:
+    environment = {"IMAGESHARE_DATA": str(node.settings.data), "IMAGESHARE_DATABASE_URL": node.settings.database}
+    return CliRunner().invoke(app, ["user", *arguments], input=input, env=environment)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, database_url: str) -> Iterator[Node]:
+    with imageshare.node(tmp_path / "data", database_url) as made:
+        for patient in ("child", "old"):
+            with made.database.write() as connection:
+                resources.put(connection, {"resourceType": "Patient", "id": patient, "birthDate": "2015-06-07"})
+        yield made
+
+
+def reach(node: Node, email: str) -> frozenset[str] | None:
+    with node.database.read() as connection:
+        found = accounts.by_email(connection, email)
+        assert found
+        return accounts.reach(connection, found, micros())[0]
+
+
+def test_an_account_with_a_password_that_is_asked_for(opened: Node) -> None:
+    added = run(opened, "add", "anna@example.org", "--name", "Anna", "--patient", "old", input=f"{PASSWORD}\n{PASSWORD}\n")
+    assert added.exit_code == 0, added.output
+    assert PASSWORD not in added.output
+    anna = opened.people.sign_in.password("anna@example.org", PASSWORD, "127.0.0.1")
+    assert (anna.kind, anna.name, anna.fhir_user) == ("patient", "Anna", "Patient/old")
+    assert reach(opened, anna.email) == {"old"}
+    again = run(opened, "add", "ANNA@example.org", input=f"{PASSWORD}\n{PASSWORD}\n")
+    assert again.exit_code == 1
+    assert "already" in again.output
+    listed = run(opened, "list")
+    assert "anna@example.org" in listed.output
+
+
+def test_one_that_is_invited_by_e_mail(opened: Node) -> None:
+    assert run(opened, "add", "p@example.org", "--kind", "practitioner", "--fhir-user", "Practitioner/x", "--mail").exit_code == 0
+    (mail,) = (opened.settings.data / "mail").iterdir()
+    found = re.search(r"(\d{4} \d{4})", mail.read_text())
+    assert found
+    assert opened.people.sign_in.code("p@example.org", found[1], "127.0.0.1").fhir_user == "Practitioner/x"
+    assert reach(opened, "p@example.org") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("no address", "--mail"), "e-mail address"),
+        (("x@example.org", "--mail", "--fhir-user", "Device/x"), "Practitioner"),
+        (("x@example.org", "--mail", "--patient", "nobody"), "no patient"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_added(opened: Node, arguments: tuple[str, ...], words: str) -> None:
+    refused = run(opened, "add", *arguments)
+    assert refused.exit_code == 1
+    assert words in refused.output
+    with opened.database.read() as connection:
+        assert accounts.every(connection) == []
+
+
+def test_a_password_that_is_none_is_refused(opened: Node) -> None:
+    refused = run(opened, "add", "anna@example.org", input="short\nshort\n")
+    assert refused.exit_code == 1
+    assert "characters" in refused.output
+
+
+def test_disabling_and_enabling(opened: Node) -> None:
+    run(opened, "add", "anna@example.org", input=f"{PASSWORD}\n{PASSWORD}\n")
+    assert run(opened, "disable", "anna@example.org").exit_code == 0
+    assert "disabled" in run(opened, "list").output
+    with opened.database.read() as connection:
+        found = accounts.by_email(connection, "anna@example.org")
+    assert found
+    assert found.disabled
+    assert run(opened, "enable", "anna@example.org").exit_code == 0
+    opened.people.sign_in.password("anna@example.org", PASSWORD, "127.0.0.1")
+    assert run(opened, "disable", "nobody@example.org").exit_code == 1
+
+
+def test_a_password_for_once(opened: Node) -> None:
+    run(opened, "add", "anna@example.org", "--mail")
+    once = run(opened, "password", "anna@example.org", "--once").stdout.strip()
+    assert opened.people.sign_in.password("anna@example.org", once, "127.0.0.1").email == "anna@example.org"
+
+
+def test_a_proxy_begins_and_ends_and_the_trail_has_it(opened: Node) -> None:
+    run(opened, "add", "mum@example.org", "--kind", "proxy", "--mail")
+    assert run(opened, "proxy", "mum@example.org", "child", "--until-age", "18").exit_code == 0
+    assert run(opened, "proxy", "mum@example.org", "old", "--relation", "carer", "--until", "2999-01-01").exit_code == 0
+    assert reach(opened, "mum@example.org") == {"child", "old"}
+    with opened.database.read() as connection:
+        account = accounts.by_email(connection, "mum@example.org")
+        assert account
+        held = {each.patient: each for each in proxies.of_account(connection, account.id)}
+    assert (held["child"].until_age, held["old"].relation, held["old"].ends > micros()) == (18, "carer", True)
+    assert run(opened, "proxy", "mum@example.org", "child", "--end").exit_code == 0
+    assert reach(opened, "mum@example.org") == {"old"}
+    assert run(opened, "proxy", "mum@example.org", "child", "--end").exit_code == 1
+    with opened.database.read() as connection:
+        told = [json.loads(each.body)["outcomeDesc"] for each in events(connection, limit=10) if each.patient == "child"]
+    assert told == ["proxy ended: parent", "proxy begun: parent"]
+
+
+def test_a_new_server_on_loopback_has_an_administrator_whose_password_is_printed_once(tmp_path: Path) -> None:
+    """Real processes: what they print, and that the log has nothing of it."""
+    environment = {**os.environ, "IMAGESHARE_DATA": str(tmp_path / "data"), "IMAGESHARE_MIN_FREE_BYTES": "0"}
+    command = [sys.executable, "-m", "server.cli", "serve", "--http-port", "0", "--dicom-port", "0"]
+
+    log = tmp_path / "log"
+
+    def started() -> str:
+        with log.open("a") as errors:
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        with process:
+            assert process.stdout
+            assert process.stdout.readline().startswith("imageshare listens: ")
+            process.terminate()
+            return process.stdout.read()
+
+    found = re.search(rf"{FIRST} with the password (\S+), which works once", started())
+    assert found
+    assert started() == "", "there is an account now"
+    assert found[1] not in log.read_text()
+    with imageshare.node(tmp_path / "data") as opened:
+        made = opened.people.sign_in.password(FIRST, found[1].lower(), "127.0.0.1")
+        assert made.kind == "administrator"
+        assert not opened.people.passwords.is_right(made.id, found[1])
+
+
+@pytest.mark.parametrize("given", [{"http_host": "0.0.0.0"}, {"public_url": "https://images.example.org"}])
+def test_one_that_others_reach_makes_none(tmp_path: Path, given: dict[str, str]) -> None:
+    from server import upkeep
+
+    with imageshare.node(tmp_path / "data", **given) as opened:
+        assert upkeep.first_administrator(opened.settings) is None
