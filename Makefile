@@ -10,8 +10,9 @@ SHELL := /bin/bash
 
 # The interpreter that .venv is made with. Left empty, the first suitable one on the PATH is taken.
 PYTHON ?=
-# How many processes run the tests, and further options for pytest: make test PYTEST_ARGS="-k rad69"
-TEST_PROCESSES ?= 2
+# How many processes run the tests (one more than a small machine has cores: many tests wait for a peer or a disk), and further
+# options for pytest: make test PYTEST_ARGS="-k rad69"
+TEST_PROCESSES ?= 3
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -30,7 +31,7 @@ demo: setup ## a server in a temporary folder, and the story told step by step a
 	@$(VENV)/bin/imageshare demo
 
 test: setup-dev peers lint ## linters and the whole test suite, on SQLite and PostgreSQL
-	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) -ra $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist worksteal -ra $(PYTEST_ARGS)
 
 test-deep: export IMAGESHARE_TEST_DEEP := 1
 test-deep: test ## the same with many more generated examples and the slow tests

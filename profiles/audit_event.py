@@ -61,9 +61,7 @@ class Subtype:
 REST_READ = Subtype(RESTFUL_INTERACTION, "read", "read")
 REST_VREAD = Subtype(RESTFUL_INTERACTION, "vread", "vread")
 REST_SEARCH = Subtype(RESTFUL_INTERACTION, "search", "search")
-REST_SEARCH_TYPE = Subtype(RESTFUL_INTERACTION, "search-type", "search")
 REST_SEARCH_SYSTEM = Subtype(RESTFUL_INTERACTION, "search-system", "search-system")
-REST_HISTORY = Subtype(RESTFUL_INTERACTION, "history", "history")
 REST_HISTORY_INSTANCE = Subtype(RESTFUL_INTERACTION, "history-instance", "history-instance")
 REST_HISTORY_TYPE = Subtype(RESTFUL_INTERACTION, "history-type", "history-type")
 REST_HISTORY_SYSTEM = Subtype(RESTFUL_INTERACTION, "history-system", "history-system")
@@ -101,6 +99,19 @@ INSTANCES_TRANSFERRED = Subtype(DCM_SYSTEM, DCM_INSTANCES_TRANSFERRED, "DICOM In
 LOGIN = Subtype(DCM_SYSTEM, DCM_LOGIN, "Login")
 LOGOUT = Subtype(DCM_SYSTEM, DCM_LOGOUT, "Logout")
 USER_SECURITY_CHANGED = Subtype(DCM_SYSTEM, DCM_USER_SECURITY_CHANGED, "User Security Attributes Changed")
+
+_SUBTYPES = {each.code: each for each in tuple(globals().values()) if isinstance(each, Subtype)}
+# The transactions that are REST: which interaction each is. An event of one says both
+_INTERACTIONS = {RAD_55: REST_READ, RAD_107: REST_READ, RAD_108: REST_CREATE, RAD_129: REST_SEARCH}
+
+
+def subtypes_of(system: str | None, code: str | None) -> tuple[str, ...]:
+    """The codes of the last subtype (`AuditedAction.subtypes`) of all events that say a subtype of this `system` and `code`; None: any."""
+    return tuple(
+        last.code
+        for last in _SUBTYPES.values()
+        if any(system in (None, said.system) and code in (None, said.code) for said in (last, _INTERACTIONS.get(last, last)))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +235,8 @@ def _subtypes(action: AuditedAction, interaction: Subtype) -> tuple[Subtype, ...
     """A REST event always names its interaction (BALP: subtype 1..*), first."""
     if not action.rest or any(subtype.system == RESTFUL_INTERACTION for subtype in action.subtypes):
         return action.subtypes
-    return (interaction, *action.subtypes)
+    of_transaction = (_INTERACTIONS[each] for each in action.subtypes if each in _INTERACTIONS)
+    return (next(of_transaction, interaction), *action.subtypes)
 
 
 def _profile(action: AuditedAction) -> str:

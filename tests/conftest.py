@@ -1,4 +1,4 @@
-"""What every test may ask for: an empty database on either engine, dcmtk's programs, a free port."""
+"""What every test may ask for: a new database on either engine, dcmtk's programs, a free port."""
 
 import os
 import shutil
@@ -8,16 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import hypothesis
 import pytest
-import sqlalchemy
-from peers import imageshare, postgresql
+from peers import imageshare, postgresql, prepared
 
 from server.store.db import Database
-from server.store.migrations import migrate
 
 DEEP = os.environ.get("IMAGESHARE_TEST_DEEP") == "1"
 
@@ -26,8 +23,6 @@ DEEP = os.environ.get("IMAGESHARE_TEST_DEEP") == "1"
 hypothesis.settings.register_profile("usual", deadline=None, derandomize=True, database=None, max_examples=60)
 hypothesis.settings.register_profile("deep", deadline=None, print_blob=True, max_examples=2000)
 hypothesis.settings.load_profile("deep" if DEEP else "usual")
-
-_database_numbers = count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,40 +43,36 @@ def postgresql_url() -> Iterator[str]:
         pytest.skip(str(reason))
 
 
-@contextmanager
-def _new_postgresql_database(postgresql_url: str) -> Iterator[str]:
-    name = f"test_{next(_database_numbers)}"
-    server = sqlalchemy.create_engine(postgresql_url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
-    with server.connect() as connection:
-        # Copying files takes 7 ms, the default (through the write-ahead log) 20 ms; older servers know only the first.
-        strategy = "STRATEGY file_copy" if (server.dialect.server_version_info or ()) >= (15,) else ""
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} {strategy}"))
-    yield server.url.set(database=name).render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
 @pytest.fixture
 def postgresql_database(postgresql_url: str) -> Iterator[str]:
-    """The URL of a new, empty PostgreSQL database; dropped afterwards, whoever is still connected."""
-    with _new_postgresql_database(postgresql_url) as url:
+    """The URL of a new PostgreSQL database with our tables; dropped afterwards, whoever is still connected."""
+    with prepared.postgresql(postgresql_url) as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a new, empty database; a test that asks for it runs once on each engine."""
+    """The URL of a new database with our tables, empty; a test that asks for it runs once on each engine."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'database.sqlite3'}"
+        return prepared.sqlite(tmp_path / "database.sqlite3")
     url: str = request.getfixturevalue("postgresql_database")
     return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """As `database_url`, without any table: what a first start or a migration meets."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'database.sqlite3'}"
+        return
+    with prepared.postgresql(request.getfixturevalue("postgresql_url"), empty=True) as url:
+        yield url
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A new database with our tables, open, on each engine."""
     opened = Database(database_url)
-    migrate(opened)
     yield opened
     opened.close()
 
@@ -91,14 +82,15 @@ def engine(request: pytest.FixtureRequest) -> Iterator[None]:
     """Which engine the nodes of a test are on that names no database."""
     before = imageshare.new_database
     if getattr(request, "param", "sqlite") == "postgresql":
-        imageshare.new_database = partial(_new_postgresql_database, request.getfixturevalue("postgresql_url"))
+        imageshare.new_database = partial(prepared.postgresql, request.getfixturevalue("postgresql_url"))
     yield
     imageshare.new_database = before
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Where a module says `ON_BOTH_ENGINES`, each test that does not choose itself runs on SQLite and on PostgreSQL."""
-    chosen = {"database_url", "module_database_url", "databases", "postgresql_database"} & set(metafunc.fixturenames)
+    databases = {"database_url", "bare_database_url", "module_database_url", "databases", "postgresql_database"}
+    chosen = databases & set(metafunc.fixturenames)
     generated = hasattr(metafunc.function, "hypothesis")  # which takes no fixture that is made once a test
     if getattr(metafunc.module, "ON_BOTH_ENGINES", False) and not chosen and not generated:
         metafunc.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
@@ -108,15 +100,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def databases(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], AbstractContextManager[str]]:
-    """A function whose `with` block has the URL of a new, empty database, for a test that needs several; on each engine."""
+    """A function whose `with` block has the URL of a new database with our tables, for a test that needs several; on each engine."""
 
     @contextmanager
     def sqlite() -> Iterator[str]:
-        yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'database.sqlite3'}"
+        yield prepared.sqlite(tmp_path_factory.mktemp("database") / "database.sqlite3")
 
     if request.param == "sqlite":
         return sqlite
-    return partial(_new_postgresql_database, request.getfixturevalue("postgresql_url"))
+    return partial(prepared.postgresql, request.getfixturevalue("postgresql_url"))
 
 
 @pytest.fixture(scope="module")

@@ -7,36 +7,47 @@ import sqlalchemy
 from peers import imageshare
 from sqlalchemy import Column, Integer, MetaData, String, Table
 
+from server.store.db import Database
+from server.store.migrations import require_current
+
 
 def _studies() -> Table:
     return Table("studies", MetaData(), Column("pk", Integer, primary_key=True), Column("description", String, nullable=False))
 
 
-def test_round_trip(database_url: str) -> None:
+def test_round_trip(bare_database_url: str) -> None:
     """A row written through one engine is read through another."""
     studies = _studies()
-    writer = sqlalchemy.create_engine(database_url)
+    writer = sqlalchemy.create_engine(bare_database_url)
     studies.metadata.create_all(writer)
     with writer.begin() as connection:
         connection.execute(studies.insert(), {"description": "Schädel, 頭部"})
     writer.dispose()
 
-    reader = sqlalchemy.create_engine(database_url)
+    reader = sqlalchemy.create_engine(bare_database_url)
     with reader.connect() as connection:
         assert connection.execute(sqlalchemy.select(studies)).all() == [(1, "Schädel, 頭部")]
     reader.dispose()
 
 
-def test_each_test_begins_empty(database_url: str) -> None:
+def test_each_test_begins_empty(bare_database_url: str) -> None:
     """What the test above has written is not here."""
-    engine = sqlalchemy.create_engine(database_url)
+    engine = sqlalchemy.create_engine(bare_database_url)
     assert sqlalchemy.inspect(engine).get_table_names() == []
     engine.dispose()
 
 
-def test_connection_left_open(database_url: str) -> None:
+def test_each_test_begins_with_our_tables_where_it_does_not_ask_for_none(database_url: str) -> None:
+    database = Database(database_url)
+    require_current(database)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM installation").scalar_one() == 0
+    database.close()
+
+
+def test_connection_left_open(bare_database_url: str) -> None:
     """A test that forgets a connection does not keep its database from being dropped."""
-    engine = sqlalchemy.create_engine(database_url)
+    engine = sqlalchemy.create_engine(bare_database_url)
     connection = engine.connect()
     assert connection.execute(sqlalchemy.text("SELECT 1")).scalar() == 1
     connection.detach()

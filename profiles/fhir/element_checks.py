@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from profiles.fhir.faults import MOST, Around, Check, Fault, Found, below, mistyped, one
+from profiles.fhir.issues import a
 from profiles.fhir.primitives import PRIMITIVES, string
 from profiles.fhir.references import RELATIVE, is_resource, parse_reference
 from profiles.r4.definitions import Element, Type
@@ -243,7 +244,7 @@ def _canonical(text: str, around: Around, allowed: frozenset[str] | None) -> Fou
 
 def _stray(led: str, allowed: frozenset[str] | None) -> Found:
     if led and allowed is not None and led not in allowed:
-        return one("value", f"a {shown(led)} cannot be referred to here: it is one of {_listed(sorted(allowed))}")
+        return one("value", f"{a(shown(led))} cannot be referred to here: it is one of {_listed(sorted(allowed))}")
     return None
 
 

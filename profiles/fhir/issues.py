@@ -12,13 +12,15 @@ class Issue:
     """One thing that was found. `code` is of the value set issue-type (`structure`, `required`, `value`, `code-invalid` ...).
 
     `expression` is a FHIRPath to the element, such as `ImagingStudy.series[0].modality`; empty where it concerns no element.
-    `diagnostics` says what is wrong and what would be right. It never quotes values, which may be a patient's.
+    `diagnostics` says what is wrong and what would be right. It never quotes values, which may be a patient's. `parameter` is the name of the
+    parameter of the request that is at fault, where it is one.
     """
 
     severity: Severity
     code: str
     expression: str
     diagnostics: str
+    parameter: str = ""
 
 
 ALL_OK = Issue("information", "informational", "", "No issues were found.")
@@ -42,6 +44,13 @@ def _told(issue: Issue) -> dict[str, Any]:
     told: dict[str, Any] = {"severity": issue.severity, "code": issue.code}
     if issue.diagnostics:
         told["diagnostics"] = issue.diagnostics
+    if issue.parameter:  # OperationOutcome.issue.location: "for HTTP errors, will be "http." + the parameter name"
+        told["location"] = [f"http.{issue.parameter}"]
     if issue.expression:
         told["expression"] = [issue.expression]
     return told
+
+
+def a(type_: str) -> str:
+    """The name of a type with its article: a Patient, an Observation."""
+    return f"an {type_}" if type_[:1] in "AEIO" else f"a {type_}"

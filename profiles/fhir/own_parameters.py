@@ -14,7 +14,9 @@ _STUDY: Final = Parameter(
     ("DiagnosticReport",),
     ("ImagingStudy",),
 )
-"""R4 has none for the studies of a report; R5 calls it so. With it `ImagingStudy?_revinclude=DiagnosticReport:study` brings a study's reports."""
+"""R4 has none for the studies of a report; R5 calls it so. With it `ImagingStudy?_revinclude=DiagnosticReport:study` brings a study's reports.
+
+It finds those too that name the study otherwise (`profiles.fhir.report_studies`)."""
 
 OWN: Final[Mapping[str, Mapping[str, Parameter]]] = MappingProxyType(
     {"DiagnosticReport": MappingProxyType({_STUDY.code: _STUDY})}

@@ -17,7 +17,7 @@ _SEARCH: Final = re.compile(r"([A-Z][A-Za-z]+)\?\S+")
 _URN_UUID: Final = re.compile(r"urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _URN_OID: Final = re.compile(r"urn:oid:[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _LINK: Final = re.compile(r"(<(?:a|img)\b[^<>]*?\s(?:href|src)\s*=\s*)(\"[^\"<>]*\"|'[^'<>]*')")
-_REWRITTEN: Final = frozenset({"uri", "url", "canonical", "oid", "uuid"})
+_URIS: Final = frozenset({"uri", "url", "canonical", "oid", "uuid"})
 
 Form = Literal["relative", "absolute", "urn", "fragment", "search", ""]
 
@@ -87,9 +87,9 @@ def found(resource: Mapping[str, Any]) -> list[Found]:
 
 
 def rewritten(resource: dict[str, Any], mapping: Mapping[str, str], *, full_url: str = "") -> dict[str, Any]:
-    """FHIR R4 section 3.1.0.11.3, transaction: the resource with each reference that `mapping` has replaced by what it maps to.
+    """FHIR R4 section 3.1.0.11.2, transaction: the resource with each reference that `mapping` has replaced by what it maps to.
 
-    Replaced are references, elements of type uri, url, canonical, oid and uuid, and the links of narratives. A relative reference is looked up also
+    Replaced are references, elements of type uri, url, oid and uuid, and the links of narratives; canonicals are not. A relative reference is looked up also
     as the absolute URL that it is beside `full_url` (FHIR R4 section 2.36.4.1), the entry's own. The resource stays as it is; parts without such a
     reference are shared with it.
     """
@@ -131,7 +131,7 @@ def _steps(type_name: str) -> Mapping[str, _Step]:
     for name, (element, of) in type_(type_name).by_name.items():
         if type_name == "Reference" and name == "reference":
             steps[name] = _Step(element, "Reference", is_walked=False)
-        elif of in _REWRITTEN or of == "xhtml":
+        elif of in _URIS or of == "xhtml":
             steps[name] = _Step(element, of, is_walked=False)
         elif not type_(of).is_primitive:
             steps[name] = _Step(element, of, is_walked=True)
@@ -211,7 +211,7 @@ def _rewritten_one(value: Any, step: _Step, new: Callable[[str], str]) -> Any:
     if isinstance(value, str) and not step.is_walked:
         if step.type == "xhtml":
             return _relinked(value, new)
-        return new(value)
+        return value if step.type == "canonical" else new(value)
     if isinstance(value, dict) and step.is_walked and (type_name := _type_of(value, step.type)):
         return _rewritten(value, type_name, new)
     return value

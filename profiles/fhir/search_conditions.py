@@ -47,8 +47,8 @@ class Conditions:
     # --- parameters
 
     def offered(self, type_: str) -> Mapping[str, Parameter]:
-        """All parameters of a resource type, by code."""
-        return {**TEXTS, **parameters(type_), **self._custom.get(type_, {})}
+        """The parameters of a resource type by code, but those of whole texts, which hardly any server has."""
+        return {"_list": TEXTS["_list"], **parameters(type_), **self._custom.get(type_, {})}
 
     def parameter(self, types: tuple[str, ...], code: str, name: str) -> Parameter:
         """The parameter `code` that all of `types` have; `name` is what the client wrote. Raises `ParameterError`."""

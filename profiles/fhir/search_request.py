@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 
 from profiles.fhir import filter as filters
 from profiles.fhir.expression import targets
+from profiles.fhir.issues import a
 from profiles.fhir.query import All, Condition, Criterion, Include, InCompartment, ReferenceValue, Search, SortKey, Summary, Total
 from profiles.fhir.search_conditions import LONGEST_CHAIN, TEXTS, Conditions, ParameterError, suggestion
 from profiles.fhir.search_values import split
@@ -20,6 +21,7 @@ MOST_PARAMETERS: Final = 100
 MOST_INCLUDES: Final = 50
 MOST_SORT_KEYS: Final = 10
 _LONGEST_NAME: Final = 500
+_MOST_COUNT: Final = 999_999_999
 _ID: Final = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 _ITERATE: Final = ("iterate", "recurse")
 _CONTAINED: Final = ("false", "true", "both")
@@ -78,7 +80,7 @@ def in_compartment(search: Search, name: str, id_: str) -> Search:
     members = compartment(name)
     types = tuple(each for each in search.types if each == name or each in members)
     if not types or not _ID.fullmatch(id_):
-        detail = f"Nothing of what is searched for is ever in the compartment of a {name}."
+        detail = f"Nothing of what is searched for is ever in the compartment of {a(name)}."
         raise SearchRefused([ParameterError(name, "not-supported", detail)])
     return replace(search, types=types, condition=All((InCompartment(name, id_), *search.condition.conditions)))
 
@@ -174,7 +176,7 @@ def _one_of(*allowed: str) -> Callable[[str, str], str]:
 
 def _count(text: str, code: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
-        raise ParameterError(code, "value", "_count is a number, 0 or more.")
+        raise ParameterError(code, "value", f"_count is a number from 0 to {_MOST_COUNT}.")
     return int(text)
 
 

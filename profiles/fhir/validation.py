@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from profiles.fhir.element_checks import beside, bound, chosen, many, many_primitives, missing, reference, shown
 from profiles.fhir.faults import MOST, Around, Check, Fault, Found, below, mistyped, one
-from profiles.fhir.issues import Issue
+from profiles.fhir.issues import Issue, a
 from profiles.fhir.primitives import PRIMITIVES, is_valid_id
 from profiles.fhir.references import is_resource
 from profiles.r4.definitions import Element, Type, type_
@@ -30,7 +30,7 @@ def check(resource: dict[str, Any], *, type_: str | None = None) -> list[Issue]:
     if not isinstance(named, str) or not is_resource(named):
         return [Issue("error", "structure", "", "resourceType is missing, or names no resource type of FHIR R4")]
     if type_ is not None and named != type_:
-        return [Issue("error", "structure", named, f"the resource is a {named}, not a {type_}")]
+        return [Issue("error", "structure", named, f"the resource is {a(named)}, not {a(type_)}")]
     faults = _whole(resource, named, is_transaction=False)
     return [Issue("error", fault.code, fault.expression(named), fault.text) for fault in (faults or ())[:MOST]]
 

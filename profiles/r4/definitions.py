@@ -76,7 +76,6 @@ class Type:
     kind: Kind
     base: str
     """The type that it specializes; empty for a backbone."""
-    is_abstract: bool
     elements: tuple[Element, ...]
     """In the order of the definition, which XML keeps."""
     constraints: tuple[Constraint, ...] = ()
@@ -107,7 +106,6 @@ def type_(name: str) -> Type:
         name,
         row["kind"],
         row.get("base", ""),
-        row.get("abstract", False),
         elements,
         constraints,
         regex,

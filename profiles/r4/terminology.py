@@ -89,10 +89,6 @@ class Terminology:
         """The codes above a code, without itself; None where it is not known."""
         return self._walk(system, code, lambda found: found.parents)
 
-    def has_system(self, system: str) -> bool:
-        """Whether all codes of a system are known."""
-        return self._system(system) is not None
-
     def _walk(self, system: str, code: str, way: Callable[[System], Mapping[str, tuple[str, ...]]]) -> frozenset[str] | None:
         found = self._system(system)
         known = found.known(code) if found else None

@@ -25,12 +25,11 @@ from server.errors import ImageShareError, Unauthenticated, Unavailable
 from server.records.installation import Installation
 from server.records.peers import Peers
 from server.records.strangers import Strangers
-from server.records.trail import Trail
+from server.records.trail import Audited, Trail
 from server.settings import Settings
 from server.store.blobs import BlobStore
 from server.store.db import Database
 from server.work.authorizing import Authorizing
-from server.work.fhir.caller import Audited
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 

@@ -5,40 +5,44 @@ that is stored (`Understood.rest`), which no index helps. Values are bound param
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Final, Literal
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from sqlalchemy import ColumnElement, Connection, Select, Text, and_, cast, exists, literal, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, or_, select, union_all
 
-from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.person_name import folded, sound, words
 from profiles.query_attributes import MORE, OPTIONAL, REQUIRED, Level
 from profiles.query_identifier import Key
-from profiles.timestamps import dicom_date, dicom_time
 from server.errors import MalformedQuery
 from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
+from server.records.comparing import (
+    Comparing,
+    Condition,
+    Kind,
+    beginning,
+    codes,
+    date_bounds,
+    has_wildcard,
+    listed,
+    stretch,
+    time_bounds,
+    uids,
+)
 from server.records.item_matching import is_universal, matches
 from server.records.results import MODALITY, PATIENT_NAME, REFERRING, SERIES_TERMS, SOP_CLASS, SOUNDS, TERM, WORDS
 
 Path = tuple[str, ...]
 """An attribute: its tag as eight upper-case hexadecimal digits, after those of the sequences that it is in."""
-Kind = Literal["text", "date", "time", "uid", "code", "integer"]
-Condition = ColumnElement[bool]
 
 PATIENT_ID: Final[Path] = ("00100020",)
 LEVELS: Final[tuple[Level, ...]] = ("patient", "study", "series", "instance")
 _LONGEST = 1024
-_MOST_WILDCARDS = 8
-MOST_UIDS = 500
 _DEEPEST = 8
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
-_LAST = "\U0010ffff"
-"""After every character, in the order of code points and of UTF-8."""
 
 _PATIENT_KEYS: Final[Mapping[str, tuple[Kind, ColumnElement[object]]]] = {
     "00100020": ("text", PATIENT.c.value),
@@ -152,10 +156,6 @@ def path(name: str) -> Path:
     return tuple(tags)
 
 
-def has_wildcard(value: str) -> bool:
-    return "*" in value or "?" in value
-
-
 def conditions(connection: Connection, level: Level, key: Path, value: str) -> None:
     """Raises `MalformedQuery` for a key or value that cannot be matched at that level."""
     understood(connection, level, {key: value})
@@ -199,12 +199,12 @@ def plain(level: Level, key: Path, value: str, *, fuzzy: bool) -> tuple[str, tup
             return "text", (value,)
         case "name" if not fuzzy and (name := folded(value).rstrip("^= ")) and not has_wildcard(name):
             return "name", (name,)
-        case "code" if len(codes := _codes(value)) == 1:
-            return "code", (codes[0],)
-        case "uid" if len(uids := _uids(value)) == 1:
-            return "uid", (uids[0],)
+        case "code" if len(found := codes(value)) == 1:
+            return "code", (found[0],)
+        case "uid" if len(found := uids(value)) == 1:
+            return "uid", (found[0],)
         case "date":
-            first, last = _range(value, _date_bounds)
+            first, last = stretch(value, date_bounds)
             return ("between" if first and last else "since" if first else "until"), tuple(filter(None, (first, last)))
     return None
 
@@ -221,7 +221,7 @@ class _Reading:
 
     def __init__(self, connection: Connection, level: Level, fuzzy: bool) -> None:
         self.found = Understood()
-        self._engine = _Engine(connection)
+        self._engine = Comparing(connection)
         self._level, self._fuzzy = level, fuzzy
 
     def read(self, above: Sequence[Level], key: Path, value: str) -> None:
@@ -243,7 +243,7 @@ class _Reading:
         """PS3.4 section C.2.2.2.5.1: from the first time on the first date to the last time on the last date."""
         (_, day), (_, clock) = KEYS[owner][date], KEYS[owner][time]
         clock = self._engine.bytewise(clock)
-        (first, last), (begin, end) = _range(dates, _date_bounds), _range(times, _time_bounds)
+        (first, last), (begin, end) = stretch(dates, date_bounds), stretch(times, time_bounds)
         told = [day != ""]
         if owner == "study":
             self.found.dates = (first, last)
@@ -269,7 +269,7 @@ class _Reading:
             condition = and_(condition, PATIENT.c.value != STUDY.c.uid)
         self._of(owner).append(condition)
         if key == ("00080020",):
-            self.found.dates = _range(value, _date_bounds)
+            self.found.dates = stretch(value, date_bounds)
         self.found.about_patients |= key[0] in _PATIENT_KEYS
         self.found.selective |= key[0] in _SELECTIVE and not value.startswith(("*", "?"))
         if key == ("0020000E",):
@@ -277,7 +277,7 @@ class _Reading:
         elif key == ("00080018",):
             self._within(select(INSTANCE.c.study_pk).where(condition))
         elif key in _NARROWING:
-            self._narrowed(_NARROWING[key], _list(kind, value))
+            self._narrowed(_NARROWING[key], listed(kind, value))
 
     def _term(self, tag: str, value: str) -> None:
         if not value:
@@ -286,9 +286,9 @@ class _Reading:
             case "name":
                 self._name(tag, value)
             case "uid":
-                self._narrowed(tag, _uids(value))
+                self._narrowed(tag, uids(value))
             case "code":
-                self._narrowed(tag, _codes(value))
+                self._narrowed(tag, codes(value))
             case "text":
                 self._narrowed(tag, [value])
 
@@ -299,7 +299,7 @@ class _Reading:
         wanted = folded(value).rstrip("^= ")
         if self._fuzzy:
             for word in sorted(words(value)):
-                starts = select(TERM.c.study_pk).where(TERM.c.tag == tag + WORDS, *_beginning(TERM.c.term, word))
+                starts = select(TERM.c.study_pk).where(TERM.c.tag == tag + WORDS, *beginning(TERM.c.term, word))
                 alike = select(TERM.c.study_pk).where(TERM.c.tag == tag + SOUNDS, TERM.c.term == sound(word))
                 self.found.studies.append(STUDY.c.pk.in_(union_all(starts, alike) if sound(word) else starts))
         elif wanted.endswith("*") and "^" in wanted and (bare := wanted.rstrip("^*")) != wanted.rstrip("*"):
@@ -369,120 +369,3 @@ def _vr(tag: str) -> str:
         return dictionary_VR(int(tag, 16)).partition(" ")[0]
     except KeyError:
         return ""
-
-
-def _list(kind: Kind, value: str) -> list[str]:
-    return _uids(value) if kind == "uid" else _codes(value)
-
-
-def _codes(value: str) -> list[str]:
-    """Code Strings, several as alternatives; neither comma nor backslash can be part of one (PS3.5 table 6.2-1)."""
-    return [one for part in re.split(r"[,\\]", value) if (one := part.strip(" ").upper())][:MOST_UIDS]
-
-
-def _uids(value: str) -> list[str]:
-    """PS3.4 section C.2.2.2.2, PS3.18 section 8.3.4.1: one UID or several, joined by commas or backslashes."""
-    parts = [part.strip() for part in re.split(r"[,\\]", value)]
-    if len(parts) > MOST_UIDS:
-        raise MalformedQuery(f"a list of UIDs may have at most {MOST_UIDS}")
-    try:
-        return [lenient_uid(part) for part in parts]
-    except InvalidIdentifier as error:
-        raise MalformedQuery(str(error)) from None
-
-
-def _beginning(column: ColumnElement[object], text: str) -> list[Condition]:
-    """That a text begins so, as a stretch of an index."""
-    return [column >= text, column < literal(text + _LAST)] if text else []
-
-
-def _range(value: str, bounds: Callable[[str], tuple[str, str]]) -> tuple[str, str]:
-    """PS3.4 section C.2.2.2.5: least and greatest text of `a`, `a-b`, `a-` or `-b`; empty where a side is open."""
-    first, dash, last = value.partition("-")
-    first, last = first.strip(" "), last.strip(" ")
-    if not dash:
-        last = first
-    if not (first or last):
-        raise MalformedQuery("a range has a beginning or an end (PS3.4 section C.2.2.2.5)")
-    return first and bounds(first)[0], last and bounds(last)[1]
-
-
-def _between(column: ColumnElement[object], low: str, high: str) -> Condition:
-    """What has no value matches no range."""
-    told = [column != ""] if not low else [column >= low]
-    return and_(*told, column <= high) if high else and_(*told)
-
-
-def _date_bounds(text: str) -> tuple[str, str]:
-    found = dicom_date(text)
-    if found is None:
-        raise MalformedQuery("a date to match is YYYYMMDD, or a range of them with a hyphen (PS3.4 section C.2.2.2.5)")
-    return found, found
-
-
-def _time_bounds(text: str) -> tuple[str, str]:
-    """Least and greatest text of a time that `text`, to its precision, includes.
-
-    Times are stored to the precision they came in, `1030` for 10:30; trailing zeros off the lower bound, text order is time order.
-    """
-    found = dicom_time(text)
-    if found is None:
-        raise MalformedQuery(
-            "a time to match is HHMMSS.FFFFFF or the beginning of it, or a range with a hyphen (PS3.4 section C.2.2.2.5)"
-        )
-    # Seconds may be 60 (PS3.5 table 6.2-1, TM), here as in what is stored; asked for, they are 59.
-    high = found.ljust(13, "9") if "." in found else found + "HH5960.999999"[len(found) :]
-    if found[4:] == "59":
-        high = found[:4] + "60.999999"
-    low = found.rstrip("0").removesuffix(".") if "." in found else found
-    return (low.rstrip("0") if "." not in low else low) or "0", high
-
-
-class _Engine:
-    """Comparisons, and what the two engines write differently: wildcard matching with regard to case, and the order of bytes."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._sqlite = connection.dialect.name == "sqlite"
-
-    def compare(self, kind: Kind, column: ColumnElement[object], value: str) -> Condition | None:
-        """A column against a value; None where everything matches."""
-        if not value:
-            return None
-        match kind:
-            case "text":
-                return self.like(column, value)
-            case "date":
-                return _between(column, *_range(value, _date_bounds))
-            case "time":
-                return _between(self.bytewise(column), *_range(value, _time_bounds))
-            case "uid":
-                uids = _uids(value)
-                return column.in_(uids) if len(uids) > 1 else column == uids[0]
-            case "code":
-                return or_(*(self.like(column, one) for one in _codes(value)))
-            case "integer":
-                if not _INTEGER.fullmatch(value):
-                    raise MalformedQuery("an integer attribute is matched by one integer (PS3.4 section C.2.2.2.1)")
-                return column == int(value)
-
-    def bytewise(self, column: ColumnElement[object]) -> ColumnElement[object]:
-        """`column` in the order of its bytes, whatever the database's collation."""
-        return column if self._sqlite else cast(column, Text).collate("C")  # type: ignore[return-value]
-
-    def like(self, column: ColumnElement[object], pattern: str) -> Condition:
-        """PS3.4 section C.2.2.2.4: `*` any characters, `?` any one. Without these, equality."""
-        if not has_wildcard(pattern):
-            return column == pattern
-        if pattern.count("*") > _MOST_WILDCARDS:
-            raise MalformedQuery(f"a value to match may have at most {_MOST_WILDCARDS} asterisks")
-        start = re.split(r"[*?]", pattern, maxsplit=1)[0]
-        # PostgreSQL's own order of texts is not that of their bytes, except in `study_term`.
-        bounds = _beginning(column, start) if self._sqlite or column.table is TERM else []
-        if bounds and pattern == start + "*":
-            return and_(*bounds)
-        if self._sqlite:
-            matched: Condition = column.op("GLOB")(pattern.replace("[", "[[]"))
-        else:
-            escaped = re.sub(r"[\\%_]", r"\\\g<0>", pattern).replace("*", "%").replace("?", "_")
-            matched = column.like(escaped, escape="\\")
-        return and_(*bounds, matched)

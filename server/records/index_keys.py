@@ -15,6 +15,7 @@ FOLDED: Final = 200
 EXACT: Final = 400
 """Characters. PostgreSQL's index takes 2,704 bytes for a row."""
 _DIGEST: Final = 16
+_POSITIVE: Final = 2**63 - 1
 
 CODE: Final = ":code"
 """After a token parameter's name: its codes as `text_value`, for `_sort` and `:missing`."""
@@ -25,6 +26,8 @@ LISTED: Final = ":listed"
 OF_TYPE: Final = ":of-type"
 IDENTIFIER: Final = ":identifier"
 """After a reference parameter's name: its logical identifiers as tokens."""
+ONLY: Final = 0
+"""`token.exact` where `token.hash` says all."""
 PRESENT: Final = ":present"
 """After any parameter's name: the element is there without a value that could be compared. `:missing` looks at this too."""
 
@@ -46,10 +49,16 @@ def token_hash(type_: str, parameter: str, system: str | None, code: str | None)
     return _hash(type_, parameter, "*" if system is None else f"={system}", "*" if code is None else f"={code}")
 
 
+def exact_token(type_: str, parameter: str, system: str, code: str) -> int:
+    """`token.exact` of a token: never negative."""
+    return token_hash(type_, parameter, system, code) & _POSITIVE
+
+
 @lru_cache(maxsize=16384)
-def token_hashes(type_: str, parameter: str, system: str, code: str) -> tuple[int, ...]:
-    """Of all forms by which a token is looked for: `system|code`, `code`, `system|`."""
-    return tuple(token_hash(type_, parameter, *form) for form in ((system, code), (None, code), (system, None)))
+def token_hashes(type_: str, parameter: str, system: str, code: str) -> tuple[int, int, int]:
+    """Of all forms by which a token is looked for: `code`, `system|code` (`exact_token`), `system|`."""
+    of_code, of_system = (token_hash(type_, parameter, *form) for form in ((None, code), (system, None)))
+    return of_code, exact_token(type_, parameter, system, code), of_system
 
 
 def of_type_hash(type_: str, parameter: str, system: str, code: str, value: str) -> int:

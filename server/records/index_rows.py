@@ -4,8 +4,10 @@
 """
 
 import hashlib
+import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any, Final, TypeAlias
 
@@ -13,6 +15,7 @@ from sqlalchemy import Connection, Table, update
 
 from profiles.fhir.clinical_date import CLINICAL_DATE
 from profiles.fhir.index import DateRange, Index, Indexed, Number, Quantity, Reference, Token
+from profiles.fhir.indexing import CATALOGUED
 from profiles.fhir.units import stored
 from server.records import index_keys as keys
 from server.store import tables
@@ -34,6 +37,8 @@ WALKED: Final = (TOKEN, TEXT, DATE, QUANTITY, REFERENCE, COMPOSITE, COMPARTMENT)
 _PLACE: Final = {table: [column.name for column in table.columns].index("resource_pk") for table in WALKED}
 _DIGEST: Final = 8
 _NONE: Final = bytes(_DIGEST)
+_PLAIN: Final = 0
+"""The version of marshal's form in which the same values are the same bytes, whatever refers to them."""
 _OWN: Final = frozenset({"_id", "_lastUpdated"})
 """Parameters that columns of `resource` answer."""
 _LABELS: Final = ("_tag", "_security")
@@ -80,11 +85,10 @@ def found(type_: str, index: Index) -> Found:
 
 
 def insert(connection: Connection, made: Sequence[tuple[int, Found]]) -> None:
-    """The rows of resources that have none: (pk, rows) of each."""
+    """The rows of resources that have none: (pk, rows) of each. In the order of their keys, so that neighbours go to one page together."""
     for table in WALKED:
-        many(table).insert(
-            connection, [row for pk, each in made if table in each.rows for row in _whole(table, each.rows[table], pk)]
-        )
+        rows = [row for pk, each in made if table in each.rows for row in _whole(table, each.rows[table], pk)]
+        many(table).insert(connection, sorted(rows))
 
 
 def write(connection: Connection, pk: int, new: Found, indexed: bytes | None) -> bytes:
@@ -114,6 +118,8 @@ class _Made:
         self.date = date
         self.clinical = CLINICAL_DATE.get(type_, "")
         self.rows: Rows = {table: set() for table in WALKED}
+        self.codes: set[int] = set()
+        """Hashes of codes, whatever their systems."""
 
     def add(self, code: str, values: Sequence[Indexed]) -> None:
         """All values of a parameter."""
@@ -121,7 +127,7 @@ class _Made:
         for value in values:
             compared |= _ADDERS[type(value)](self, code, value)
         if not compared:
-            self.rows[TEXT].add((keys.parameter_hash(self.type, code + keys.PRESENT), "", ""))
+            self.rows[TEXT].add(_present_row(self.type, code))
 
     def texts(self, code: str, texts: Iterable[str]) -> bool:
         """Strings, to be found by their folded form."""
@@ -134,15 +140,19 @@ class _Made:
         return self.texts(code, (value,))
 
     def token(self, code: str, value: Token) -> bool:
-        self._hashes(keys.token_hashes(self.type, code, value.system, value.code))
+        self._token(code, value)
         for system, kind in value.of_type:
-            self._hashes((keys.of_type_hash(self.type, code, system, kind, value.code),))
-        self.rows[TEXT].add(_code_row(self.type, code, value.code))
+            of_type = keys.of_type_hash(self.type, code, system, kind, value.code)
+            self.rows[TOKEN].add((of_type, self.date, keys.ONLY))
+        if self.type == "ImagingStudy" and code in CATALOGUED:  # nobody sorts by a UID, of which a study may have thousands
+            self.rows[TEXT].add(_present_row(self.type, code))
+        else:
+            self.rows[TEXT].add(_code_row(self.type, code, value.code))
         return True
 
     def reference(self, code: str, value: Reference) -> bool:
         if value.identifier is not None:
-            self._hashes(keys.token_hashes(self.type, code + keys.IDENTIFIER, value.identifier.system, value.identifier.code))
+            self._token(code + keys.IDENTIFIER, value.identifier)
         parameter = keys.parameter_hash(self.type, code)
         self.rows[REFERENCE] |= {(parameter, *target, self.date) for target in _targets(value)}
         return bool(value.id or value.url)
@@ -156,8 +166,13 @@ class _Made:
         self.rows[QUANTITY] |= {(keys.unit_hash(self.type, code, form), low, high) for form, low, high in stored(value)}
         return True
 
-    def _hashes(self, hashes: Iterable[int]) -> None:
-        self.rows[TOKEN] |= {(each, self.date) for each in hashes}
+    def _token(self, code: str, value: Token) -> None:
+        of_code, exact, of_system = keys.token_hashes(self.type, code, value.system, value.code)
+        rows = self.rows[TOKEN]
+        if (of_code, self.date, exact) not in rows:
+            rows.add((of_code, self.date, ~exact if of_code in self.codes else exact))
+            self.codes.add(of_code)
+        rows.add((of_system, 0, keys.ONLY))
 
 
 _ADDERS: Final[Mapping[type, Callable[[_Made, str, Any], bool]]] = {
@@ -165,6 +180,11 @@ _ADDERS: Final[Mapping[type, Callable[[_Made, str, Any], bool]]] = {
 }  # fmt: skip
 
 
+def _present_row(type_: str, code: str) -> tuple[int, str, str]:
+    return keys.parameter_hash(type_, code + keys.PRESENT), "", ""
+
+
+@lru_cache(maxsize=4096)
 def _code_row(type_: str, code: str, value: str) -> tuple[int, str, str]:
     return keys.parameter_hash(type_, code + keys.CODE), keys.folded_key(value), keys.exact_key(value)
 
@@ -221,4 +241,4 @@ def _whole(table: Table, rows: Iterable[tuple[Any, ...]], pk: int) -> Iterator[t
 
 
 def _digest(rows: set[tuple[Any, ...]] | None) -> bytes:
-    return hashlib.blake2b(repr(sorted(rows)).encode(), digest_size=_DIGEST).digest() if rows else _NONE
+    return hashlib.blake2b(marshal.dumps(sorted(rows), _PLAIN), digest_size=_DIGEST).digest() if rows else _NONE

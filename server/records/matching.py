@@ -21,7 +21,8 @@ from profiles.query_attributes import Level
 from server.errors import TooLarge
 from server.records import plain_queries
 from server.records.catalogue import INSTANCE, PATIENT, PUBLISHED, SERIES, STUDY
-from server.records.conditions import Condition, Path, Understood, understood
+from server.records.comparing import Condition
+from server.records.conditions import Path, Understood, understood
 from server.records.item_matching import matches
 from server.records.packing import unpacked
 from server.records.results import TERM

@@ -1,5 +1,6 @@
 """Making the rows of searches anew for what is stored: after a search parameter was defined, or rows have another form than before."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
@@ -8,13 +9,14 @@ from profiles.fhir.indexing import Indexer
 from profiles.fhir.json import parse, serialize
 from profiles.fhir.subset import summary
 from server import telemetry
-from server.records import index_rows, parameters
+from server.records import index_rows, parameters, report_links
 from server.records.packing import packed, unpacked
 from server.store.tables import Reindexing, Resource, ResourceVersion
 
 _RESOURCE = Resource.__table__  # type: ignore[attr-defined]
 _VERSION = ResourceVersion.__table__  # type: ignore[attr-defined]
 _REINDEXING = Reindexing.__table__  # type: ignore[attr-defined]
+_NEEDED: Final = tuple(_RESOURCE.c[name] for name in ("pk", "id", "version", "patient", "body", "summary", "indexed"))
 
 
 def settle(connection: Connection) -> None:
@@ -32,7 +34,7 @@ def some(connection: Connection, type_: str, *, limit: int, base: str) -> bool:
     if state is None:
         return False
     rows = connection.execute(
-        select(*(_RESOURCE.c[name] for name in ("pk", "id", "version", "patient", "body", "summary", "indexed")))
+        select(*_NEEDED)
         .where(_RESOURCE.c.type == type_, _RESOURCE.c.deleted == 0, _RESOURCE.c.pk > state.position, _RESOURCE.c.pk <= state.last)
         .order_by(_RESOURCE.c.pk)
         .limit(limit)
@@ -48,6 +50,21 @@ def some(connection: Connection, type_: str, *, limit: int, base: str) -> bool:
     return True
 
 
+def again(connection: Connection, pks: Sequence[int], *, base: str) -> None:
+    """Makes the rows of these resources anew, for what they lead to is another now (`report_links`)."""
+    for pk in pks:
+        found = select(_RESOURCE.c.type, *_NEEDED).where(_RESOURCE.c.pk == pk, _RESOURCE.c.deleted == 0).with_for_update()
+        row = connection.execute(found).first()
+        if row is not None:
+            _one(connection, row.type, row, parameters.indexer(connection, row.type, row.id), base)
+
+
+def lead_here(connection: Connection, found: index_rows.Found, was: report_links.Keys, *, base: str) -> None:
+    """Reports that name a study as it is named now, by `found`, or was before lead to it from now on, or no longer."""
+    if changed := was ^ report_links.keys_of(found):
+        again(connection, report_links.concerned(connection, changed), base=base)
+
+
 def _one(connection: Connection, type_: str, row: Any, indexer: Indexer, base: str) -> None:
     """One that can't be read any more keeps the rows that it has, and is told of without its content."""
     try:
@@ -57,7 +74,10 @@ def _one(connection: Connection, type_: str, row: Any, indexer: Indexer, base: s
     except Exception as error:  # noqa: BLE001 whatever it is: the others are not to wait for this one for ever
         telemetry.log().error("not_indexed", type=type_, pk=row.pk, error=type(error).__name__)
         return
+    was = report_links.stored_keys(connection, row.pk) if type_ == report_links.STUDY else report_links.NO_KEYS
+    found = report_links.linked(connection, resource, found)
     indexed = index_rows.write(connection, row.pk, found, None)
+    lead_here(connection, found, was, base=base)
     if found.patient != row.patient:  # the version that is the current one is whose the resource is
         same = (_VERSION.c.resource_pk == row.pk, _VERSION.c.version == row.version)
         connection.execute(update(_VERSION).where(*same).values(patient=found.patient))

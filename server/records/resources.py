@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Insert, Select, Update, bindparam, select, update
 from sqlalchemy import delete as deleting
 from sqlalchemy.dialects import postgresql, sqlite
 
 from profiles.fhir.business_identifiers import unique_identifiers
 from profiles.fhir.index import Index
+from profiles.fhir.issues import a
 from profiles.fhir.json import parse, serialize
 from server.errors import Conflict, Gone, NotFound
 from server.records import history as versions
-from server.records import identities, index_keys, index_rows, packing, parameters
+from server.records import identities, index_keys, index_rows, packing, parameters, reindexing, report_links
 from server.records.reindexing import summarized
 from server.store.db import instant, micros
 from server.store.prepared import Prepared
@@ -35,7 +37,6 @@ packed, unpacked, token_hash = packing.packed, packing.unpacked, index_keys.toke
 history, total, is_withheld, settled = versions.history, versions.total, versions.is_withheld, versions.settled
 HistoryPage = versions.HistoryPage
 HistoryPosition = versions.HistoryPosition
-by_identity = identities.by_identity
 Version = versions.Version
 
 
@@ -90,16 +91,21 @@ def put(
     if row is None:
         made = _New.of(connection, resource, method, now, index, base)
         # Another writer made it first? On its second look this one finds it.
-        added = _add(connection, [made], yields=yields)[0]
+        added = _add(connection, [made], yields=yields, base=base)[0]
         return added or put(connection, resource, method=method, now=now, index=index, base=base, yields=yields)
     before = unpacked(row.body) if row.body else b""
-    if not row.deleted and _is_same(before, _stamped(resource, row.version, row.updated)[0]):
+    if not row.deleted and _is_same(before, *_stamped(resource, row.version, row.updated)):
         return _stored(type_, id_, row)
+    was = report_links.stored_keys(connection, row.pk) if type_ == report_links.STUDY else report_links.NO_KEYS
+    report_links.hold(connection, was)
     made = _New.of(connection, resource, method, _later(row.updated, now), index, base, row.version + 1)
     indexed = index_rows.write(connection, row.pk, made.found, row.indexed)
     _CHANGE.run(connection, {**made.row(), "indexed": indexed, "pk_": row.pk})
     _VERSION.run(connection, made.version_row(row.pk))
     identities.identify(connection, type_, row.pk, made.identities, fresh=False, yields=yields)
+    if row.deleted and type_ == report_links.STUDY:
+        reindexing.again(connection, report_links.leading(connection, id_), base=base)
+    reindexing.lead_here(connection, made.found, was, base=base)
     if type_ == "SearchParameter":
         parameters.changed(connection, parse(before) if before else None, resource)
     return made.stored
@@ -113,9 +119,9 @@ def create(
     Raises `Conflict` where the id is taken.
     """
     resource = resource if "id" in resource else {**resource, "id": str(uuid.uuid4())}
-    (stored,) = _add(connection, [_New.of(connection, resource, "POST", now or micros(), index, base)])
+    (stored,) = _add(connection, [_New.of(connection, resource, "POST", now or micros(), index, base)], base=base)
     if stored is None:
-        raise Conflict(f"there is, or was, a {resource['resourceType']} with this id")
+        raise Conflict(f"there is, or was, {a(resource['resourceType'])} with this id")
     return stored
 
 
@@ -127,7 +133,7 @@ def create_all(
     named = [each if "id" in each else {**each, "id": str(uuid.uuid4())} for each in resources]
     indexers = {type_: parameters.indexer(connection, type_) for type_ in {str(each["resourceType"]) for each in named}}
     indexed = ((each, indexers[each["resourceType"]].index(each, base)) for each in named)
-    stored = _add(connection, [_New.of(connection, each, "POST", now, index, base) for each, index in indexed])
+    stored = _add(connection, [_New.of(connection, each, "POST", now, index, base) for each, index in indexed], base=base)
     found = [each for each in stored if each is not None]
     if len(found) != len(stored):
         raise Conflict("there is, or was, a resource with the id of one of these")
@@ -319,7 +325,7 @@ class _New:
         type_, id_ = str(resource["resourceType"]), str(resource["id"])
         if index is None:
             index = parameters.indexer(connection, type_, id_).index(resource, base)
-        found = index_rows.found(type_, index)
+        found = report_links.linked(connection, resource, index_rows.found(type_, index))
         body, stamped = _stamped(resource, version, now)
         status = resource.get("status")
         stored = Stored(type_, id_, version, now, found.patient, body, summary=summarized(body, stamped))
@@ -359,9 +365,11 @@ def _stamped(resource: Mapping[str, Any], version: int, updated: int) -> tuple[b
     return serialize(made), made
 
 
-def _is_same(one: bytes, other: bytes) -> bool:
-    """Whether two bodies say the same; properties have no order in JSON, but the same length in any."""
-    return one == other or (len(one) == len(other) and parse(one) == parse(other))
+def _is_same(one: bytes, other: bytes, content: dict[str, Any]) -> bool:
+    """Whether two bodies say the same, the second one `content`; properties have no order in JSON, but the same length in any."""
+    if len(one) != len(other) or one == other:
+        return one == other
+    return bool(orjson.loads(one) == orjson.loads(other)) and parse(one) == content
 
 
 _COLUMNS = (
@@ -385,7 +393,7 @@ _CHANGE = Prepared(_changing, (*_COLUMNS[2:], "pk_"))
 _VERSION = Prepared(lambda _: VERSION.insert(), ("resource_pk", "version", "updated", "type", "method", "patient", "body"))
 
 
-def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False) -> list[Stored | None]:
+def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False, base: str) -> list[Stored | None]:
     """The first version of each; None for those whose id is taken."""
     added: list[tuple[int, _New]] = []
     stored: list[Stored | None] = []
@@ -401,4 +409,5 @@ def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False) 
         identities.identify(connection, each.stored.type, pk, each.identities, fresh=True, yields=yields)
         if each.stored.type == "SearchParameter":
             parameters.changed(connection, None, each.content)
+        reindexing.lead_here(connection, each.found, report_links.NO_KEYS, base=base)
     return stored

@@ -94,6 +94,20 @@ class RecordedEvent:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What the trail shall say of an interaction: `reference` is that of the version, `patient` the one whose it is, or empty.
+
+    A search has the `query` as the client wrote it instead, and is one of these for each patient of whom it told.
+    """
+
+    kind: Kind
+    subtype: Subtype
+    reference: str
+    patient: str = ""
+    query: bytes = b""
+
+
 class Trail:
     """Writes the trail of one database. `server` is how this server is called in it."""
 

@@ -31,7 +31,7 @@ from server.errors import (
     WrongAttributes,
 )
 from server.outbound import calling, delivery, retrieve
-from server.records.conditions import MOST_UIDS
+from server.records.comparing import MOST_UIDS
 from server.settings import Settings
 from server.statement.markdown import attribute, code, listed, status, table, tagged, uid_name
 

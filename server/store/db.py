@@ -26,8 +26,8 @@ from server.errors import Busy, ImageShareError, Invalid, SettingsError, Storage
 _TURN_SECONDS = 30.0
 _CACHE_KIB, _WRITERS_CACHE_KIB = 8 << 10, 64 << 10
 """Of each of SQLite's connections, and of one that is kept to write: what a transaction changes shall be there until its end."""
-_CHECKPOINT_PAGES = 8000
-"""Of SQLite's log, 32 MB: rows of searches are written all over their tables, so that the more are gathered, the more share a page."""
+_CHECKPOINT_PAGES = 16000
+"""Of SQLite's log, 64 MB: rows of searches are written all over their tables, so that the more are gathered, the more share a page."""
 _SQLITE_FULL = {sqlite3.SQLITE_FULL}
 _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRESQL_FULL = {"53100"}

@@ -24,7 +24,7 @@ STATISTICS: Final[Mapping[str, Mapping[str, str]]] = {
         "ix_resource_version_type": "2000000 400000 20 2 1",
         "ix_resource_version_updated": "2000000 20 2 1",
     },
-    "token": {"token": "20000000 20 2 1", "ix_token_resource_pk": "20000000 20"},
+    "token": {"token": "20000000 20 2 1 1", "ix_token_resource_pk": "20000000 20 1"},
     "text_value": {"text_value": "8000000 200000 20 2 1", "ix_text_value_resource_pk": "8000000 8 2"},
     "date_value": {"date_value": "1000000 100000 20 20 1", "ix_date_value_resource_pk": "1000000 2 1"},
     "quantity_value": {"quantity_value": "1000000 10000 50 50 1", "ix_quantity_value_resource_pk": "1000000 4 2"},

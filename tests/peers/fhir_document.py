@@ -9,7 +9,7 @@ from peers.shows import Shown, shown
 from profiles.fhir.query import Prefix
 from profiles.fhir.search_values import modifiers
 from profiles.r4.search import Parameter
-from server.edges.fhir.capability import capability_statement
+from server.edges.fhir.capability import Site, capability_statement
 
 _INTRODUCTION: Final = """# The FHIR server
 
@@ -36,7 +36,14 @@ _CHAPTERS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "modifier": ("Modifiers", "FHIR R4 section 3.1.1.4.4."),
     "prefix": ("Prefixes of dates, numbers and quantities", "FHIR R4 section 3.1.1.4.5."),
-    "search": ("Forms of search", "What searches can be about besides the parameters of one type."),
+    "search": (
+        "Forms of search",
+        (
+            "What searches can be about besides the parameters of one type. DiagnosticReport has the parameter `study`, as in R5. By it, and by `related` of"
+            " DocumentReference, a study has also those reports of its patient that name it by Study Instance UID or accession number (identifiers of type `ACSN` with"
+            " the same system, or where one side has none), in whichever order they come ([decision 19](decisions/0019-reports-lead-to-their-studies.md))."
+        ),
+    ),
     "result": (
         "Parameters of the answer",
         (
@@ -110,7 +117,7 @@ def _words(test: str) -> str:
 
 def statement(organization: str = "imageshare", base: str = "http://localhost/fhir") -> dict[str, Any]:
     """The CapabilityStatement of an installation without anything special."""
-    return capability_statement(organization, base)
+    return capability_statement(Site(organization, base))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from peers import prepared
 from pydantic import SecretStr
 
+from server.access.grants import named_patient
+from server.access.tokens import Tokens
 from server.app import close_node, open_node
 from server.edges.context import Node
+from server.records.installation import installation
 from server.records.results import PREPARE
 from server.settings import load
 from server.store.db import Database
-from server.store.migrations import migrate
 from server.worker import Worker
 
 
@@ -46,9 +49,9 @@ def _node(data: Path, database_url: str | None, **settings: object) -> Iterator[
         database_url=SecretStr(database_url) if database_url else None,
         **{"quiet_period": 0, "min_free_bytes": 0, **settings},
     )
-    database = Database(made.database)
-    migrate(database)
-    database.close()
+    if database_url is None and not (data / "imageshare.db").exists():
+        prepared.sqlite(data / "imageshare.db")
+    prepared.migrated(made.database)
     opened = open_node(made)
     try:
         yield opened
@@ -81,8 +84,14 @@ class Running:
     log: list[str] = field(repr=False)
 
     def token(self, scope: str = "system/*.cruds", patient: str | None = None) -> str:
-        command = [sys.executable, "-m", "server.cli", "token", "--scope", scope] + (["--patient", patient] if patient else [])
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout.strip()
+        """Signed here, with the key of the server's database: the command `token` would start an interpreter for it."""
+        url = self.environment.get("IMAGESHARE_DATABASE_URL")
+        database = Database(load(data=self.data, database_url=SecretStr(url) if url else None).database)
+        try:
+            bound = named_patient(database, patient) if patient else None
+            return Tokens(database, installation(database)).issue(client="script", scope=scope, patient=bound)
+        finally:
+            database.close()
 
     def kill(self) -> None:
         """SIGKILL to the whole process group, as a power cut would."""

@@ -14,7 +14,7 @@ _WORDS = (
     b"\xe0\x7f\x10\x00OW\x00\x00\xff\xff\xff\xff", b"SQ\x00\x00\xff\xff\xff\xff", b"UN\x00\x00\xff\xff\xff\xff", b"../../", b"\r\n--", b"\r\n\r\n",
     b"\x1b$B", b"\x00" * 64, b"\xff" * 16,
 )  # fmt: skip
-SECONDS = float(os.environ.get("IMAGESHARE_FUZZ_SECONDS", "200" if os.environ.get("IMAGESHARE_TEST_DEEP") == "1" else "10"))
+SECONDS = float(os.environ.get("IMAGESHARE_FUZZ_SECONDS", "200" if os.environ.get("IMAGESHARE_TEST_DEEP") == "1" else "5"))
 """How long each target is fuzzed."""
 _SLOW = 10.0
 _GROWTH = 48 << 20

@@ -56,7 +56,7 @@ def orthanc(folder: Path, modalities: Mapping[str, tuple[str, int]], **settings:
         _await_http(made)
         yield made
     finally:
-        process.terminate()
+        process.kill()  # asked to end, it takes seconds for that, and nobody looks at its files again
         process.wait()
 
 

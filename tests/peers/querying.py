@@ -81,7 +81,7 @@ def associated(
 ) -> Iterator[Association]:
     """`storage` are SOP Classes to be taken as SCP (C-GET); `information` is proposed for each query model."""
     entity = ApplicationEntity(calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 90  # of a busy machine
     contexts = [build_context(uid, list(syntaxes)) for uid in abstract_syntaxes]
     contexts += [build_context(uid, list(wanted)) for uid, wanted in storage]
     negotiation: list[Any] = [build_role(uid, scp_role=True) for uid, _ in storage]

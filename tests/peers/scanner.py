@@ -37,7 +37,7 @@ def associated(
     contexts: tuple[tuple[str, str], ...] = ((CTImageStorage, ExplicitVRLittleEndian),),
 ) -> Iterator[Association]:
     entity = ApplicationEntity(calling)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 90  # of a busy machine
     association = entity.associate(
         *scp.address, contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts], ae_title=called
     )

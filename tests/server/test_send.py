@@ -1,4 +1,7 @@
-"""`imageshare send`: by C-STORE and by STOW-RS against a real server, and what it says when something goes wrong."""
+"""`imageshare send`: by C-STORE and by STOW-RS against a real server, and what it says when something goes wrong.
+
+On SQLite alone: what sends has no database, and how a server stores on either engine is tested with its two doors.
+"""
 
 import os
 import subprocess
@@ -30,8 +33,8 @@ def send(*arguments: str | Path, **environment: str) -> "subprocess.CompletedPro
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[imageshare.Running]:
-    with imageshare.running(tmp_path_factory.mktemp("server"), module_database_url) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imageshare.Running]:
+    with imageshare.running(tmp_path_factory.mktemp("server")) as running:
         yield running
 
 
@@ -91,11 +94,11 @@ def test_a_folder_without_dicom_and_a_path_that_is_not_there(tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(60)  # half of what an answer that never comes would be waited for
-def test_a_server_that_dies_in_the_middle_fails_the_rest_at_once(tmp_path: Path, database_url: str) -> None:
+def test_a_server_that_dies_in_the_middle_fails_the_rest_at_once(tmp_path: Path) -> None:
     files = sorted((FILES / "dicomdirtests" / "98892003").rglob("[0-9]*"))
     files = [path for path in files if path.is_file()] * 20
     report = Report()
-    with imageshare.running(tmp_path, database_url) as running:
+    with imageshare.running(tmp_path) as running:
         for number, one in enumerate(sending.send(files, Peer("IMAGESHARE", "127.0.0.1", running.dicom_port)), 1):
             report.note(one)
             if number == 3:

@@ -17,7 +17,7 @@ from server.edges.dimse import negotiation
 from server.edges.dimse.negotiation import Rejection, agreed
 from server.edges.dimse.services import BY_ABSTRACT_SYNTAX
 from server.errors import ImageShareError
-from server.records.conditions import MOST_UIDS
+from server.records.comparing import MOST_UIDS
 from server.records.peers import Peer
 from server.sending import CALLING
 from server.settings import EVERY_PERMISSION, Device, Settings

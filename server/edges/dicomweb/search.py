@@ -19,6 +19,7 @@ from server.edges.dicomweb.fields import Fields, included
 from server.errors import Busy, Forbidden, MalformedQuery, Refused
 from server.records import conditions, matching
 from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
+from server.records.comparing import Condition, has_wildcard
 from server.records.conditions import Path
 from server.records.matching import Query
 from server.work.retrieve import STUDY_TYPE, require_study
@@ -84,9 +85,7 @@ def _search(request: Request, level: Level) -> Response:
     return response
 
 
-def _results(
-    connection: Connection, asked: _Asked, allowed: conditions.Condition, home: str
-) -> tuple[set[str], list[bytes], bool]:
+def _results(connection: Connection, asked: _Asked, allowed: Condition, home: str) -> tuple[set[str], list[bytes], bool]:
     """The patients and the results, and whether there are more.
 
     What has all attributes of its instances is read some at a time, and ends at `MOST_BYTES`: a thousand frames may be megabytes.
@@ -134,7 +133,7 @@ def _permit(connection: Connection, decision: Decision, query: Query) -> None:
     if query.study_uid is not None:
         require_study(connection, decision, Interaction.SEARCH, query.study_uid)
     named = query.keys.get(conditions.PATIENT_ID, "").strip()
-    names_one = allowed is not None and named and not conditions.has_wildcard(named)
+    names_one = allowed is not None and named and not has_wildcard(named)
     if names_one and named not in matching.patient_ids(connection, allowed or ()):
         others = matching.patients_of(connection, named)
         decision.require_patients(STUDY_TYPE, Interaction.SEARCH, others)

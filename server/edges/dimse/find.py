@@ -24,6 +24,7 @@ from server.edges.dimse.service import Association, Message, Service
 from server.errors import ImageShareError, MalformedQuery, TooLarge
 from server.records import catalogue, conditions, matching
 from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
+from server.records.comparing import Condition
 from server.records.matching import Match, Query
 from server.records.packing import unpacked
 from server.store.db import Database
@@ -127,7 +128,7 @@ def _made(level: Level, projection: Projection) -> tuple[ColumnElement[Any], ...
 
 
 def _search(
-    connection: Connection, query: Query, allowed: conditions.Condition, made: tuple[ColumnElement[Any], ...]
+    connection: Connection, query: Query, allowed: Condition, made: tuple[ColumnElement[Any], ...]
 ) -> tuple[Sequence[Match | _Made], bool]:
     """As `matching.search`. A study that is still to be indexed after an upgrade has no result, its page then none of them."""
     if made:
@@ -139,7 +140,7 @@ def _search(
 
 
 def _pages(
-    database: Database, query: Query, allowed: conditions.Condition, made: tuple[ColumnElement[Any], ...]
+    database: Database, query: Query, allowed: Condition, made: tuple[ColumnElement[Any], ...]
 ) -> Iterator[Sequence[Match | _Made]]:
     """The matches, page by page, each of which has a view of its own; at least one page. Raises `TooLarge` where there are too many.
 

@@ -34,11 +34,12 @@ from server.edges.fhir.negotiation import negotiate, only, pairs, parsed, prefer
 from server.edges.fhir.received import body
 from server.errors import AccessError, Conflict, ImageShareError, Invalid
 from server.records.fhir_search import TooCostly
+from server.records.trail import Audited
 from server.store.db import instant
 from server.telemetry import failure, log
 from server.work.fhir import bundles, conditional
 from server.work.fhir.bundles import Entry, EntryFailed, Requests, Room
-from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.entry_writes import lock, prepared, single
 from server.work.fhir.getting import called, get, told
 from server.work.fhir.reading import Deleted

@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from importlib.metadata import version
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, Final
 
 from isal import igzip
@@ -61,7 +62,8 @@ _DOCUMENTED: Final = {
 }
 _SEARCHING: Final = (
     "Unknown search parameters are refused, unless the request says Prefer: handling=lenient. A search, with all that it includes, ends after"
-    " two seconds, the condition of a write after half of one: what takes longer is refused as too-costly. While resources are indexed anew,"
+    " two seconds of work, the condition of a write after half of one: what takes longer is refused as too-costly. By the clock it is five times"
+    " that: a search that a busy machine could not do in it gets 503 with Retry-After. While resources are indexed anew,"
     " searches by what is not there yet, and writes on such a condition, get 503 with Retry-After; searches with handling=lenient get what is"
     " found and a warning. A part of a text that is looked for has at most 160 characters, and is found in the first 167 of a text; :exact compares"
     " all of it. What is created while a client pages is not shown; what is changed meanwhile is shown once more, after all others."
@@ -75,7 +77,7 @@ def metadata(request: Request) -> Response:
     shape = of_read("CapabilityStatement", _asked(given))
     node = context.node(request)
     with node.database.read() as connection:
-        site, custom = _Site.of(node.settings), _hashable(parameters.active(connection))
+        site, custom = Site.of(node.settings), _hashable(parameters.active(connection))
     found = _told(site, custom, shape, Format(wanted.is_xml, wanted.is_pretty))
     headers = {"Cache-Control": "no-cache", "ETag": found.etag}
     if found.is_held(request.headers.get("if-none-match", "")):
@@ -85,7 +87,7 @@ def metadata(request: Request) -> Response:
 
 def statement(settings: Settings, connection: Connection) -> bytes:
     """The CapabilityStatement of this installation as it is now, as JSON."""
-    return _serialized(_Site.of(settings), _hashable(parameters.active(connection)))
+    return _serialized(Site.of(settings), _hashable(parameters.active(connection)))
 
 
 def _asked(given: Pairs) -> list[tuple[str, str]]:
@@ -109,19 +111,19 @@ Custom = tuple[tuple[str, tuple[Parameter, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
-    """What an installation has set."""
+class Site:
+    """What an installation has set: `base` is its FHIR base URL; the rest as it is where nothing is said."""
 
     organization: str
     base: str
-    update_creates: bool
-    checks_references: bool
+    update_creates: bool = True
+    checks_references: bool = False
     deletes_many: bool = False
     registers: bool = False
 
     @staticmethod
-    def of(settings: Settings) -> "_Site":
-        return _Site(
+    def of(settings: Settings) -> "Site":
+        return Site(
             settings.organization,
             f"{settings.base_url}/fhir",
             settings.fhir_update_creates,
@@ -136,8 +138,8 @@ def _hashable(active: Active) -> Custom:
 
 
 @lru_cache(maxsize=4)
-def _serialized(site: _Site, custom: Custom) -> bytes:
-    return serialize(_statement(site, dict(custom)))
+def _serialized(site: Site, custom: Custom) -> bytes:
+    return serialize(capability_statement(site, dict(custom)))
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class _Told:
         return bool({"*", self.etag, self.etag.removeprefix("W/")} & {each.strip() for each in if_none_match.split(",")})
 
 
-def _told(site: _Site, custom: Custom, shape: Shape, wanted: Format) -> _Told:
+def _told(site: Site, custom: Custom, shape: Shape, wanted: Format) -> _Told:
     """Whole and as a summary it is kept; of `_elements` there are very many, so that they are made anew, one at a time."""
     if not shape.elements:
         return _kept(site, custom, shape, wanted)
@@ -167,7 +169,7 @@ def _told(site: _Site, custom: Custom, shape: Shape, wanted: Format) -> _Told:
         return _made(site, custom, shape, wanted)
 
 
-def _made(site: _Site, custom: Custom, shape: Shape, wanted: Format) -> _Told:
+def _made(site: Site, custom: Custom, shape: Shape, wanted: Format) -> _Told:
     return _Told(encoded(shape.of(_serialized(site, custom)), wanted))
 
 
@@ -175,13 +177,8 @@ _ONE: Final = Lock()
 _kept = lru_cache(maxsize=16)(_made)
 
 
-def capability_statement(organization: str, base: str) -> Json:
-    """The CapabilityStatement of an installation with nothing else set, at `base`."""
-    return _statement(_Site(organization, base, update_creates=True, checks_references=False), {})
-
-
-def _statement(site: _Site, custom: Mapping[str, tuple[Parameter, ...]]) -> Json:
-    """The CapabilityStatement. `custom` are search parameters beyond the standard's, by type."""
+def capability_statement(site: Site, custom: Mapping[str, tuple[Parameter, ...]] = MappingProxyType({})) -> Json:
+    """The CapabilityStatement of an installation. `custom` are search parameters beyond the standard's, by type."""
     found = {type_: (*r4.parameters(type_).values(), *custom.get(type_, ())) for type_ in offered.types()}
     found["AuditEvent"] = tuple(each for each in found["AuditEvent"] if each.code in events.OFFERED)
     led = _led(found)
@@ -220,7 +217,7 @@ def _statement(site: _Site, custom: Mapping[str, tuple[Parameter, ...]]) -> Json
     }
 
 
-def _resource(site: _Site, type_: str, found: Iterable[Parameter], led: Mapping[str, list[str]]) -> Json:
+def _resource(site: Site, type_: str, found: Iterable[Parameter], led: Mapping[str, list[str]]) -> Json:
     codes = offered.interactions(type_)
     told: Json = {"type": type_, "profile": f"{_CORE}/StructureDefinition/{type_}"}
     if profiles := [url for url, each in structure_definitions().items() if each.get("type") == type_]:

@@ -4,7 +4,7 @@ Starlette would try one pattern after the other, which for thirty of them takes 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -18,6 +18,8 @@ class _Row(Generic[_T]):
     words: tuple[tuple[int, str], ...]
     names: tuple[tuple[int, str, str], ...]
     what: _T
+    no_names: frozenset[tuple[int, str]] = frozenset()
+    """Words of other rows, by their places."""
 
     def parameters(self, segments: list[str]) -> dict[str, str] | None:
         """What the request fills in; None where the row is not its."""
@@ -27,7 +29,7 @@ class _Row(Generic[_T]):
         found = {}
         for place, name, start in self.names:
             text = segments[place]
-            if len(text) <= len(start) or not text.startswith(start) or "\0" in text:
+            if len(text) <= len(start) or not text.startswith(start) or "\0" in text or (place, text) in self.no_names:
                 return None
             found[name] = text[len(start) :]
         return found
@@ -36,7 +38,8 @@ class _Row(Generic[_T]):
 class Dispatch(Generic[_T]):
     """Rows of (method, path, what). A path has fixed segments, `{name}` for any that is not empty, and `${name}` for one behind a dollar sign.
 
-    The first row that has the path and the method counts, so that fixed words stand before names. NUL is in no name: PostgreSQL takes no such text.
+    The first row that has the path and the method counts, so that fixed words stand before names. A fixed word that no type or id can be, such as
+    `metadata` or `_search`, is no name where it may stand, whatever the method. NUL is in no name: PostgreSQL takes no such text.
     """
 
     def __init__(self, rows: Iterable[tuple[str, str, _T]]) -> None:
@@ -44,6 +47,9 @@ class Dispatch(Generic[_T]):
         for method, path, what in rows:
             segments = _segments(path)
             self._rows.setdefault(len(segments), []).append(_row(method, segments, what))
+        for length, alike in self._rows.items():
+            words = {(place, word) for row in alike for place, word in row.words if not word[:1].isupper()}
+            self._rows[length] = [replace(row, no_names=frozenset(words)) for row in alike]
 
     def find(self, method: str, path: str) -> tuple[_T, dict[str, str]] | None:
         """What takes the request, and what its path fills in. Who takes GET takes HEAD."""

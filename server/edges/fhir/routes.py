@@ -136,8 +136,11 @@ class _Entrance:
 def _otherwise(request: Request) -> Response:
     """FHIR R4 section 3.1.0.1.4: what is not offered here, or not by this method. OPTIONS is told what there is."""
     context.decision(request)
-    there = _DISPATCH.methods(request.scope["path"].removeprefix("/fhir"))
+    path = request.scope["path"].removeprefix("/fhir")
+    there = _DISPATCH.methods(path)
     allowed = ", ".join(method for method in _METHODS if method in there)
+    if not allowed and path.endswith("/"):
+        raise NotOffered("no FHIR interaction has a slash at the end of its URL; leave it out (FHIR R4 section 3.1.0)")
     if not allowed:
         raise NotOffered("this server has no such FHIR interaction; see [base]/metadata for what it has")
     if request.method == "OPTIONS":

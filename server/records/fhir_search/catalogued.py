@@ -10,10 +10,9 @@ from sqlalchemy import FromClause, Select, or_, select
 
 from profiles.fhir.query import Criterion, TokenValue
 from server.errors import NotSupported
-from server.records import index_keys as keys
 from server.records.catalogue import INSTANCE, PUBLISHED, SERIES, STUDY
 from server.records.fhir_search.terms import NOTHING, Term, Test, any_of, has, of_columns
-from server.records.fhir_search.tokens import of_hashes
+from server.records.fhir_search.tokens import of_tokens
 
 _SYSTEMS: Final = ("", "urn:dicom:uid", "urn:ietf:rfc:3986")
 _PREFIX: Final = "urn:oid:"
@@ -41,7 +40,7 @@ def _of_uids(code: str, uids: Sequence[str], r: FromClause) -> Term:
     return any_of(
         [
             of_columns("ImagingStudy", lambda row: row.c.id.in_(studies), r),
-            of_hashes([keys.token_hash("ImagingStudy", code, None, form) for form in forms], r),
+            of_tokens("ImagingStudy", code, [(None, form) for form in forms], r),
         ]
     )
 

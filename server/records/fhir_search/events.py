@@ -6,8 +6,8 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, false, or_, true
 
+from profiles.audit_event import subtypes_of
 from profiles.fhir.query import All, Condition, Criterion, DateValue, InCompartment, ReferenceValue, Search, TokenValue
-from profiles.vocabulary import DCM_SYSTEM, IHE_TRANSACTION, RESTFUL_INTERACTION
 from server.errors import NotSupported
 from server.records import trail
 from server.records.fhir_search.event_bodies import LOOKED, is_offered, meets
@@ -26,7 +26,6 @@ _OUTCOMES: Final = (
     "http://terminology.hl7.org/CodeSystem/audit-event-outcome",
 )
 """The code system of AuditEvent.outcome in R4, and as IHE BALP names it."""
-_SUBTYPES: Final = tuple(sorted({RESTFUL_INTERACTION, IHE_TRANSACTION, DCM_SYSTEM}))
 Moments = Callable[[ColumnElement[int]], ColumnElement[bool]]
 
 
@@ -163,7 +162,9 @@ def _take_criterion(asked: _Asked, criterion: Criterion) -> None:
         case "outcome":
             asked.tests.append(or_(*(_coded(trail.EVENT.c.outcome, each, _OUTCOMES) for each in tokens)))
         case "subtype":
-            asked.tests.append(or_(*(_coded(trail.EVENT.c.subtype, each, _SUBTYPES) for each in tokens)))
+            # The column has the last one; an event of a transaction that is REST says its interaction too
+            last = {code for each in tokens for code in subtypes_of(each.system, each.code)}
+            asked.tests.append(trail.EVENT.c.subtype.in_(sorted(last)))
         case _:
             asked.moments.append(
                 _moments([each for each in values if isinstance(each, DateValue)], criterion.modifier == "overlaps")

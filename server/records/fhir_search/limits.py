@@ -11,10 +11,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import OperationalError
 
-from server.records.fhir_search.matches import TooCostly
+from server.records.fhir_search.matches import Overtaken, TooCostly
 
 SECONDS = 2.0
-"""For everything that one request reads: its page, its total, what is included."""
+"""Of work, for everything that one request reads: its page, its total, what is included."""
 _STEPS: Final = 50_000
 """Of SQLite's virtual machine, about a millisecond: how often it is asked whether to go on."""
 _CANCELED: Final = "57014"
@@ -22,6 +22,7 @@ _CANCELED: Final = "57014"
 _END: Final = "imageshare.limited.end"
 """In `Connection.info`: when the limit that holds now ends."""
 _PATIENCE: Final = 5
+"""Times that, by the clock: of a busy machine nobody shall ask for less than of one at rest."""
 _RENEWED: Final = 0.05
 """Seconds after which PostgreSQL is told anew how long a statement may take: not before each of many short ones."""
 
@@ -43,17 +44,26 @@ class _End:
     def is_over(self) -> bool:
         return time.thread_time() > self.work or time.monotonic() > self.clock
 
+    def error(self, connection: Connection) -> TooCostly:
+        """What to say when it is over: only where SQLite has not worked that long, it is known that the machine was busy with something else."""
+        if connection.dialect.name == "sqlite" and time.thread_time() <= self.work:
+            return Overtaken("the server was too busy for the search; try again")
+        return TooCostly("the search takes too long; ask for fewer values, or name what few resources have, such as a patient")
+
 
 @contextlib.contextmanager
 def limited(connection: Connection, seconds: float | None = None) -> Iterator[None]:
     """Statements within it end after `seconds` (`SECONDS`, if not given) in all; one limit within another shares what is left of it. Raises `TooCostly`.
 
-    On SQLite these are seconds of work, so that a busy machine refuses no more than one at rest; by the clock it may take five times as long.
+    On SQLite these are seconds of work, so that a busy machine refuses no more than one at rest; by the clock it may take five times as long, and
+    what has not worked long enough then is `Overtaken`. PostgreSQL does not tell how long it has worked: what may take `SECONDS` has five times
+    that by the clock, and a limit that others wait for is what it says.
     """
+    is_sqlite = connection.dialect.name == "sqlite"
+    patience = _PATIENCE if is_sqlite or seconds is None else 1
     seconds = SECONDS if seconds is None else seconds
     outer: _End | None = connection.info.get(_END)
-    is_sqlite = connection.dialect.name == "sqlite"
-    end = _End(time.thread_time() + seconds, time.monotonic() + (_PATIENCE * seconds if is_sqlite else seconds))
+    end = _End(time.thread_time() + seconds, time.monotonic() + patience * seconds)
     if outer is not None and outer.is_before(end):  # which holds anyway
         yield
         return
@@ -66,7 +76,7 @@ def limited(connection: Connection, seconds: float | None = None) -> Iterator[No
         cause = error.orig if isinstance(error, OperationalError) else error
         interrupted = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
         if interrupted or getattr(cause, "sqlstate", None) == _CANCELED:
-            raise _too_long() from error
+            raise end.error(connection) from error
         raise
     finally:
         connection.info[_END] = outer
@@ -76,16 +86,12 @@ def check(connection: Connection) -> None:
     """Raises `TooCostly` where the limit that holds now is over: for what is done between statements."""
     end: _End | None = connection.info.get(_END)
     if end is not None and end.is_over:
-        raise _too_long()
+        raise end.error(connection)
 
 
 def spent(connection: Connection) -> float:
     """Seconds by the clock that a limit goes by, to be compared with each other."""
     return time.thread_time() if connection.dialect.name == "sqlite" else time.monotonic()
-
-
-def _too_long() -> TooCostly:
-    return TooCostly("the search takes too long; ask for fewer values, or name what few resources have, such as a patient")
 
 
 @contextlib.contextmanager
@@ -110,7 +116,7 @@ def _on_postgresql(connection: Connection, end: _End, outer: _End | None) -> Ite
         nonlocal told
         left = end.clock - time.monotonic()
         if left <= 0:
-            raise _too_long()
+            raise end.error(connection)
         if told - left > _RENEWED:
             told = left
             cursor.execute(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")

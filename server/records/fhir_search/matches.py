@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement
 
-from server.errors import Refused
+from server.errors import Busy, Refused
 
 Allowed = Callable[[str, ColumnElement[str]], ColumnElement[bool]]
 """The Decision as SQL: for a resource type, over the column that holds the patient."""
@@ -23,6 +23,15 @@ class TooCostly(Refused):
     http_status = 400
     fhir_code = "too-costly"
     summary = "the search takes too long"
+
+
+class Overtaken(TooCostly, Busy):
+    """A search that would not have taken too long, had the machine done nothing else."""
+
+    number = 6003
+    http_status = 503
+    fhir_code = "throttled"
+    summary = "the server is busy; try again"
 
 
 @dataclass(frozen=True, slots=True)

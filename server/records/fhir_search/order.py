@@ -10,7 +10,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from profiles.fhir.clinical_date import CLINICAL_DATE
+from profiles.fhir.indexing import CATALOGUED
 from profiles.fhir.query import Search, SortKey
+from server.errors import NotSupported
 from server.records import index_keys as keys
 from server.records.fhir_search.matches import Allowed, Key
 from server.records.fhir_search.terms import DATE, QUANTITY, REFERENCE, RESOURCE, TEXT, Test
@@ -63,6 +65,8 @@ def _key(key: SortKey, type_: str, allowed: Allowed) -> OrderKey:
         return OrderKey(descending, lambda r: bytewise(r.c.id), is_nullable=False)
     if code == "_lastUpdated":
         return OrderKey(descending, lambda r: r.c.updated, is_nullable=False, column="updated")
+    if type_ == "ImagingStudy" and code in CATALOGUED:
+        raise NotSupported(f"{code}: studies are not sorted by what they have many of; sort by started or _lastUpdated")
     if code == CLINICAL_DATE.get(type_):
         return OrderKey(
             descending, lambda r: case((_dated(r), r.c.date)), column="date", there=_dated

@@ -21,6 +21,7 @@ from server.records.fhir_search.conditions import Conditions
 from server.records.fhir_search.matches import Position
 from server.records.fhir_search.ordered import LONGEST
 from server.records.fhir_search.terms import Pks
+from server.records.fhir_search.tokens import exact_keys
 from server.records.fhir_search.walks import Walked
 
 _MOST_CRITERIA: Final = 8
@@ -144,15 +145,22 @@ def _read(criterion: Criterion, type_: str) -> tuple[object, _Values] | None:
         if parameter.code == "_id":
             ids = [each.code for each in given if isinstance(each, TokenValue) and each.code and not each.system]
             return (("id", len(given)), ids) if len(ids) == len(set(ids)) == len(given) else None
-        hashes = [
-            keys.token_hash(type_, parameter.code, each.system, each.code) for each in given if isinstance(each, TokenValue)
-        ]
-        return (("token", parameter, len(given)), hashes) if len(set(hashes)) == len(given) else None
+        tokens = [each for each in given if isinstance(each, TokenValue)]
+        hashes = [number for each in tokens for number in _hashes(type_, parameter.code, each)]
+        forms = tuple((each.system is None, each.code is None) for each in tokens)
+        return (("token", parameter, forms), hashes) if len(set(hashes)) == len(hashes) else None
     if parameter.type == "reference":
         ids = [each.id for each in given if isinstance(each, ReferenceValue) and each.id and not each.url and not each.version]
         types = tuple(each.type for each in given if isinstance(each, ReferenceValue))
         return (("reference", parameter, types), ids) if len(set(ids)) == len(given) else None
     return None
+
+
+def _hashes(type_: str, code: str, value: TokenValue) -> tuple[int, ...]:
+    """What `tokens` compares with."""
+    if value.system is None or value.code is None:
+        return (keys.token_hash(type_, code, value.system, value.code),)
+    return exact_keys(type_, code, value.system, value.code)
 
 
 _FORMS: Final[tuple[Callable[[DateValue], int], ...]] = (
@@ -174,10 +182,14 @@ def _marked(criterion: Criterion, type_: str, place: int) -> Criterion:
         return replace(criterion, values=(DateValue(date.prefix, start, start + 3_333_000),))
     marks = [f"mark-{place}-{number}" for number in range(len(criterion.values))]
     if kind == "token":
-        system = None if criterion.parameter.code == "_id" else "urn:mark"
-        return replace(criterion, values=tuple(TokenValue(system, mark) for mark in marks))
+        tokens = [each for each in criterion.values if isinstance(each, TokenValue)]
+        return replace(criterion, values=tuple(_marked_token(each, mark) for each, mark in zip(tokens, marks, strict=True)))
     given = [each for each in criterion.values if isinstance(each, ReferenceValue)]
     return replace(criterion, values=tuple(ReferenceValue(each.type, mark) for each, mark in zip(given, marks, strict=True)))
+
+
+def _marked_token(value: TokenValue, mark: str) -> TokenValue:
+    return TokenValue(value.system if value.system is None else mark, value.code if value.code is None else mark)
 
 
 # --- statements

@@ -26,7 +26,7 @@ from server.records.fhir_search.terms import (
     probe,
 )
 from server.records.fhir_search.texts import above
-from server.records.fhir_search.tokens import of_hashes
+from server.records.fhir_search.tokens import of_tokens
 
 _OF_ONE_PATIENT: Final = frozenset(
     {"Consent", "DiagnosticReport", "Encounter", "ImagingStudy", "Immunization", "Media", "MedicationRequest"}
@@ -40,7 +40,7 @@ def reference_term(criterion: Criterion, type_: str, r: FromClause) -> Term:
     parameter = criterion.parameter
     if criterion.modifier == "identifier":
         tokens = [each for each in criterion.values if isinstance(each, TokenValue)]
-        return of_hashes([keys.token_hash(type_, parameter.code + keys.IDENTIFIER, each.system, each.code) for each in tokens], r)
+        return of_tokens(type_, parameter.code + keys.IDENTIFIER, [(each.system, each.code) for each in tokens], r)
     values = [each for each in criterion.values if isinstance(each, ReferenceValue)]
     if criterion.modifier in ("above", "below"):
         return any_of([_hierarchy(parameter.code, each, criterion.modifier, type_, r) for each in values])

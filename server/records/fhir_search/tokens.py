@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import FromClause, and_, or_
+from sqlalchemy import ColumnElement, FromClause, and_, or_
 
 from profiles.fhir.query import Criterion, OfType, Text, TokenValue
 from profiles.fhir.search_values import folded
@@ -17,18 +17,73 @@ MOST_CODES: Final = 5000
 _PROBED: Final = 32
 
 
+Coded = tuple[str | None, str | None]
+"""System and code; None: any. One of them is given."""
+
+
+def of_tokens(type_: str, code: str, tokens: Sequence[Coded], r: FromClause) -> Term:
+    """A resource with one of these values of a token parameter."""
+    exact = [(system, value) for system, value in tokens if system is not None and value is not None]
+    terms = []
+    if any_system := [value for system, value in tokens if system is None]:
+        terms.append(of_hashes([keys.token_hash(type_, code, None, value) for value in any_system], r))
+    if exact:
+        terms.append(_of_exact([exact_keys(type_, code, *each) for each in exact], r))
+    if any_code := [system for system, value in tokens if system is not None and value is None]:
+        terms.append(_of_systems([keys.token_hash(type_, code, system, None) for system in any_code], r))
+    return any_of(terms)
+
+
+def exact_keys(type_: str, code: str, system: str, value: str) -> tuple[int, int, int]:
+    """What rows of `system|code` have: `token.hash`, and either of two for `token.exact`."""
+    exact = keys.exact_token(type_, code, system, value)
+    return keys.token_hash(type_, code, None, value), exact, ~exact
+
+
 def of_hashes(hashes: Sequence[int], r: FromClause) -> Term:
-    """A resource with one of these token values."""
-    if not hashes:
-        return NOTHING
+    """A resource with one of these codes, of whatever system."""
     given = sorted(set(hashes))
     row = TOKEN.alias()
+    walks = [Walk(each := TOKEN.alias(), (each.c.hash == value, each.c.exact >= 0)) for value in given[: MOST_WALKS + 1]]
+    return Term(
+        _probed(row, r, given, row.c.hash),
+        lambda: pks(TOKEN, TOKEN.c.hash.in_(given)),
+        tuple(walks) if len(walks) <= MOST_WALKS else (),
+    )
+
+
+def _of_exact(given: Sequence[tuple[int, int, int]], r: FromClause) -> Term:
+    """A resource with one of these codes of their systems, as `exact_keys`."""
+    hashes, exact = sorted({each[0] for each in given}), sorted({number for each in given for number in each[1:]})
+    row = TOKEN.alias()
+    walks = [
+        Walk(each := TOKEN.alias(), (each.c.hash == of_code, or_(each.c.exact == one, each.c.exact == other)))
+        for of_code, one, other in sorted(set(given))[: MOST_WALKS + 1]
+    ]
+    where = (  # the sum keeps the engine from the other index
+        _probed(row, r, hashes, row.c.hash, (row.c.exact + 0).in_(exact)) if len(hashes) <= _PROBED
+        else _probed(row, r, exact, row.c.exact)
+    )  # fmt: skip
+    return Term(
+        where,
+        lambda: pks(TOKEN, TOKEN.c.hash.in_(hashes), TOKEN.c.exact.in_(exact)),
+        tuple(walks) if len(walks) <= MOST_WALKS else (),
+    )
+
+
+def _of_systems(hashes: Sequence[int], r: FromClause) -> Term:
+    """A resource with a code of one of these systems; their rows have no date."""
+    given = sorted(set(hashes))
+    row = TOKEN.alias()
+    return Term(probe(row, r, row.c.hash.in_(given), row.c.date == 0), lambda: pks(TOKEN, TOKEN.c.hash.in_(given)))
+
+
+def _probed(row: FromClause, r: FromClause, given: Sequence[int], column: ColumnElement[int], *tests: Test) -> Test:
+    """The resource has a row of one of these values."""
     if len(given) <= _PROBED:  # a look into the table's primary key for each
-        where = probe(row, r, row.c.hash.in_(given), row.c.date == r.c.date)
-    else:  # all tokens of the resource, of which there are fewer; the sum keeps the engine from the other way
-        where = probe(row, r, (row.c.hash + 0).in_(given))
-    walks = tuple(Walk(each := TOKEN.alias(), (each.c.hash == value,)) for value in given) if len(given) <= MOST_WALKS else ()
-    return Term(where, lambda: pks(TOKEN, TOKEN.c.hash.in_(given)), walks)
+        return probe(row, r, column.in_(given), row.c.date == r.c.date, *tests)
+    # all tokens of the resource, of which there are fewer; the sum keeps the engine from the other way
+    return probe(row, r, (column + 0).in_(given), *tests)
 
 
 def token_term(criterion: Criterion, type_: str, r: FromClause, terminology: Terminology) -> Term:
@@ -46,7 +101,7 @@ def token_term(criterion: Criterion, type_: str, r: FromClause, terminology: Ter
         tokens = [pair for each in tokens for pair in _related(*each, modifier, terminology)]
     if len(tokens) > MOST_CODES:
         raise TooCostly(f"{code}: these are more than {MOST_CODES} codes; ask for fewer")
-    found = of_hashes([keys.token_hash(type_, code, *each) for each in tokens], r)
+    found = of_tokens(type_, code, tokens, r)
     return Term(~found.where) if modifier in ("not", "not-in") else found
 
 

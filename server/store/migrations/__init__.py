@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -26,6 +27,12 @@ def configuration() -> Config:
     return config
 
 
+@cache
+def newest() -> str | None:
+    """The revision that this code was written for."""
+    return ScriptDirectory.from_config(configuration()).get_current_head()
+
+
 def migrate(database: Database) -> None:
     """Brings the schema to the newest revision, in one transaction; processes that start together wait for each other.
 
@@ -34,19 +41,20 @@ def migrate(database: Database) -> None:
     with _reached(), database.rebuild() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        if _revision(connection) == newest():
+            return
         config = configuration()
         config.attributes["connection"] = connection
-        before = _revision(connection)
         try:
             command.upgrade(config, "head")
         except CommandError:
             raise SettingsError("the database schema is of another version of imageshare; run that, or a newer one") from None
+        if not database.is_sqlite:
+            return
         # Only after a change: it reads every table, which a start has no time for.
-        changed = database.is_sqlite and _revision(connection) != before
-        if changed and connection.execute(text("PRAGMA foreign_key_check")).first() is not None:
+        if connection.execute(text("PRAGMA foreign_key_check")).first() is not None:
             raise SettingsError("the database is damaged: rows refer to others that are not there; it stays as it was")
-        if changed:
-            sqlite_statistics.tell(connection)
+        sqlite_statistics.tell(connection)
 
 
 def sqlite_file(database: Database) -> Path | None:
@@ -61,7 +69,7 @@ def require_current(database: Database) -> None:
         raise SettingsError(
             f"there is no imageshare database at {file}; start `imageshare serve`, or name the data folder with --data"
         )
-    head = ScriptDirectory.from_config(configuration()).get_current_head()
+    head = newest()
     with _reached(), database.read() as connection:
         found = _revision(connection)
     if found != head:

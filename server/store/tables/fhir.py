@@ -64,12 +64,20 @@ class ResourceVersion(Row, table=True):
 
 
 class Token(Row, table=True):
-    """One form of a value of a token parameter."""
+    """A value of a token parameter: by its code, of any system, or by its system alone.
 
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    One row serves who looks for `code` and who looks for `system|code`: the fewer rows at places of their own, the less a write costs.
+    """
+
+    # `exact` keeps SQLite from this index, which has the whole key behind it, where it looks for a hash
+    __table_args__ = (Index("ix_token_resource_pk", "resource_pk", "exact"), {"sqlite_with_rowid": False})
     hash: int = Field(primary_key=True, sa_type=BigInteger)
+    """Of the code, or of the system."""
     date: int = Field(primary_key=True, sa_type=BigInteger)
-    resource_pk: int = Field(primary_key=True, sa_type=BigInteger, index=True)
+    """0 for a system: nearly all resources have the same, so that nobody walks them; new rows stand together at their end."""
+    resource_pk: int = Field(primary_key=True, sa_type=BigInteger)
+    exact: int = Field(primary_key=True, sa_type=BigInteger)
+    """Of system and code. Negative, and its complement, where the resource has the same code of another system already."""
 
 
 class TextValue(Row, table=True):

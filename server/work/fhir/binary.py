@@ -18,13 +18,14 @@ from profiles.audit_event import REST_CREATE, REST_DELETE, REST_READ, REST_UPDAT
 from profiles.fhir.issues import Issue
 from profiles.fhir.json import serialize
 from profiles.fhir.references import parse_reference
-from server.access.decisions import Interaction
+from server.access.decisions import OTHER_PATIENT, Interaction
 from server.errors import Conflict, Forbidden, Gone, Invalid, NotFound, NotSupported
 from server.records import binaries, documents, resources
 from server.records.resources import Stored
+from server.records.trail import Audited
 from server.store.blobs import Blob
 from server.work.fhir import permission
-from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.create import new_id
 from server.work.fhir.offered import MethodNotOffered
 from server.work.fhir.reading import FHIR_ID, Deleted
@@ -35,6 +36,9 @@ Json = dict[str, Any]
 _DIGEST: Final = "urn:imageshare:sha256"
 _MEDIA_TYPE: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+([ \t]*;[\t !-~]*)?", re.ASCII)
 _LONGEST: Final = 255
+_NOT_HERS: Final = (
+    "the token is for one patient: the security context has to name a resource of that patient which is there, and not deleted"
+)
 
 
 class ReadAlone(NotSupported):
@@ -254,7 +258,10 @@ def _writable(connection: Connection, caller: Caller, id_: str, given: Json, bef
         _require(connection, caller, interaction, orjson.loads(before.body))
     elif before is not None:  # who takes the id could read what it was
         caller.require_patient("Binary", interaction, "")
-    patient = _require(connection, caller, interaction, given)
+    try:
+        patient = _require(connection, caller, interaction, given)
+    except Forbidden as error:
+        raise Forbidden(_NOT_HERS if error.detail == OTHER_PATIENT else error.detail, error.patients) from None
     if "securityContext" in given and _context(connection, caller, given) is None:
         why = (
             "the security context is a reference to a resource of this server, such as DocumentReference/7, that is there already"

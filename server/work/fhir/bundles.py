@@ -247,7 +247,7 @@ def _moved(entry: Entry, issue: Issue) -> Issue:
         path = f"{entry.path}.resource{dot}{rest}"
     else:
         path = f"{entry.path}.request"
-    return Issue(issue.severity, issue.code, path, issue.diagnostics)
+    return replace(issue, expression=path)
 
 
 # --- responses

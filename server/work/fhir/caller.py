@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from email.utils import format_datetime
 from typing import Literal
 
-from profiles.audit_event import Kind, Subtype
 from profiles.fhir.issues import Issue
 from server.access.decisions import Decision, Interaction
 from server.errors import Forbidden
 from server.records.resources import Stored
+from server.records.trail import Audited
 from server.store.db import moment
 from server.work.fhir.listing import Listing
 
@@ -57,20 +57,6 @@ class Caller:
         self.require_patient(type_, interaction, patient)
         if type_ == "Patient" and self.is_confined(type_, interaction):
             raise Forbidden("a patient/ scope makes no Patient")
-
-
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """What the trail shall say of it: `reference` is that of the version, `patient` the one whose it is, or empty.
-
-    A search has the `query` as the client wrote it instead, and is one of these for each patient of whom it told.
-    """
-
-    kind: Kind
-    subtype: Subtype
-    reference: str
-    patient: str = ""
-    query: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ from profiles.fhir.search_request import SearchRefused
 from server.access.decisions import Interaction
 from server.errors import ImageShareError, Invalid, PreconditionFailed
 from server.records import fhir_search, parameters, resources
+from server.records.trail import Audited
 from server.store.db import micros
 from server.work.fhir import completeness, permission, sight
-from server.work.fhir.caller import Audited, Caller
+from server.work.fhir.caller import Caller
 from server.work.fhir.query_string import pairs
 from server.work.fhir.refusals import of_search
 

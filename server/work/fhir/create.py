@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 from profiles.audit_event import REST_CREATE, REST_READ
 from server.access.decisions import Interaction
 from server.records import resources
+from server.records.trail import Audited
 from server.work.fhir import conditional, offered
-from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.storing import checked, for_readers, put
 
 

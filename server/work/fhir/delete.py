@@ -10,8 +10,9 @@ from profiles.fhir.issues import Issue
 from server.access.decisions import Interaction
 from server.errors import PreconditionFailed
 from server.records import resources
+from server.records.trail import Audited
 from server.work.fhir import conditional, offered, permission, projections
-from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.storing import require_version
 
 MOST: Final = 1000

@@ -17,10 +17,11 @@ from profiles.audit_event import (
     Subtype,
 )
 from server.errors import NotFound, NotSupported
+from server.records.trail import Audited
 from server.store.db import micros
 from server.work.fhir import binary, history, inputs, offered, operations, reading, searching
 from server.work.fhir.bundles import Entry
-from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.listing import Listing
 from server.work.fhir.operations import Call, Done, Operation
 from server.work.fhir.searching import Found, Place

@@ -2,6 +2,7 @@
 
 Who follows what changes asks again and again with `_since`, and each time with the `Bundle.meta.lastUpdated` of the answer before: up to that moment
 an answer is whole. Versions that were told already may come once more; with the time of the last version, or a clock of one's own, some could be missed.
+To a patient/ scope that moment is not told where it would be that of somebody else's write.
 """
 
 import re
@@ -81,10 +82,19 @@ def history(
         links.append(("next", address(caller.base, path, asked.understood, sealed)))
     total = len(page.entries) if page.next is None and after is None else None
     entries = tuple(_entry(caller.base, each, asked.shape) for each in page.entries)
-    now = "" if settled is None else instant(settled)
+    now = "" if settled is None else instant(_whole(made, types, _interaction(id_), settled, asked.since, page.entries))
     listing = Listing(str(uuid.uuid4()), "history", now, tuple(links), entries, total)
     seen = {patient for each in page.entries for patient in (each.patient, each.owner)}
     return Found(listing, named | (seen - {""}))
+
+
+def _whole(
+    made: Decision, types: tuple[str, ...], interaction: Interaction, settled: int, since: int | None, entries: Sequence[Version]
+) -> int:
+    """The moment (microseconds) up to which nothing is missed: what is `settled`, or where that would tell of others' writes, the last version told."""
+    if all(confined(made, each, interaction) is None for each in types):
+        return settled
+    return min(settled, entries[0].updated) if entries else since or 0
 
 
 def _interaction(id_: str) -> Interaction:

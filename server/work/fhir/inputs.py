@@ -4,7 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from profiles.fhir.issues import Issue
 from profiles.fhir.search_values import covered
+from server.errors import Invalid
 from server.work.fhir.refusals import ParameterError, told_name
 
 Json: TypeAlias = dict[str, Any]
@@ -80,7 +82,7 @@ def of_pairs(pairs: Sequence[tuple[str, str]]) -> Inputs:
 
 
 def of_body(resource: Json, single: str = "") -> Inputs:
-    """Those of a Parameters resource; of any other one that it is the parameter `single` itself. Raises `ParameterError`."""
+    """Those of a Parameters resource; of any other one that it is the parameter `single` itself. Raises `ParameterError`, `Invalid`."""
     if resource.get("resourceType") != "Parameters":
         if single:
             return Inputs({single: (resource,)})
@@ -89,7 +91,7 @@ def of_body(resource: Json, single: str = "") -> Inputs:
     for each in _list(resource.get("parameter", [])):
         name, value = each.get("name"), _value(each)
         if not isinstance(name, str) or value is None:
-            raise ParameterError("Parameters.parameter", "a parameter has a name and a value or resource", "structure")
+            raise _malformed("a parameter has a name and a value or resource")
         values[name] = (*values.get(name, ()), value)
     return Inputs(values)
 
@@ -102,8 +104,12 @@ def joined(first: Inputs, second: Inputs) -> Inputs:
 
 def _list(given: object) -> list[Json]:
     if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
-        raise ParameterError("Parameters.parameter", "Parameters.parameter is an array of objects", "structure")
+        raise _malformed("Parameters.parameter is an array of objects")
     return given
+
+
+def _malformed(why: str) -> Invalid:
+    return Invalid([Issue("error", "structure", "Parameters.parameter", why)])
 
 
 def _value(parameter: Json) -> Any:

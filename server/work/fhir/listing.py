@@ -13,8 +13,6 @@ from profiles.fhir.issues import Issue, outcome
 from profiles.fhir.json import parse, serialize
 from profiles.fhir.xml import to_xml, write
 
-Mode = Literal["match", "include", "outcome"]
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -8,9 +8,10 @@ from sqlalchemy import Connection
 
 from profiles.fhir.issues import outcome
 from profiles.fhir.json import parse, serialize
+from server.records.trail import Audited
 from server.work.fhir import meta as metas
 from server.work.fhir import validate as validating
-from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.docref import docref
 from server.work.fhir.everything import everything
 from server.work.fhir.inputs import Inputs
@@ -68,10 +69,6 @@ class Operation:
         if self.affects_state and type_ == "AuditEvent":
             return False
         return not self.types or type_ in self.types
-
-    def writes(self, inputs: Inputs) -> bool:
-        """Whether it takes a transaction for writing."""
-        return self.affects_state or (self.name == "validate" and validating.is_trying(inputs))
 
 
 def find(name: str, type_: str, id_: str = "", *, method: str = "POST") -> Operation:

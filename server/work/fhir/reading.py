@@ -12,9 +12,9 @@ from server.access.decisions import Interaction
 from server.errors import Gone, NotFound, NotSupported
 from server.records import resources
 from server.records.resources import Stored
-from server.records.trail import Wanted, events, without_queries
+from server.records.trail import Audited, Wanted, events, without_queries
 from server.work.fhir import offered
-from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.permission import confined, if_granted, require_patient, require_patients
 from server.work.fhir.refusals import ParameterError
 from server.work.fhir.shape import PARAMETERS, of_read

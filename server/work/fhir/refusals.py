@@ -18,7 +18,7 @@ class ParameterError(MalformedQuery):
 
     @property
     def issues(self) -> tuple[Issue, ...]:
-        return (Issue("error", self.fhir_code, self.parameter, self.detail),)
+        return (Issue("error", self.fhir_code, "", self.detail, self.parameter),)
 
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
@@ -26,7 +26,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 def of_search(refused: SearchRefused) -> Invalid:
     """FHIR R4 section 3.1.1.3: every parameter that a search is refused for. A name that is not a plain one is not repeated."""
-    return Invalid(Issue("error", each.code, told_name(each.parameter), each.detail) for each in refused.errors)
+    return Invalid(Issue("error", each.code, "", each.detail, told_name(each.parameter)) for each in refused.errors)
 
 
 def told_name(name: str) -> str:

@@ -66,7 +66,7 @@ def search(connection: Connection, caller: Caller, place: Place, given: Paramete
 
     `key` seals page links. Raises `Invalid` and `ParameterError` (400), `Forbidden`, `NotOffered`.
     """
-    types = _types(caller.decision, place)
+    types = _types(caller.decision, place, given)
     now = micros()
     custom = parameters.active(connection)
     try:
@@ -85,11 +85,16 @@ def search(connection: Connection, caller: Caller, place: Place, given: Paramete
         return _Searching(connection, caller.decision, caller.base, place, asked, shape, key, now, warnings).found(named)
 
 
-def _types(made: Decision, place: Place) -> tuple[str, ...]:
-    """The type, or at system level all that the caller may search; the trail is searched by itself."""
+def _types(made: Decision, place: Place, given: Parameters) -> tuple[str, ...]:
+    """The type, or at system level all that the caller may search; the trail is searched by itself. Those of `_type` are to be among them."""
     if place.type:
         offered.require(place.type, "search-type")
         return (place.type,)
+    named = {each for name, value in given if name == "_type" for each in value.split(",")}
+    if "AuditEvent" in named:
+        raise ParameterError("_type", "AuditEvents are searched by themselves, at [base]/AuditEvent", "not-supported")
+    for each in sorted(named.intersection(offered.searched())):
+        require(made, each, Interaction.SEARCH)
     found = tuple(each for each in offered.searched() if each != "AuditEvent" and is_granted(made, each, Interaction.SEARCH))
     if not found:
         raise Forbidden("the token grants no scope that includes 's' for any type")

@@ -8,18 +8,20 @@ from sqlalchemy import Connection, select, tuple_
 from profiles.audit_event import REST_CREATE, Kind, Subtype
 from profiles.fhir import references, validation
 from profiles.fhir.business_identifiers import unique_identifiers
-from profiles.fhir.issues import Issue, is_refused
+from profiles.fhir.issues import Issue, a, is_refused
 from profiles.fhir.json import parse
 from server.access.decisions import Interaction
 from server.errors import AccessError, Forbidden, Invalid, PreconditionFailed
 from server.records import parameters, resources
 from server.records.resources import RESOURCE, Stored
+from server.records.trail import Audited
 from server.work.fhir import projections
-from server.work.fhir.caller import Audited, Caller, Outcome
+from server.work.fhir.caller import Caller, Outcome
 
 Method = Literal["POST", "PUT", "PATCH"]
 Resource = dict[str, Any]
 _REQUESTS = ("transaction", "batch")
+_AT_ONCE = 500
 
 
 def checked(resource: Resource, type_: str) -> None:
@@ -114,7 +116,7 @@ def _require_no_naming(type_: str, resource: Resource, before: Stored | None) ->
     had = unique_identifiers(parse(before.body)) if before is not None else ()
     if set(unique_identifiers(resource)) != set(had):
         raise Forbidden(
-            f"a patient/ scope does not say by which identifiers a {type_} is known; leave them as they are",
+            f"a patient/ scope does not say by which identifiers {a(type_)} is known; leave them as they are",
             frozenset([before.patient] if before is not None else ()),
         )
 
@@ -146,20 +148,22 @@ def for_readers(caller: Caller, stored: Stored) -> Stored:
 
 def require_targets(connection: Connection, caller: Caller, resource: Resource) -> None:
     """Raises `Invalid` with each reference to a resource of this server that is not there (FHIR R4 section 2.3.0.1)."""
+    why = "the reference leads to a resource that is not here; create it first, or both in one transaction"
+    missing = [Issue("error", "not-found", path, why) for path, _ in nowhere(connection, caller, resource)]
+    if missing:
+        raise Invalid(missing, 422)
+
+
+def nowhere(connection: Connection, caller: Caller, resource: Resource) -> list[tuple[str, str]]:
+    """The FHIRPath of each reference to a resource of this server that is not there, and the type that it leads to."""
     leads = {}
     for each in references.found(resource):
         target = references.parse_reference(each.text, caller.base) if each.type == "Reference" else None
         if target is not None and target.id and target.type and not target.url:
             leads[each.path] = (target.type, target.id)
-    if not leads:
-        return
-    wanted = tuple_(RESOURCE.c.type, RESOURCE.c.id).in_(sorted(set(leads.values())))
-    there = {
-        (row.type, row.id)
-        for row in connection.execute(select(RESOURCE.c.type, RESOURCE.c.id).where(wanted, RESOURCE.c.deleted == 0))
-    }
-    there.add((str(resource["resourceType"]), str(resource.get("id"))))
-    why = "the reference leads to a resource that is not here; create it first, or both in one transaction"
-    missing = [Issue("error", "not-found", path, why) for path, target in leads.items() if target not in there]
-    if missing:
-        raise Invalid(missing, 422)
+    there, targets = {(str(resource["resourceType"]), str(resource.get("id")))}, sorted(set(leads.values()))
+    for first in range(0, len(targets), _AT_ONCE):
+        wanted = tuple_(RESOURCE.c.type, RESOURCE.c.id).in_(targets[first : first + _AT_ONCE])
+        found = select(RESOURCE.c.type, RESOURCE.c.id).where(wanted, RESOURCE.c.deleted == 0)
+        there |= {(row.type, row.id) for row in connection.execute(found)}
+    return [(path, target[0]) for path, target in leads.items() if target not in there]

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from profiles.fhir import references
-from profiles.fhir.issues import Issue
+from profiles.fhir.issues import Issue, a
 from profiles.fhir.json import serialize
 from server.errors import Conflict, ImageShareError, Invalid, PreconditionFailed
 from server.records import resources
@@ -316,7 +316,7 @@ class _Transaction:
         type_, _, query = text.partition("?")
         found = conditional.only(self._connection, self._caller, type_, query)
         if not found:
-            raise entry.wrong(".resource", f"a conditional reference to a {type_} is met by no resource", "not-found")
+            raise entry.wrong(".resource", f"a conditional reference to {a(type_)} is met by no resource", "not-found")
         return f"{type_}/{found}"
 
     def _put(self, entry: Entry, resource: Json) -> None:
@@ -357,7 +357,7 @@ def _require_types(resource: Json) -> None:
                         "error",
                         "value",
                         each.path,
-                        f"the reference leads to a {target.type}; it may lead to {', '.join(each.targets)}",
+                        f"the reference leads to {a(target.type)}; it may lead to {', '.join(each.targets)}",
                     )
                 )
     if wrong:

@@ -3,14 +3,16 @@
 To look at a resource may take seconds, in which others should be able to write: only what is tried out is done in a transaction for writing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, true
 
 from profiles.fhir import profile_check, search_request
-from profiles.fhir.issues import Issue
+from profiles.fhir.faults import MOST
+from profiles.fhir.issues import Issue, a
 from profiles.fhir.json import parse
 from profiles.fhir.search_values import escaped
 from profiles.structure_definitions import find as ours
@@ -31,6 +33,8 @@ from server.work.fhir.writes import savepoint
 
 PARAMETERS: Final = ("resource", "mode", "profile")
 _MODES: Final = ("", "create", "update", "delete", "profile")
+_ELSEWHERE: Final = ("AuditEvent", "Binary")
+"""Types of which there are some that no resource is kept of."""
 Json = dict[str, Any]
 
 
@@ -85,11 +89,6 @@ def validate(connection: Connection, caller: Caller, type_: str, id_: str, input
     return Validated(found, stored, _trial(lambda writing: update(writing, caller, type_, id_, resource, is_checked=True)))
 
 
-def is_trying(inputs: Inputs) -> bool:
-    """Whether something is to be tried out, which takes a transaction for writing."""
-    return inputs.values.get("mode", ("",))[0] in ("create", "update", "delete")
-
-
 def _mode(inputs: Inputs, id_: str) -> str:
     mode = inputs.text("mode")
     if mode not in _MODES:
@@ -118,7 +117,24 @@ def _checked(connection: Connection, caller: Caller, resource: Json, profiles: t
             known[url] = ours(url) or _definition(connection, caller, url)
         return known[url]
 
-    return tuple(profile_check.validate(resource, profiles=profiles, find=find, now=instant(micros())))
+    found = profile_check.validate(resource, profiles=profiles, find=find, now=instant(micros()))
+    return (*found, *islice(_leading_nowhere(connection, caller, resource), MOST))
+
+
+def _leading_nowhere(connection: Connection, caller: Caller, resource: Json) -> Iterator[Issue]:
+    """What is not here may come; who may read whatever there is of its type is told of it.
+
+    A Bundle's references may be to its entries, and a Binary's is judged where it is written.
+    """
+    if resource.get("resourceType") in ("Bundle", "Binary"):
+        return
+    made = caller.decision
+    for path, type_ in storing.nowhere(connection, caller, resource):
+        is_open = (
+            permission.is_granted(made, type_, Interaction.READ) and permission.confined(made, type_, Interaction.READ) is None
+        )
+        if is_open and type_ not in _ELSEWHERE:
+            yield Issue("information", "not-found", path, f"the reference leads to {a(type_)} that is not here")
 
 
 def _definition(connection: Connection, caller: Caller, url: str) -> Json | None:

@@ -2,7 +2,7 @@
 
 from fhir.resources.R4B.operationoutcome import OperationOutcome
 
-from profiles.fhir.issues import Issue, is_refused, outcome
+from profiles.fhir.issues import Issue, a, is_refused, outcome
 from profiles.fhir.validation import check
 
 
@@ -16,6 +16,24 @@ def test_an_outcome_is_a_resource_with_its_issues() -> None:
     }  # fmt: skip
     assert check(resource) == []
     assert OperationOutcome.model_validate(resource)
+
+
+def test_a_parameter_is_told_by_its_name() -> None:
+    """R4, OperationOutcome.issue.location: for HTTP errors "http." and the name of the parameter; expression is FHIRPath."""
+    resource = outcome([Issue("error", "not-supported", "", "there is no such parameter", "nmae")])
+    assert resource["issue"][0]["location"] == ["http.nmae"]
+    assert "expression" not in resource["issue"][0]
+    assert check(resource) == []
+    assert OperationOutcome.model_validate(resource)
+
+
+def test_types_have_their_article() -> None:
+    assert [a(each) for each in ("Patient", "Observation", "ImagingStudy", "?")] == [
+        "a Patient",
+        "an Observation",
+        "an ImagingStudy",
+        "a ?",
+    ]
 
 
 def test_without_issues_it_says_that_all_is_well() -> None:

@@ -96,6 +96,23 @@ def test_references_links_and_uris_are_written_anew_and_texts_are_not() -> None:
     assert list(made) == list(REPORT)
 
 
+def test_canonicals_are_not_written_anew() -> None:
+    """FHIR R4 section 3.1.0.11.2: elements of type canonical are not replaced, those of type uri and url are."""
+    url = "http://a.b/PlanDefinition/1"
+    plan = {
+        "resourceType": "CarePlan",
+        "meta": {"profile": [url]},
+        "implicitRules": url,
+        "instantiatesCanonical": [url],
+        "instantiatesUri": [url],
+        "subject": {"reference": url},
+    }
+    made = rewritten(plan, {url: "PlanDefinition/9"})
+    assert (made["meta"], made["instantiatesCanonical"]) == (plan["meta"], [url])
+    assert (made["implicitRules"], made["instantiatesUri"]) == ("PlanDefinition/9", ["PlanDefinition/9"])
+    assert made["subject"] == {"reference": "PlanDefinition/9"}
+
+
 def test_a_relative_reference_is_beside_its_entry() -> None:
     mapping = {f"{BASE}/Patient/7": "Patient/new", "Patient?identifier=a|b": "Patient/found"}
     study = {"resourceType": "ImagingStudy", "status": "available", "subject": {"reference": "Patient/7"}}
@@ -125,7 +142,8 @@ def test_all_that_is_found_is_written_anew_and_back(resource: dict[str, Any]) ->
     texts = {each.text for each in found(resource)}
     there = {text: f"urn:uuid:{place:032d}" for place, text in enumerate(sorted(texts))}
     made = rewritten(resource, there)
-    assert {each.text for each in found(made)} == set(there.values())
+    wanted = [each.text if each.type == "canonical" else there[each.text] for each in found(resource)]
+    assert [each.text for each in found(made)] == wanted
     assert [each.path for each in found(made)] == [each.path for each in found(resource)]
     assert rewritten(made, {new: old for old, new in there.items()}) == resource
     assert rewritten(resource, {}) is resource

@@ -285,7 +285,7 @@ def test_what_is_in_no_compartment_is_refused(type_: str, name: str, id_: str) -
         ("Patient", "_sort=name&_sort=given", "_sort", "invalid", "more than once"),
         ("Patient", "_count=1&_count=2", "_count", "invalid", "more than once"),
         ("Patient", "_count=-1", "_count", "value", "number"),
-        ("Patient", "_count=9999999999999", "_count", "value", "number"),
+        ("Patient", "_count=9999999999999", "_count", "value", "999999999"),
         ("Patient", "_total=all", "_total", "value", "accurate"),
         ("Patient", "_summary=yes", "_summary", "value", "true"),
         ("Patient", "_summary:exact=true", "_summary:exact", "not-supported", "no modifiers"),
@@ -316,6 +316,14 @@ def test_what_is_wrong_is_told_with_what_to_do(type_: str, query: str, parameter
     (error,) = refused(type_, query)
     assert (error.parameter, error.code) == (parameter, code)
     assert says in error.detail
+
+
+def test_what_there_is_has_no_searches_of_whole_texts() -> None:
+    """Nobody has to have them, and to name what is then refused helps nobody."""
+    for query in ("txet=x", "_txt=x", "_contnt=x", "organization._txt=x", "_sort=_contnt"):
+        (error,) = refused("Patient", query)
+        assert "There are: " in error.detail
+        assert not {"_text", "_content"} & set(error.detail.replace(",", " ").replace("?", " ").split()), query
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -164,9 +164,9 @@ def test_a_value_set_by_its_expansion() -> None:
 
 def test_incomplete_systems_are_not_known_and_those_of_r4_remain() -> None:
     stored = Terminology([{**FRUIT, "content": "fragment"}], [])
-    assert stored.has_system(FRUIT["url"]) is False
+    assert stored.display(FRUIT["url"], "apple") is None
     assert stored.contains(f"{VS}administrative-gender", None, "male") is True
-    assert BUILT_IN.has_system(FRUIT["url"]) is False
+    assert BUILT_IN.display(FRUIT["url"], "apple") is None
 
 
 def test_a_broken_hierarchy_ends() -> None:

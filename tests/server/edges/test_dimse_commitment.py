@@ -92,7 +92,7 @@ def waiting(port: int, status: int = 0) -> Iterator[tuple[Reports, list[bool]]]:
 def asking(port: DicomPort, reports: Reports | None = None) -> Iterator[Association]:
     """An association of the device's for requests; what is reported over it goes into `reports`."""
     entity = ApplicationEntity("SCANNER")
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 90  # of a busy machine
     entity.add_requested_context(PUSH_MODEL)
 
     def take(event: evt.Event) -> tuple[int, None]:

@@ -167,7 +167,7 @@ class Receiver:
         self._answer = answer
         entity = ApplicationEntity("DEST")
         entity.supported_contexts = [build_context(sop_class, syntaxes) for sop_class, syntaxes in contexts]
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 90  # of a busy machine
         self.server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._take)])
 
     def _take(self, event: evt.Event) -> int:
@@ -355,6 +355,7 @@ def test_get_whose_requestor_aborts(filled: Archive) -> None:
 
     def take(event: evt.Event) -> int:
         event.assoc.abort()
+        event.assoc.dimse_timeout = 0.1  # pynetdicom waits for a response all the same
         return 0
 
     with associated(filled, abstract_syntaxes=[STUDY_ROOT.get], storage=BOTH, handlers=[(evt.EVT_C_STORE, take)]) as association:

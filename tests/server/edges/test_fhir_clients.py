@@ -64,7 +64,7 @@ def test_fhirpy_is_told_what_is_wrong(server: Running, token: str) -> None:
     client = SyncFHIRClient(f"{server.http}/fhir", authorization=f"Bearer {token}")
     with pytest.raises(OperationOutcome) as wrong:
         client.resources("ImagingStudy").search(colour="red").fetch_all()
-    assert wrong.value.resource["issue"][0]["expression"] == ["colour"]
+    assert wrong.value.resource["issue"][0]["location"] == ["http.colour"]
 
 
 def test_fhirclient_finds_and_reads(server: Running, token: str) -> None:

@@ -120,7 +120,7 @@ def test_a_client_that_goes_away_in_the_middle_harms_nobody(archive: Archive) ->
             assert leaves.recv(12) == b"HTTP/1.1 200"
         assert _retrieved(url, archive, [uids(file)]) > len(file)
         query = soap.render_request(iti18.REQUEST_ACTION, iti18.request(FindDocuments(cx(archive)).query()), "urn:uuid:1", url)
-        answer = httpx2.post(url + REGISTRY, content=query, headers={"Content-Type": "application/soap+xml"})
+        answer = httpx2.post(url + REGISTRY, content=query, headers={"Content-Type": "application/soap+xml"}, timeout=60)
         assert answer.status_code == 200
     # What was cut off was never asked; what was begun to be sent was told.
     assert [event.outcome for event in archive.trail("RAD-69")] == ["0", "0"]

@@ -246,3 +246,18 @@ def test_a_trail_that_cannot_be_written_is_said_in_fhir(site: FhirSite, monkeypa
     assert found.json()["resourceType"] == "OperationOutcome"
     assert "Secret" not in found.text
     assert OutOfTurn.__name__ not in found.text
+
+
+def test_one_who_cannot_be_told_keeps_nobody_else_waiting() -> None:
+    """A future takes no StopIteration."""
+
+    async def told() -> Response | None:
+        loop = asyncio.get_running_loop()
+        waiting = [turns._Waiting(_request(), lambda _: Response(), loop.create_future(), loop) for _ in range(2)]
+        waiting[0].error, waiting[1].response = StopIteration(), Response(b"it")
+        turns._tell(waiting)
+        return (await asyncio.wait_for(waiting[1].answered, 30))[0]
+
+    answer = asyncio.run(told())
+    assert answer is not None
+    assert answer.body == b"it"

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from profiles.audit_event import Agent
 from profiles.fhir.json import parse
 from server.edges.context import Node
-from server.records import belonging, resources
+from server.records import belonging, identities, resources
 from server.records.catalogue import PATIENT, STUDY
 from server.records.resources import RESOURCE
 from server.store.tables import Job
@@ -56,7 +56,7 @@ def _all(opened: Node, type_: str) -> dict[str, dict[str, Any]]:
 
 def _owner(opened: Node) -> str | None:
     with opened.database.read() as connection:
-        return resources.by_identity(connection, "ImagingStudy", UID["system"], UID["value"])
+        return identities.by_identity(connection, "ImagingStudy", UID["system"], UID["value"])
 
 
 @pytest.mark.parametrize("when", ["before its images", "before its publication", "of the other patient only then"])

@@ -23,7 +23,7 @@ from profiles.fhir.indexing import index
 from profiles.fhir.json import parse, serialize
 from profiles.r4.search import parameters
 from server.errors import Conflict, Gone, NotFound
-from server.records import index_rows, resources
+from server.records import identities, index_rows, resources
 from server.records.history import HistoryPosition, history, total
 from server.records.index_keys import clipped, parameter_hash
 from server.records.parameters import indexer
@@ -255,7 +255,7 @@ def test_fifty_writers_of_one_identity_make_one_resource(database: Database) -> 
     with database.read() as connection:
         assert connection.execute(select(func.count()).select_from(RESOURCE)).scalar() == 1
         assert connection.execute(select(func.count()).select_from(VERSION)).scalar() == 1
-        assert resources.by_identity(connection, "Patient", "urn:oid:1.2.3", "1") is not None
+        assert identities.by_identity(connection, "Patient", "urn:oid:1.2.3", "1") is not None
 
 
 def test_what_yields_leaves_an_identifier_to_who_has_it(database: Database) -> None:
@@ -263,7 +263,7 @@ def test_what_yields_leaves_an_identifier_to_who_has_it(database: Database) -> N
     with database.write() as connection:
         resources.put(connection, named("a"))
         resources.put(connection, named("b"), yields=True)
-        assert resources.by_identity(connection, "Patient", "urn:oid:1.2.3", "1") == "a"
+        assert identities.by_identity(connection, "Patient", "urn:oid:1.2.3", "1") == "a"
 
 
 def test_many_are_created_as_one_by_one(database: Database) -> None:

@@ -10,7 +10,8 @@ from peers.together import together
 from sqlalchemy import func, select
 
 from server.errors import Conflict, NotFound
-from server.records import resources
+from server.records import identities, resources
+from server.records.index_keys import exact_token
 from server.store.db import Database, instant
 
 
@@ -68,7 +69,7 @@ def test_a_business_identifier_belongs_to_one_resource(database: Database) -> No
     with pytest.raises(Conflict):
         _put(database, _patient("q", "1"))
     with database.read() as connection:
-        assert resources.by_identity(connection, "Patient", "urn:oid:1.2.3", "1") == "p"
+        assert identities.by_identity(connection, "Patient", "urn:oid:1.2.3", "1") == "p"
         with pytest.raises(NotFound):
             resources.read(connection, "Patient", "q")
     _put(database, _patient("q", "2"))
@@ -78,12 +79,14 @@ def test_identifiers_and_tokens_follow_the_resource(database: Database) -> None:
     _put(database, _patient("p", "1"))
     _put(database, _patient("p", "2"))
     with database.read() as connection:
-        assert resources.by_identity(connection, "Patient", "urn:oid:1.2.3", "1") is None
-        assert resources.by_identity(connection, "Patient", "urn:oid:1.2.3", "2") == "p"
-        hashes = set(connection.execute(select(resources.TOKEN.c.hash)).scalars())
-    forms = (("urn:oid:1.2.3", "2"), (None, "2"), ("urn:oid:1.2.3", None))
-    assert {resources.token_hash("Patient", "identifier", *form) for form in forms} <= hashes
-    assert resources.token_hash("Patient", "identifier", "urn:oid:1.2.3", "1") not in hashes
+        assert identities.by_identity(connection, "Patient", "urn:oid:1.2.3", "1") is None
+        assert identities.by_identity(connection, "Patient", "urn:oid:1.2.3", "2") == "p"
+        rows = connection.execute(select(resources.TOKEN.c.hash, resources.TOKEN.c.exact)).all()
+    hashes = {number for row in rows for number in row}
+    assert {resources.token_hash("Patient", "identifier", *form) for form in ((None, "2"), ("urn:oid:1.2.3", None))} <= hashes
+    assert exact_token("Patient", "identifier", "urn:oid:1.2.3", "2") in hashes
+    assert exact_token("Patient", "identifier", "urn:oid:1.2.3", "1") not in hashes
+    assert resources.token_hash("Patient", "identifier", None, "1") not in hashes
 
 
 def test_writers_that_meet_make_one_resource_with_a_version_each(database: Database) -> None:

@@ -21,8 +21,8 @@ THINGS = Table("things", MetaData(), Column("pk", Integer, primary_key=True))
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
+def database(bare_database_url: str) -> Iterator[Database]:
+    opened = Database(bare_database_url)
     with opened.write() as connection:
         THINGS.create(connection)
     yield opened

@@ -13,14 +13,16 @@ from sqlalchemy import Column, Connection, Float, Integer, LargeBinary, MetaData
 from sqlalchemy.exc import IntegrityError
 
 from server.errors import SettingsError
+from server.records import resources
+from server.records.index_keys import token_hash
 from server.store.db import Database, ping
 from server.store.migrations import configuration, migrate, require_current
 from server.store.tables import METADATA
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
+def database(bare_database_url: str) -> Iterator[Database]:
+    opened = Database(bare_database_url)
     yield opened
     opened.close()
 
@@ -138,6 +140,21 @@ def test_versions_get_the_patient_of_their_resource_but_not_of_a_study_that_was_
         assert [tuple(each) for each in found] == [(77, "ImagingStudy", ""), (78, "ImagingStudy", "now")]
         # Nothing is indexed yet by parameters that searches look at now.
         assert connection.exec_driver_sql("SELECT type, codes FROM reindexing").one() == ("ImagingStudy", "*")
+
+
+def test_tokens_are_found_by_the_revision_before_after_a_way_back(database: Database) -> None:
+    migrate(database)
+    with database.write() as connection:
+        identifiers = [{"system": "urn:a", "value": "1"}, {"value": "1"}]
+        resources.put(connection, {"resourceType": "Patient", "id": "p", "identifier": identifiers})
+    with database.rebuild() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0007")
+    with database.read() as connection:
+        hashes = set(connection.exec_driver_sql("SELECT hash FROM token").scalars())
+    forms = (("urn:a", "1"), ("", "1"), (None, "1"), ("urn:a", None))
+    assert {token_hash("Patient", "identifier", *form) for form in forms} <= hashes
 
 
 def test_a_database_with_rows_that_refer_to_nothing_stays_as_it_was(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def test_they_name_what_is_there_with_a_number_for_each_column(connection: Conne
             "ix_reference_value_resource_pk",
         ),
         ("SELECT resource_pk FROM token WHERE hash = 7 ORDER BY date DESC LIMIT 20", "PRIMARY KEY (hash=?)"),
+        (
+            "SELECT 1 FROM token WHERE hash = 7 AND date = 5 AND resource_pk = 3 AND exact + 0 IN (9, -10)",
+            "PRIMARY KEY (hash=? AND date=? AND resource_pk=?)",
+        ),
     ],
 )
 def test_few_rows_are_looked_up_and_not_walked_to(connection: Connection, statement: str, plan: str) -> None:

@@ -24,9 +24,9 @@ BODY = (
 
 
 @pytest.fixture
-def old(database_url: str) -> Iterator[Database]:
+def old(bare_database_url: str) -> Iterator[Database]:
     """At revision 0007, with a Patient in it."""
-    database = Database(database_url)
+    database = Database(bare_database_url)
     config = configuration()
     with database.write() as connection:
         config.attributes["connection"] = connection

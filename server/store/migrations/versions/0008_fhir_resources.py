@@ -31,6 +31,7 @@ _WALKED: dict[str, tuple[tuple[str, Any], ...]] = {
     "composite_value": (("hash", _NUMBER), ("low", _DOUBLE), ("high", _DOUBLE), ("text", _ordered), ("resource_pk", _NUMBER)),
     "compartment": (("name", _TEXT), ("id", _TEXT), ("type", _TEXT), ("date", _NUMBER), ("resource_pk", _NUMBER)),
 }  # fmt: skip
+_TOKEN = ("hash", "date", "resource_pk", "exact")
 _BY_RESOURCE = {
     "text_value": ["resource_pk", "parameter"],
     "date_value": ["resource_pk", "parameter"],
@@ -54,10 +55,7 @@ def upgrade() -> None:
     with op.batch_alter_table("resource_version", schema=None) as batch_op:
         batch_op.create_index("ix_resource_version_type", ["type", "updated", "resource_pk", "version"], unique=False)
         batch_op.create_index("ix_resource_version_updated", ["updated", "resource_pk", "version"], unique=False)
-    with op.batch_alter_table(
-        "token", schema=None, recreate="auto", table_kwargs={"sqlite_with_rowid": False}
-    ) as batch_op:  # fmt: skip
-        batch_op.drop_constraint("fk_token_resource_pk", type_="foreignkey")
+    _tokens()
     for name, columns in _WALKED.items():
         op.create_table(
             name,
@@ -68,6 +66,45 @@ def upgrade() -> None:
         with op.batch_alter_table(name, schema=None) as batch_op:
             batch_op.create_index(f"ix_{name}_resource_pk", _BY_RESOURCE[name], unique=False)
     _reindexing()
+
+
+def _tokens() -> None:
+    """`token` in its new form. Rows of the former one stay until those of their resource are made anew."""
+    rows = "SELECT hash, date, resource_pk, 0 AS exact FROM token"
+    _remade(rows, _TOKEN, ["resource_pk", "exact"], sqlite_with_rowid=False)
+
+
+def _former_tokens() -> None:
+    """`token` as revision 0007 has it.
+
+    The hash of system and code has lost its sign: a row with each is written, one of which nobody looks for.
+    """
+    former = (
+        "SELECT {} AS hash, resource.date AS date, resource.pk AS resource_pk FROM token "
+        "JOIN resource ON resource.pk = token.resource_pk WHERE {}"
+    )
+    exact = "CASE WHEN token.exact < 0 THEN -1 - token.exact ELSE token.exact END"
+    coded = ((each, "token.exact <> 0") for each in (exact, f"{exact} - 9223372036854775807 - 1"))
+    rows = " UNION ".join(former.format(*each) for each in (("token.hash", "1 = 1"), *coded))
+    referring = sa.ForeignKeyConstraint(["resource_pk"], ["resource.pk"], name=op.f("fk_token_resource_pk"))
+    _remade(rows, _TOKEN[:3], ["resource_pk"], referring)
+
+
+def _remade(rows: str, columns: tuple[str, ...], indexed: list[str], *constraints: sa.Constraint, **options: bool) -> None:
+    """`token` made anew with these columns, all of them its key, and these rows; `indexed` is its other index."""
+    op.execute(f"CREATE TABLE former_token AS {rows}")
+    op.drop_table("token")
+    op.create_table(
+        "token",
+        *(sa.Column(name, sa.BigInteger(), autoincrement=False, nullable=False) for name in columns),
+        *constraints,
+        sa.PrimaryKeyConstraint(*columns, name=op.f("pk_token")),
+        **options,
+    )
+    op.execute(f"INSERT INTO token ({', '.join(columns)}) SELECT {', '.join(columns)} FROM former_token")  # noqa: S608
+    op.drop_table("former_token")
+    with op.batch_alter_table("token", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_token_resource_pk"), indexed, unique=False)
 
 
 def _of_versions() -> None:
@@ -113,8 +150,7 @@ def downgrade() -> None:
     op.execute("DELETE FROM resource_version WHERE method = 'DELETE'")
     op.execute("DELETE FROM resource_version WHERE resource_pk IN (SELECT pk FROM resource WHERE deleted = 1)")
     op.execute("DELETE FROM resource WHERE deleted = 1")
-    with op.batch_alter_table("token", schema=None, recreate="auto", table_kwargs={"sqlite_with_rowid": True}) as batch_op:
-        batch_op.create_foreign_key(op.f("fk_token_resource_pk"), "resource", ["resource_pk"], ["pk"])
+    _former_tokens()
     with op.batch_alter_table("resource_version", schema=None) as batch_op:
         batch_op.drop_index("ix_resource_version_updated")
         batch_op.drop_index("ix_resource_version_type")

@@ -66,6 +66,22 @@ def await_waiting(site: FhirSite) -> None:
     raise AssertionError("nobody waits")
 
 
+# --- in
+
+
+def test_a_context_that_is_deleted_is_told_as_one(site: FhirSite) -> None:
+    """The same is said of her own that is no more, of another patient's and of none at all."""
+    mine = site.token("patient/*.cruds", "a")
+    site.delete("DocumentReference", "da")
+    said = {
+        issue(site.ask("POST", "Binary", mine, body=b"x", X_Security_Context=context, **TEXT), 403, "forbidden")["diagnostics"]
+        for context in ("DocumentReference/da", "DocumentReference/db", "DocumentReference/none", "Patient/b")
+    }
+    assert len(said) == 1
+    assert "not deleted" in said.pop()
+    assert site.ask("POST", "Binary", mine, body=b"x", X_Security_Context="Patient/a", **TEXT).status_code == 201
+
+
 # --- out
 
 

@@ -17,15 +17,15 @@ from peers.fhir_bodies import bundles, operations, writes
 from peers.fhir_requests import Asked, Claims, searches
 from peers.fhir_site import FhirSite, fhir_site
 from peers.generated import Made, send
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from profiles.fhir.json import parse, serialize
 from profiles.fhir.xml import from_xml
-from server.edges.fhir.capability import capability_statement
-from server.records import index_rows, packing, parameters
+from server.edges.fhir.capability import Site, capability_statement
+from server.records import index_rows, packing, parameters, report_links
 from server.records.resources import RESOURCE, VERSION
 
-CLAIMS: Final = Claims(capability_statement("Fuzz", "http://127.0.0.1/fhir"))
+CLAIMS: Final = Claims(capability_statement(Site("Fuzz", "http://127.0.0.1/fhir")))
 STATUSES: Final = {
     200,
     201,
@@ -160,11 +160,12 @@ def nothing_is_half_written(site: FhirSite) -> None:
             ).one()
             assert (newest.updated, newest.patient, newest.method == "DELETE") == (each.updated, each.patient, each.deleted == 1)
             assert newest.body == each.body
-            index = (
-                None
-                if each.deleted
-                else parameters.indexer(connection, each.type, each.id).index(parse(packing.unpacked(each.body)), site.base)
-            )
-            expected = index_rows.found(each.type, index).rows if index else {}
+            expected = {} if each.deleted else expected_rows(connection, each.type, parse(packing.unpacked(each.body)), site.base)
             assert rows.pop(each.pk, {}) == {table: found for table, found in expected.items() if found}, (each.type, each.id)
     assert not rows, "rows of what is not there"
+
+
+def expected_rows(connection: Connection, type_: str, resource: dict[str, Any], base: str) -> index_rows.Rows:
+    """What searches have to walk of a resource: what it says, and the reports and studies that it leads to by name."""
+    index = parameters.indexer(connection, type_, resource["id"]).index(resource, base)
+    return report_links.linked(connection, resource, index_rows.found(type_, index)).rows

@@ -17,12 +17,22 @@ _SEGMENTS = st.sampled_from(
 _PATHS = st.lists(_SEGMENTS, max_size=5).map(lambda each: "".join(f"/{segment}" for segment in each))
 
 
+def _words(path: str, pattern: str) -> bool:
+    """Whether a name would be filled in with a word that other patterns have in its place, and no type or id can be."""
+    segments, names = path.split("/"), pattern.split("/")
+    others = [each.split("/") for _, each, _ in _ROWS if each.count("/") == pattern.count("/")]
+    return any(
+        "{" in name and any(other[place] == segment for other in others) and segment != "Binary"
+        for place, (segment, name) in enumerate(zip(segments, names, strict=True))
+    )
+
+
 def _as_patterns(method: str, path: str) -> tuple[int, dict[str, str]] | None:
     """What a list of regular expressions makes of it."""
     for row, pattern, number in _ROWS:
         expression = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(pattern))
         found = re.fullmatch(expression, path if path != "/" else "")
-        if found and row == ("GET" if method == "HEAD" else method):
+        if found and not _words(path, pattern) and row == ("GET" if method == "HEAD" else method):
             return number, found.groupdict()
     return None
 

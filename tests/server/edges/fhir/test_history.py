@@ -9,6 +9,8 @@ from fhir.resources.R4B.bundle import Bundle
 from peers.fhir_site import FhirSite, fhir_site, issue
 from peers.shows import shows
 
+from server.records import history
+
 
 def patient(id_: str, **more: Any) -> dict[str, Any]:
     return {"resourceType": "Patient", "id": id_, **more}
@@ -122,6 +124,24 @@ def test_each_version_is_told_to_whom_its_resource_is_open(site: FhirSite) -> No
     issue(site.get("Patient/_history", site.token("user/Patient.r")), 403, "forbidden")
     issue(site.get("Patient/a/_history", site.token("user/Patient.s")), 403, "forbidden")
     issue(site.get("_history", site.token("user/Patient.r")), 403, "forbidden")
+
+
+def test_up_to_when_it_is_whole_does_not_tell_when_others_write(site: FhirSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows her own data hears of nobody else's: the moment is that of the last version which she is told."""
+    monkeypatch.setattr(history.settled, "__kwdefaults__", {"clocks": 0})  # which on PostgreSQL would be less
+    mine, all_ = site.token("patient/*.rs", "a"), site.token()
+    for path in ("Patient/_history", "_history", "Patient/a/_history"):
+        found = site.bundle(path, mine)
+        site.put(patient("b", active=True))
+        assert site.bundle(path, mine)["meta"] == found["meta"] == {"lastUpdated": found["entry"][0]["response"]["lastModified"]}
+    everything = site.bundle("_history", all_)
+    assert everything["meta"]["lastUpdated"] != site.bundle("_history", mine)["meta"]["lastUpdated"]
+    since = site.bundle("_history", mine)["meta"]["lastUpdated"]
+    for asked, answer in ((since, since), ("2999-01-01T00:00:00.000Z",) * 2):
+        assert site.bundle(f"Condition/_history?_since={asked}", mine)["meta"]["lastUpdated"] == answer
+    assert site.bundle("Condition/_history", mine)["meta"]["lastUpdated"].startswith("1970-01-01T")
+    site.put(patient("a", active=True))
+    assert told(site.bundle(f"_history?_since={since}", mine))[0] == ("PUT", "Patient/a", 'W/"3"')
 
 
 def test_a_history_is_in_the_trail(site: FhirSite) -> None:

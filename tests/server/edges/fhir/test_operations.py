@@ -189,7 +189,7 @@ def test_a_page_link_is_for_its_request_and_caller(site: FhirSite) -> None:
 def test_wrong_parameters_are_named(site: FhirSite, query: str) -> None:
     found = site.get(f"Patient/a/$everything?{query}")
     assert found.status_code == 400
-    assert found.json()["issue"][0]["expression"] == [query.partition("=")[0]]
+    assert found.json()["issue"][0]["location"] == [f"http.{query.partition('=')[0]}"]
 
 
 # --- $docref

@@ -42,6 +42,8 @@ def site(tmp_path: Path, database_url: str) -> Iterator[FhirSite]:
             "subject": subject, "context": {"related": [{"reference": f"ImagingStudy/{study}"}]},
         }  # fmt: skip
         assert site.ask("PUT", "DocumentReference/letter", body=document).status_code == 201
+        scan = {**document, "id": "scan", "context": {"related": [{"type": "ImagingStudy", "identifier": ACCESSION}]}}
+        assert site.ask("PUT", "DocumentReference/scan", body=scan).status_code == 201
         yield site
 
 
@@ -51,20 +53,46 @@ def test_a_report_is_found_by_its_study_and_the_other_way_round(site: FhirSite) 
     (study,) = site.ids("ImagingStudy")
     uid = f"urn:dicom:uid|urn:oid:{MADE.study_uid}"
     for query, expected in (
-        (f"DiagnosticReport?study=ImagingStudy/{study}", ["by-reference"]),
-        (f"DiagnosticReport?study.identifier={uid}", ["by-reference"]),
+        (f"DiagnosticReport?study=ImagingStudy/{study}", ["by-accession", "by-reference", "by-uid"]),
+        (f"DiagnosticReport?study.identifier={uid}", ["by-accession", "by-reference", "by-uid"]),
         (f"DiagnosticReport?study:identifier={uid}", ["by-uid"]),
         ("DiagnosticReport?identifier=A1", ["by-accession"]),
         ("DiagnosticReport?based-on.identifier=A1", ["by-accession"]),
-        (f"DocumentReference?related=ImagingStudy/{study}&_id=letter", ["letter"]),
+        (f"DocumentReference?related=ImagingStudy/{study}&_id=letter,scan", ["letter", "scan"]),
         ("ImagingStudy?_has:DiagnosticReport:study:status=final", [study]),
         ("ImagingStudy?_has:DiagnosticReport:study:status=amended", []),
         ("ImagingStudy?identifier=A1", [study]),
     ):
-        assert site.ids(query) == expected, query
+        assert sorted(site.ids(query)) == expected, query
     included = site.ids("ImagingStudy?_revinclude=DiagnosticReport:study&_revinclude=DocumentReference:related", mode="include")
-    assert {"by-reference", "letter"} <= set(included)
-    assert site.ids("DiagnosticReport?_id=by-reference&_include=DiagnosticReport:study", mode="include") == [study]
+    assert {"by-accession", "by-reference", "by-uid", "letter", "scan"} <= set(included)
+    for id_ in ("by-accession", "by-reference", "by-uid"):
+        assert site.ids(f"DiagnosticReport?_id={id_}&_include=DiagnosticReport:study", mode="include") == [study]
+
+
+def test_a_later_study_of_the_same_order_has_the_report_too_and_another_patients_has_not(site: FhirSite) -> None:
+    (first,) = site.ids("ImagingStudy")
+    said = site.get("DiagnosticReport/by-accession").content
+    send(site.node, Made(study=2, patient="P1", accession="A1"))
+    send(site.node, Made(study=3, patient="P2", accession="A1"))
+    imageshare.publish_all(site.node)
+    uids = {number: f"identifier=urn:dicom:uid|urn:oid:{Made(study=number).study_uid}" for number in (2, 3)}
+    (second,), (strangers,) = (site.ids(f"ImagingStudy?{each}") for each in uids.values())
+    assert site.ids(f"DiagnosticReport?study=ImagingStudy/{second}") == ["by-accession"]
+    assert site.ids(f"DiagnosticReport?study=ImagingStudy/{strangers}") == []
+    included = site.ids("DiagnosticReport?_id=by-accession&_include=DiagnosticReport:study", mode="include")
+    assert set(included) == {first, second}
+    assert site.get("DiagnosticReport/by-accession").content == said  # what the client wrote is as it was
+
+
+def test_a_patients_own_app_finds_them_too(site: FhirSite) -> None:
+    """Also with all that there is of the patient (`$everything`), and among the documents (`$docref`)."""
+    (study,) = site.ids("ImagingStudy")
+    (patient,) = site.ids("Patient")
+    token = site.token("patient/*.rs", patient=patient)
+    assert set(site.ids(f"DiagnosticReport?study=ImagingStudy/{study}", token)) == {"by-accession", "by-reference", "by-uid"}
+    assert {"by-accession", "by-uid", "scan", study} <= set(site.ids(f"Patient/{patient}/$everything?_count=100", token))
+    assert {"letter", "scan"} <= set(site.ids(f"DocumentReference/$docref?patient={patient}", token))
 
 
 def test_it_is_told_in_the_capability_statement(site: FhirSite) -> None:

@@ -31,7 +31,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FhirSite]:
         ("POST", "Patient/a", "GET, HEAD, PUT, PATCH, DELETE"),
         ("PUT", "Patient/a/_history/1", "GET, HEAD"),
         ("DELETE", "Patient/a/_history", "GET, HEAD"),
-        ("GET", "Patient/_search", ""),
+        ("GET", "Patient/_search", "POST"),
+        ("DELETE", "Patient/_history", "GET, HEAD"),
+        ("POST", "metadata", "GET, HEAD"),
         ("PUT", "Patient/a/$everything", "GET, HEAD, POST"),
         ("PATCH", "Binary/x", ""),
     ],
@@ -40,7 +42,7 @@ def test_a_method_that_is_not_taken(site: FhirSite, method: str, path: str, allo
     found = site.ask(method, path)
     assert 400 <= found.status_code < 500
     OperationOutcome.model_validate(found.json())
-    if allow and path != "metadata":
+    if allow:
         assert found.status_code == 405
         assert found.headers["allow"] == allow
 
@@ -51,12 +53,15 @@ def test_options_say_what_there_is(site: FhirSite) -> None:
     assert site.ask("OPTIONS", "Binary").headers["allow"].startswith("GET, HEAD, POST")
 
 
-@pytest.mark.parametrize("path", ["Patient/a/b/c/d/e", "Patient/a/_history/1/2", "nothing", "Patient//a", "Patient/a/"])
+@pytest.mark.parametrize(
+    "path", ["Patient/a/b/c/d/e", "Patient/a/_history/1/2", "nothing", "Patient//a", "Patient/a/", "Patient/"]
+)
 def test_what_is_not_there(site: FhirSite, path: str) -> None:
     found = site.get(path)
     assert found.status_code in (404, 400)
     OperationOutcome.model_validate(found.json())
     assert site.ask("GET", path, {}).status_code == 401
+    assert ("slash" in found.json()["issue"][0]["diagnostics"]) == path.endswith("/")
 
 
 @given(

@@ -76,7 +76,8 @@ def test_a_search_of_the_system_is_of_all_types(site: FhirSite) -> None:
     # what the caller may not search is not among all types, and is refused by name
     some = site.token("user/Practitioner.rs")
     assert site.ids("?_lastUpdated=gt2000", some) == ["d"]
-    assert site.get("?_type=Patient", some).status_code in (400, 403)
+    assert "Patient" in issue(site.get("?_type=Practitioner,Patient", some), 403, "forbidden")["diagnostics"]
+    assert "[base]/AuditEvent" in issue(site.get("?_type=AuditEvent"), 400, "not-supported")["diagnostics"]
     issue(site.get("?_id=a", site.token("user/Patient.r")), 403, "forbidden")
 
 
@@ -206,7 +207,7 @@ def test_elements_are_told_of_each_match(site: FhirSite) -> None:
 def test_contained_resources_are_not_searched(site: FhirSite) -> None:
     assert site.bundle("ImagingStudy?_contained=false")["total"] == 3
     for query in ("_contained=true", "_contained=both", "_containedType=contained"):
-        assert issue(site.get(f"ImagingStudy?{query}"), 400, "not-supported")["expression"] == ["_contained"]
+        assert issue(site.get(f"ImagingStudy?{query}"), 400, "not-supported")["location"] == ["http._contained"]
 
 
 # --- what is refused
@@ -236,13 +237,14 @@ def test_contained_resources_are_not_searched(site: FhirSite) -> None:
 )
 def test_a_wrong_search_says_which_parameter(site: FhirSite, query: str, code: str, parameter: str) -> None:
     found = issue(site.get(query), 400, code)
-    assert found["expression"] == [parameter]
+    assert found["location"] == [f"http.{parameter}"]  # R4, OperationOutcome.issue.location
+    assert "expression" not in found
     assert found["diagnostics"]
 
 
 def test_all_that_is_wrong_is_told_with_what_may_have_been_meant(site: FhirSite) -> None:
     issues = site.get("Patient?familly=x&birthdate=x").json()["issue"]
-    assert {each["expression"][0] for each in issues} == {"familly", "birthdate"}
+    assert {each["location"][0] for each in issues} == {"http.familly", "http.birthdate"}
     assert "family" in issues[0]["diagnostics"] + issues[1]["diagnostics"]
 
 
@@ -287,7 +289,7 @@ def test_a_page_link_is_for_its_search_and_its_caller_only(site: FhirSite) -> No
     assert len(site.ids(link, site.token("patient/*.rs", "a"))) == 1, "a refreshed token goes on"
     assert site.get(f"{link}&_format=xml", mine).status_code == 200
     for headers in (site.token("patient/*.rs", "b"), site.token(), site.token("patient/*.rs", "a", "other-app")):
-        assert issue(site.get(link, headers), 400, "value")["expression"] == ["_cursor"]
+        assert issue(site.get(link, headers), 400, "value")["location"] == ["http._cursor"]
     issue(site.get(link.replace("_count=1", "_count=2"), mine), 400, "value")
     issue(site.get(link.replace("ImagingStudy?", "Observation?"), mine), 400, "value")
     issue(site.get(link[:-1] + ("A" if link[-1] != "A" else "Q"), mine), 400, "value")

@@ -92,6 +92,29 @@ def test_what_is_wrong_is_told_once_and_of_the_trial_too(site: FhirSite) -> None
     assert [each["severity"] for each in other.json()["issue"]].count("error") == 1
 
 
+def test_a_reference_that_leads_nowhere_is_told_to_who_may_know(site: FhirSite) -> None:
+    """To a patient/ scope nobody else's data are there or not there; a write of it is taken (`fhir_references`)."""
+    lost = {
+        "resourceType": "Observation", "status": "final", "code": {"text": "x"}, "subject": {"reference": "Patient/a"},
+        "focus": [{"reference": "Patient/nobody"}], "performer": [{"reference": "Practitioner/nobody"}], "encounter": {"reference": "Encounter/e"},
+    }  # fmt: skip
+
+    def leading_nowhere(token: dict[str, str]) -> list[str]:
+        issues = site.ask("POST", "Observation/$validate", token, body=lost).json()["issue"]
+        found = [each for each in issues if each["code"] == "not-found"]
+        assert {each["severity"] for each in found} <= {"information"}
+        return [each["expression"][0] for each in found]
+
+    every = ["Observation.encounter.reference", "Observation.focus[0].reference", "Observation.performer[0].reference"]
+    assert sorted(leading_nowhere(site.token())) == every
+    assert leading_nowhere(site.token("user/Observation.c user/Practitioner.r")) == ["Observation.performer[0].reference"]
+    assert leading_nowhere(site.token("patient/*.cruds", "a")) == []
+    assert leading_nowhere(site.token("user/Observation.cruds")) == []
+    many = {**lost, "focus": [{"reference": f"Patient/{number}"} for number in range(3000)]}
+    issues = site.ask("POST", "Observation/$validate", body=many).json()["issue"]
+    assert 0 < len(issues) < 1000
+
+
 # --- the trail
 
 

@@ -1,14 +1,16 @@
 """Searches of AuditEvents, which are in the trail."""
 
-from collections.abc import Iterator
-
 import orjson
 import pytest
-from sqlalchemy import ColumnElement, true
+from peers.fhir_search import LATER, everybody
 
 from profiles.audit_event import (
     FAILED,
     INSTANCES_TRANSFERRED,
+    RAD_14,
+    RAD_107,
+    RAD_108,
+    RAD_129,
     REFUSED,
     REST_READ,
     REST_SEARCH,
@@ -19,31 +21,18 @@ from profiles.audit_event import (
     Outcome,
 )
 from profiles.fhir.search_request import in_compartment, read
+from profiles.vocabulary import IHE_TRANSACTION
 from server.errors import NotSupported
 from server.records import fhir_search
 from server.records.fhir_search import Allowed, Position, TooCostly, events
 from server.records.trail import Trail
+from server.records.trail import events as events_of
 from server.store.db import Database
-from server.store.migrations import migrate
-
-LATER = 4_000_000_000_000_000
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url, durable=False)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
 def trail(database: Database) -> Trail:
     return Trail(database, Agent(identifier="server"))
-
-
-def everybody(_: str, __: ColumnElement[str]) -> ColumnElement[bool]:
-    return true()
 
 
 def found(
@@ -96,6 +85,36 @@ def test_events_are_found_by_outcome_and_subtype(database: Database, trail: Trai
     assert found(database, f"outcome=urn:other|{FAILED}")[0] == []
     assert found(database, "subtype=http://hl7.org/fhir/restful-interaction|search")[0] == [query.id]
     assert found(database, "subtype=urn:other|search")[0] == []
+
+
+def test_each_of_the_subtypes_of_an_event_finds_it(database: Database, trail: Trail) -> None:
+    """FHIR R4 section 3.1.1.4.10: a value of several that an element has. An event of DICOMweb says the interaction and the transaction."""
+    agent = Agent(identifier="app")
+    retrieved, stored, queried = (
+        trail.action("read", RAD_107, agent), trail.action("create", RAD_108, agent), trail.action("query", RAD_129, agent),
+    )  # fmt: skip
+    read, found_by_dicom = trail.action("read", REST_READ, agent), trail.action("query", RAD_14, agent, rest=False)
+    trail.write(retrieved, stored, queried, read, found_by_dicom)
+    rest, rad = "http://hl7.org/fhir/restful-interaction", IHE_TRANSACTION
+    for query, expected in (
+        ("read", [read, retrieved]),
+        ("RAD-107", [retrieved]),
+        (f"{rad}|RAD-107", [retrieved]),
+        (f"{rest}|RAD-107", []),
+        (f"{rest}|create", [stored]),
+        (f"{rest}|search,create", [queried, stored]),
+        (f"{rest}|", [read, queried, stored, retrieved]),
+        (f"{rad}|", [found_by_dicom, queried, stored, retrieved]),
+        ("RAD-14", [found_by_dicom]),
+        ("RAD", []),
+    ):
+        assert found(database, f"subtype={query}")[0] == [each.id for each in expected], query
+    with database.read() as connection:
+        for one in events_of(connection, limit=10):  # the bodies say the same
+            said = {(each["system"], each["code"]) for each in orjson.loads(one.body)["subtype"]}
+            for system, code in said:
+                assert one.id in found(database, f"subtype={system}|{code}")[0]
+                assert one.id in found(database, f"subtype={code}&_id={one.id}")[0]
 
 
 @pytest.mark.parametrize("query", ["type:above=rest", "policy:below=a", "_profile=a", "outcome:not=0", "_sort=date", "_sort=outcome", "patient.name=a", "_filter=date gt 2025 or date lt 2000"])  # fmt: skip

@@ -1,39 +1,14 @@
 """`_include` and `_revinclude` on both engines."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from peers.fhir_search import LATER, everybody
 from sqlalchemy import ColumnElement, Connection, false, true
 
 from profiles.fhir.search_request import read
 from server.records import fhir_search, resources
 from server.records.fhir_search import Allowed, Included, including
-from server.store.db import Database
-from server.store.migrations import migrate
-
-LATER = 4_000_000_000_000_000
-
-
-@pytest.fixture(scope="module")
-def database(module_database_url: str) -> Iterator[Database]:
-    opened = Database(module_database_url, durable=False)
-    migrate(opened)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def connection(database: Database) -> Iterator[Connection]:
-    """What a test does in it is undone."""
-    with database.write() as opened:
-        nested = opened.begin_nested()
-        yield opened
-        nested.rollback()
-
-
-def everybody(_: str, __: ColumnElement[str]) -> ColumnElement[bool]:
-    return true()
 
 
 def put(connection: Connection, reference: str, **content: Any) -> None:

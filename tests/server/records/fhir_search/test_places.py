@@ -1,38 +1,27 @@
 """Location's `near` against distances by the haversine formula, on both engines."""
 
 import math
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from peers.fhir_search import BASE, LATER, everybody
 from peers.shows import shows
-from sqlalchemy import ColumnElement, Connection, true
+from sqlalchemy import Connection
 
 from profiles.fhir.geography import EARTH
 from profiles.fhir.search_request import read
 from server.records import fhir_search, resources
 from server.records.fhir_search import conditions
 from server.store.db import Database
-from server.store.migrations import migrate
 
-BASE = "https://here.example/fhir"
-LATER = 4_000_000_000_000_000
 ON_BOTH_ENGINES = True
 CITIES = {
     "berlin": ("52.5200", "13.4050"), "potsdam": ("52.3906", "13.0645"), "munich": ("48.1374", "11.5755"),
     "suva": ("-18.1416", "178.4419"), "apia": ("-13.8333", "-171.7667"), "alert": ("82.5", "-62.35"), "pole": ("90", "0"),
 }  # fmt: skip
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url, durable=False)
-    migrate(opened)
-    yield opened
-    opened.close()
 
 
 def put(connection: Connection, type_: str, id_: str, **content: Any) -> None:
@@ -44,9 +33,6 @@ def place(latitude: str, longitude: str) -> dict[str, Decimal]:
 
 
 def found(connection: Connection, type_: str, *given: tuple[str, str]) -> set[str]:
-    def everybody(_: str, __: ColumnElement[str]) -> ColumnElement[bool]:
-        return true()
-
     search = read((type_,), given, base=BASE, now=LATER)
     page = fhir_search.page(connection, search, decision_where=everybody, confined=False, count=100, began=LATER)
     total = fhir_search.total(connection, search, decision_where=everybody, confined=False, began=LATER)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from peers.fhir_search import BASE, LATER
 from sqlalchemy import ColumnElement, Connection, event, true
 
 from profiles.fhir.query import Search
@@ -11,17 +12,13 @@ from profiles.fhir.search_request import read
 from server.records import fhir_search, resources
 from server.records.fhir_search import Page, Position, plain
 from server.store.db import Database
-from server.store.migrations import migrate
 
 ON_BOTH_ENGINES = True
-LATER = 4_000_000_000_000_000
-BASE = "https://here.example/fhir"
 
 
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Connection]:
     database = Database(database_url, durable=False)
-    migrate(database)
     with database.write() as opened:
         for number in range(24):
             resources.put(opened, _study(number), now=1_000_000_000_000_000 + number, base=BASE)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peers.fhir_search import BASE, LATER
 from peers.searching import Kept, World
 from sqlalchemy import ColumnElement, Connection, true
 
@@ -16,10 +17,7 @@ from profiles.fhir.search_request import in_compartment, read
 from server.records import fhir_search, parameters, resources
 from server.records.fhir_search import Position, conditions
 from server.store.db import Database
-from server.store.migrations import migrate
 
-BASE = "https://here.example/fhir"
-LATER = 4_000_000_000_000_000
 SYSTEM = "http://example.org/codes"
 UCUM = "http://unitsofmeasure.org"
 Json = dict[str, Any]
@@ -28,7 +26,6 @@ Json = dict[str, Any]
 @contextmanager
 def opened(database_url: str) -> Iterator[Database]:
     database = Database(database_url, durable=False)
-    migrate(database)
     try:
         yield database
     finally:
@@ -45,10 +42,6 @@ def nothing_kept(database: Database) -> Iterator[Connection]:
     with suppress(Undone), database.write() as connection:
         yield connection
         raise Undone
-
-
-def everybody(_: str, __: ColumnElement[str]) -> ColumnElement[bool]:
-    return true()
 
 
 def asked(types: str, query: str, compartment: tuple[str, str] | None = None) -> Search:

@@ -12,7 +12,7 @@ from profiles.audit_event import Agent
 from profiles.fhir.json import parse
 from server.edges.context import Node
 from server.errors import Conflict, Contradiction
-from server.records import catalogue, resources
+from server.records import catalogue, identities, resources
 from server.records.index_rows import REFERENCE
 from server.records.resources import RESOURCE, Stored
 from server.work.corrections import Corrector
@@ -263,7 +263,7 @@ def test_a_patient_whose_identifiers_two_domains_share_is_adopted_once(opened: N
     other = {"system": "urn:oid:1.2.3.4", "value": "77"}
     _write(opened, {**one, "identifier": [*one["identifier"], other]})
     with opened.database.write() as connection:
-        assert resources.by_identity(connection, "Patient", other["system"], other["value"]) == one["id"]
+        assert identities.by_identity(connection, "Patient", other["system"], other["value"]) == one["id"]
         made = projections.published(
             connection, {"resourceType": "Patient", "id": "second", "identifier": [other]}, now=1_000_000, base=""
         )
