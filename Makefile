@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc lock clean
+.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc smart-doc lock clean
 
 # The interpreter that .venv is made with. Left empty, the first suitable one on the PATH is taken.
 PYTHON ?=
@@ -59,6 +59,10 @@ statement: setup ## write the DICOM Conformance Statement anew from the tables t
 fhir-doc: setup-dev ## write docs/fhir.md anew from the tests and what the server says of itself
 	PYTHONPATH=tests $(VENV)/bin/python -m peers.fhir_document > $(VENV)/fhir.md
 	mv $(VENV)/fhir.md docs/fhir.md
+
+smart-doc: setup-dev ## write docs/smart.md anew from the guide's requirements, the tests that name them, and the kit
+	PYTHONPATH=tests $(VENV)/bin/python -m peers.smart_document > $(VENV)/smart.md
+	mv $(VENV)/smart.md docs/smart.md
 
 # Written without the address of any package index: pip uses whichever it is set up with.
 lock: $(VENV)/.setup ## write the lock files anew from pyproject.toml

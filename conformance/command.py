@@ -27,7 +27,7 @@ def smart(
 ) -> None:
     """SMART App Launch 2.2 and SMART Imaging Access: every SHALL of a server that can be seen from outside.
 
-    It signs in, registers clients and writes small test resources: use patients who are there for tests. Exit code 1 if a case failed, 2 if the target file is wrong.
+    It signs in, registers clients and writes small test resources: use patients who are there for tests. Exit code 1 if a case failed, 2 if the target file is wrong or nobody answers.
     """
     from conformance.smart.cases import all_cases
     from conformance.smart.kit import chosen
@@ -46,7 +46,10 @@ def smart(
     if not cases:
         typer.echo("imageshare: no case has such an id, area or requirement", err=True)
         raise typer.Exit(2)
-    from conformance.smart.running import run_and_report
+    from conformance.smart.running import run_and_report, unreachable
 
+    if reason := unreachable(found):
+        typer.echo(f"imageshare: {reason}", err=True)
+        raise typer.Exit(2)
     if not run_and_report(found, cases, report):
         raise typer.Exit(1)

@@ -2,7 +2,8 @@
 
 One action becomes one event: successful or refused, by REST, SOAP or DICOM. BALP's patterns (Read, Create, Query and the
 same with a Patient) are for REST that succeeded; an event claims a pattern's URL only where it has everything that the
-pattern asks for. A refusal has the same shape and claims none (docs/decisions/0005). An event carries no patient data but the resource id, no token but its `jti`, and no credentials.
+pattern asks for. A refusal has the same shape and claims none (docs/decisions/0005). An event carries no patient data but the resource id, nobody's
+name, no token but its `jti`, and no credentials.
 """
 
 import base64
@@ -18,10 +19,16 @@ from profiles.vocabulary import (
     AUDIT_ENTITY_TYPE,
     AUDIT_EVENT_TYPE,
     AUDIT_SOURCE_TYPE,
+    BALP_AGENT_TYPE,
+    BALP_AUTHORIZATION,
     BALP_ENTITY_TYPE,
+    BALP_GET_ACCESS_TOKEN,
     BALP_PROFILES,
+    DCM_APPLICATION,
     DCM_APPLICATION_ACTIVITY,
     DCM_DESTINATION_ROLE,
+    DCM_EMERGENCY_STARTED,
+    DCM_EMERGENCY_STOPPED,
     DCM_EXPORT,
     DCM_IMPORT,
     DCM_INSTANCES_TRANSFERRED,
@@ -35,9 +42,13 @@ from profiles.vocabulary import (
     DCM_USER_SECURITY_CHANGED,
     DICOM_UID_SYSTEM,
     IHE_TRANSACTION,
+    LIFECYCLE,
     OBJECT_ROLE,
     PARTICIPATION_TYPE,
+    RESOURCE_TYPES,
     RESTFUL_INTERACTION,
+    SECURITY_ROLE,
+    SNOMED_SYSTEM,
 )
 
 Kind: TypeAlias = Literal["create", "read", "update", "delete", "query", "export", "sign-in", "security"]
@@ -99,6 +110,15 @@ INSTANCES_TRANSFERRED = Subtype(DCM_SYSTEM, DCM_INSTANCES_TRANSFERRED, "DICOM In
 LOGIN = Subtype(DCM_SYSTEM, DCM_LOGIN, "Login")
 LOGOUT = Subtype(DCM_SYSTEM, DCM_LOGOUT, "Logout")
 USER_SECURITY_CHANGED = Subtype(DCM_SYSTEM, DCM_USER_SECURITY_CHANGED, "User Security Attributes Changed")
+EMERGENCY_STARTED = Subtype(DCM_SYSTEM, DCM_EMERGENCY_STARTED, "Emergency Override Started")
+EMERGENCY_STOPPED = Subtype(DCM_SYSTEM, DCM_EMERGENCY_STOPPED, "Emergency Override Stopped")
+
+# Authorization: IHE IUA, and BALP sections 3:5.7.6 and 3:5.7.7
+GET_ACCESS_TOKEN = Subtype(IHE_TRANSACTION, "ITI-71", "Get Access Token")
+AUTHORIZED_BY_CONSENT = Subtype(BALP_AUTHORIZATION, "AuthZ-Consent", "Authorization Decision using Roles and Consent")
+DISCLOSED = Subtype(LIFECYCLE, "disclose", "Disclose Record Lifecycle Event")
+# The trail itself
+RECORDS_DESTROYED = Subtype(LIFECYCLE, "destroy", "Destroy/Delete Record Lifecycle Event")
 
 _SUBTYPES = {each.code: each for each in tuple(globals().values()) if isinstance(each, Subtype)}
 # The transactions that are REST: which interaction each is. An event of one says both
@@ -116,13 +136,18 @@ def subtypes_of(system: str | None, code: str | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Who took part: a client, a device, a person. `reference` (`Device/x`) or `identifier` says who, `name` is for people."""
+    """Who took part: a client, a device, a person. `reference` (`Device/x`) or `identifier` says who, `name` is for people.
+
+    `user` is the person on whose behalf a client asks, `purposes` are what for: codes of HL7 v3 ActReason.
+    """
 
     identifier: str = ""
     system: str = ""
     reference: str = ""
     name: str = ""
     address: str = ""
+    user: "Agent | None" = None
+    purposes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +181,10 @@ def dicom_objects(study: str = "", series: str = "", instance: str = "") -> tupl
 class AuditedAction:
     """One thing that somebody did, or was refused.
 
-    `recorded` is a FHIR instant. `rest` is False for SOAP and DICOM. `client` asked, `user` is the person on whose behalf, if any;
-    `server` is this installation (`address` its URL or AE title's host). `initiated` is False where this server acts of itself.
-    `patient_id` is the resource id. `purpose` is a code of HL7 v3 ActReason. `token_id` is the access token's `jti`.
+    `recorded` is a FHIR instant. `rest` is False for SOAP and DICOM. `client` asked, `user` is the person on whose behalf, if any (else that
+    of the client); `server` is this installation (`address` its URL or AE title's host). `initiated` is False where this server acts of itself.
+    `patient_id` is the resource id. `purpose` is a code of HL7 v3 ActReason. `token_id` is the access token's `jti`. `authorizer` allowed a
+    disclosure in the patient's name.
     """
 
     id: str
@@ -177,6 +203,7 @@ class AuditedAction:
     request_id: str = ""
     purpose: str = ""
     token_id: str = ""
+    authorizer: Agent | None = None
 
 
 # kind: (AuditEvent.action, the DCM event type where it is not REST and its display, the REST interaction by default)
@@ -195,6 +222,12 @@ _PATTERNS: dict[Kind, str] = {"create": "Create", "read": "Read", "update": "Upd
 
 _DESTINATION: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_DESTINATION_ROLE, "display": "Destination Role ID"}]}
 _SOURCE: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_SOURCE_ROLE, "display": "Source Role ID"}]}
+_APPLICATION: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_APPLICATION, "display": "Application"}]}
+_TOKEN_SERVICE: Json = {
+    "coding": [{"system": BALP_AGENT_TYPE, "code": "AuthzOauthService", "display": "OAuth Authorization Server"}]
+}
+_AUTHORIZATION_SERVER: Json = {"coding": [{"system": SECURITY_ROLE, "code": "authserver", "display": "authorization server"}]}
+_ADVOCATE: Json = {"coding": [{"system": SNOMED_SYSTEM, "code": "429577009", "display": "Patient Advocate"}]}
 _RECIPIENT: Json = {"coding": [{"system": PARTICIPATION_TYPE, "code": "IRCP", "display": "information recipient"}]}
 _AUTHOR: Json = {"coding": [{"system": PARTICIPATION_TYPE, "code": "AUT", "display": "author (originator)"}]}
 _REST: Json = {"system": AUDIT_EVENT_TYPE, "code": "rest", "display": "Restful Operation"}
@@ -204,15 +237,20 @@ _SYSTEM_OBJECT: Json = {"system": AUDIT_ENTITY_TYPE, "code": "2", "display": "Sy
 _PATIENT_ROLE: Json = {"system": OBJECT_ROLE, "code": "1", "display": "Patient"}
 _RESOURCE_ROLE: Json = {"system": OBJECT_ROLE, "code": "4", "display": "Domain Resource"}
 _QUERY_ROLE: Json = {"system": OBJECT_ROLE, "code": "24", "display": "Query"}
+_CONSENT: Json = {"system": RESOURCE_TYPES, "code": "Consent", "display": "Consent"}
 _REQUEST_ID: Json = {"system": BALP_ENTITY_TYPE, "code": "XrequestId"}
+
+
+_OF_TOKEN = 32
+"""Characters of a token's id that an event has at most (BALP section 3:5.7.5.1): of a foreign token it may be made of the token itself."""
 
 
 def audit_event(action: AuditedAction) -> Json:
     """IHE BALP section 3:5.7, FHIR R4 section 6.4: the AuditEvent of one action. Costs microseconds; the dicts may be shared."""
     letter, event_type, event_display, interaction = _KINDS[action.kind]
     event: Json = {"resourceType": "AuditEvent", "id": action.id}
-    if profile := _profile(action):
-        event["meta"] = {"profile": [profile]}
+    if profiles := _profiles(action):
+        event["meta"] = {"profile": profiles}
     if not action.rest and action.kind == "create" and INSTANCES_TRANSFERRED in action.subtypes:
         event_type, event_display = INSTANCES_TRANSFERRED.code, INSTANCES_TRANSFERRED.display  # PS3.15 section A.5.3.7
     event["type"] = _REST if action.rest else {"system": DCM_SYSTEM, "code": event_type, "display": event_display}
@@ -239,34 +277,76 @@ def _subtypes(action: AuditedAction, interaction: Subtype) -> tuple[Subtype, ...
     return (next(of_transaction, interaction), *action.subtypes)
 
 
-def _profile(action: AuditedAction) -> str:
-    """The BALP pattern that the event meets, or empty: the patterns are for REST that succeeded, with exactly one object or query."""
+def _profiles(action: AuditedAction) -> list[str]:
+    """The BALP profiles that the event meets: they are for what succeeded, with client and server known by their addresses."""
+    if action.outcome != SUCCESS or not (action.client.address and action.server.address):
+        return []
+    if GET_ACCESS_TOKEN in action.subtypes:
+        return [BALP_GET_ACCESS_TOKEN] if _is_alone(action) and action.entities[0].query else []
+    if DISCLOSED in action.subtypes:
+        side = {"export": "Source", "create": "Recipient"}.get(action.kind)
+        return [f"{BALP_PROFILES}PrivacyDisclosure.{side}"] if side and action.patient_id and action.entities else []
+    found = [pattern] if (pattern := _pattern(action)) else []
+    return [*found, f"{BALP_PROFILES}OAUTHaccessTokenUse.Comprehensive"] if _is_by_token(action) else found
+
+
+def _pattern(action: AuditedAction) -> str:
+    """The pattern of the interaction, or empty: it is REST, with exactly one object or query."""
     pattern = _PATTERNS.get(action.kind)
-    if not pattern or not action.rest or action.outcome != SUCCESS or len(action.entities) != 1:
+    if not pattern or not action.rest or len(action.entities) != 1:
         return ""
     (entity,) = action.entities
-    if bool(entity.query) != (action.kind == "query") or not (action.client.address and action.server.address):
+    if bool(entity.query) != (action.kind == "query"):
         return ""
     if entity.query and (entity.reference or entity.identifier or entity.details):
         return ""
     return f"{BALP_PROFILES}Patient{pattern}" if action.patient_id else BALP_PROFILES + pattern
 
 
+def _is_by_token(action: AuditedAction) -> bool:
+    """BALP section 3:5.7.5.3: whether an access token was used by a client, and perhaps a user, who are known by identifiers."""
+    user = _user(action)
+    known = bool(action.client.identifier) and (user is None or bool(user.identifier))
+    return known and bool(action.token_id) and action.rest and action.initiated
+
+
+def _is_alone(action: AuditedAction) -> bool:
+    """Whether the event is about one entity and nothing else. Then its request id is a detail of it: IHE.IUA.71 allows no other entity."""
+    return len(action.entities) == 1 and not action.patient_id
+
+
+def _user(action: AuditedAction) -> Agent | None:
+    return action.user or action.client.user
+
+
+def _roles(action: AuditedAction) -> tuple[Json, Json]:
+    """Of client and server. What is read flows from server to client; a query and what is created flow to the server."""
+    if GET_ACCESS_TOKEN in action.subtypes:
+        return _APPLICATION, _TOKEN_SERVICE
+    if AUTHORIZED_BY_CONSENT in action.subtypes:
+        return _APPLICATION, _AUTHORIZATION_SERVER
+    client, server = (_DESTINATION, _SOURCE) if action.kind in {"read", "export"} else (_SOURCE, _DESTINATION)
+    return ({"coding": [*client["coding"], *_APPLICATION["coding"]]} if _is_by_token(action) else client), server
+
+
 def _agents(action: AuditedAction) -> list[Json]:
-    """Client, server and user. What is read flows from server to client; a query and what is created flow to the server."""
-    reading = action.kind in {"read", "export"}
-    client = _agent(action.client, _DESTINATION if reading else _SOURCE, action.initiated and action.user is None)
-    server = _agent(action.server, _SOURCE if reading else _DESTINATION, not action.initiated and action.user is None)
+    """Client, server, user, and who allowed it in the patient's name."""
+    user = _user(action)
+    client_role, server_role = _roles(action)
+    client = _agent(action.client, client_role, action.initiated and user is None)
+    server = _agent(action.server, server_role, not action.initiated and user is None)
     agents = [client, server]
     acting = client if action.initiated else server
-    if action.user:
-        acting = _agent(action.user, _AUTHOR if action.kind in {"create", "update"} else _RECIPIENT, True)
+    if user:
+        acting = _agent(user, _AUTHOR if action.kind in {"create", "update"} else _RECIPIENT, True)
         acting.pop("network", None)  # a person is no network device
         agents.append(acting)
+    if action.authorizer:
+        agents.append(_agent(action.authorizer, _ADVOCATE, False))
     if action.token_id:
-        acting["policy"] = [action.token_id]
-    if action.purpose:
-        acting["purposeOfUse"] = [{"coding": [{"system": ACT_REASON, "code": action.purpose}]}]
+        acting["policy"] = [action.token_id[-_OF_TOKEN:]]
+    if purposes := ((action.purpose,) if action.purpose else action.client.purposes):
+        acting["purposeOfUse"] = [{"coding": [{"system": ACT_REASON, "code": each}]} for each in purposes]
     return agents
 
 
@@ -305,10 +385,15 @@ def _network_type(address: str) -> str:
 
 def _entities(action: AuditedAction) -> list[Json]:
     entities = [_entity(entity) for entity in action.entities]
+    if AUTHORIZED_BY_CONSENT in action.subtypes:
+        for entity in entities:
+            entity["type"] = _CONSENT
     if action.patient_id:
         patient: Json = {"reference": f"Patient/{action.patient_id}"}
         entities.append({"what": patient, "type": _PERSON, "role": _PATIENT_ROLE})
-    if action.request_id:
+    if action.request_id and GET_ACCESS_TOKEN in action.subtypes and _is_alone(action):
+        entities[0].setdefault("detail", []).append({"type": "X-Request-Id", "valueString": action.request_id})
+    elif action.request_id:
         entities.append({"what": {"identifier": {"value": action.request_id}}, "type": _REQUEST_ID})
     return entities
 

@@ -28,7 +28,7 @@ def audit_event_json(action: AuditedAction) -> bytes:
         return orjson.dumps(audit_event(action))
     key = (
         action.kind, action.client, action.server, action.subtypes, action.rest, action.outcome, action.outcome_desc, action.user,
-        action.initiated, action.purpose, action.token_id, bool(action.patient_id), bool(action.request_id), bool(entity.reference),
+        action.initiated, action.purpose, action.token_id, action.authorizer, bool(action.patient_id), bool(action.request_id), bool(entity.reference),
         bool(entity.query), len(entities),
     )  # fmt: skip
     try:

@@ -4,7 +4,9 @@ One study is one resource with every series and instance. The studies that real 
 is kept as it is, and what a FHIR type cannot carry (a negative number, a time that is none) is left out.
 """
 
+from collections.abc import Mapping
 from datetime import tzinfo
+from typing import Any, Final
 
 from profiles import anatomy, modalities, timestamps
 from profiles.document import Code
@@ -25,6 +27,8 @@ from profiles.vocabulary import (
 
 # FHIR R4 unsignedInt: 0 to 2,147,483,647
 _UNSIGNED_INT_MAX = 2**31 - 1
+_OWN: Final = "wado-rs"
+"""Id of an Endpoint within an ImagingStudy."""
 
 
 def imaging_study(study: Study, endpoint_id: str, zone: tzinfo) -> Json:
@@ -85,6 +89,22 @@ def endpoint(id: str, address: str, name: str) -> Json:
     if name:
         resource["name"] = name
     return resource
+
+
+def study_uid(study: Mapping[str, Any]) -> str:
+    """The Study Instance UID of an ImagingStudy; empty where it says none."""
+    for identifier in study.get("identifier", ()):
+        if identifier.get("system") == DICOM_UID_SYSTEM and identifier.get("value", "").startswith("urn:oid:"):
+            return str(identifier["value"].removeprefix("urn:oid:"))
+    return ""
+
+
+def with_own_endpoint(study: Mapping[str, Any], address: str) -> Json:
+    """The ImagingStudy with a contained WADO-RS Endpoint of this address in place of those that it and its series refer to."""
+    own: list[Json] = [{"reference": f"#{_OWN}"}]
+    series = [{**each, "endpoint": own} if "endpoint" in each else each for each in study.get("series", ())]
+    contained = [*study.get("contained", ()), endpoint(_OWN, address, "")]
+    return {**study, "contained": contained, "endpoint": own, **({"series": series} if series else {})}
 
 
 def accession_identifier(value: str, authority: str) -> Json:

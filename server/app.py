@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from profiles.audit_event import Agent
 from server.access.foreign import Foreign
 from server.access.oauth.server import OAuthServer
+from server.access.people.hospital import Hospital
 from server.access.people.people import People
 from server.access.tokens import Tokens
 from server.edges import dicomweb, fhir, operations, pages, smart, soap
@@ -48,6 +49,7 @@ def open_node(settings: Settings) -> Node:
     file = database.url.database if database.is_sqlite else None
     room = Room(Path(file).parent if file else settings.blob_folder)
     strangers = Strangers(trail, room, settings.min_free_bytes)
+    people = People(database, settings, site, trail, Mail(settings).send, refused=strangers.refused)
     web = Web(settings)
     tokens = Tokens(
         database, site, issuer=settings.base_url, audience=f"{settings.base_url}/fhir", foreign=Foreign(settings, web)
@@ -65,7 +67,8 @@ def open_node(settings: Settings) -> Node:
         strangers=strangers,
         writes=Writes(database),
         turns=Turns(database, trail),
-        people=People(database, settings, site, trail, Mail(settings).send, refused=strangers.refused),
+        people=people,
+        hospital=Hospital(database, settings, site, web, people.events),
         oauth=oauth,
         authorizing=Authorizing(oauth),
     )

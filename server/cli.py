@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from server import peer_commands, study_commands
+from server import peer_commands, study_commands, trail_commands
 from server.client_commands import client_app
 from server.console import Data, told
 from server.dicom_commands import peer_app, worklist_app
@@ -52,6 +52,7 @@ app.add_typer(worklist_app, name="worklist")
 app.add_typer(user_app, name="user")
 app.add_typer(client_app, name="client")
 app.add_typer(keys_app, name="keys")
+app.add_typer(trail_commands.trail_app, name="trail")
 
 # What the floor above adds (conformance: `check`), which nothing here may import.
 for added in distribution("imageshare").entry_points.select(group="imageshare.commands"):
@@ -347,8 +348,12 @@ def migrate(data: Data = None) -> None:
 def verify(
     data: Data = None,
     repair: Annotated[bool, typer.Option("--repair", help="Do what can lose nothing: set aside, count anew, queue.")] = False,
+    trail: Annotated[bool, typer.Option("--trail", help="Walk the seals of the audit trail instead.")] = False,
+    seal: Annotated[
+        str, typer.Option(help="With --trail: a seal as the log has it, NUMBER:HASH, that has to be there unchanged.")
+    ] = "",
 ) -> None:
-    """Compare stored bytes with their SHA-256, and rows with files.
+    """Compare stored bytes with their SHA-256, and rows with files; or, with --trail, the audit trail with its seals.
 
     Makes the SHA-256 where it is missing. Exit code 1 if anything is wrong and not repaired.
     """
@@ -357,6 +362,9 @@ def verify(
 
     from server import upkeep
 
+    if trail or seal:
+        trail_commands.verify(data, seal)
+        return
     with told():
         settings = load(data=data)
         upkeep.require_ready(settings)

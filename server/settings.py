@@ -84,6 +84,19 @@ class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+
+class HospitalSignIn(BaseModel, frozen=True, extra="forbid"):
+    """A hospital's OpenID provider that people may sign in through."""
+
+    id: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="its name in URLs")
+    title: str = Field(min_length=1, description="what people know the hospital by")
+    issuer: str = Field(description="its `iss`, to the letter; what it says of itself is at /.well-known/openid-configuration below it")
+    client_id: str = Field(min_length=1, description="what this server is registered there as")
+    client_secret: SecretStr | None = None
+    scope: str = Field(default="openid profile", pattern=r"(^|.* )openid( .*|$)")
+    assurance: Literal[1, 2] = Field(default=1, description="how strongly it signs people in: 1 by one factor, 2 by two")
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Lengths are bytes, durations are seconds."""
 
@@ -180,8 +193,15 @@ class Settings(BaseSettings):
     fetch_ca: Path | None = Field(
         default=None, description="who signs, besides the public ones, the certificates of servers that are fetched from, PEM"
     )
+    imaging_capability_urls: bool = Field(
+        default=False, description="whether each ImagingStudy has a WADO-RS address of its own, for the token that found it and no other"
+    )
+    imaging_capability_seconds: int = Field(default=3600, ge=60, le=86_400, description="how long such an address is good")
     trusted_issuers: tuple[TrustedIssuer, ...] = Field(
         default=(), description="foreign authorization servers whose access tokens are taken; opaque ones where exactly one is asked about them"
+    )
+    hospital_sign_in: tuple[HospitalSignIn, ...] = Field(
+        default=(), description="OpenID providers of hospitals that people may sign in through"
     )
     durable: bool = Field(
         default=True, description="whether answers wait for the disk; without, a power cut loses what was acknowledged"

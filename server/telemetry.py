@@ -19,7 +19,7 @@ KEYS = frozenset(
     {
         "event", "level", "timestamp", "role", "pid", "request_id", "door", "method", "route", "status", "error", "error_type",
         "where", "duration_ms", "bytes", "count", "instances", "job", "attempts", "port", "address", "ae_title", "client",
-        "logger", "version", "study_pk", "retry_in", "signal", "dropped", "reason_number",
+        "logger", "version", "study_pk", "retry_in", "signal", "dropped", "reason_number", "seal",
     }
 )  # fmt: skip
 

@@ -21,8 +21,9 @@ from server.store.blobs import FolderBlobs, digest
 from server.store.db import Database, ping
 from server.store.migrations import migrate, require_current, sqlite_file
 from server.telemetry import log
-from server.work import checks
+from server.work import checks, sealing
 from server.work.checks import Finding
+from server.work.sealing import Verified
 
 _SWEEP_AFTER = 3600.0
 
@@ -208,6 +209,16 @@ def verify(settings: Settings, progress: Callable[[int, int], None] = lambda don
         database.close()
 
 
+def verify_trail(settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None, logged: str = "") -> Verified:
+    """Walks the seals of the trail (`work.sealing.verify`). Raises `SettingsError` where there is no database of this version."""
+    database = Database(settings.database)
+    try:
+        require_current(database)
+        return sealing.verify(database, progress, logged)
+    finally:
+        database.close()
+
+
 def disagreements(settings: Settings, *, repair: bool = False) -> list[Finding]:
     """What rows and files disagree in (`work.checks`). Raises `SettingsError` where there is no database of this version."""
     database = Database(settings.database)
@@ -228,6 +239,7 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     else:
         told.append(("database", _masked(database.url), _works(lambda: ping(database))))
         told += [("search index", line, True) for line in _indexing(database)]
+        told += [("trail", line, True) for line in _sealed(database)]
     database.close()
     folder = settings.blob_folder
     nearest = _nearest(folder)
@@ -249,6 +261,13 @@ def _indexing(database: Database) -> list[str]:
     """The resource types whose search index is made anew just now; none where the database does not answer, or is of another version."""
     with suppress(Exception), database.read() as connection:
         return [f"{each.type}: {each.percent} % of it is made anew" for each in parameters.indexing(connection)]
+    return []
+
+
+def _sealed(database: Database) -> list[str]:
+    """The last seal of the trail; none as above."""
+    with suppress(Exception), database.read() as connection:
+        return [sealing.told(connection)]
     return []
 
 

@@ -16,6 +16,7 @@ from server.work.publish import Publisher
 from server.work.reconcile import ERASE, NOTE, Reconciler
 from server.work.reindex import REINDEX, Reindexer
 from server.work.retention import RETENTION, Retention
+from server.work.sealing import Sealer
 
 _LOOK_EVERY = 0.2
 _TOGETHER = 16
@@ -27,7 +28,7 @@ Kinds = dict[str, Callable[[Sequence[jobs.Job]], object]]
 
 class Worker:
     """`kinds` maps each kind of job to what does some of them together, all or none. `calls` are those that wait for a partner's
-    answer: one at a time, in a thread of their own, so that a partner that is silent holds nothing else up.
+    answer: one at a time, in a thread of their own, so that a partner that is silent holds nothing else up. Another thread seals the trail.
     """
 
     def __init__(self, node: Node) -> None:
@@ -47,6 +48,7 @@ class Worker:
             INDEX: preparer.index,
             REINDEX: Reindexer(node.settings, node.database).run,
         }
+        self._sealer = Sealer(node.database)
         self.calls: Kinds = {
             COMMIT: Committer(node.settings, node.database, node.blobs, node.peers).run,
         }
@@ -57,7 +59,10 @@ class Worker:
             stop.wait(_LOOK_EVERY)
         calling = threading.Thread(target=self._run, args=(stop, self.calls, 1), name="calls", daemon=True)
         calling.start()
+        sealing = threading.Thread(target=self._sealer.run, args=(stop,), name="seals", daemon=True)
+        sealing.start()
         self._run(stop, self.kinds, _TOGETHER)
+        sealing.join(_LAST_CALL)
         calling.join(_LAST_CALL)
 
     def _scheduled(self) -> bool:

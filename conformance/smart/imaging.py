@@ -21,9 +21,14 @@ def search(system: System, token: str, patient: str = "a", **parameters: str) ->
     return system.wire.get(
         f"{system.fhir}/ImagingStudy",
         token=token,
-        params={"patient": system.target.patients.get(patient, patient), **parameters},
+        params={"patient": _id_of(system, patient), **parameters},
         headers={"Accept": "application/fhir+json"},
     )
+
+
+def _id_of(system: System, patient: str) -> str:
+    """The id of a patient by the name in the target file; what is no name stays."""
+    return system.target.imaging_patient(patient) if patient in system.target.patients else patient
 
 
 def bundle(answer: httpx2.Response) -> dict[str, Any]:
@@ -96,11 +101,16 @@ def base(system: System) -> str:
     return system.target.dicomweb.rstrip("/")
 
 
+def usual_base(system: System) -> str:
+    """Where images are asked for by whom they are not for."""
+    return system.target.dicomweb.rstrip("/") or address(system, system.token(SCOPE), system.target.study("a"))
+
+
 def retrieved(
     system: System, token: str | None, study: Study, path: str = "", *, accept: str = WHOLE, at: str = "", **headers: str
 ) -> httpx2.Response:
-    """A WADO-RS request below `/studies/{uid}` of this study, at `at` or where the target file says."""
-    root = at or system.target.dicomweb.rstrip("/") or address(system, token or "", study)
+    """A WADO-RS request below `/studies/{uid}` of this study, at `at` or where a search with the same token says."""
+    root = at or (address(system, token, study) if token else base(system))
     return system.wire.get(f"{root}/studies/{study.uid}{path}", token=token, headers={"Accept": accept, **headers})
 
 
@@ -139,7 +149,6 @@ def paths(study: Study) -> Iterator[tuple[str, str, str]]:
         yield "instance metadata", f"{instance}/metadata", METADATA
         yield "instance rendered", f"{instance}/rendered", "image/jpeg"
         yield "frames", f"{instance}/frames/1", "multipart/related; type=application/octet-stream; transfer-syntax=*"
-        yield "bulk data", f"{instance}/bulkdata", "multipart/related; type=application/octet-stream"
 
 
 def denied(answer: httpx2.Response, *, what: str) -> None:

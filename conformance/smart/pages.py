@@ -12,6 +12,7 @@ from conformance.smart.target import User
 from conformance.smart.wire import Wire
 
 _MOST_PAGES: Final = 20
+_HTML: Final = {"Accept": "text/html"}
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _BUTTONS: Final = ".//button[not(@type) or @type='submit' or @type=''] | .//input[@type='submit']"
 
@@ -32,9 +33,10 @@ class Landing:
 
 @dataclass
 class Visit:
-    """One visit of a person: a browser with its own cookies."""
+    """One visit of a person with their browser."""
 
     wire: Wire
+    browser: httpx2.Client
     user: User
     fill: Mapping[str, str]
     """What `$name` in the user's fields stands for."""
@@ -45,28 +47,33 @@ class Visit:
     def go(self, first: httpx2.Request, is_app: Callable[[str], bool]) -> Landing:
         """From the app's request to the app's redirect."""
         pages: list[str] = []
-        with self.wire.fresh_client() as browser:
-            answer = self.wire.ask(
-                first.method, str(first.url), headers=_sent(first), content=first.content or None, client=browser
-            )
-            for _ in range(_MOST_PAGES):
-                if answer.status_code in _REDIRECTS:
-                    next_ = urljoin(str(answer.url), answer.headers.get("location", ""))
-                    if is_app(next_):
-                        return Landing(next_, answer, tuple(pages))
-                    answer = self.wire.get(next_, client=browser, headers={"Accept": "text/html"})
-                    continue
-                page = _page(answer)
-                if page is None:
-                    break
-                pages.append(" ".join(page.text_content().split()))
-                if onward := _onward(page, str(answer.url), is_app):
-                    return Landing(onward, answer, tuple(pages))
-                form, button = self._form(page)
-                if form is None:
-                    break
-                answer = self._submit(form, button, answer, browser)
+        done: list[tuple[str, tuple[tuple[str, str], ...]]] = []
+        answer = self._ask(first.method, str(first.url), headers=_sent(first), content=first.content or None)
+        for _ in range(_MOST_PAGES):
+            if answer.status_code in _REDIRECTS:
+                next_ = urljoin(str(answer.url), answer.headers.get("location", ""))
+                if is_app(next_):
+                    return Landing(next_, answer, tuple(pages))
+                answer = self._ask("GET", next_, headers=_HTML)
+                continue
+            page = _page(answer)
+            if page is None:
+                break
+            pages.append(" ".join(page.text_content().split()))
+            if onward := _onward(page, str(answer.url), is_app):
+                return Landing(onward, answer, tuple(pages))
+            form, button = self._form(page)
+            if form is None:
+                break
+            filled = str(form.get("action")), tuple(self._values(form))
+            if filled in done:
+                break
+            done.append(filled)
+            answer = self._submit(form, button, answer)
         return Landing("", answer, tuple(pages))
+
+    def _ask(self, method: str, url: str, **given: Any) -> httpx2.Response:
+        return self.wire.ask(method, url, client=self.browser, **given)
 
     def _form(self, page: Any) -> tuple[Any, Any]:
         """The form that a button of this visit is in, and the button; the first button named wins."""
@@ -83,17 +90,17 @@ class Visit:
         needed = form.xpath(".//input[@type='password' or @type='email' or (@required and (@type='text' or not(@type)))]")
         return all(each.get("name") in self.user.fields or each.get("value") for each in needed)
 
-    def _submit(self, form: Any, button: Any, page: httpx2.Response, browser: httpx2.Client) -> httpx2.Response:
+    def _submit(self, form: Any, button: Any, page: httpx2.Response) -> httpx2.Response:
         url = urljoin(str(page.url), button.get("formaction") or form.get("action") or str(page.url))
         method = (button.get("formmethod") or form.get("method") or "GET").upper()
         values = self._values(form)
         if button.get("name"):
             values.append((button.get("name"), button.get("value") or ""))
         origin = httpx2.URL(str(page.url))
-        headers = {"Accept": "text/html", "Origin": f"{origin.scheme}://{origin.netloc.decode()}"}
+        headers = {**_HTML, "Origin": f"{origin.scheme}://{origin.netloc.decode()}"}
         if method == "GET":
-            return self.wire.get(url, params=values, client=browser, headers=headers)
-        return self.wire.post(url, form=values, client=browser, headers=headers)
+            return self._ask("GET", url, params=values, headers=headers)
+        return self._ask("POST", url, form=values, headers=headers)
 
     def _values(self, form: Any) -> list[tuple[str, str]]:
         """What the form sends: its own values, with the user's in their place."""

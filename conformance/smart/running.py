@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -13,6 +14,16 @@ from conformance.smart.reports import BAD, as_text, write
 from conformance.smart.system import System
 from conformance.smart.target import Target
 from conformance.smart.wire import Wire
+
+
+def unreachable(target: Target) -> str:
+    """Why nothing can be asked there; empty where somebody answers."""
+    with Wire(verify=not target.insecure) as wire:
+        try:
+            wire.get(f"{target.clinical or target.fhir}/.well-known/smart-configuration")
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            return f"{target.clinical or target.fhir}: {error}"
+    return ""
 
 
 def run_cases(target: Target, cases: Sequence[Case]) -> list[Result]:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -77,15 +78,21 @@ class System:
     target: Target
     wire: Wire
     _grants: dict[tuple[str, ...], Grant] = field(default_factory=dict, repr=False)
+    _browsers: dict[str, httpx2.Client] = field(default_factory=dict, repr=False)
 
     @property
     def fhir(self) -> str:
         return self.target.fhir
 
+    @property
+    def clinical(self) -> str:
+        """The FHIR base that tokens are asked for: `aud`."""
+        return self.target.clinical.rstrip("/") or self.fhir
+
     @cached_property
     def configuration(self) -> dict[str, Any]:
         """The SMART configuration; fails the case where there is none."""
-        answer = self.wire.get(f"{self.fhir}/.well-known/smart-configuration", headers={"Accept": "application/json"})
+        answer = self.wire.get(f"{self.clinical}/.well-known/smart-configuration", headers={"Accept": "application/json"})
         check(answer.status_code == 200, f"discovery answered {answer.status_code}")
         found = answer.json()
         check(isinstance(found, dict), "discovery is no JSON object")
@@ -125,14 +132,14 @@ class System:
     ) -> Answered:
         """One authorization request with PKCE, as `client`, and the person `user` who answers it. `extra` comes in addition, also twice."""
         app, person = self.target.client(client), self.target.user(user)
-        verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(24)
-        parameters = {
+        verifier = secrets.token_urlsafe(48)
+        parameters: dict[str, str | None] = {
             "response_type": "code",
             "client_id": app.id,
             "redirect_uri": app.redirect_uri,
             "scope": scope,
-            "state": state,
-            "aud": self.fhir,
+            "state": secrets.token_urlsafe(24),
+            "aud": self.clinical,
             "code_challenge": challenge(verifier),
             "code_challenge_method": "S256",
             **(changed or {}),
@@ -146,10 +153,16 @@ class System:
         )
         first.read()
         fill = {"patient": self.target.patients.get(patient, patient), "study": study}
-        visit = Visit(self.wire, person, fill, deny, choose)
+        visit = Visit(self.wire, self._browser(user), person, fill, deny, choose)
         target = parameters.get("redirect_uri") or app.redirect_uri
         landing = visit.go(first, lambda url: _is_at(url, app.redirect_uri) or _is_at(url, target))
-        return Answered(app, landing, state, verifier)
+        return Answered(app, landing, parameters["state"] or "", verifier)
+
+    def _browser(self, user: str) -> httpx2.Client:
+        """This person's browser, in which they stay signed in."""
+        if user not in self._browsers:
+            self._browsers[user] = self.wire.fresh_client()
+        return self._browsers[user]
 
     # --- the token endpoint
 
@@ -269,8 +282,12 @@ class System:
         sent = {
             name: fill.get(value, value) if isinstance(value, str) else value for name, value in {**door.body, **body}.items()
         }
-        token = self.backend_grant(door.scope, door.client).token if door.client else None
-        answer = self.wire.post(door.url, json=sent, token=token)
+        if door.form:
+            written = {name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()}
+            answer = self.authenticated(door.url, written, self.target.client(door.client))
+        else:
+            token = self.backend_grant(door.scope, door.client).token if door.client else None
+            answer = self.wire.post(door.url, json=sent, token=token)
         check(answer.status_code in (200, 201), f"no launch handle: {answer.status_code} {answer.text[:200]}")
         return str(answer.json()["launch"])
 

@@ -67,16 +67,30 @@ class Study:
     series_withheld_from: tuple[str, ...] = ()
     pending: bool = False
     """It is being fetched: 503 is what should come."""
+    choice: str = ""
+    """What stands for it in a form, where that is not its UID."""
+
+    @property
+    def chosen_by(self) -> str:
+        return self.choice or self.uid
 
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """How a launch handle of an EHR is made: a POST of `body` as JSON with a token of the client `client`; `launch` is in the answer."""
+    """How a launch handle of an EHR is made: a POST of `body` as JSON with a token of the client `client`; `launch` is in the answer.
+
+    With `form`, as a form by that client's own authentication, values other than text being JSON.
+    """
 
     url: str = ""
     client: str = ""
     scope: str = "launch"
+    form: bool = False
     body: Mapping[str, Any] = field(default_factory=dict)
+    expects: Mapping[str, Any] = field(default_factory=dict)
+    """What has to be in the token response of such a launch."""
+    bound: bool = False
+    """Whether the handle is for the client `public` alone."""
     patient: str = "a"
     encounter: str = ""
 
@@ -86,11 +100,15 @@ class Target:
     """The whole file. `patients` are logical ids by the names that the file uses; `tokens` are given by hand, by name."""
 
     fhir: str
+    clinical: str = ""
+    """The FHIR base whose SMART configuration and authorization server are used, where images are at another server than that."""
     dicomweb: str = ""
     insecure: bool = False
     patience: float = 0
     """Seconds that one case may wait, such as for a code to expire."""
     patients: Mapping[str, str] = field(default_factory=dict)
+    imaging_patients: Mapping[str, str] = field(default_factory=dict)
+    """Their ids at the imaging server, where that is another one and has others."""
     clients: Mapping[str, Client] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     studies: tuple[Study, ...] = ()
@@ -114,6 +132,10 @@ class Target:
         if name not in self.patients:
             raise Skipped(f"the target file has no patient {name}")
         return self.patients[name]
+
+    def imaging_patient(self, name: str) -> str:
+        """The id of a patient where images are searched."""
+        return self.imaging_patients.get(name) or self.patient(name)
 
     def study(self, patient: str = "a", *, seen_by: str = "patient") -> Study:
         """A study of this patient that `seen_by` may have whole."""
@@ -140,7 +162,7 @@ class Target:
 def read_target(path: Path | None, fhir: str) -> Target:
     """The target of a TOML file; `fhir` is used where the file names no base. Raises `TargetError`."""
     if path is None:
-        return Target(fhir.rstrip("/"))
+        return target_of({}, fhir)
     try:
         found = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:

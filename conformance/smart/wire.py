@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -15,7 +16,7 @@ _SECRET_NAMES: Final = (
     "registration_access_token|otp|csrf\\w*"
 )
 _IN_FORM: Final = re.compile(rf"(?<![\w-])({_SECRET_NAMES})=([^&\s\"'<]+)")
-_IN_JSON: Final = re.compile(rf"\"({_SECRET_NAMES})\"\s*:\s*\"([^\"]*)\"")
+_IN_JSON: Final = re.compile(rf"\"({_SECRET_NAMES.replace('|code|', '|')})\"\s*:\s*\"([^\"]*)\"")
 _JWT: Final = re.compile(r"eyJ[\w-]+\.[\w-]*\.[\w-]*")
 _HIDDEN_INPUT: Final = re.compile(r"(<input\b[^>]*\bvalue=)(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 _MASK: Final = "[masked]"
@@ -53,20 +54,24 @@ class Wire:
     verify: bool = True
     timeout: float = 30
     exchanges: list[Exchange] = field(default_factory=list)
-    _client: httpx2.Client = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._client = self.fresh_client()
+    _clients: list[httpx2.Client] = field(default_factory=list, repr=False)
 
     def fresh_client(self) -> httpx2.Client:
-        """A client of its own, with its own cookies: somebody's browser."""
-        return httpx2.Client(verify=self.verify, timeout=self.timeout, follow_redirects=False, trust_env=False)
+        """A client of its own, with its own cookies: somebody's browser. Closed with the wire."""
+        made = httpx2.Client(verify=self.verify, timeout=self.timeout, follow_redirects=False, trust_env=False)
+        self._clients.append(made)
+        return made
+
+    @cached_property
+    def _client(self) -> httpx2.Client:
+        return self.fresh_client()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._client.close()
+        for each in self._clients:
+            each.close()
 
     def drained(self) -> tuple[Exchange, ...]:
         """What happened since the last call."""

@@ -1,28 +1,46 @@
 """The Decision: what the caller of one request may do, compiled into the SQL of searches and checked on every retrieve.
 
 Scopes follow SMART App Launch 2.2 (scopes and launch context), v2 `patient/ImagingStudy.rs` and v1 `patient/*.read`.
-A scope with a query constraint grants nothing here yet: narrower than asked is safe, wider is not.
+A scope with a query opens the resources that meet it (`access.constraints`), a token for single studies what is about those (`access.studies`), and
+of both what consents do not withhold (`access.consents`). Who asks for SQL of rows has all of that; who asks by the patient alone has less.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
-from sqlalchemy import ColumnElement, false, true
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, false, literal, or_, select, true
+from sqlalchemy.sql.elements import True_
 
 from profiles.smart.scopes import Interaction, Scope, parse_scopes
-from server.errors import Forbidden
+from server.access import constraints, studies
+from server.access.consents import NOTHING, Withheld
+from server.errors import Forbidden, NotFound
+from server.records.catalogue import PATIENT, SERIES, STUDY
+from server.records.fhir_search.matches import ResourceRow, Whose
+from server.records.fhir_search.terms import RESOURCE
 
 __all__ = ["OTHER_PATIENT", "Decision", "Interaction", "Scope", "everything", "parse_scopes"]
 
+IMAGING_STUDY: Final = "ImagingStudy"
 OTHER_PATIENT = "the token is for another patient"
 """What is said of another patient's data, whether or not there are any."""
+
+
+class Unseen(NotFound):
+    """What is told of what consents withhold: as if it were not there. `patients` are whose it is, for the trail."""
+
+    def __init__(self, detail: str, patients: frozenset[str]) -> None:
+        super().__init__(detail)
+        self.patients = patients
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the caller may do. `subject` names the caller in the audit trail, `patient` is the token's patient context.
 
-    A `patient/` scope opens the compartment of that one patient and nothing without one; `user/` and `system/` scopes
-    open every patient, as long as consent and users' own rights are not kept here.
+    A `patient/` scope opens the compartment of that one patient and nothing without one; `user/` and `system/` scopes open every
+    patient whom the caller reaches.
     """
 
     subject: str
@@ -42,24 +60,21 @@ class Decision:
     """Codes of v3-ActReason, such as TREAT; BTG for break-glass."""
     grant: str = ""
     """Id of the `access_grant`; empty for a token of the command line."""
+    withheld: Withheld = NOTHING
+    """What consents keep from the caller."""
 
     @property
     def grants_any(self) -> bool:
         """Whether there is a scope at all that opens something."""
-        return any(scope.context != "patient" or self.patient for scope in self.scopes if not scope.query)
+        return any(scope.context != "patient" or self.patient for scope in self.scopes)
+
+    # --- by the patient alone
 
     def patients(self, type_: str, interaction: Interaction) -> frozenset[str] | None:
-        """The patients whose `type_` resources the caller may do this to; None means every patient."""
-        granted = [scope for scope in self.scopes if not scope.query and scope.covers(type_, interaction)]
-        if any(scope.context != "patient" for scope in granted):
-            return self.reach
-        own = frozenset([self.patient]) if granted and self.patient else frozenset()
-        return own if self.reach is None else own & self.reach
-
-    def require(self, type_: str, interaction: Interaction) -> None:
-        """Raises `Forbidden` if no scope covers this at all."""
-        if self.patients(type_, interaction) == frozenset():
-            raise Forbidden(f"the token grants no scope for {type_} that includes '{interaction.value}'")
+        """The patients of whom the caller may do this to every `type_` resource that consents do not withhold; None means every patient."""
+        if self.studies is not None:
+            return frozenset()
+        return self._of(scope for scope in self._granting(type_, interaction) if not scope.query)
 
     def require_patient(self, type_: str, interaction: Interaction, patient: str) -> None:
         """Raises `Forbidden` unless the caller may do this to this patient's resources. Same words whether he exists or not."""
@@ -67,20 +82,171 @@ class Decision:
 
     def require_patients(self, type_: str, interaction: Interaction, patients: frozenset[str]) -> None:
         """The same for each of `patients`. The error says for the trail whose resources were refused."""
+        self._require(type_, interaction, patients, self.patients(type_, interaction))
+
+    def where(self, type_: str, interaction: Interaction, patient_column: ColumnElement[str]) -> ColumnElement[bool]:
+        """The Decision as SQL for what has a patient and is no row of `resource`: less than `rows` where it takes more to tell."""
+        return _and(_among(self.patients(type_, interaction), patient_column), self._told(type_, interaction, Whose(patient_column)))
+
+    def sees_whose(self, connection: Connection, type_: str, interaction: Interaction, patient: str) -> bool:
+        """Whether `where` has what is this patient's."""
+        found = select(1).where(self.where(type_, interaction, literal(patient)))
+        return connection.execute(found).first() is not None
+
+    # --- by the resource
+
+    def some_of(self, type_: str, interaction: Interaction) -> frozenset[str] | None:
+        """The patients of whom the caller may do this to one `type_` resource or another; None means every patient."""
+        return self._of(self._granting(type_, interaction))
+
+    def is_limited(self, type_: str, interaction: Interaction) -> bool:
+        """Whether the caller may do this to some `type_` resources only, before any consent."""
+        return self.patients(type_, interaction) is not None
+
+    def is_by_patient(self, type_: str, interaction: Interaction) -> bool:
+        """Whether `patients` says all, so that no resource needs to be looked at."""
+        return self.studies is None and not self._constrained(type_, interaction) and not self._withholds(interaction)
+
+    def require(self, type_: str, interaction: Interaction) -> None:
+        """Raises `Forbidden` if no scope covers this at all."""
+        if self.some_of(type_, interaction) == frozenset():
+            raise Forbidden(f"the token grants no scope for {type_} that includes '{interaction.value}'")
+
+    def require_some(self, type_: str, interaction: Interaction, patients: frozenset[str]) -> None:
+        """Raises `Forbidden` unless the caller may do this to one resource or another of each of `patients`; then `sees` says to which."""
+        self._require(type_, interaction, patients, self.some_of(type_, interaction))
+
+    def rows(self, type_: str, interaction: Interaction, row: ResourceRow) -> ColumnElement[bool]:
+        """The Decision as SQL over a row of `resource`, of this type: true for what the caller may do this to. `true()` itself for everything."""
+        return _and(self.granted(type_, interaction, row), self._told(type_, interaction, row))
+
+    def granted(self, type_: str, interaction: Interaction, row: ResourceRow) -> ColumnElement[bool]:
+        """The same before any consent: what scopes, the caller's own right and the token's studies open."""
+        if isinstance(row, Whose):
+            return _among(self.patients(type_, interaction), row.patient)
+        patient: ColumnElement[str] = row.c.patient
+        whole = _among(self._of(each for each in self._granting(type_, interaction) if not each.query), patient)
+        parts = [
+            and_(_among(self._of([each]), patient), constraints.where(type_, each.query, row))
+            for each in self._constrained(type_, interaction)
+        ]
+        opened = or_(whole, *parts) if parts else whole
+        return opened if self.studies is None else and_(opened, studies.about(type_, row, self.studies))
+
+    def earlier(self, type_: str, interaction: Interaction, row: FromClause) -> ColumnElement[bool]:
+        """Whether the caller may know of a resource also what it was before, and that it was there: where that does not depend on its content."""
+        opened = _among(self.patients(type_, interaction), row.c.patient)
+        return _and(opened, self.withheld.untouched(row)) if self._withholds(interaction) else opened
+
+    def sees(self, connection: Connection, type_: str, interaction: Interaction, id_: str, *, now: bool = True) -> bool:
+        """Whether `rows` has the resource of this id; with `now` False, whether `earlier` has it too. The patient is to be asked for before."""
+        if self.is_by_patient(type_, interaction):
+            return True
+        tests = [self.rows(type_, interaction, RESOURCE)]
+        tests += [] if now else [self.earlier(type_, interaction, RESOURCE)]
+        return _there(connection, type_, id_, *tests)
+
+    def may_be(self, connection: Connection, type_: str, interaction: Interaction, id_: str) -> bool:
+        """Whether `granted` has the resource of this id, which was just written. The patient is to be asked for before."""
+        if self.studies is None and not self._constrained(type_, interaction):
+            return True
+        return _there(connection, type_, id_, self.granted(type_, interaction, RESOURCE))
+
+    # --- studies
+
+    def studies_where(self, interaction: Interaction, series: ColumnElement[str] | None = None) -> ColumnElement[bool]:
+        """The Decision as SQL over the catalogue's `study` and `patient`: studies that the caller may do this to, as their ImagingStudies.
+
+        With `series`, a column of Series Instance UIDs: those of their series, of which consents may withhold some alone. Without, studies of
+        which nothing is withheld.
+        """
+        if self.is_by_patient(IMAGING_STUDY, interaction):
+            return _among(self.patients(IMAGING_STUDY, interaction), PATIENT.c.id)
+        row = RESOURCE.alias()
+        found = [row.c.type == IMAGING_STUDY, row.c.id == STUDY.c.id, self.granted(IMAGING_STUDY, interaction, row)]
+        if self._withholds(interaction):
+            found.append(self.withheld.told(IMAGING_STUDY, row, series))
+        return select(row.c.pk).where(*found).exists()
+
+    def sees_study(self, connection: Connection, interaction: Interaction, uid: str, series: str | None = None) -> bool:
+        """Whether `studies_where` has the study, whole, or one of its series. The patient is to be asked for before."""
+        if self.is_by_patient(IMAGING_STUDY, interaction):
+            return True
+        where = self.studies_where(interaction, None if series is None else literal(series))
+        return connection.execute(select(STUDY.c.pk).where(STUDY.c.uid == uid, where)).first() is not None
+
+    def seen_series(self, connection: Connection, interaction: Interaction, uid: str) -> frozenset[str]:
+        """The UIDs of the study's series that the caller may do this to, if its patient is his."""
+        found = select(SERIES.c.uid).join(STUDY, SERIES.c.study_pk == STUDY.c.pk).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
+        return frozenset(connection.execute(found.where(STUDY.c.uid == uid, self.studies_where(interaction, SERIES.c.uid))).scalars())
+
+    def unseen(self, type_: str, interaction: Interaction, patient: str) -> "Forbidden | Unseen":
+        """The error for a resource of `patient` that the caller may not know of; the trail of that patient is to have it."""
+        if self.is_limited(type_, interaction):
+            return Forbidden(OTHER_PATIENT, frozenset([patient]))
+        return Unseen(f"there is no such {type_} here", frozenset([patient]))
+
+    def _told(self, type_: str, interaction: Interaction, row: ResourceRow) -> ColumnElement[bool]:
+        return self.withheld.told(type_, row) if self._withholds(interaction) else true()
+
+    def _withholds(self, interaction: Interaction) -> bool:
+        """Consents are about what is told, and changed by who may not know of it; what is new is nobody's yet."""
+        return interaction is not Interaction.CREATE and not self.withheld.is_nothing
+
+    def _granting(self, type_: str, interaction: Interaction) -> tuple[Scope, ...]:
+        return tuple(
+            each
+            for each in self.scopes
+            if each.covers(type_, interaction) and (not each.query or constraints.is_understood(type_, each.query))
+        )
+
+    def _constrained(self, type_: str, interaction: Interaction) -> tuple[Scope, ...]:
+        """Scopes with a query that open something which no other does."""
+        granting = self._granting(type_, interaction)
+        whole = self._of(each for each in granting if not each.query)
+        if whole is None:
+            return ()
+        return tuple(each for each in granting if each.query and not _within(self._of([each]), whole))
+
+    def _of(self, scopes: Iterable[Scope]) -> frozenset[str] | None:
+        """The patients whom these scopes are for, as far as the caller reaches them."""
+        contexts = {scope.context for scope in scopes}
+        if contexts - {"patient"}:
+            return self.reach
+        own = frozenset([self.patient]) if contexts and self.patient else frozenset()
+        return own if self.reach is None else own & self.reach
+
+    def _require(
+        self, type_: str, interaction: Interaction, patients: frozenset[str], allowed: frozenset[str] | None
+    ) -> None:
         try:
             self.require(type_, interaction)
         except Forbidden as error:
             raise Forbidden(error.detail, patients) from None
-        allowed = self.patients(type_, interaction)
         if allowed is not None and not patients <= allowed:
             raise Forbidden(OTHER_PATIENT, patients - allowed)
 
-    def where(self, type_: str, interaction: Interaction, patient_column: ColumnElement[str]) -> ColumnElement[bool]:
-        """The Decision as SQL: true for the rows whose patient the caller may see."""
-        allowed = self.patients(type_, interaction)
-        if allowed is None:
-            return true()
-        return patient_column.in_(sorted(allowed)) if allowed else false()
+
+def _within(some: frozenset[str] | None, whole: frozenset[str]) -> bool:
+    return some is not None and some <= whole
+
+
+def _among(patients: frozenset[str] | None, column: ColumnElement[str]) -> ColumnElement[bool]:
+    if patients is None:
+        return true()
+    return column.in_(sorted(patients)) if patients else false()
+
+
+def _and(one: ColumnElement[bool], other: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Both; `true()` itself where that is what both are."""
+    if isinstance(other, True_):
+        return one
+    return other if isinstance(one, True_) else and_(one, other)
+
+
+def _there(connection: Connection, type_: str, id_: str, *tests: ColumnElement[bool]) -> bool:
+    found = select(RESOURCE.c.pk).where(RESOURCE.c.type == type_, RESOURCE.c.id == id_, *tests)
+    return connection.execute(found).first() is not None
 
 
 def everything(subject: str) -> Decision:

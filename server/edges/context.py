@@ -7,17 +7,19 @@ the trail, then the first byte.
 import ipaddress
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 
 from profiles.audit_event import FAILED, REFUSED, SUCCESS, Agent, AuditedEntity, Kind, Outcome, Subtype
 from server.access import epoch
 from server.access.decisions import Decision
 from server.access.oauth.server import OAuthServer
+from server.access.people.hospital import Hospital
 from server.access.people.people import People
 from server.access.tokens import Tokens
 from server.edges.turns import Turns, leave, turn_of
@@ -53,6 +55,7 @@ class Node:
     writes: Writes
     turns: Turns
     people: People
+    hospital: Hospital
     oauth: OAuthServer
     authorizing: Authorizing
 
@@ -60,6 +63,12 @@ class Node:
 def node(request: HTTPConnection) -> Node:
     found: Node = request.app.state.node
     return found
+
+
+def problem_page(request: Request, error: ImageShareError, title: str = "") -> Response:
+    """What a person in a browser sees of an error, at whichever edge: the page is made by `server.edges.pages`. Takes a moment: no event loop."""
+    made: Callable[[Request, ImageShareError, str], Response] = request.app.state.problem_page
+    return made(request, error, title)
 
 
 def request_id(request: HTTPConnection) -> str:
@@ -160,7 +169,7 @@ def told(
     """
     trail, named = node(request).trail, sorted(set(patients))
     action = trail.action(
-        kind, subtype, _client(request), rest=rest, patient_id=named[0] if len(named) == 1 else "", entities=entities,
+        kind, subtype, client(request), rest=rest, patient_id=named[0] if len(named) == 1 else "", entities=entities,
         request_id=request_id(request), token_id=_token_id(request),
     )  # fmt: skip
     told = () if len(named) == 1 else named
@@ -172,12 +181,12 @@ def told(
 
 def recorded(request: HTTPConnection, connection: Connection, events: Iterable[Audited]) -> None:
     """Puts what a transaction did into the trail, within it."""
-    trail, client, number, token = node(request).trail, _client(request), request_id(request), _token_id(request)
+    trail, agent, number, token = node(request).trail, client(request), request_id(request), _token_id(request)
     trail.record(
         connection,
         *(
             trail.action(
-                each.kind, each.subtype, client, patient_id=each.patient,
+                each.kind, each.subtype, agent, patient_id=each.patient,
                 entities=(AuditedEntity(reference=each.reference, query=each.query),), request_id=number, token_id=token,
             )
             for each in events
@@ -198,12 +207,12 @@ class Note:
 
 def noted(request: HTTPConnection, notes: Iterable[Note], connection: Connection | None = None) -> None:
     """Puts all of them into the trail with one commit: `told` and `refused` of many. With `connection` it is part of its transaction."""
-    trail, client, number, token = node(request).trail, _client(request), request_id(request), _token_id(request)
+    trail, agent, number, token = node(request).trail, client(request), request_id(request), _token_id(request)
     trail.note(
         (
             (
                 trail.action(
-                    each.kind, each.subtype, client, outcome=_outcome(each.error), outcome_desc=each.error.detail if each.error else "",
+                    each.kind, each.subtype, agent, outcome=_outcome(each.error), outcome_desc=each.error.detail if each.error else "",
                     entities=each.entities, request_id=number, token_id=token,
                 ),
                 sorted(each.patients),
@@ -238,7 +247,7 @@ def refused(
     patients: frozenset[str] = getattr(error, "patients", frozenset())
     actions = [
         trail.action(
-            kind, subtype, _client(request), rest=rest, outcome=_outcome(error),
+            kind, subtype, client(request), rest=rest, outcome=_outcome(error),
             outcome_desc=error.detail, patient_id=patient, entities=entities, request_id=request_id(request),
             token_id=_token_id(request),
         )
@@ -267,9 +276,16 @@ def together(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(waiting)
 
 
-def _client(request: HTTPConnection) -> Agent:
+def client(request: HTTPConnection) -> Agent:
+    """Who asks, as the trail names them: the client, on whose behalf and what for."""
     made = _made(request)
-    return Agent(identifier=made.subject if made else "anonymous", address=address(request))
+    if made is None:
+        return Agent(identifier="anonymous", address=address(request))
+    user = None
+    if made.account or made.user:
+        system = node(request).installation.issuer if made.account else ""
+        user = Agent(identifier=made.account, system=system, reference=made.user)
+    return Agent(identifier=made.subject, address=address(request), user=user, purposes=tuple(sorted(made.purposes)))
 
 
 def _token_id(request: HTTPConnection) -> str:

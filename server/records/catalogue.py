@@ -113,7 +113,7 @@ def under(
 ) -> list[StoredInstance]:
     """The published instances that are in all that is named: a Patient ID, studies, series, SOP Instance UIDs. Ordered as `instances`.
 
-    `allowed` is the caller's Decision over `PATIENT.c.id`. At most one of the three lists may have more than 500 UIDs.
+    `allowed` is the caller's Decision over `STUDY` and `PATIENT`. At most one of the three lists may have more than 500 UIDs.
     """
     wanted = [PUBLISHED, allowed]
     if patient is not None:
@@ -167,6 +167,14 @@ def study_patient(connection: Connection, study_uid: str) -> str:
     if found is None:
         raise NotFound("no such study")
     return str(found)
+
+
+def arriving_patient(connection: Connection, study_uid: str) -> str | None:
+    """Resource id of the patient of a study of which nothing has been published yet; None for every other study, and for none."""
+    found: str | None = connection.execute(
+        select(PATIENT.c.id).join(STUDY, STUDY.c.patient_pk == PATIENT.c.pk).where(STUDY.c.uid == study_uid, STUDY.c.version == 0)
+    ).scalar_one_or_none()
+    return found
 
 
 def load(connection: Connection, study_pk: int, *, prepared: bool = False) -> values.Study:

@@ -1,10 +1,10 @@
 """What is in a compartment (FHIR R4 section 2.17), and what that refers to, in an order that pages can walk."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, true, tuple_
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, and_, exists, false, or_, select, true, tuple_
 
 from server.records.fhir_search.matches import Match
 from server.records.packing import unpacked
@@ -14,8 +14,8 @@ RESOURCE = Resource.__table__  # type: ignore[attr-defined]
 COMPARTMENT = Compartment.__table__  # type: ignore[attr-defined]
 REFERENCE = ReferenceValue.__table__  # type: ignore[attr-defined]
 
-Seen: TypeAlias = Mapping[str, frozenset[str] | None]
-"""Resource type -> the only patients whose resources of it may be told; None: everybody's. What is not in it may not be told."""
+Seen: TypeAlias = Mapping[tuple[str, ...], Callable[[FromClause], ColumnElement[bool]]]
+"""Resource types -> which resources of them may be told, over the row of one. What is not in it may not be told."""
 Place: TypeAlias = tuple[str, int, int]
 """Type, clinical date and row of the last resource of a page."""
 
@@ -59,7 +59,7 @@ def _changed(connection: Connection, name: str, id_: str, seen: Seen, wanted: Wa
     query = (
         select(*_COLUMNS)
         .where(RESOURCE.c.pk.in_(within), RESOURCE.c.updated > wanted.began)
-        .where(RESOURCE.c.type.in_(sorted(seen)), _may(seen), _fits(wanted), or_(RESOURCE.c.type != name, RESOURCE.c.id != id_))
+        .where(RESOURCE.c.type.in_(_types(seen)), _may(seen), _fits(wanted), or_(RESOURCE.c.type != name, RESOURCE.c.id != id_))
         .order_by(RESOURCE.c.pk)
         .limit(_CHUNK)
     )
@@ -84,7 +84,7 @@ def _in_order(
         .where(
             COMPARTMENT.c.name == name,
             COMPARTMENT.c.id == id_,
-            COMPARTMENT.c.type.in_(sorted(seen)),
+            COMPARTMENT.c.type.in_(_types(seen)),
             _may(seen),
             _fits(wanted),
             unchanged,
@@ -110,7 +110,7 @@ def of_all(
     within = exists().where(COMPARTMENT.c.resource_pk == RESOURCE.c.pk, COMPARTMENT.c.name == name)
     query = (
         select(*_COLUMNS)
-        .where(RESOURCE.c.type.in_(sorted(seen)), or_(RESOURCE.c.type == name, within), _may(seen), _fits(wanted))
+        .where(RESOURCE.c.type.in_(_types(seen)), or_(RESOURCE.c.type == name, within), _may(seen), _fits(wanted))
         .order_by(RESOURCE.c.pk)
         .limit(_CHUNK)
     )
@@ -140,7 +140,7 @@ def supporting(connection: Connection, pks: Sequence[int], seen: Seen, *, limit:
             select(*_COLUMNS)
             .distinct()
             .join(REFERENCE, and_(REFERENCE.c.target_type == RESOURCE.c.type, REFERENCE.c.target_id == RESOURCE.c.id))
-            .where(REFERENCE.c.resource_pk.in_(pks[start : start + _CHUNK]), REFERENCE.c.target_type.in_(sorted(seen)))
+            .where(REFERENCE.c.resource_pk.in_(pks[start : start + _CHUNK]), REFERENCE.c.target_type.in_(_types(seen)))
             .where(_may(seen), RESOURCE.c.deleted == 0)
             .limit(limit)
         )
@@ -156,17 +156,12 @@ def _match(row: "Row[*tuple[Any, ...]]") -> Match:
 
 
 def _may(seen: Seen) -> ColumnElement[bool]:
-    """The Decision as SQL, one condition for all types that it opens in the same way."""
-    groups: dict[frozenset[str] | None, list[str]] = {}
-    for type_, patients in seen.items():
-        groups.setdefault(patients, []).append(type_)
-    return or_(
-        *(and_(RESOURCE.c.type.in_(sorted(types)), _of(patients)) for patients, types in groups.items()), RESOURCE.c.type.in_([])
-    )
+    """The Decision as SQL."""
+    return or_(false(), *(and_(RESOURCE.c.type.in_(types), where(RESOURCE)) for types, where in seen.items()))
 
 
-def _of(patients: Collection[str] | None) -> ColumnElement[bool]:
-    return true() if patients is None else RESOURCE.c.patient.in_(sorted(patients))
+def _types(seen: Seen) -> list[str]:
+    return sorted(each for types in seen for each in types)
 
 
 def _fits(wanted: Wanted) -> ColumnElement[bool]:

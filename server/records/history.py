@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, not_, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, exists, func, not_, or_, select, text, tuple_
 
 from server.errors import NotFound
 from server.records.catalogue import STUDY
@@ -32,8 +32,8 @@ _WITHHELD = and_(
 PAGE_BYTES = 16 << 20
 """A page ends early beyond this: a server may return fewer than asked."""
 
-Allowed = Callable[[ColumnElement[str]], ColumnElement[bool]]
-"""The Decision as SQL, over a column that holds a patient; for several types it looks at `resource.type` too."""
+Allowed = Callable[[FromClause, FromClause], ColumnElement[bool]]
+"""The Decision as SQL: over a resource's row, and that of one of its versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,13 @@ def is_withheld(connection: Connection, type_: str, id_: str, version: int) -> b
     return type_ == "ImagingStudy" and connection.execute(found).first() is not None
 
 
+def told(connection: Connection, type_: str, id_: str, version: int, allowed: Allowed) -> bool:
+    """Whether `history` would have this version, as far as the Decision goes."""
+    named = (_RESOURCE.c.type == type_, _RESOURCE.c.id == id_, _VERSION.c.version == version)
+    found = select(_VERSION.c.version).select_from(_BOTH).where(*named, allowed(_RESOURCE, _VERSION))
+    return connection.execute(found).first() is not None
+
+
 _CLOCKS: Final = 1_000_000
 """Microseconds that the clocks of two machines may differ by."""
 _OLDEST: Final = text(
@@ -168,7 +175,7 @@ def _conditions(
     allowed: Allowed,
     withholds: bool,
 ) -> list[ColumnElement[bool]]:
-    conditions = [allowed(_RESOURCE.c.patient), allowed(_VERSION.c.patient)]
+    conditions = [allowed(_RESOURCE, _VERSION)]
     if withholds:
         conditions.append(not_(_WITHHELD))
     if id_ is not None:

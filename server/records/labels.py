@@ -57,7 +57,7 @@ def _of_type(connection: Connection, type_: str, name: str, allowed: Allowed) ->
     having = (
         select(TEXT.c.folded, TEXT.c.exact, RESOURCE.c.body)
         .join(RESOURCE, RESOURCE.c.pk == TEXT.c.resource_pk)
-        .where(TEXT.c.parameter == parameter, RESOURCE.c.deleted == 0, allowed(type_, RESOURCE.c.patient))
+        .where(TEXT.c.parameter == parameter, RESOURCE.c.deleted == 0, allowed(type_, RESOURCE))
     )
 
     def first(*tests: Test) -> Any:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, func, or_, select, true
 from sqlalchemy.sql.elements import True_
 
 from profiles import study as values
@@ -31,6 +31,7 @@ MOST_LOOKED_THROUGH = 50_000
 """Stored JSON objects that one query may be compared with."""
 _FIRST_STUDIES, _MOST_STUDIES = 8, 512
 _Columns = tuple[ColumnElement[Any], ...]
+_ALL = true()
 _Row = Any
 """What SQLAlchemy gives: columns by position, and by the name that they were labelled with."""
 
@@ -76,7 +77,7 @@ class Match:
 def search(connection: Connection, query: Query, allowed: Condition) -> tuple[list[Match], bool]:
     """PS3.4 section C.4.1: the published patients, studies, series or instances that match, and whether there are more.
 
-    `allowed` is the caller's Decision over `PATIENT.c.id`. Raises `MalformedQuery` for a key or value that cannot be matched, `TooLarge`
+    `allowed` is the caller's Decision over `STUDY` and `PATIENT`. Raises `MalformedQuery` for a key or value that cannot be matched, `TooLarge`
     where too many would have to be looked through.
     """
     level = query.level
@@ -87,17 +88,17 @@ def search(connection: Connection, query: Query, allowed: Condition) -> tuple[li
     return found, len(rows) > query.limit
 
 
-def page(connection: Connection, query: Query, allowed: Condition, columns: _Columns) -> list[_Row]:
-    """`columns` of the results of a page and, if there are more, of one after it. Raises as `search`.
+def page(connection: Connection, query: Query, allowed: Condition, columns: _Columns, within: Condition = _ALL) -> list[_Row]:
+    """`columns` of the results of a page and, if there are more, of one after it; `within` is a condition on series. Raises as `search`.
 
     Statements are kept by `columns`, so these are to be the same objects each time.
     """
 
     def search(query: Query, allowed: Condition) -> _Search:
         asked = understood(connection, query.level, query.keys, fuzzy=query.fuzzy, combined=query.combined)
-        return _Search(connection, query, allowed, asked, columns)
+        return _Search(connection, query, allowed, asked, columns, within)
 
-    if isinstance(allowed, True_):
+    if isinstance(allowed, True_) and isinstance(within, True_):
         found = plain_queries.rows(connection, query, columns, lambda marked: search(marked, allowed).at_once())
         if found is not None:
             return found
@@ -156,10 +157,13 @@ class _Place:
 
 
 class _Search:
-    def __init__(self, connection: Connection, query: Query, allowed: Condition, asked: Understood, columns: _Columns) -> None:
+    def __init__(
+        self, connection: Connection, query: Query, allowed: Condition, asked: Understood, columns: _Columns, within: Condition
+    ) -> None:
         self._connection, self._query, self._asked, self._columns = connection, query, asked, columns
         self._level = query.level
         self._allowed = [] if isinstance(allowed, True_) else [allowed]
+        self._within = [] if isinstance(within, True_) else [within]
         self._looked_through = 0
 
     def page(self) -> Iterator[_Row]:
@@ -209,7 +213,7 @@ class _Search:
 
     def _in_study(self, statement: Select[Any]) -> Select[Any]:
         """With the conditions of the levels below the study, and those on its terms."""
-        wanted = [*self._asked.series]
+        wanted = [*self._asked.series, *self._within]
         if self._query.series_uid is not None:
             wanted.append(SERIES.c.uid == self._query.series_uid)
         if self._level == "series":

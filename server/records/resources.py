@@ -21,7 +21,7 @@ from profiles.fhir.issues import a
 from profiles.fhir.json import parse, serialize
 from server.errors import Conflict, Gone, NotFound
 from server.records import history as versions
-from server.records import identities, index_keys, index_rows, packing, parameters, reindexing, report_links
+from server.records import consent_rules, identities, index_keys, index_rows, packing, parameters, reindexing, report_links
 from server.records.reindexing import summarized
 from server.store.db import instant, micros
 from server.store.prepared import Prepared
@@ -108,6 +108,8 @@ def put(
     reindexing.lead_here(connection, made.found, was, base=base)
     if type_ == "SearchParameter":
         parameters.changed(connection, parse(before) if before else None, resource)
+    elif type_ == consent_rules.CONSENT:
+        consent_rules.changed(connection, row.pk, resource, base=base)
     return made.stored
 
 
@@ -166,6 +168,8 @@ def delete(connection: Connection, type_: str, id_: str, *, now: int | None = No
     connection.execute(deleting(IDENTITY).where(IDENTITY.c.resource_pk == row.pk))
     if type_ == "SearchParameter":
         parameters.changed(connection, parse(unpacked(row.body)), None)
+    elif type_ == consent_rules.CONSENT:
+        consent_rules.changed(connection, row.pk, None)
     return Stored(type_, id_, version, updated, row.patient, b"", deleted=True)
 
 
@@ -409,5 +413,7 @@ def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False, 
         identities.identify(connection, each.stored.type, pk, each.identities, fresh=True, yields=yields)
         if each.stored.type == "SearchParameter":
             parameters.changed(connection, None, each.content)
+        elif each.stored.type == consent_rules.CONSENT:
+            consent_rules.changed(connection, pk, each.content, base=base)
         reindexing.lead_here(connection, each.found, report_links.NO_KEYS, base=base)
     return stored

@@ -350,10 +350,18 @@ def _several(ids: Sequence[str]) -> list[tuple[str, int]]:
     return [(_of_several(id_), int(id_[-_DIGITS:], 16)) for id_ in ids if _ID.fullmatch(id_)]
 
 
-def without_queries(body: bytes) -> bytes:
-    """An AuditEvent as a patient may read it: what else a search named is somebody else's affair."""
+_PRIVATE: Final = ("Patient/", "RelatedPerson/", "Person/")
+"""Who is no professional, and whose affair it is what he tried."""
+
+
+def as_patients_see(body: bytes, patient: str) -> bytes:
+    """An AuditEvent as this patient may read it: what else a search named, and which other patient tried something, is somebody else's affair."""
     event = orjson.loads(body)
     event.get("meta", {}).pop("profile", None)  # BALP's patterns ask for what is left out here
     for entity in event.get("entity", ()):
         entity.pop("query", None)
+    for agent in event.get("agent", ()):
+        reference = agent.get("who", {}).get("reference", "")
+        if reference.startswith(_PRIVATE) and reference != f"Patient/{patient}":
+            agent["who"] = {"display": "another person"}
     return orjson.dumps(event)

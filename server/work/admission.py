@@ -40,10 +40,12 @@ class Sender:
     rest: bool = False
     request_id: str = ""
     token_id: str = ""
+    who: Agent | None = None
+    """As the trail names the sender, where that is more than name and address."""
 
     @property
     def agent(self) -> Agent:
-        return Agent(identifier=self.name, address=self.address)
+        return self.who or Agent(identifier=self.name, address=self.address)
 
     @property
     def source(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from authlib.common.urls import add_params_to_uri
 from authlib.oauth2.rfc6749 import OAuth2Error
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 
 from profiles.smart.configuration import style_path
 from profiles.smart.scopes import narrowed, parse_scope, words_of
@@ -224,6 +224,9 @@ class Authorizing:
         if "none" in prompts:
             raise OAuth2Error(error="login_required", description="a person has to be asked here")
         launch = _launch(connection, scope, given.get("launch"), client)
+        connection.execute(
+            delete(_REQUEST).where(_REQUEST.c.expires <= micros())
+        )  # anybody may make them: none is kept for longer
         request_id = new_secret()
         connection.execute(
             _REQUEST.insert().values(

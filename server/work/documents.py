@@ -29,24 +29,31 @@ def patient_cx(given: str) -> str:
 def find(connection: Connection, decision: Decision, query: FindDocuments) -> list[StoredDocument]:
     """The documents that FindDocuments asks for and the caller may see, newest first. Raises `MalformedQuery`."""
     found = documents.of_patient(connection, patient_cx(query.patient_id), query.statuses)
-    return [each for each in _seen(decision, Interaction.SEARCH, found) if query.matches(each.entry)]
+    return [each for each in _seen(connection, decision, Interaction.SEARCH, found) if query.matches(each.entry)]
 
 
 def get(connection: Connection, decision: Decision, query: GetDocuments) -> list[StoredDocument]:
     """The documents that GetDocuments names and the caller may see, whatever their status."""
     found = _each(connection, documents.by_uuid, query.entry_uuids) + _each(connection, documents.by_unique_id, query.unique_ids)
-    return _seen(decision, Interaction.SEARCH, found)
+    return _seen(connection, decision, Interaction.SEARCH, found)
 
 
 def retrievable(connection: Connection, decision: Decision, unique_ids: Sequence[str]) -> dict[str, StoredDocument]:
     """The documents among `unique_ids` that exist and may be read, by uniqueId; a deprecated one too."""
-    found = _seen(decision, Interaction.READ, _each(connection, documents.by_unique_id, unique_ids))
+    found = _seen(connection, decision, Interaction.READ, _each(connection, documents.by_unique_id, unique_ids))
     return {each.entry.unique_id: each for each in found}
 
 
-def _seen(decision: Decision, interaction: Interaction, found: Sequence[StoredDocument]) -> list[StoredDocument]:
-    allowed = decision.patients(DOCUMENT_TYPE, interaction)
-    return [each for each in found if allowed is None or each.patient in allowed]
+def _seen(
+    connection: Connection, decision: Decision, interaction: Interaction, found: Sequence[StoredDocument]
+) -> list[StoredDocument]:
+    allowed = decision.some_of(DOCUMENT_TYPE, interaction)
+    return [
+        each
+        for each in found
+        if (allowed is None or each.patient in allowed)
+        and decision.sees(connection, DOCUMENT_TYPE, interaction, each.entry.entry_uuid.removeprefix("urn:uuid:"))
+    ]
 
 
 def _each(

@@ -5,6 +5,7 @@ sessions and codes that are over.
 from collections.abc import Sequence
 from typing import Final
 
+from server.access.oauth import granting
 from server.access.people import people
 from server.records import commitment, workitem_subscribers
 from server.store import jobs
@@ -35,6 +36,7 @@ class Housekeeping:
             commitment.forget(connection, before)
             workitem_subscribers.forget(connection, before)
             people.forget(connection, micros())
+            granting.forget(connection, micros())
             for job in due:
                 jobs.enqueue(connection, HOUSEKEEPING, job.key, due=micros() + _DAY)
                 jobs.done(connection, job)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from profiles.frames import FrameTable
 from server.access.decisions import OTHER_PATIENT, Decision, Interaction
-from server.errors import Forbidden, NotFound
+from server.errors import Forbidden, NotFound, Unavailable
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
 from server.store.blobs import BlobStore, Extent
@@ -15,21 +15,37 @@ from server.store.blobs import BlobStore, Extent
 _NO_PREAMBLE = bytes(128)
 STUDY_TYPE = "ImagingStudy"
 """Images are judged as the ImagingStudy that they belong to (SMART Imaging Access)."""
+IN_PART = "a part of this study is withheld: ask for its series one by one"
 
 
 def locate(
-    connection: Connection, decision: Decision, study_uid: str, series_uid: str | None = None, sop_uid: str | None = None
+    connection: Connection,
+    decision: Decision,
+    study_uid: str,
+    series_uid: str | None = None,
+    sop_uid: str | None = None,
+    *,
+    partly: bool = False,
 ) -> list[StoredInstance]:
-    """The instances under a study, series or instance, all of them or none.
+    """The instances under a study, series or instance, all of them or none; `partly`: of a study those of the series that may be told of.
 
-    Raises `NotFound` where nothing is published under these UIDs, `Forbidden` as `require_study` does.
+    Raises `NotFound` where nothing is published under these UIDs, `Forbidden` as `require_study` does, and for a whole study that is
+    withheld in part (SMART Imaging Access: it is denied, not trimmed).
     """
     found = catalogue.instances(connection, study_uid, series_uid, sop_uid)
     if not found:
         require_study(connection, decision, Interaction.READ, study_uid)
         raise NotFound("no such series or instance in this study")
-    decision.require_patient(STUDY_TYPE, Interaction.READ, found[0].patient)
-    return found
+    patient = found[0].patient
+    decision.require_some(STUDY_TYPE, Interaction.READ, frozenset([patient]))
+    if decision.sees_study(connection, Interaction.READ, study_uid, series_uid):
+        return found
+    seen = decision.seen_series(connection, Interaction.READ, study_uid) if series_uid is None else frozenset[str]()
+    if seen and not partly:
+        raise Forbidden(IN_PART, frozenset([patient]))
+    if not seen:
+        raise decision.unseen(STUDY_TYPE, Interaction.READ, patient)
+    return [each for each in found if each.series_uid in seen]
 
 
 def require_study(connection: Connection, decision: Decision, interaction: Interaction, study_uid: str) -> None:
@@ -41,20 +57,36 @@ def require_study(connection: Connection, decision: Decision, interaction: Inter
         owner = catalogue.study_patient(connection, study_uid)
     except NotFound:
         decision.require(STUDY_TYPE, interaction)
-        if decision.patients(STUDY_TYPE, interaction) is not None:
+        if decision.is_limited(STUDY_TYPE, interaction):
+            require_arrived(connection, decision, interaction, study_uid)
             raise Forbidden(OTHER_PATIENT) from None
         raise
-    decision.require_patient(STUDY_TYPE, interaction, owner)
+    decision.require_some(STUDY_TYPE, interaction, frozenset([owner]))
+    if not decision.sees_study(connection, interaction, study_uid) and not decision.seen_series(connection, interaction, study_uid):
+        raise decision.unseen(STUDY_TYPE, interaction, owner)
+
+
+def require_arrived(connection: Connection, decision: Decision, interaction: Interaction, study_uid: str) -> None:
+    """Raises `Unavailable` where a study of a patient to whom the caller is confined has begun to arrive and is not shown yet.
+
+    Of other patients' studies nothing is told. Who may see every patient asks for what there is, and is not kept waiting.
+    """
+    own = None if decision.studies is not None else decision.some_of(STUDY_TYPE, interaction)
+    if own and catalogue.arriving_patient(connection, study_uid) in own:
+        raise Unavailable("this study is arriving just now; send the same request again in a few seconds")
 
 
 def visible(connection: Connection, decision: Decision, sop_uids: Sequence[str]) -> dict[str, StoredInstance]:
     """The instances among `sop_uids` that exist and may be seen, by UID; for protocols that answer object by object."""
-    allowed = decision.patients(STUDY_TYPE, Interaction.READ)
-    return {
+    allowed = decision.some_of(STUDY_TYPE, Interaction.READ)
+    found = {
         uid: instance
         for uid, instance in catalogue.by_sop_uid(connection, sop_uids).items()
         if allowed is None or instance.patient in allowed
     }
+    series = {(each.study_uid, each.series_uid) for each in found.values()}
+    seen = {each for each in series if decision.sees_study(connection, Interaction.READ, *each)}
+    return {uid: each for uid, each in found.items() if (each.study_uid, each.series_uid) in seen}
 
 
 def part10(blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes]:

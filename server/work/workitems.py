@@ -233,6 +233,8 @@ def _permitted(
             raise Forbidden(OTHER_PATIENT)
         raise NotFound("there is no workitem of this UID")
     decision.require_patient(TASK, interaction, found.patient)
+    if not decision.sees_whose(connection, TASK, interaction, found.patient):
+        raise decision.unseen(TASK, interaction, found.patient)
     return found
 
 

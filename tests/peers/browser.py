@@ -34,9 +34,7 @@ class Window:
         found: dict[str, Any] = self.page.evaluate(
             "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']})", _RULES
         )
-        return [
-            f"{each['id']}: {each['help']}: {[node['html'][:120] for node in each['nodes']]}" for each in found["violations"]
-        ]
+        return [f"{each['id']}: {each['help']}: {[node['html'][:120] for node in each['nodes']]}" for each in found["violations"]]
 
     def is_wider_than_screen(self) -> bool:
         """WCAG 2.2 success criterion 1.4.10: whether there is something to scroll to sideways."""

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, true
 from profiles.fhir.query import Search
 from profiles.fhir.search_request import read
 from server.records import fhir_search, resources
-from server.records.fhir_search import Allowed, Page, Position
+from server.records.fhir_search import Allowed, Page, Position, ResourceRow, whose
 
 BASE: Final = "https://here.example/fhir"
 LATER: Final = 4_000_000_000_000_000
@@ -15,12 +15,12 @@ LATER: Final = 4_000_000_000_000_000
 DCM: Final = "http://dicom.nema.org/resources/ontology/DCM"
 
 
-def everybody(_: str, __: ColumnElement[str]) -> ColumnElement[bool]:
+def everybody(_: str, __: ResourceRow) -> ColumnElement[bool]:
     return true()
 
 
 def only(*patients: str) -> Allowed:
-    return lambda _, column: column.in_(patients)
+    return lambda _, row: whose(row).in_(patients)
 
 
 def asked(types: str, query: str = "") -> Search:

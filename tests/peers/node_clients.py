@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +34,18 @@ def file(path: str) -> str:
     """The text of a file of an installed package, such as `axe-core/axe.min.js`. Raises `NoNode`."""
     _install()
     return (_INSTALLED / "node_modules" / path).read_text()
+
+
+@contextmanager
+def running(script: str, *arguments: str) -> Iterator[Any]:
+    """A script that serves until its standard input ends; gives the line of JSON that it prints first. Raises `NoNode`."""
+    _install()
+    shutil.copy(_HERE / script, _INSTALLED)
+    command = ["node", str(_INSTALLED / script), *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        yield json.loads(server.stdout.readline())
+        server.communicate("", timeout=_RUN_SECONDS)
 
 
 def _install() -> None:

@@ -46,7 +46,7 @@ def _all(folder: Path) -> Iterator[Required]:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 for id_ in (id_ for decorator in node.decorator_list for id_ in _numbers(decorator)):
-                    yield Required(id_, str(file.relative_to(TESTS.parent)), node.name)
+                    yield Required(id_, str(file.relative_to(folder.parent)), node.name)
 
 
 def _numbers(decorator: ast.expr) -> tuple[int, ...]:

@@ -180,9 +180,8 @@ def back(url: str) -> dict[str, str]:
 def smart_site(data: Path, database_url: str | None = None, **settings: object) -> Iterator[SmartSite]:
     """The site, for requests within this process."""
     with imageshare.node(data, database_url, **{"timezone": "UTC", **settings}) as node:
-        http = TestClient(
-            create_app(node), base_url=node.settings.base_url, raise_server_exceptions=False, follow_redirects=False
-        )
+        origin = "{0.scheme}://{0.netloc}".format(urlsplit(node.settings.base_url))
+        http = TestClient(create_app(node), base_url=origin, raise_server_exceptions=False, follow_redirects=False)
         site = SmartSite(node, http)
         _fill(site)
         yield site
@@ -194,17 +193,23 @@ def listening(data: Path, database_url: str | None = None, **settings: object) -
     socket_ = socket.create_server(("127.0.0.1", 0))
     port = socket_.getsockname()[1]
     with smart_site(data, database_url, http_port=port, **settings) as site:
-        config = uvicorn.Config(site.http.app, log_config=None, lifespan="off")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket_]})
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
+        with served(site.http.app, socket_):
             yield site
-        finally:
-            server.should_exit = True
-            thread.join()
+
+
+@contextmanager
+def served(app: Any, socket_: socket.socket) -> Iterator[None]:
+    """An app on a socket that listens."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket_]})
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def _fill(site: SmartSite) -> None:

@@ -7,7 +7,8 @@ from conformance.smart.kit import Case
 
 AREAS: Final = (
     "discovery", "registration", "authorize", "token", "refresh", "context", "scopes", "openid", "asymmetric", "backend",
-    "introspection", "cors", "brands", "imaging_search", "imaging_retrieve", "imaging_decisions",
+    "introspection", "cors", "brands", "imaging_search", "imaging_profiles", "imaging_retrieve", "imaging_decisions",
+    "imaging_scopes", "imaging_withheld", "imaging_capability",
 )  # fmt: skip
 
 

@@ -52,10 +52,11 @@ def _(system: System) -> None:
 
 @case("jku", "So does one that names the registered JWKS URL", 338, 339)
 def _(system: System) -> None:
-    jku = _client(system).jku
-    if not jku:
-        raise Skipped("the target file has no jku of the backend client")
-    system.granted_by(_ask(system, _make(system, {"jku": jku})))
+    client = system.target.client("backend_by_url")
+    if not client.jku:
+        raise Skipped("the target file has no jku of that client")
+    made = jwts.assertion(client.id, system.endpoint("token_endpoint"), client.key, header={"jku": client.jku})
+    system.granted_by(_ask(system, made))
 
 
 @case("audience-array", "aud may be an array that names the token endpoint alone", 335)

@@ -18,7 +18,7 @@ def no_code(answered: Answered, *errors: str) -> None:
     if answered.landing.redirect:
         check(answered.error, "the redirect has no error")
         check(not errors or answered.error in errors, f"error {answered.error} instead of {' or '.join(errors)}")
-        check(answered.landing.parameters.get("state") == answered.state, "the error has not the state of the request")
+        check(answered.landing.parameters.get("state", "") == answered.state, "the error has not the state of the request")
 
 
 def stays(answered: Answered) -> None:
@@ -133,18 +133,18 @@ _refused(
 
 @case("aud-longer", "No request for a URL that goes on after ours", 96)
 def _(system: System) -> None:
-    for wrong in (f"{system.fhir}.attacker.invalid", f"{system.fhir}/../other", f"{system.fhir}@attacker.invalid"):
+    for wrong in (f"{system.clinical}.attacker.invalid", f"{system.clinical}/../other", f"{system.clinical}@attacker.invalid"):
         no_code(system.authorize(SCOPE, changed={"aud": wrong}))
 
 
 @case("aud-slash", "aud with a slash at its end is the same server", 96)
 def _(system: System) -> None:
-    check(system.authorize(SCOPE, changed={"aud": system.fhir + "/"}).code, "no code")
+    check(system.authorize(SCOPE, changed={"aud": system.clinical + "/"}).code, "no code")
 
 
 @case("twice", "No request with a parameter twice", source="RFC 6749 section 3.1")
 def _(system: System) -> None:
-    for name, value in (("aud", system.fhir), ("scope", "system/*.cruds"), ("state", "other"), ("code_challenge", "y" * 43)):
+    for name, value in (("aud", system.clinical), ("scope", "system/*.cruds"), ("state", "other"), ("code_challenge", "y" * 43)):
         answered = system.authorize(SCOPE, extra=((name, value),))
         check("code" not in answered.landing.parameters, f"{name} came twice, and a code was given")
 
@@ -215,7 +215,7 @@ def _(system: System) -> None:
         str(url),
         params={
             "response_type": "code", "client_id": app.id, "redirect_uri": app.redirect_uri, "scope": SCOPE, "state": "x" * 32,
-            "aud": system.fhir, "code_challenge": "z" * 43, "code_challenge_method": "S256",
+            "aud": system.clinical, "code_challenge": "z" * 43, "code_challenge_method": "S256",
         },
     )  # fmt: skip
     if answer.headers.get("location", "").startswith(app.redirect_uri):
@@ -243,7 +243,7 @@ def _(system: System) -> None:
 @case("ehr-launch-own-app", "A launch handle is for the app that it was made for", source="SMART App Launch 2.2, EHR launch")
 def _(system: System) -> None:
     system.able("launch-ehr")
-    if "client_id" not in system.target.launcher.body:
+    if not system.target.launcher.bound:
         raise Skipped("the launcher does not say for which client a handle is made")
     other = system.authorize("launch patient/ImagingStudy.rs", client="secret", changed={"launch": system.launch()})
     check("code" not in other.landing.parameters, "another app was launched by it")

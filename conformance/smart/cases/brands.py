@@ -49,19 +49,18 @@ def _(system: System) -> None:
 @case("primary", "Every Endpoint is one that an Organization refers to", 396, 417)
 def _(system: System) -> None:
     bundle = _bundle(system)
-    named = {
-        one.get("reference", "").rpartition("/")[2]
-        for each in _resources(bundle, "Organization")
-        for one in each.get("endpoint", ())
-    }
-    missing = [each["id"] for each in _resources(bundle, "Endpoint") if each.get("id") not in named]
-    check(not missing, f"of no brand: {missing}")
+    named = {str(one.get("reference", "")) for each in _resources(bundle, "Organization") for one in each.get("endpoint", ())}
+    for entry in bundle.get("entry", ()):
+        resource = entry["resource"]
+        if resource["resourceType"] == "Endpoint":
+            own = {str(entry.get("fullUrl")), f"Endpoint/{resource.get('id')}"}
+            check(own & named, f"{resource.get('address')} is of no brand")
 
 
 @case("own-endpoint", "One Endpoint is this FHIR server", 407, 433)
 def _(system: System) -> None:
     found = [str(each.get("address", "")).rstrip("/") for each in _resources(_bundle(system), "Endpoint")]
-    check(system.fhir in found, f"the addresses are {found}")
+    check(system.clinical in found, f"the addresses are {found}")
 
 
 @case(

@@ -41,7 +41,7 @@ def _opened(answer: httpx2.Response, origin: str, method: str, header: str) -> N
 
 @case("discovery", "Any origin reads the SMART configuration", 16)
 def _(system: System) -> None:
-    answer = system.wire.get(f"{system.fhir}/.well-known/smart-configuration", headers={"Origin": _ANY})
+    answer = system.wire.get(f"{system.clinical}/.well-known/smart-configuration", headers={"Origin": _ANY})
     check(_allows(answer, _ANY), "it may not")
 
 
@@ -100,7 +100,11 @@ def _(system: System) -> None:
 
 @case("no-credentials", "No answer allows every origin with credentials", source="Fetch standard, CORS protocol")
 def _(system: System) -> None:
-    for url in (f"{system.fhir}/.well-known/smart-configuration", f"{system.fhir}/metadata", system.endpoint("token_endpoint")):
+    for url in (
+        f"{system.clinical}/.well-known/smart-configuration",
+        f"{system.fhir}/metadata",
+        system.endpoint("token_endpoint"),
+    ):
         answer = system.wire.get(url, headers={"Origin": _ANY})
         allowed = answer.headers.get("access-control-allow-origin"), answer.headers.get("access-control-allow-credentials")
         check(allowed[1] != "true" or allowed[0] not in ("*", _ANY), f"{url} does: {allowed}")

@@ -39,14 +39,14 @@ def _(system: System) -> None:
 
 @case("without-a-token", "It needs no authorization", 372)
 def _(system: System) -> None:
-    answer = system.wire.get(f"{system.fhir}/.well-known/smart-configuration")
+    answer = system.wire.get(f"{system.clinical}/.well-known/smart-configuration")
     check(answer.status_code == 200, f"status {answer.status_code}")
 
 
 @case("whatever-accept", "It is application/json whatever the Accept header is", 374, 377, 380)
 def _(system: System) -> None:
     for accept in ("application/fhir+json", "application/fhir+xml", "text/html", "image/png", "*/*"):
-        answer = system.wire.get(f"{system.fhir}/.well-known/smart-configuration", headers={"Accept": accept})
+        answer = system.wire.get(f"{system.clinical}/.well-known/smart-configuration", headers={"Accept": accept})
         kind = answer.headers.get("content-type", "")
         check(answer.status_code == 200, f"status {answer.status_code} for Accept: {accept}")
         check(kind.partition(";")[0].strip() == "application/json", f"Content-Type {kind} for Accept: {accept}")

@@ -26,6 +26,7 @@ _LAUNCH: Final = Launch.__table__  # type: ignore[attr-defined]
 _ASSERTION: Final = AssertionId.__table__  # type: ignore[attr-defined]
 
 SECOND: Final = 1_000_000
+_DAY: Final = 86_400 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +116,15 @@ def of_account(connection: Connection, account: str, now: int) -> list[Granted]:
     return [_of(row) for row in connection.execute(held.order_by(GRANT.c.created.desc(), GRANT.c.id))]
 
 
-def forget(connection: Connection, before: int) -> None:
-    """Deletes what was over before this moment: no token, code or handle of it can be told from one that never was."""
+def forget(connection: Connection, now: int) -> None:
+    """Deletes what has been over for a day: no token, code or handle of it can be told from one that never was.
+
+    Used refresh tokens stay for a month: one that comes again until then ends its grant.
+    """
+    before = now - _DAY
     for table in (_CODE, _REFRESH, _REQUEST, _LAUNCH, _ASSERTION):
         connection.execute(delete(table).where(table.c.expires < before))
+    connection.execute(delete(_REFRESH).where(_REFRESH.c.used < now - 30 * _DAY))
     connection.execute(delete(GRANT).where(or_(GRANT.c.expires < before, GRANT.c.ended < before)))
 
 

@@ -32,7 +32,10 @@ def introspect(server: OAuthServer, message: Message) -> Answer:
     except OAuth2Error as error:
         return server.refusal(error)
     with server.database.read() as connection:
-        return answer(200, _of_access_token(server, connection, caller, token) or _of_refresh_token(connection, caller, token))
+        told = _of_access_token(server, connection, caller, token) or _of_refresh_token(connection, caller, token)
+    if told["active"]:
+        server.told.introspected(caller.id, told, message)
+    return answer(200, told)
 
 
 def _caller(server: OAuthServer, message: Message) -> Client:

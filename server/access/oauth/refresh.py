@@ -59,6 +59,13 @@ def _new(connection: Connection, grant: str, number: int, expires: int) -> str:
     return token
 
 
+def client_of(connection: Connection, token: str) -> str | None:
+    """The id of the client that a refresh token was issued to, however old it is; None for what is none."""
+    joined = select(granting.GRANT.c.client).join(REFRESH, REFRESH.c.grant == granting.GRANT.c.id)
+    found: str | None = connection.execute(joined.where(REFRESH.c.hash == hashed(token))).scalar()
+    return found
+
+
 class RefreshGrant(RefreshTokenGrant):
     """One request for new tokens."""
 

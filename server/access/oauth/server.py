@@ -7,11 +7,11 @@ from typing import Any, Final
 from authlib.oauth2.rfc6749 import AuthorizationServer, InvalidClientError, InvalidRequestError, OAuth2Error
 from sqlalchemy import Connection
 
-from server.access.oauth import clients
+from server.access.oauth import clients, refresh
 from server.access.oauth.authorization_code import CodeGrant
 from server.access.oauth.client_assertion import ClientAssertion, JwksFetch, claim
 from server.access.oauth.client_credentials import BackendGrant
-from server.access.oauth.clients import GRANT_TYPES, Client
+from server.access.oauth.clients import GRANT_TYPES, REFRESH_TOKEN, Client
 from server.access.oauth.granting import SECOND
 from server.access.oauth.id_token import id_token
 from server.access.oauth.issuing import Issue
@@ -72,6 +72,8 @@ class OAuthServer(AuthorizationServer):
         if method not in methods:
             raise InvalidClientError(f"here a client authenticates by {', '.join(methods)}", status_code=401)
         client: Client = super().authenticate_client(request, [method], endpoint)
+        if request.form.get("client_id", client.id) != client.id:
+            raise InvalidRequestError("client_id is another one than that of the authentication")
         request.client = client
         return client
 
@@ -82,7 +84,8 @@ class OAuthServer(AuthorizationServer):
         request = Request(message)
         try:
             grant = self._grant(request)
-            self.authenticate_client(request, grant.TOKEN_ENDPOINT_AUTH_METHODS)
+            if self._named_by_its_token(request) is None:
+                self.authenticate_client(request, grant.TOKEN_ENDPOINT_AUTH_METHODS)
             issue, access = self._committed(request, grant)
         except OAuth2Error as error:
             return self.refusal(error)
@@ -114,6 +117,18 @@ class OAuthServer(AuthorizationServer):
         if wanted not in GRANT_TYPES:
             raise OAuth2Error(error="unsupported_grant_type", description=f"grant_type is {', '.join(GRANT_TYPES)}")
         return self.get_token_grant(request)
+
+    def _named_by_its_token(self, request: Request) -> Client | None:
+        """RFC 6749 section 6 asks a public client for its refresh token alone, and fhirclient.js sends no more."""
+        form = request.form
+        if form.get("grant_type") != REFRESH_TOKEN or form.get("client_id") or _used(request):
+            return None
+        with self.database.read() as connection:
+            named = refresh.client_of(connection, form.get("refresh_token", ""))
+            client = clients.enabled(connection, named) if named is not None else None
+        request.client = client if client is not None and client.kind == "public" else None
+        found: Client | None = request.client
+        return found
 
     def _committed(self, request: Request, grant: Any) -> tuple[Issue, Issued]:
         """What the grant gives, and the access token. What it wrote stays where it refuses too: a replay ends a grant, a used assertion is used."""

@@ -29,6 +29,7 @@ def answering(kind: Kind, subtype: Subtype) -> Callable[[Handler], Handler]:
         def endpoint(request: Request) -> Response:
             try:
                 context.decision(request)  # before anything of the request is looked at
+                targets.require_capability(request)
                 response = handler(request)
             except Exception as error:  # noqa: BLE001 an edge answers whatever happens
                 response = _failed(request, error, kind, subtype)

@@ -8,6 +8,7 @@ It tells of every patient, so only `system/` and `user/` scopes open it.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Final
 
 import orjson
@@ -47,7 +48,8 @@ def feed(request: Request) -> Response:
     offset, limit = _number(asked, "offset", 0, 0, 1 << 62), _number(asked, "limit", _LIMIT, 1, _MOST)
     start, end = _time(asked, "starttime"), _time(asked, "endtime")
     with context.reading(request) as connection:
-        found = changes.read(connection, offset=offset, limit=limit, start=start, end=end)
+        found: Sequence[Changed] = changes.read(connection, offset=offset, limit=limit, start=start, end=end)
+        found = _told(request, connection, found)
         rows = _rows(request, connection, found, asked)
     return _answer(request, found, b"[" + b",".join(rows) + b"]")
 
@@ -58,7 +60,7 @@ def latest(request: Request) -> Response:
     asked = _asked(request, {"includemetadata"})
     with context.reading(request) as connection:
         newest = changes.latest(connection)
-        found = [newest] if newest is not None else []
+        found = _told(request, connection, [newest] if newest is not None else [])
         rows = _rows(request, connection, found, asked)
     return _answer(request, found, rows[0]) if rows else Response(status_code=204)
 
@@ -75,6 +77,21 @@ def _asked(request: Request, known: set[str]) -> dict[str, str]:
             raise MalformedQuery("the change feed takes each of offset, limit, startTime, endTime and includeMetadata once")
         asked[name.lower()] = value
     return asked
+
+
+def _told(request: Request, connection: Connection, found: Sequence[Changed]) -> Sequence[Changed]:
+    """Those that consents do not withhold; of what is there no more only where they concern nothing of the patient's."""
+    decision = context.decision(request)
+    if decision.is_by_patient(STUDY_TYPE, Interaction.READ):
+        return found
+
+    @cache
+    def told(patient: str, study: str, series: str) -> bool:
+        return decision.sees_study(connection, Interaction.READ, study, series) or decision.sees_whose(
+            connection, STUDY_TYPE, Interaction.READ, patient
+        )
+
+    return [one for one in found if told(one.patient, one.study_uid, one.series_uid)]
 
 
 def _number(asked: dict[str, str], name: str, default: int, least: int, most: int) -> int:

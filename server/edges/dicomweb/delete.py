@@ -10,12 +10,13 @@ import re
 from starlette.requests import Request
 from starlette.responses import Response
 
-from profiles.audit_event import REST_DELETE, REST_UPDATE, Agent
-from server.access.decisions import Interaction
+from profiles.audit_event import REST_DELETE, REST_UPDATE
+from server.access.decisions import Decision, Interaction
 from server.edges import context
 from server.edges.dicomweb import targets
 from server.edges.dicomweb.answers import answering
 from server.errors import Forbidden, MalformedQuery
+from server.records import catalogue
 from server.work.reconcile import Actor, Reconciler, Target
 from server.work.retrieve import STUDY_TYPE
 
@@ -55,11 +56,18 @@ def permitted(request: Request, interaction: Interaction) -> Actor:
     decision.require(STUDY_TYPE, interaction)
     if decision.patients(STUDY_TYPE, interaction) is not None:
         raise Forbidden(f"this needs a system/ or user/ scope for {STUDY_TYPE} that includes '{interaction.value}'")
-    return Actor(
-        Agent(identifier=decision.subject, address=context.address(request)),
-        request_id=context.request_id(request),
-        token_id=decision.token_id,
-    )
+    _require_told(request, decision, interaction)
+    return Actor(context.client(request), request_id=context.request_id(request), token_id=decision.token_id)
+
+
+def _require_told(request: Request, decision: Decision, interaction: Interaction) -> None:
+    """Raises `Unseen` for a study that consents withhold, whole or in part."""
+    uid = targets.uid(request, "study")
+    if uid is not None and not decision.is_by_patient(STUDY_TYPE, interaction):
+        with context.reading(request) as connection:
+            patient = catalogue.study_patient(connection, uid)
+            if not decision.sees_study(connection, interaction, uid):
+                raise decision.unseen(STUDY_TYPE, interaction, patient)
 
 
 def target(request: Request) -> Target:

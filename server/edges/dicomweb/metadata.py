@@ -34,7 +34,7 @@ _CACHED = "private, no-cache"
 
 _OF_STUDY = (
     select(
-        STUDY.c.pk, STUDY.c.id, STUDY.c.version, PATIENT.c.id.label("patient"), SERIES.c.instance_count,
+        STUDY.c.pk, STUDY.c.id, STUDY.c.version, PATIENT.c.id.label("patient"), SERIES.c.uid.label("series"), SERIES.c.instance_count,
         METADATA.c.base, METADATA.c.body, METADATA.c.size, METADATA.c.crc,
     )
     .select_from(
@@ -58,10 +58,11 @@ def metadata(request: Request) -> Response:
     home = targets.base(request)
     with context.reading(request) as connection:
         prepared = _prepared(request, connection)
-        target = targets.located(request, connection) if not prepared else None
+        target = targets.located(request, connection, partly=True) if not prepared else None
         version = prepared[0].version if prepared else _version(connection, request)
+        told = () if context.decision(request).is_by_patient(STUDY_TYPE, Interaction.READ) else [row.series for row in prepared]
     form = datasets.form(request)
-    headers = {"ETag": _etag(request, version, form), "Cache-Control": _CACHED, "Vary": datasets.VARY}
+    headers = {"ETag": _etag(request, version, form, told), "Cache-Control": _CACHED, "Vary": datasets.VARY}
     if headers["ETag"] in re.findall(r'W/"[0-9a-f]+"', request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     if prepared and form != DICOM_XML and all(row.base == home for row in prepared):
@@ -69,7 +70,7 @@ def metadata(request: Request) -> Response:
         return _packed(request, prepared, form, headers)
     if target is None:
         with context.reading(request) as connection:
-            target = targets.located(request, connection)
+            target = targets.located(request, connection, partly=True)
         if any(row.base not in (None, home) for row in prepared):
             _ask_again(request, prepared)
     targets.told(request, target)
@@ -87,9 +88,17 @@ def _prepared(request: Request, connection: Connection) -> Sequence[Any]:
     if targets.uid(request, "instance") is not None:
         return ()
     rows = connection.execute(_PREPARED[series is not None], {"study": study, "series": series}).all()
-    if rows:
-        context.decision(request).require_patient(STUDY_TYPE, Interaction.READ, rows[0].patient)
-    return rows
+    if not rows:
+        return rows
+    decision, patient = context.decision(request), rows[0].patient
+    decision.require_some(STUDY_TYPE, Interaction.READ, frozenset([patient]))
+    if decision.is_by_patient(STUDY_TYPE, Interaction.READ):
+        return rows
+    seen = decision.seen_series(connection, Interaction.READ, study or "")
+    told = [row for row in rows if row.series in seen]
+    if not told:
+        raise decision.unseen(STUDY_TYPE, Interaction.READ, patient)
+    return told
 
 
 def _packed(request: Request, prepared: Sequence[Any], form: str, headers: dict[str, str]) -> Response:
@@ -125,13 +134,13 @@ def _version(connection: Connection, request: Request) -> int:
     return int(found.scalar_one())
 
 
-def _etag(request: Request, version: int, form: str) -> str:
+def _etag(request: Request, version: int, form: str, told: Sequence[str]) -> str:
     """Weak: whatever changes what is visible of a study makes its next version; URLs inside depend on how this server is called.
 
-    JSON and XML are two representations (RFC 9110 section 8.8.3), each with a tag of its own.
+    JSON and XML are two representations (RFC 9110 section 8.8.3), each with a tag of its own, and so is what has the series `told` alone.
     """
     named = "/".join(str(targets.uid(request, name)) for name in ("study", "series", "instance"))
-    digest = hashlib.sha256(f"{targets.base(request)} {named} {version} {form}".encode())
+    digest = hashlib.sha256(f"{targets.base(request)} {named} {version} {form} {' '.join(told)}".rstrip().encode())
     return f'W/"{digest.hexdigest()[:32]}"'
 
 

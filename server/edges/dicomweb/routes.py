@@ -28,6 +28,8 @@ _STUDY: Final = "/dicomweb/studies/{study}"
 _SERIES: Final = _STUDY + "/series/{series}"
 _INSTANCE: Final = _SERIES + "/instances/{instance}"
 _FRAMES: Final = _INSTANCE + "/frames/{frames}"
+_CAPABILITY: Final = "/dicomweb/c/{capability}"
+"""Before the path of a study: SMART Imaging Access, "Issuing capability URLs"."""
 _WORKITEM: Final = "/dicomweb/workitems/{workitem}"
 _SUBSCRIBER: Final = _WORKITEM + "/subscribers/{aet}"
 
@@ -70,6 +72,8 @@ def add_routes(app: FastAPI) -> None:
     """Every route but those of capabilities, on an application that need not serve."""
     for path, handler in _GET:
         app.add_route(path, handler, methods=["GET"])
+        if path.startswith(_STUDY):
+            app.add_route(path.replace("/dicomweb", _CAPABILITY, 1), handler, methods=["GET"])
     for path in ("/dicomweb/studies", _STUDY):
         app.add_route(path, store.store, methods=["POST"])
     for path in (_STUDY, _SERIES, _INSTANCE):

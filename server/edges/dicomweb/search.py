@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import ColumnElement, Connection, true
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,7 +22,7 @@ from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY
 from server.records.comparing import Condition, has_wildcard
 from server.records.conditions import Path
 from server.records.matching import Query
-from server.work.retrieve import STUDY_TYPE, require_study
+from server.work.retrieve import IN_PART, STUDY_TYPE, require_study
 
 MOST_RESULTS = 1000
 MOST_INSTANCES = 20_000
@@ -32,6 +32,8 @@ MOST_BYTES = 32 << 20
 _FIRST = 100
 _MORE = "There are additional results that can be requested"
 _MOST_FIELDS = 100
+_OF_ALL: Final = frozenset({"00080061", "00080062", "00201206", "00201208"})
+"""Attributes of a study that tell of all of its series: modalities, SOP Classes, and how many series and instances it has."""
 _RESULTS: Final[Mapping[Level, ColumnElement[Any]]] = {
     "study": STUDY.c.result.label("result_study"),
     "series": SERIES.c.result.label("result_series"),
@@ -76,7 +78,8 @@ def _search(request: Request, level: Level) -> Response:
     query, home = asked.query, targets.base(request)
     with context.reading(request) as connection:
         _permit(connection, decision, query)
-        patients, bodies, more = _results(connection, asked, decision.where(STUDY_TYPE, Interaction.SEARCH, PATIENT.c.id), home)
+        seen = _seen(connection, decision, asked)
+        patients, bodies, more = _results(connection, asked, seen, home)
     context.told(request, "query", RAD_129, patients=patients, entities=targets.asked(request, "query"))
     response = datasets.answer(form, bodies)
     if more:
@@ -85,7 +88,7 @@ def _search(request: Request, level: Level) -> Response:
     return response
 
 
-def _results(connection: Connection, asked: _Asked, allowed: Condition, home: str) -> tuple[set[str], list[bytes], bool]:
+def _results(connection: Connection, asked: _Asked, seen: tuple[Condition, Condition], home: str) -> tuple[set[str], list[bytes], bool]:
     """The patients and the results, and whether there are more.
 
     What has all attributes of its instances is read some at a time, and ends at `MOST_BYTES`: a thousand frames may be megabytes.
@@ -100,7 +103,7 @@ def _results(connection: Connection, asked: _Asked, allowed: Condition, home: st
         if whole:
             count = min(left, max(_FIRST, (MOST_BYTES - size) * len(bodies) // (size + 1)))
         page = replace(query, limit=count, offset=query.offset + len(bodies))
-        rows = matching.page(connection, page, allowed, columns)
+        rows = matching.page(connection, page, seen[0], columns, seen[1])
         for row, body in zip(rows[:count], _bodies(rows[:count], asked, home), strict=True):
             if whole and bodies and size + len(body) > MOST_BYTES:
                 return patients, bodies, True
@@ -129,16 +132,30 @@ def _permit(connection: Connection, decision: Decision, query: Query) -> None:
 
     Raises `Forbidden`, whether or not there is such a patient, and `NotFound` for a study of the path that is not there.
     """
-    allowed = decision.patients(STUDY_TYPE, Interaction.SEARCH)
+    allowed = decision.some_of(STUDY_TYPE, Interaction.SEARCH)
     if query.study_uid is not None:
         require_study(connection, decision, Interaction.SEARCH, query.study_uid)
     named = query.keys.get(conditions.PATIENT_ID, "").strip()
     names_one = allowed is not None and named and not has_wildcard(named)
     if names_one and named not in matching.patient_ids(connection, allowed or ()):
         others = matching.patients_of(connection, named)
-        decision.require_patients(STUDY_TYPE, Interaction.SEARCH, others)
+        decision.require_some(STUDY_TYPE, Interaction.SEARCH, others)
         raise Forbidden(OTHER_PATIENT)
     decision.require(STUDY_TYPE, Interaction.SEARCH)
+
+
+def _seen(connection: Connection, decision: Decision, asked: _Asked) -> tuple[Condition, Condition]:
+    """The Decision as SQL: which studies may be told of, and which of their series.
+
+    A study that consents withhold in part is told of by its series, to who names it; not what says how many it has of what.
+    Raises `Forbidden` for who asks for that.
+    """
+    uid = asked.query.study_uid
+    if uid is None or decision.sees_study(connection, Interaction.SEARCH, uid):
+        return decision.studies_where(Interaction.SEARCH), true()
+    if not _OF_ALL.isdisjoint(path[0] for path in asked.fields.paths):
+        raise Forbidden(f"{IN_PART}, and not for what all of them have together")
+    return true(), decision.studies_where(Interaction.SEARCH, SERIES.c.uid)
 
 
 def _asked(request: Request, level: Level) -> _Asked:

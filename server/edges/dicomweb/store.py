@@ -94,6 +94,7 @@ def _batch(request: Request, decision: Decision) -> Batch:
             rest=True,
             request_id=context.request_id(request),
             token_id=decision.token_id,
+            who=context.client(request),
         )
     )
 

@@ -1,5 +1,7 @@
 """What a URL names: PS3.18 section 10.1.1, and how its retrieval is put into the trail."""
 
+import re
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
@@ -7,12 +9,14 @@ from starlette.requests import Request
 
 from profiles.audit_event import RAD_107, AuditedEntity, Kind, dicom_objects
 from profiles.identifiers import InvalidIdentifier, lenient_uid
+from server.access import capabilities
 from server.edges import context
 from server.errors import MalformedQuery
 from server.records.catalogue import STUDY, StoredInstance
 from server.store.prepared import Prepared
 from server.work.retrieve import locate
 
+_CAPABILITY = re.compile(r"^/c/[^/]*")
 _STUDY_ID = Prepared(lambda _: select(STUDY.c.id).where(STUDY.c.uid == bindparam("uid")), ("uid",))
 
 
@@ -35,12 +39,20 @@ def uid(request: Request, name: str) -> str | None:
         raise MalformedQuery(f"{name}: {error}") from None
 
 
-def located(request: Request, connection: Connection) -> Target:
-    """The target of a retrieval. Raises `Unauthenticated`, `Forbidden`, `NotFound` or `MalformedQuery`."""
+def require_capability(request: Request) -> None:
+    """SMART Imaging Access, "Issuing capability URLs": raises `Forbidden` for an address that is not this caller's for this study."""
+    capability: str | None = request.path_params.get("capability")
+    if capability is not None:
+        key, made = context.node(request).installation.cursor_key, context.decision(request)
+        capabilities.require(key, capability, made, request.path_params["study"], time.time())
+
+
+def located(request: Request, connection: Connection, *, partly: bool = False) -> Target:
+    """The target of a retrieval; `partly` as for `locate`. Raises `Unauthenticated`, `Forbidden`, `NotFound` or `MalformedQuery`."""
     decision = context.decision(request)
     study = uid(request, "study")
     assert study is not None
-    found = locate(connection, decision, study, uid(request, "series"), uid(request, "instance"))
+    found = locate(connection, decision, study, uid(request, "series"), uid(request, "instance"), partly=partly)
     ((id_,),) = _STUDY_ID.rows(connection, {"uid": study})
     return Target(found, str(id_))
 
@@ -56,7 +68,7 @@ def told(request: Request, target: Target) -> None:
 def asked(request: Request, kind: Kind) -> tuple[AuditedEntity, ...]:
     """What a request was after, for the trail: the query as the client wrote it, or what the UIDs of the path name."""
     if kind == "query":
-        path = str(request.scope["path"]).removeprefix("/dicomweb").encode("utf-8", "replace")
+        path = _CAPABILITY.sub("", str(request.scope["path"]).removeprefix("/dicomweb")).encode("utf-8", "replace")
         return (AuditedEntity(query=path + b"?" + request.scope["query_string"]),)
     given = request.path_params
     return dicom_objects(given.get("study", ""), given.get("series", ""), given.get("instance", "") or given.get("workitem", ""))

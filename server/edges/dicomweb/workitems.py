@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from profiles.audit_event import REST_CREATE, REST_READ, REST_SEARCH, REST_UPDATE, Agent, dicom_objects
+from profiles.audit_event import REST_CREATE, REST_READ, REST_SEARCH, REST_UPDATE, dicom_objects
 from profiles.dicom_json import Attributes
 from profiles.identifiers import InvalidIdentifier, ae_title, lenient_uid
 from profiles.model_item import same, text
@@ -34,8 +34,7 @@ def worklist(request: Request) -> Worklist:
 def actor(request: Request) -> Actor:
     """Who asks, for the trail."""
     decision = context.decision(request)
-    agent = Agent(identifier=decision.subject, address=context.address(request))
-    return Actor(agent, request_id=context.request_id(request), token_id=decision.token_id)
+    return Actor(context.client(request), request_id=context.request_id(request), token_id=decision.token_id)
 
 
 def target(request: Request) -> str:

@@ -70,7 +70,7 @@ def _answer(association: Association, message: Message, asked: Inquiry, level: s
     """Sends the matches and returns the final status. What a page has is in the trail before its first match is sent."""
     node, number = association.node, message.command.message_id or 0
     asked.decision.require(STUDY_TYPE, Interaction.SEARCH)
-    allowed = asked.decision.where(STUDY_TYPE, Interaction.SEARCH, PATIENT.c.id)
+    allowed = asked.decision.studies_where(Interaction.SEARCH)
     projection = _projection(asked.identifier, message, asked.model.levels[: asked.model.levels.index(level) + 1])
     known: set[str] = set()
     first = True

@@ -42,7 +42,7 @@ def selected(association: Association, message: Message) -> tuple[Selection, lis
     asked = inquiry.understood(association, message)
     wanted = selection(asked.identifier, asked.model, relational=asked.relational)
     asked.decision.require(STUDY_TYPE, Interaction.READ)
-    allowed = asked.decision.where(STUDY_TYPE, Interaction.READ, catalogue.PATIENT.c.id)
+    allowed = asked.decision.studies_where(Interaction.READ)
     if wanted.patient is not None and wanted.issuer:
         allowed = and_(allowed, _issued_by(association, wanted.issuer))
     with association.node.database.read() as connection:

@@ -1,15 +1,19 @@
 """Read and vread of a resource."""
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from profiles.audit_event import AuditedEntity
 from server.edges import context
+from server.edges.fhir.addresses import own
 from server.edges.fhir.answers import caller, read_answer
 from server.edges.fhir.negotiation import negotiate, pairs
 from server.edges.turns import view
 from server.work.fhir import offered, reading
 from server.work.fhir.caller import Outcome
+from server.work.fhir.own_addresses import of_study
 
 
 def read(request: Request) -> Response:
@@ -18,6 +22,8 @@ def read(request: Request) -> Response:
     negotiate(request, parameters)
     with view(request, context.reading) as connection:
         found = reading.read(connection, asking, request.path_params["type"], request.path_params["id"], parameters)
+    if found.stored is not None and found.stored.type == "ImagingStudy" and (address := own(request)):
+        found = replace(found, stored=replace(found.stored, body=of_study(found.stored.body, address)))
     return _told(request, found)
 
 

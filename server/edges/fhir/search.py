@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from profiles.audit_event import REST_SEARCH, REST_SEARCH_SYSTEM, AuditedEntity
 from server.edges import context
+from server.edges.fhir.addresses import own
 from server.edges.fhir.answers import caller
 from server.edges.fhir.formats import response
 from server.edges.fhir.negotiation import media_type, negotiate, pairs
@@ -15,6 +16,7 @@ from server.edges.fhir.received import body
 from server.edges.turns import view
 from server.errors import ImageShareError, TooLarge, UnsupportedMediaType
 from server.work.fhir import offered, searching
+from server.work.fhir.own_addresses import of_listing
 from server.work.fhir.searching import Place
 
 FORM: Final = "application/x-www-form-urlencoded"
@@ -33,9 +35,11 @@ def search(request: Request) -> Response:
     node = context.node(request)
     with view(request, context.reading) as connection:
         found = searching.search(connection, asking, place, parameters, key=node.installation.cursor_key)
+    address, listing = own(request), found.listing
+    listing = of_listing(listing, address) if address else listing
     subtype = REST_SEARCH if place.type else REST_SEARCH_SYSTEM
     context.told(request, "query", subtype, patients=found.patients, entities=asked_query(request))
-    return response(request, found.listing, wanted)
+    return response(request, listing, wanted)
 
 
 def asked_query(request: Request) -> tuple[AuditedEntity, ...]:

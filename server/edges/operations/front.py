@@ -48,8 +48,9 @@ def front(request: Request) -> Response:
 <body>
 <main>
 <h1>imageshare <span class="version">version {escape(_VERSION)}</span></h1>
-<p>A medical image exchange for programs. There is nothing to see here without an access token.</p>
+<p>A medical image exchange, for programs and for people.</p>
 <table>
+<tr><th scope="row">People</th><td><a href="sign-in">Sign in</a></td></tr>
 <tr><th scope="row">FHIR R4</th><td><code>{base}/fhir</code><br><a href="fhir/metadata">CapabilityStatement</a></td></tr>
 <tr><th scope="row">DICOMweb</th><td><code>{base}/dicomweb</code></td></tr>
 <tr><th scope="row">Health</th><td><a href="livez">livez</a> · <a href="readyz">readyz</a></td></tr>

@@ -9,11 +9,11 @@ from server.access.people import passkeys
 from server.access.people.passwords import SHORTEST
 from server.edges.context import request_id
 from server.edges.pages.browser import SIGN_IN, Visit
+from server.edges.pages.entering import credential
+from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
-from server.edges.pages.sign_in import credential, sentence
 from server.edges.pages.wording import host_of, ways
-from server.errors import ImageShareError, Refused, SignInRefused, StepUpNeeded
-from server.store.db import micros
+from server.errors import Refused, SignInRefused, StepUpNeeded
 from server.work.authorizing import Connected
 
 _WRONG_PASSWORD = "This is not your password so far. Check it and type it again."
@@ -95,17 +95,16 @@ def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
             {"id": each.id, "began": each.began, "ways": ways(each.methods), "here": each.id == person.id}
             for each in people.sessions.of(person.account.id)
         ],
-        "fresh": person.is_fresh(micros()),
+        "hospitals": visit.node.hospital.providers,
+        "linked": [(*each, host_of(each[0])) for each in visit.node.hospital.linked(person.account.id)],
     }  # fmt: skip
     return visit.page("account.html", status, **{**known, **values})
 
 
 def _app(each: Connected) -> dict[str, Any]:
-    told = [wish(word) for word in each.scopes if word not in ("offline_access", "online_access")]
+    told = [wish(word) for word in each.scopes if not word.startswith("launch") and not word.endswith("_access")]
     return {
         "grant": each.grant, "name": each.client.name, "since": each.since, "expires": each.expires, "stays": each.stays,
         "host": host_of(each.client.client_uri or next(iter(each.client.redirect_uris), "")),
         "wishes": [one.sentence.said(_) for one in told],
     }  # fmt: skip
-
-

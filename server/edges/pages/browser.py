@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse, Response
 from server.access.people import sessions
 from server.access.people.sessions import Session
 from server.edges.context import address, node, request_id
-from server.edges.pages.showing import root, secured, shown
+from server.edges.pages.showing import root, secured, sentence, shown, translated
 from server.errors import Forbidden, ImageShareError, Refused, StepUpNeeded, TooLarge, TooManyAttempts, UnsupportedMediaType
 from server.settings import is_local_name
 from server.telemetry import failure, log
@@ -43,16 +43,14 @@ class Visit:
         self.node = node(request)
         self.settings = self.node.settings
         self.address = address(request)
-        self._cookie: str | None = None
-        self._planted: str | None = None
+        self._cookies: dict[str, str] = {}
 
     # --- who
 
     @cached_property
     def session(self) -> Session | None:
         """Who is signed in; None where nobody is."""
-        name, _ = sessions.cookie(self.settings)
-        return self.node.people.sessions.find(self.request.cookies.get(name, ""))
+        return self.node.people.sessions.find(self.request.cookies.get(self._session_cookie, ""))
 
     @property
     def person(self) -> Session:
@@ -63,11 +61,11 @@ class Visit:
     @cached_property
     def browser(self) -> str:
         """256 random bits that this browser is known by before anybody has signed in: what its first forms and challenges are bound to."""
-        given = self.request.cookies.get(_key_name(self.settings.base_url), "")
+        given = self.kept("form")
         if _KEY.fullmatch(given):
             return given
-        self._planted = secrets.token_urlsafe(32)
-        return self._planted
+        self.keep("form", made := secrets.token_urlsafe(32))
+        return made
 
     @property
     def csrf(self) -> str:
@@ -92,15 +90,20 @@ class Visit:
     @property
     def goes_to(self) -> str:
         """Where the browser goes once somebody has signed in: a path of ours, whatever was asked for."""
-        given = self.value("next") if self.request.method == "POST" else self.request.query_params.get("next", "")
-        return given if len(given) <= 200 and _OWN_PATH.fullmatch(given) else HOME
+        return self.own(self.value("next") if self.request.method == "POST" else self.request.query_params.get("next", ""))
+
+    @staticmethod
+    def own(path: str) -> str:
+        """The path if it is one of ours, without query; else that of the account."""
+        return path if len(path) <= 200 and _OWN_PATH.fullmatch(path) else HOME
 
     # --- answers
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """The page of a template, in the frame of whoever is signed in."""
-        known = {"person": self.session, "csrf": self.csrf if self.session else "", "here": self.request.url.path}
-        return shown(self.request, template, {**known, **values}, status)
+        """The page of a template, in the frame of whoever is signed in, unless `person` says otherwise."""
+        if "person" not in values:
+            values = {"person": self.session, "csrf": self.session.csrf if self.session else "", **values}
+        return shown(self.request, template, {"here": self.request.url.path, **values}, status)
 
     def redirect(self, path: str, **query: str) -> Response:
         """To another page of ours, by GET."""
@@ -110,25 +113,42 @@ class Visit:
         return root(self.settings) + path + (f"?{urlencode(query, safe='/')}" if query else "")
 
     def enter(self, cookie: str) -> None:
-        """Gives the browser the cookie of a session; the one that it had before it signed in is not used again."""
-        self._cookie = cookie
+        """Gives the browser the cookie of a session."""
+        self._cookies[self._session_cookie] = cookie
 
     def leave(self) -> None:
-        """Takes the cookie of the session away."""
-        self._cookie = ""
+        """Takes it away."""
+        self._cookies[self._session_cookie] = ""
+
+    def kept(self, name: str) -> str:
+        """What the browser keeps for us under this name; empty where it keeps nothing."""
+        return self.request.cookies.get(self._cookie_name(name), "")
+
+    def keep(self, name: str, value: str) -> None:
+        """Has the browser keep it until it is closed; an empty one is forgotten."""
+        self._cookies[self._cookie_name(name)] = value
 
     def finish(self, response: Response) -> Response:
         """The answer with all headers and cookies."""
         for name, value in secured(self.settings, self.request).items():
             response.headers.setdefault(name, value)
-        name, secure = sessions.cookie(self.settings)
-        if self._planted is not None:
-            response.set_cookie(_key_name(self.settings.base_url), self._planted, secure=secure, httponly=True, samesite="lax")
-        if self._cookie:
-            response.set_cookie(name, self._cookie, secure=secure, httponly=True, samesite="lax")
-        elif self._cookie is not None:
-            response.delete_cookie(name, secure=secure, httponly=True, samesite="lax")
+        for name, value in self._cookies.items():
+            if value:
+                response.set_cookie(name, value, secure=self._is_secure, httponly=True, samesite="lax")
+            else:
+                response.delete_cookie(name, secure=self._is_secure, httponly=True, samesite="lax")
         return response
+
+    @property
+    def _session_cookie(self) -> str:
+        return sessions.cookie(self.settings)[0]
+
+    @property
+    def _is_secure(self) -> bool:
+        return sessions.cookie(self.settings)[1]
+
+    def _cookie_name(self, name: str) -> str:
+        return f"__Host-imageshare-{name}" if self._is_secure else f"imageshare-{name}"
 
 
 Handler = Callable[[Visit], Response]
@@ -144,7 +164,9 @@ def open_page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     return _endpoint(handler, _anybody, SIGN_IN)
 
 
-def _endpoint(handler: Handler, admit: Callable[[Visit, str], Response | None], of: str) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    handler: Handler, admit: Callable[[Visit, str], Response | None], of: str
+) -> Callable[[Request], Awaitable[Response]]:
     async def answered(request: Request) -> Response:
         visit = Visit(request, {})
         try:
@@ -186,16 +208,26 @@ def _anybody(visit: Visit, _: str) -> Response | None:
     return None
 
 
-def problem(visit: Visit, error: ImageShareError) -> Response:
-    """The page that says what was wrong and what to do."""
-    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, TooManyAttempts) else {}
-    response = visit.page("problem.html", error.http_status, error=error, request_id=request_id(visit.request))
-    response.headers.update(headers)
+def problem(visit: Visit, error: ImageShareError, title: str = "") -> Response:
+    """The page that says what was wrong and what to do. Where it is our fault nothing else is asked of us."""
+    person = {"person": None} if error.http_status >= 500 else {}
+    values = {
+        "error": error,
+        "said": sentence(error.detail),
+        "title": translated(title) if title else "",
+        "request_id": request_id(visit.request),
+        **person,
+    }
+    response = visit.page("problem.html", error.http_status, **values)
+    if isinstance(error, TooManyAttempts):
+        response.headers["Retry-After"] = str(error.retry_after)
     return response
 
 
-def _key_name(base_url: str) -> str:
-    return "__Host-imageshare-form" if base_url.startswith("https:") else "imageshare-form"
+def problem_page(request: Request, error: ImageShareError, title: str) -> Response:
+    """The same for other edges (`server.edges.context.problem_page`)."""
+    visit = Visit(request, {})
+    return visit.finish(problem(visit, error, title))
 
 
 def _require_token(visit: Visit, token: str) -> None:

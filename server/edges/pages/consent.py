@@ -12,8 +12,8 @@ from profiles.smart.scopes import parse_scope
 from profiles.smart.words import Wish, wish
 from server.edges.context import request_id
 from server.edges.pages.browser import SIGN_IN, Visit
+from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
-from server.edges.pages.sign_in import sentence
 from server.edges.pages.wording import host_of, kinds
 from server.errors import Forbidden, NotFound, Refused
 from server.work.authorizing import REQUEST_SECONDS, Asked

@@ -1,20 +1,29 @@
 """The addresses of the pages."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from server.edges.pages import account, assets, consent, sign_in
-from server.edges.pages.browser import open_page, page
+from server.edges.pages import account, activity, assets, consent, hospital, sign_in
+from server.edges.pages.browser import open_page, page, problem_page
 
 _BOTH: Final = ["GET", "POST"]
 _GET: Final = ["GET"]
 _POST: Final = ["POST"]
 
 
+def _back_to(path: str) -> Callable[[Request], Awaitable[Response]]:
+    """Where an address that takes a form is opened like a page: by a reload, or from a list of what was open."""
+    return open_page(lambda visit: visit.redirect(path))
+
+
 def install(app: FastAPI) -> None:
     """Adds the pages, and what they are made of."""
+    app.state.problem_page = problem_page
     app.router.routes.extend(
         [
             Route(assets.PATH, assets.asset),
@@ -24,6 +33,10 @@ def install(app: FastAPI) -> None:
             Route("/sign-in/with-code", open_page(sign_in.with_code), methods=_POST),
             Route("/sign-in/passkey/options", open_page(sign_in.passkey_options), methods=_POST),
             Route("/sign-in/passkey", open_page(sign_in.with_passkey), methods=_POST),
+            Route("/sign-in/hospital/{provider}", open_page(hospital.begin), methods=_GET),
+            Route("/sign-in/hospital/{provider}/back", open_page(hospital.back), methods=_GET),
+            Route("/account/hospital/remove", page(hospital.disconnect, of="/account"), methods=_POST),
+            Route("/account/hospital/{provider}", page(hospital.connect, of="/account"), methods=_POST),
             Route("/recover", open_page(sign_in.recover), methods=_BOTH),
             Route("/recover/password", open_page(sign_in.recovered), methods=_POST),
             Route("/signed-out", open_page(sign_in.signed_out), methods=_GET),
@@ -35,7 +48,14 @@ def install(app: FastAPI) -> None:
             Route("/account/passkeys", page(account.add_passkey, of="/account"), methods=_POST),
             Route("/account/passkeys/remove", page(account.remove_passkey, of="/account"), methods=_POST),
             Route("/account/sessions/close", page(account.close_session, of="/account"), methods=_POST),
+            Route("/account/activity", page(activity.activity), methods=_GET),
             Route("/account/apps", page(account.apps), methods=_GET),
             Route("/account/apps/disconnect", page(account.disconnect, of="/account/apps"), methods=_POST),
+            *(
+                Route(path, _back_to("/sign-in"), methods=_GET)
+                for path in ("/sign-in/code", "/sign-in/with-code", "/sign-in/passkey")
+            ),
+            Route("/recover/password", _back_to("/recover"), methods=_GET),
+            *(Route(path, _back_to("/account"), methods=_GET) for path in ("/account/password", "/account/passkeys")),
         ]
     )

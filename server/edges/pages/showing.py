@@ -30,7 +30,13 @@ _ENGLISH: Final = NullTranslations()
 """What the templates are written in; a catalogue of another language can take its place."""
 _PAGES.install_gettext_translations(_ENGLISH, newstyle=True)  # type: ignore[attr-defined]
 translated: Final = _ENGLISH.gettext
-"""gettext of a text that no template has."""
+"""gettext of a text that no template has. Templates never translate what they are given: to them a message is markup of their own."""
+
+
+def sentence(detail: str) -> str:
+    """The words of an error as a sentence of its own."""
+    said = translated(detail)
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def root(settings: Settings) -> str:

@@ -5,13 +5,13 @@ Whoever is signed in already may do so again (`again`): the same person's sessio
 
 from typing import Any, Final
 
-import orjson
 from starlette.responses import JSONResponse, Response
 
-from server.access.people.accounts import Account
 from server.access.people.one_time_codes import MINUTES
 from server.access.people.passwords import SHORTEST
-from server.edges.pages.browser import HOME, SIGN_IN, Visit
+from server.edges.pages.browser import HOME, Visit
+from server.edges.pages.entering import credential, early_page, enter, sign_in_form
+from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.errors import AccessError, Refused, SignInRefused, TooManyAttempts
 
@@ -30,7 +30,7 @@ def sign_in(visit: Visit) -> Response:
     again = visit.request.query_params.get("again") == "yes"
     if visit.session is not None and not again:
         return visit.redirect(visit.goes_to)
-    return _form(visit)
+    return sign_in_form(visit)
 
 
 def with_password(visit: Visit) -> Response:
@@ -38,19 +38,19 @@ def with_password(visit: Visit) -> Response:
     email, password = visit.value("email").strip(), visit.value("password")
     faults = {**({} if email else {"email": _(_NO_EMAIL)}), **({} if password else {"password": _(_NO_PASSWORD)})}
     if faults:
-        return _form(visit, 400, faults=faults)
+        return sign_in_form(visit, 400, faults=faults)
     try:
         account = visit.node.people.sign_in.password(email, password, visit.address)
     except (SignInRefused, TooManyAttempts) as error:
         return _refused(visit, error, _NOT_KNOWN)
-    return _enter(visit, account, "password", 1)
+    return enter(visit, account, "password", 1)
 
 
 def send_code(visit: Visit) -> Response:
     """`POST /sign-in/code`: sends one if there is such an account; what is shown is the same if there is none."""
     email = visit.value("email").strip()
     if not email:
-        return _form(visit, 400, faults={"email": _(_NO_EMAIL)})
+        return sign_in_form(visit, 400, faults={"email": _(_NO_EMAIL)})
     try:
         visit.node.people.sign_in.send_code(email, visit.address)
     except TooManyAttempts as error:
@@ -69,7 +69,7 @@ def with_code(visit: Visit) -> Response:
         return _code_form(visit, error.http_status, faults={"code": _(_BAD_CODE)})
     except TooManyAttempts as error:
         return _later(_code_form(visit, error.http_status, fault=_waiting(error)), error)
-    return _enter(visit, account, "code", 1)
+    return enter(visit, account, "code", 1)
 
 
 def passkey_options(visit: Visit) -> Response:
@@ -83,13 +83,13 @@ def passkey_options(visit: Visit) -> Response:
 def with_passkey(visit: Visit) -> Response:
     """`POST /sign-in/passkey`: what the browser's key said, as JSON in a field."""
     try:
-        said = _credential(visit)
+        said = credential(visit.value("response"))
         account = visit.node.people.sign_in.passkey(said, visit.browser, visit.address)
     except (SignInRefused, TooManyAttempts) as error:
         return _refused(visit, error, _BAD_KEY)
     except Refused as error:
-        return _form(visit, error.http_status, fault=_(_BAD_KEY))
-    return _enter(visit, account, "passkey", 2)
+        return sign_in_form(visit, error.http_status, fault=_(_BAD_KEY))
+    return enter(visit, account, "passkey", 2)
 
 
 def sign_out(visit: Visit) -> Response:
@@ -139,45 +139,10 @@ def recovered(visit: Visit) -> Response:
     return visit.page("recovered.html")
 
 
-def sentence(detail: str) -> str:
-    """The words of an error as a sentence of its own."""
-    said = _(detail)
-    return f"{said[:1].upper()}{said[1:]}."
-
-
-def _enter(visit: Visit, account: Account, method: str, assurance: int) -> Response:
-    """The person is known: a session, and on to where they wanted to go."""
-    sessions, before = visit.node.people.sessions, visit.session
-    stronger = None
-    if before is not None and before.account.id == account.id:
-        stronger = sessions.rotate(before, [method], assurance)
-    elif before is not None:
-        visit.node.people.sign_out(before, visit.address)
-    _session, cookie = stronger or sessions.open(account, [method], assurance)
-    visit.enter(cookie)
-    return visit.redirect(visit.goes_to)
-
-
-def _credential(visit: Visit) -> dict[str, Any]:
-    """What a passkey said. Raises `Refused` for what is no JSON object."""
-    return credential(visit.value("response"))
-
-
-def credential(text: str) -> dict[str, Any]:
-    """What a browser says of a passkey (WebAuthn section 5.1), as our script sends it. Raises `Refused`."""
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise Refused("the passkey said nothing that can be read; try again")
-    return found
-
-
 def _refused(visit: Visit, error: AccessError, text: str) -> Response:
     if isinstance(error, TooManyAttempts):
-        return _later(_form(visit, error.http_status, fault=_waiting(error)), error)
-    return _form(visit, error.http_status, fault=_(text))
+        return _later(sign_in_form(visit, error.http_status, fault=_waiting(error)), error)
+    return sign_in_form(visit, error.http_status, fault=_(text))
 
 
 def _waiting(error: TooManyAttempts) -> str:
@@ -193,36 +158,13 @@ def _later(response: Response, error: TooManyAttempts) -> Response:
     return response
 
 
-def _form(visit: Visit, status: int = 200, **values: Any) -> Response:
-    return _early(visit, "sign_in.html", status, asker=_asker(visit), **values)
-
-
 def _code_form(visit: Visit, status: int = 200, **values: Any) -> Response:
-    return _early(visit, "code.html", status, minutes=MINUTES, **values)
+    return early_page(visit, "code.html", status, minutes=MINUTES, **values)
 
 
 def _recover_form(visit: Visit, status: int = 200, **values: Any) -> Response:
-    return _early(visit, "recover.html", status, **values)
+    return early_page(visit, "recover.html", status, **values)
 
 
 def _new_password_form(visit: Visit, status: int = 200, **values: Any) -> Response:
-    return _early(visit, "new_password.html", status, minutes=MINUTES, shortest=SHORTEST, **values)
-
-
-def _early(visit: Visit, template: str, status: int, **values: Any) -> Response:
-    """A page by which somebody signs in: its form answers to this browser, not to who was signed in before."""
-    known = {"faults": {}, "fault": "", "email": visit.value("email").strip(), "goes_to": visit.goes_to, "person": None}
-    return visit.page(template, status, **{**known, "csrf": visit.early_csrf, "again": visit.session is not None, **values})
-
-
-def _asker(visit: Visit) -> str:
-    """The name of the app on whose behalf somebody signs in; empty where that is not why."""
-    where, _, request_id = visit.goes_to.rpartition("/")
-    asked = visit.node.authorizing.asked(request_id) if where == "/authorize" else None
-    return asked.client.name if asked is not None else ""
-
-
-__all__ = [
-    "SIGN_IN", "credential", "passkey_options", "recover", "recovered", "send_code", "sentence", "sign_in", "sign_out", "signed_out",
-    "with_code", "with_passkey", "with_password",
-]  # fmt: skip
+    return early_page(visit, "new_password.html", status, minutes=MINUTES, shortest=SHORTEST, **values)

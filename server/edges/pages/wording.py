@@ -39,7 +39,7 @@ def moment(at: datetime) -> str:
 
 def kinds(modalities: Iterable[str]) -> str:
     """`CT scan and report` out of DICOM modalities (PS3.3 section C.7.3.1.1.1); empty where there is none."""
-    said = dict.fromkeys(_KINDS.get(each) or modality(each).meaning or each for each in modalities)
+    said = dict.fromkeys(_KINDS.get(each) or modality(each).display or each for each in modalities)
     first, *rest = said or [""]
     return joined([first, *(each if each[1:2].isupper() else each[:1].lower() + each[1:] for each in rest)])
 

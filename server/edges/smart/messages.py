@@ -13,7 +13,7 @@ from starlette.responses import Response
 from profiles.audit_event import REFUSED, Agent, Subtype
 from server.access.oauth.messages import JSON, UNCACHED, Answer, Message, answer
 from server.edges.context import address, node, request_id
-from server.errors import ImageShareError, MalformedBody, Refused, TooLarge, UnsupportedMediaType
+from server.errors import ImageShareError, MalformedBody, Refused, TooLarge, TooManyAttempts, UnsupportedMediaType
 from server.telemetry import failure, log
 
 _MOST_BYTES: Final = 64 << 10
@@ -97,7 +97,8 @@ def document(request: Request, told: object, media_type: str = JSON[1], *, secon
 def _failed(error: ImageShareError) -> Answer:
     """RFC 6749 section 5.2 knows no other codes for what is wrong with a request, and none for what is wrong with a server."""
     code = "invalid_request" if error.http_status < 500 else "temporarily_unavailable"
-    retry = (("Retry-After", "1"),) if error.http_status == 503 else ()
+    seconds = error.retry_after if isinstance(error, TooManyAttempts) else 1
+    retry = (("Retry-After", str(seconds)),) if error.http_status in (429, 503) else ()
     told = answer(error.http_status, {"error": code, "error_description": error.detail})
     return replace(told, headers=(*(told.headers or UNCACHED), *retry))
 

@@ -1,17 +1,17 @@
 """The endpoints under `/oauth`: RFC 6749, 7009, 7591, 7592, 7662, and the launch API for EHRs."""
 
-import html
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from server.access.oauth import introspection, launches, registration, revocation
 from server.access.oauth.messages import Answer, Message
-from server.edges.context import node, request_id
+from server.access.people.throttles import network, rate
+from server.edges.context import node, problem_page, request_id
 from server.edges.smart.messages import received
-from server.errors import ImageShareError
+from server.errors import ImageShareError, Refused, TooManyAttempts
 from server.telemetry import failure, log
 from server.work.authorizing import Begun
 
@@ -21,6 +21,7 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+_REGISTRATIONS: Final = rate(60, 3600, "registration")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -37,7 +38,7 @@ async def authorize(request: Request) -> Response:
         log().error("request failed", door="oauth", request_id=request_id(request), **failure(error))
         begun = Begun(error="the server could not do it")
     if begun.error:
-        return _problem(request, begun.error)
+        return await run_in_threadpool(_problem, request, begun.error)
     url = begun.redirect or f"{node(request).settings.base_url}/authorize/{begun.request_id}"
     status = 303 if request.method == "POST" else 302
     return RedirectResponse(url, status, {**_HEADERS, "X-Request-Id": request_id(request)})
@@ -60,6 +61,10 @@ def launch(request: Request, message: Message) -> Answer:
 
 
 def register(request: Request, message: Message) -> Answer:
+    """Where anybody may register, so many from one address: every registration is kept."""
+    own = node(request)
+    if own.settings.client_registration == "open" and not own.people.throttles.take(_REGISTRATIONS, network(message.address)):
+        raise TooManyAttempts(own.people.throttles.wait(_REGISTRATIONS, network(message.address)))
     return registration.register(node(request).oauth, message)
 
 
@@ -69,21 +74,5 @@ def manage(request: Request, message: Message) -> Answer:
 
 def _problem(request: Request, detail: str) -> Response:
     """RFC 6749 section 4.1.2.1: nobody is sent anywhere while it is not known that the address is the app's own."""
-    page = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>The app could not be opened</title>
-</head>
-<body>
-<main>
-<h1>The app could not be opened</h1>
-<p>The app has asked for access in a way that is not taken here: {html.escape(detail)}.</p>
-<p>Go back and try again; if it happens again, tell whoever makes the app. Nothing was shared.</p>
-<p>Request {html.escape(request_id(request))}</p>
-</main>
-</body>
-</html>
-"""
-    return HTMLResponse(page, 400, {**_HEADERS, "X-Request-Id": request_id(request)})
+    said = f"the app has asked for access in a way that is not taken here: {detail}. Nothing was shared; tell its makers"
+    return problem_page(request, Refused(said), "The app could not be opened")

@@ -3,9 +3,9 @@
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from profiles.audit_event import USER_SECURITY_CHANGED
+from profiles.audit_event import GET_ACCESS_TOKEN, USER_SECURITY_CHANGED
 from profiles.smart.configuration import style_path
-from server.access.oauth.telling import GET_ACCESS_TOKEN, INTROSPECT_TOKEN
+from server.access.oauth.telling import INTROSPECT_TOKEN
 from server.edges.smart import discovery, oauth
 from server.edges.smart.cors import Cors
 from server.edges.smart.messages import endpoint

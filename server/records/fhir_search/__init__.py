@@ -6,9 +6,9 @@ Entrances: `page`, `total`, `included`, `ids`, each within a limit of time, whic
 
 from server.records.fhir_search.including import MOST_INCLUDED, Included, included
 from server.records.fhir_search.limits import limited, spent
-from server.records.fhir_search.matches import Allowed, Match, Page, Position, TooCostly
+from server.records.fhir_search.matches import Allowed, Match, Page, Position, ResourceRow, TooCostly, Whose, whose
 from server.records.fhir_search.searching import ids, page, total
 
 __all__ = [
-    "MOST_INCLUDED", "Allowed", "Included", "Match", "Page", "Position", "TooCostly", "ids", "included", "limited", "page", "spent", "total",
+    "MOST_INCLUDED", "Allowed", "Included", "Match", "Page", "Position", "ResourceRow", "TooCostly", "Whose", "ids", "included", "limited", "page", "spent", "total", "whose",
 ]  # fmt: skip

@@ -30,7 +30,7 @@ def catalogued_term(criterion: Criterion, r: FromClause) -> Term:
 
 def is_catalogued(r: FromClause) -> Test:
     """The study has images, and so each of the three."""
-    return r.c.id.in_(select(STUDY.c.id).where(STUDY.c.version > 0))
+    return r.c.id.in_(select(STUDY.c.id).where(STUDY.c.version > 0).correlate(None))
 
 
 def _of_uids(code: str, uids: Sequence[str], r: FromClause) -> Term:
@@ -51,7 +51,7 @@ def _uid(value: TokenValue) -> str:
 
 def _studies(code: str, uids: Sequence[str]) -> "Select[str]":
     """The ids of their ImagingStudies."""
-    published = select(STUDY.c.id).where(STUDY.c.version > 0)
+    published = select(STUDY.c.id).where(STUDY.c.version > 0).correlate(None)
     if code == "dicom-class":
         return published.where(or_(*(has(STUDY.c.sop_classes, f"\\{uid}\\") for uid in uids)))
     if code == "instance":

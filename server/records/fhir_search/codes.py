@@ -81,7 +81,7 @@ def _stored(connection: Connection, type_: str, url: str, allowed: Allowed) -> J
         .join(TEXT, TEXT.c.resource_pk == RESOURCE.c.pk)
         .where(
             TEXT.c.parameter == keys.parameter_hash(type_, "url"), TEXT.c.folded == keys.folded_key(url),
-            TEXT.c.exact == keys.exact_key(url), RESOURCE.c.deleted == 0, allowed(type_, RESOURCE.c.patient),
+            TEXT.c.exact == keys.exact_key(url), RESOURCE.c.deleted == 0, allowed(type_, RESOURCE),
         )
         .order_by(RESOURCE.c.updated.desc())
         .limit(1)

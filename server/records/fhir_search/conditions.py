@@ -71,7 +71,7 @@ class Conditions:
         """What is true of every resource of a type that the caller may see."""
         yield r.c.type == type_
         yield r.c.deleted == 0
-        yield self.allowed(type_, r.c.patient)
+        yield self.allowed(type_, r)
 
     def term(self, condition: Condition, type_: str, r: FromClause) -> Term:
         """A condition on resources of a type, over `r`. Raises `Refused` for what is not offered."""
@@ -117,50 +117,9 @@ class Conditions:
     # --- one parameter
 
     def _criterion(self, criterion: Criterion, type_: str, r: FromClause) -> Term:
-        parameter = criterion.parameter
-        if criterion.modifier == "missing":
-            return self._missing(criterion, type_, r)
-        if type_ == "ImagingStudy" and parameter.code in CATALOGUED:
-            return catalogued_term(criterion, r)
-        if parameter.code == "_id":
-            return self._id(criterion, type_, r)
-        if parameter.code in TEXTS:
+        if criterion.parameter.code in TEXTS and criterion.modifier != "missing":
             return self._special(criterion, type_, r)
-        match parameter.type:
-            case "token":
-                return token_term(criterion, type_, r, self._terminology)
-            case "string" | "uri":
-                return text_term(criterion, type_, r)
-            case "date":
-                return date_term(criterion, type_, r)
-            case "number" | "quantity":
-                return number_term(criterion, type_, r)
-            case "reference":
-                return reference_term(criterion, type_, r)
-            case "composite":
-                return composite_term(criterion, type_, r)
-            case "special":
-                return near_term(criterion, type_, r)
-        raise NotSupported(f"{parameter.code} is not offered")
-
-    def _missing(self, criterion: Criterion, type_: str, r: FromClause) -> Term:
-        """Section 3.1.1.4.4: whether there is a row of the parameter, or one that says that the element has nothing to compare."""
-        code, kind = criterion.parameter.code, criterion.parameter.type
-        there = has_value(code, kind, type_, r)
-        present = probe(row := TEXT.alias(), r, row.c.parameter == keys.parameter_hash(type_, code + keys.PRESENT))
-        there = or_(there, present)
-        if type_ == "ImagingStudy" and code in CATALOGUED:
-            there = or_(there, is_catalogued(r))
-        wanted = {each.missing for each in criterion.values if isinstance(each, Missing)}
-        return Term(~there if wanted == {True} else there)
-
-    def _id(self, criterion: Criterion, type_: str, r: FromClause) -> Term:
-        ids = [each.code for each in criterion.values if isinstance(each, TokenValue) and each.code and not each.system]
-        if criterion.modifier == "not":
-            return Term(r.c.id.not_in(ids))
-        if criterion.modifier:
-            raise NotSupported(f"_id has the modifiers :not and :missing only, not :{criterion.modifier}")
-        return of_ids(type_, ids, r) if ids else NOTHING
+        return criterion_term(criterion, type_, r, self._terminology)
 
     def _special(self, criterion: Criterion, type_: str, r: FromClause) -> Term:
         """Section 3.1.1.4.18, `_list`: what a List has as its items."""
@@ -242,6 +201,54 @@ class Conditions:
             found = found.where(r.c.pk.in_(candidates))
         rows = self.connection.execute(found.limit(FEW + 1)).all()
         return [(row.pk, row.id) for row in rows] if len(rows) <= FEW else None
+
+
+def criterion_term(criterion: Criterion, type_: str, r: FromClause, terminology: Terminology) -> Term:
+    """One parameter that is judged by the resource alone. Raises `Refused` for what is not offered."""
+    parameter = criterion.parameter
+    if criterion.modifier == "missing":
+        return _missing(criterion, type_, r)
+    if type_ == "ImagingStudy" and parameter.code in CATALOGUED:
+        return catalogued_term(criterion, r)
+    if parameter.code == "_id":
+        return _id(criterion, type_, r)
+    match parameter.type:
+        case "token":
+            return token_term(criterion, type_, r, terminology)
+        case "string" | "uri":
+            return text_term(criterion, type_, r)
+        case "date":
+            return date_term(criterion, type_, r)
+        case "number" | "quantity":
+            return number_term(criterion, type_, r)
+        case "reference":
+            return reference_term(criterion, type_, r)
+        case "composite":
+            return composite_term(criterion, type_, r)
+        case "special":
+            return near_term(criterion, type_, r)
+    raise NotSupported(f"{parameter.code} is not offered")
+
+
+def _missing(criterion: Criterion, type_: str, r: FromClause) -> Term:
+    """Section 3.1.1.4.4: whether there is a row of the parameter, or one that says that the element has nothing to compare."""
+    code, kind = criterion.parameter.code, criterion.parameter.type
+    there = has_value(code, kind, type_, r)
+    present = probe(row := TEXT.alias(), r, row.c.parameter == keys.parameter_hash(type_, code + keys.PRESENT))
+    there = or_(there, present)
+    if type_ == "ImagingStudy" and code in CATALOGUED:
+        there = or_(there, is_catalogued(r))
+    wanted = {each.missing for each in criterion.values if isinstance(each, Missing)}
+    return Term(~there if wanted == {True} else there)
+
+
+def _id(criterion: Criterion, type_: str, r: FromClause) -> Term:
+    ids = [each.code for each in criterion.values if isinstance(each, TokenValue) and each.code and not each.system]
+    if criterion.modifier == "not":
+        return Term(r.c.id.not_in(ids))
+    if criterion.modifier:
+        raise NotSupported(f"_id has the modifiers :not and :missing only, not :{criterion.modifier}")
+    return of_ids(type_, ids, r) if ids else NOTHING
 
 
 def _require_rows(types: Sequence[str]) -> None:

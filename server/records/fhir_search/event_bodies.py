@@ -20,7 +20,7 @@ LOOKED: Final = (
     "action", "address", "agent", "agent-name", "agent-role", "altid", "entity", "entity-name", "entity-role", "entity-type", "policy",
     "site", "source", "type",
 )  # fmt: skip
-"""The parameters that are answered so. None of them says what a patient's own app is not shown (`trail.without_queries`)."""
+"""The parameters that are answered so."""
 _MODIFIERS: Final[Mapping[str, frozenset[str]]] = {
     "token": frozenset({"", "not", "missing"}),
     "string": frozenset({"", "exact", "contains", "missing"}),

@@ -12,7 +12,7 @@ from server.errors import NotSupported
 from server.records import trail
 from server.records.fhir_search.event_bodies import LOOKED, is_offered, meets
 from server.records.fhir_search.limits import check
-from server.records.fhir_search.matches import PAGE_BYTES, Allowed, Match, Page, Position, TooCostly, cut
+from server.records.fhir_search.matches import PAGE_BYTES, Allowed, Match, Page, Position, TooCostly, Whose, cut
 from server.records.fhir_search.ordered import on_instant
 
 _INDEXED: Final = ("_id", "_lastUpdated", "date", "outcome", "patient", "subtype")
@@ -38,6 +38,12 @@ class _Asked:
     moments: list[Moments] = field(default_factory=list)
     tests: list[ColumnElement[bool]] = field(default_factory=list)
     bodies: list[Criterion] = field(default_factory=list)
+    confined: bool = False
+    """Whether a patient's own app asks, which is not told by what it finds either what it is not shown (`trail.as_patients_see`)."""
+
+    def met(self, event: trail.RecordedEvent) -> bool:
+        """Whether the event meets the conditions on its body."""
+        return meets(trail.as_patients_see(event.body, event.patient) if self.confined else event.body, self.bodies)
 
 
 def page(
@@ -48,7 +54,7 @@ def page(
     Where bodies are looked at, a page has fewer of them when that takes too long, perhaps none, and a next one goes on from there (FHIR R4
     section 3.1.1.5.4).
     """
-    asked = _read(search)
+    asked = _read(search, confined)
     wanted = _wanted(asked, allowed, confined, began)
     place = (int(after.keys[0] or 0), after.pk, after.number) if after is not None else None
     if asked.bodies:
@@ -59,11 +65,11 @@ def page(
 
 def total(connection: Connection, search: Search, *, allowed: Allowed, confined: bool, began: int) -> int:
     """How many there are."""
-    asked = _read(search)
+    asked = _read(search, confined)
     wanted = _wanted(asked, allowed, confined, began)
     if not asked.bodies:
         return trail.total(connection, *asked.tests, wanted=wanted)
-    met = [meets(one.body, asked.bodies) for one in _walked(connection, asked, wanted, None, MOST_LOOKED + 1)]
+    met = [asked.met(one) for one in _walked(connection, asked, wanted, None, MOST_LOOKED + 1)]
     if len(met) > MOST_LOOKED:
         raise TooCostly(f"to count them more than {MOST_LOOKED} AuditEvents would be looked at; ask for fewer by date or patient")
     return sum(met)
@@ -79,7 +85,7 @@ def _looked(
     looked = 0
     for one in _walked(connection, asked, wanted, place, MOST_LOOKED):
         looked += 1
-        if meets(one.body, asked.bodies):
+        if asked.met(one):
             if len(matches) == count or size > PAGE_BYTES:
                 return Page(tuple(matches), last)
             matches.append(_match(one))
@@ -114,7 +120,7 @@ def _match(one: trail.RecordedEvent) -> Match:
 
 def _wanted(asked: _Asked, allowed: Allowed, confined: bool, began: int) -> trail.Wanted:
     def patients(column: ColumnElement[str]) -> list[ColumnElement[bool]]:
-        return [allowed("AuditEvent", column), *(column.in_(ids) for ids in asked.patients)]
+        return [allowed("AuditEvent", Whose(column)), *(column.in_(ids) for ids in asked.patients)]
 
     def moments(column: ColumnElement[int]) -> list[ColumnElement[bool]]:
         return [column <= began, *(each(column) for each in asked.moments)]
@@ -122,11 +128,11 @@ def _wanted(asked: _Asked, allowed: Allowed, confined: bool, began: int) -> trai
     return trail.Wanted(tuple(asked.ids), patients, moments, few=confined or bool(asked.patients))
 
 
-def _read(search: Search) -> _Asked:
+def _read(search: Search, confined: bool) -> _Asked:
     """Raises `NotSupported` for what neither columns nor bodies answer."""
     if any(each.parameter.code not in ("date", "_lastUpdated") or not each.descending or each.chain for each in search.sort[:1]):
         raise NotSupported("AuditEvents are sorted by -date only")
-    asked = _Asked()
+    asked = _Asked(confined=confined)
     for condition in search.condition.conditions:
         _take(asked, condition)
     return asked

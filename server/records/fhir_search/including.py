@@ -152,7 +152,7 @@ class _Reverse:
 
     def _is_open(self, source: str) -> bool:
         """Whether the caller may see everybody's."""
-        return isinstance(self.allowed(source, RESOURCE.c.patient), True_)
+        return isinstance(self.allowed(source, RESOURCE), True_)
 
     def _of_everybody(self, hashes: Mapping[str, Sequence[int]], type_: str, ids: Sequence[str]) -> "Select[int]":
         tests = _leads(REFERENCE, [each for some in hashes.values() for each in some], type_, ids)
@@ -164,7 +164,7 @@ class _Reverse:
         """Beginning with what the caller may see: what leads here may be everything that there is, such as every study to one Endpoint."""
         row = REFERENCE.alias()
         each = (
-            and_(RESOURCE.c.type == source, self.allowed(source, RESOURCE.c.patient), probe(row, RESOURCE, *_leads(row, some, type_, ids)))
+            and_(RESOURCE.c.type == source, self.allowed(source, RESOURCE), probe(row, RESOURCE, *_leads(row, some, type_, ids)))
             for source, some in hashes.items()
         )  # fmt: skip
         return select(RESOURCE.c.pk).where(RESOURCE.c.deleted == 0, or_(false(), *each))
@@ -184,7 +184,7 @@ def _visible(connection: Connection, pks: Sequence[int], allowed: Allowed, most:
     for start in range(0, len(pks), _TOGETHER):
         part = pks[start : start + _TOGETHER]
         types = connection.execute(select(RESOURCE.c.type).where(RESOURCE.c.pk.in_(part)).distinct()).scalars().all()
-        may = or_(*(and_(RESOURCE.c.type == type_, allowed(type_, RESOURCE.c.patient)) for type_ in sorted(types)))
+        may = or_(*(and_(RESOURCE.c.type == type_, allowed(type_, RESOURCE)) for type_ in sorted(types)))
         rows = connection.execute(
             select(RESOURCE.c.pk, RESOURCE.c.type, RESOURCE.c.id, RESOURCE.c.patient, RESOURCE.c.body)
             .where(RESOURCE.c.pk.in_(part), RESOURCE.c.deleted == 0, may)

@@ -4,12 +4,29 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, FromClause
 
 from server.errors import Busy, Refused
 
-Allowed = Callable[[str, ColumnElement[str]], ColumnElement[bool]]
-"""The Decision as SQL: for a resource type, over the column that holds the patient."""
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """What has a patient, and is no row of `resource`: an AuditEvent, a workitem."""
+
+    patient: ColumnElement[str]
+
+
+ResourceRow = FromClause | Whose
+"""`resource`, or an alias of it."""
+
+
+def whose(row: ResourceRow) -> ColumnElement[str]:
+    """The column that has the patient."""
+    return row.patient if isinstance(row, Whose) else row.c.patient
+
+
+Allowed = Callable[[str, ResourceRow], ColumnElement[bool]]
+"""The Decision as SQL: for a resource type, over a resource's row."""
 Key = int | float | str | None
 
 PAGE_BYTES = 16 << 20

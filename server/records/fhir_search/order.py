@@ -142,7 +142,7 @@ def _chained(key: SortKey, type_: str, r: FromClause, allowed: Allowed) -> Value
         row, led = REFERENCE.alias(), RESOURCE.alias()
         tests += [
             row.c.resource_pk == place.c.pk, row.c.parameter == keys.parameter_hash(of, parameter.code), row.c.target_type == target,
-            led.c.type == target, led.c.id == row.c.target_id, led.c.deleted == 0, allowed(target, led.c.patient),
+            led.c.type == target, led.c.id == row.c.target_id, led.c.deleted == 0, allowed(target, led),
         ]  # fmt: skip
         place, of = led, target
     value = _key(SortKey(key.parameter, key.descending), of, allowed).value(place)

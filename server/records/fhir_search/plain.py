@@ -18,7 +18,7 @@ from profiles.fhir.search_conditions import TEXTS
 from profiles.r4.terminology import BUILT_IN
 from server.records import index_keys as keys
 from server.records.fhir_search.conditions import Conditions
-from server.records.fhir_search.matches import Position
+from server.records.fhir_search.matches import Position, ResourceRow, whose
 from server.records.fhir_search.ordered import LONGEST
 from server.records.fhir_search.terms import Pks
 from server.records.fhir_search.tokens import exact_keys
@@ -207,8 +207,8 @@ def _made(
         marks += read[1]
     marked = replace(search, condition=replace(search.condition, conditions=given))
 
-    def allowed(_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
-        return column == _PATIENT if is_confined else true()
+    def allowed(_: str, row: ResourceRow) -> ColumnElement[bool]:
+        return whose(row) == _PATIENT if is_confined else true()
 
     try:
         walked = Walked(

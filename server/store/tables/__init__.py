@@ -6,6 +6,7 @@ first and last zstd-compressed. A row of `instance`, `series` or `study` is visi
 
 from server.store.tables.binaries import BinaryContent
 from server.store.tables.catalogue import Blob, Instance, Patient, Series, SeriesMetadata, Study, StudyTerm
+from server.store.tables.consents import ConsentRule, ConsentTerm
 from server.store.tables.dimse import Commitment, Peer, PerformedStep, PerformedStepStudy, ScheduledStep
 from server.store.tables.documents import DocumentAssociation, DocumentEntry, SubmissionSet
 from server.store.tables.fhir import (
@@ -46,7 +47,7 @@ from server.store.tables.people import (
     Throttle,
 )
 from server.store.tables.row import METADATA, NAMES, Row
-from server.store.tables.trail import AuditEvent, AuditPatient, Job
+from server.store.tables.trail import AuditEvent, AuditPatient, AuditSeal, Job
 from server.store.tables.workitems import Workitem, WorkitemEvent, WorkitemSubscriber, WorkitemSubscription
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "BinaryContent",
     "AuditEvent",
     "AuditPatient",
+    "AuditSeal",
     "Job",
     "Rejection",
     "Erasure",
@@ -94,6 +96,8 @@ __all__ = [
     "WorkitemSubscriber",
     "WorkitemSubscription",
     "WorkitemEvent",
+    "ConsentRule",
+    "ConsentTerm",
     "AccessEpoch",
     "OAuthClient",
     "AccessGrant",

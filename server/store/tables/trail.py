@@ -1,6 +1,6 @@
 """Trail and work."""
 
-from sqlalchemy import BigInteger, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, UniqueConstraint
 from sqlmodel import Field
 
 from server.store.tables.row import Row, surrogate_key
@@ -37,6 +37,24 @@ class AuditPatient(Row, table=True):
     patient: str
     recorded: int = Field(sa_type=BigInteger)
     """The event's own, for the index."""
+
+
+class AuditSeal(Row, table=True):
+    """A seal over the events from where the seal before ended to `last`; see `server.records.seals`."""
+
+    __tablename__ = "audit_seal"
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    """1, 2, 3 without a gap."""
+    last: int = Field(sa_type=BigInteger)
+    count: int
+    """Of events."""
+    made: int = Field(sa_type=BigInteger)
+    digest: bytes = Field(sa_type=LargeBinary)
+    """SHA-256 of the events' rows. It stays when they are erased."""
+    hash: bytes = Field(sa_type=LargeBinary)
+    """SHA-256 of the seal before and of this one."""
+    erased: int | None = Field(default=None, sa_type=BigInteger)
+    """When its events were erased because their time was over."""
 
 
 class Job(Row, table=True):

@@ -18,7 +18,7 @@ from profiles.audit_event import REST_CREATE, REST_DELETE, REST_READ, REST_UPDAT
 from profiles.fhir.issues import Issue
 from profiles.fhir.json import serialize
 from profiles.fhir.references import parse_reference
-from server.access.decisions import OTHER_PATIENT, Interaction
+from server.access.decisions import OTHER_PATIENT, Interaction, Unseen
 from server.errors import Conflict, Forbidden, Gone, Invalid, NotFound, NotSupported
 from server.records import binaries, documents, resources
 from server.records.resources import Stored
@@ -200,6 +200,8 @@ def _in_same_words() -> Iterator[None]:
         yield
     except Forbidden as error:
         raise Forbidden("the token opens no such Binary; it takes a scope for the resource whose it is", error.patients) from None
+    except Unseen as error:
+        raise Unseen("there is no Binary with this id", error.patients) from None
 
 
 def _judged(caller: Caller, interaction: Interaction) -> str:
@@ -214,11 +216,11 @@ def _require(connection: Connection, caller: Caller, interaction: Interaction, b
     """
     of = _context(connection, caller, binary)
     if of is None:
-        caller.require_patient("Binary", interaction, "")
+        caller.decision.require_patient("Binary", interaction, "")
         return ""
     asked = Interaction.READ if interaction is Interaction.READ else Interaction.UPDATE
     try:
-        permission.require_patient(caller.decision, of.type, asked, of.patient)
+        permission.require_resource(connection, caller.decision, of.type, asked, of.id, of.patient)
     except Forbidden as error:
         raise Forbidden(error.detail, frozenset([of.patient])) from None
     return of.patient
@@ -257,7 +259,7 @@ def _writable(connection: Connection, caller: Caller, id_: str, given: Json, bef
     if before is not None and not before.deleted:
         _require(connection, caller, interaction, orjson.loads(before.body))
     elif before is not None:  # who takes the id could read what it was
-        caller.require_patient("Binary", interaction, "")
+        caller.decision.require_patient("Binary", interaction, "")
     try:
         patient = _require(connection, caller, interaction, given)
     except Forbidden as error:
@@ -310,7 +312,7 @@ def _document(connection: Connection, caller: Caller, id_: str) -> Content | Non
     if not found:
         return None
     stored = resources.read(connection, "DocumentReference", id_)
-    caller.require_patient("DocumentReference", Interaction.READ, stored.patient)
+    permission.require_resource(connection, caller.decision, "DocumentReference", Interaction.READ, id_, stored.patient)
     size = binaries.size(connection, found[0].blob_id)
     head = {
         "resourceType": "Binary",

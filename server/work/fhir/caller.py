@@ -45,12 +45,12 @@ class Caller:
         self.decision.require(type_, interaction)
 
     def require_patient(self, type_: str, interaction: Interaction, patient: str) -> None:
-        """Raises `Forbidden` unless the caller may do this to a resource of this patient; empty is nobody's, or several patients' together."""
-        self.decision.require_patient(type_, interaction, patient)
+        """Raises `Forbidden` unless the caller may do this to one resource of this patient or another; empty is nobody's, or several patients' together."""
+        self.decision.require_some(type_, interaction, frozenset([patient]))
 
     def is_confined(self, type_: str, interaction: Interaction) -> bool:
-        """Whether this is for the one patient of a `patient/` scope only."""
-        return self.decision.patients(type_, interaction) is not None
+        """Whether this is for some resources of the type only, such as those of the one patient of a `patient/` scope."""
+        return self.decision.is_limited(type_, interaction)
 
     def require_new(self, type_: str, interaction: Interaction, patient: str) -> None:
         """As `require_patient`, for what is not there yet: a `patient/` scope makes no Patient, not even its own."""

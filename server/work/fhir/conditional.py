@@ -132,7 +132,7 @@ def _search(connection: Connection, caller: Caller, type_: str, query: str) -> S
 
 def _met(connection: Connection, caller: Caller, search: Search, limit: int = 2) -> list[str]:
     return fhir_search.ids(
-        connection, search, decision_where=lambda of, column: permission.allowed(caller.decision, of)(column), limit=limit
+        connection, search, decision_where=permission.allowed(caller.decision), limit=limit
     )
 
 

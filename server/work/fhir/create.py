@@ -46,7 +46,7 @@ def new_id() -> str:
 
 def there(connection: Connection, caller: Caller, type_: str, id_: str) -> Outcome:
     """Section 3.1.0.8.1, one match: 200, what is there stays as it is. Its content is for those who may read it."""
-    stored = for_readers(caller, resources.read(connection, type_, id_))
+    stored = for_readers(connection, caller, resources.read(connection, type_, id_))
     reference = f"{type_}/{id_}/_history/{stored.version}"
     return Outcome(
         200, stored, location=f"{caller.base}/{reference}", audited=(Audited("read", REST_READ, reference, stored.patient),)

@@ -33,7 +33,9 @@ def delete(connection: Connection, caller: Caller, type_: str, id_: str, *, if_m
     if before is None:
         permission.require_absent(caller.decision, type_, Interaction.DELETE)
     else:
-        caller.require_patient(type_, Interaction.DELETE, before.patient)
+        permission.require_resource(
+            connection, caller.decision, type_, Interaction.DELETE, id_, before.patient, now=not before.deleted
+        )
     require_version(if_match, before)
     if before is None:
         return Outcome(204, issues=(_NOTHING,))

@@ -110,8 +110,10 @@ class _Asked:
 
     def own_patient(self) -> Match | None:
         """That patient, for the first page."""
-        is_open = self.own and permission.is_granted(self.caller.decision, self.type, Interaction.SEARCH)
-        return compartments.one(self.connection, self.type, self.own) if is_open else None
+        made = self.caller.decision
+        is_open = self.own and permission.is_granted(made, self.type, Interaction.SEARCH)
+        is_seen = is_open and made.sees(self.connection, self.type, Interaction.SEARCH, self.own)
+        return compartments.one(self.connection, self.type, self.own) if is_seen else None
 
     def looked_at(self) -> frozenset[sight.Looked]:
         """Whose rows say what is in a compartment, and what that refers to."""
@@ -144,7 +146,7 @@ class _Asked:
     def _seen(self, types: Iterator[str]) -> Seen:
         made = self.caller.decision
         granted = (each for each in types if each in self.types and permission.is_granted(made, each, Interaction.SEARCH))
-        return {each: permission.confined(made, each) for each in granted}
+        return permission.together(made, granted)
 
     def entry(self, match: Match, mode: str) -> Entry:
         return Entry(match.body, {"search": {"mode": mode}}, f"{self.caller.base}/{match.type}/{match.id}")

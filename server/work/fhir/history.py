@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, true
+from sqlalchemy import Connection
 
 from profiles.fhir.date_range import date_range
 from server.access.decisions import Decision, Interaction
@@ -24,7 +24,7 @@ from server.work.fhir import offered
 from server.work.fhir.caller import Caller
 from server.work.fhir.listing import Entry, Listing
 from server.work.fhir.paging import seal, unseal
-from server.work.fhir.permission import Where, allowed, confined, if_granted, is_granted, require, require_patient
+from server.work.fhir.permission import if_granted, is_by_patient, is_granted, is_limited, require, require_resource, versions
 from server.work.fhir.reading import FHIR_ID, FORMATS
 from server.work.fhir.refusals import ParameterError
 from server.work.fhir.searching import DEFAULT_COUNT, MOST, Found, address
@@ -69,8 +69,8 @@ def history(
             id=id_ or None,
             since=asked.since,
             at=asked.at,
-            allowed=allowed(made, type_, _interaction(id_)) if type_ else _all_allowed(made, types),
-            withholds="ImagingStudy" in types and confined(made, "ImagingStudy", _interaction(id_)) is not None,
+            allowed=versions(made, types, _interaction(id_)),
+            withholds="ImagingStudy" in types and is_limited(made, "ImagingStudy", _interaction(id_)),
             count=asked.count,
             after=after,
         )
@@ -92,7 +92,7 @@ def _whole(
     made: Decision, types: tuple[str, ...], interaction: Interaction, settled: int, since: int | None, entries: Sequence[Version]
 ) -> int:
     """The moment (microseconds) up to which nothing is missed: what is `settled`, or where that would tell of others' writes, the last version told."""
-    if all(confined(made, each, interaction) is None for each in types):
+    if not any(is_limited(made, each, interaction) or not is_by_patient(made, each, interaction) for each in types):
         return settled
     return min(settled, entries[0].updated) if entries else since or 0
 
@@ -115,30 +115,13 @@ def _types(made: Decision, type_: str, id_: str) -> tuple[str, ...]:
     return found
 
 
-def _all_allowed(made: Decision, types: tuple[str, ...]) -> Where:
-    """The Decision as SQL, of the types that may be told; those with the same limits together."""
-    alike: dict[frozenset[str] | None, list[str]] = {}
-    for each in types:
-        alike.setdefault(confined(made, each, Interaction.SEARCH), []).append(each)
-
-    def where(column: ColumnElement[str]) -> ColumnElement[bool]:
-        return or_(
-            *(
-                and_(resources.RESOURCE.c.type.in_(each), true() if limits is None else column.in_(sorted(limits)))
-                for limits, each in alike.items()
-            )
-        )
-
-    return where
-
-
 def _owner(connection: Connection, caller: Caller, type_: str, id_: str) -> str:
     """The patient whose the resource is now, or was when it was deleted; empty for nobody's. Raises `NotFound`, `Forbidden`."""
     with if_granted(caller.decision, type_):
         last = resources.last(connection, type_, id_) if FHIR_ID.fullmatch(id_) else None
         if last is None:
             raise NotFound(f"there is no {type_} with this id")
-    require_patient(caller.decision, type_, Interaction.READ, last.patient)
+    require_resource(connection, caller.decision, type_, Interaction.READ, id_, last.patient, now=not last.deleted)
     return last.patient
 
 

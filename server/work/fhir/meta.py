@@ -43,7 +43,7 @@ def in_use(connection: Connection, caller: Caller, type_: str, inputs: Inputs) -
         permission.require(made, type_, Interaction.READ)
     types = [type_] if type_ else _granted(caller, labels.types(connection))
     completeness.require(connection, {(each, code) for each in types for code in labels.CODES})
-    found = labels.in_use(connection, types, lambda each, column: permission.allowed(made, each, Interaction.READ)(column))
+    found = labels.in_use(connection, types, permission.allowed(made, Interaction.READ))
     patients = [permission.confined(made, each, Interaction.READ) for each in types]
     told: Json = {name: values for name, values in found.items() if values}
     return told or {"extension": [_NOTHING]}, frozenset(id_ for each in patients for id_ in each or ())
@@ -95,7 +95,7 @@ def _current(connection: Connection, caller: Caller, type_: str, id_: str) -> Js
     """What is there, to be changed and written again in this transaction."""
     caller.require(type_, Interaction.UPDATE)
     found = resources.locked(connection, type_, id_) if reading.FHIR_ID.fullmatch(id_) else None
-    stored = reading.judged(caller, type_, found, Interaction.UPDATE)
+    stored = reading.judged(connection, caller, type_, found, Interaction.UPDATE)
     return parse(stored.body, limit=len(stored.body))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from profiles.fhir.issues import outcome
 from profiles.fhir.json import parse, serialize
 from server.records.trail import Audited
+from server.work.fhir import access_history as accesses
 from server.work.fhir import meta as metas
 from server.work.fhir import validate as validating
 from server.work.fhir.caller import Caller, Outcome
@@ -100,6 +101,10 @@ def _docref(connection: Connection, caller: Caller, call: Call) -> Done:
     return Done(found.listing, found.patients)
 
 
+def _access_history(connection: Connection, caller: Caller, call: Call) -> Done:
+    return Done(accesses.access_history(connection, caller, call.id, call.inputs, key=call.key), frozenset([call.id]))
+
+
 def _validate(connection: Connection, caller: Caller, call: Call) -> Done:
     found = validating.validate(connection, caller, call.type, call.id, call.inputs)
     patients = frozenset([found.stored.patient]) - {""} if found.stored is not None else frozenset[str]()
@@ -145,6 +150,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation(
         "docref", "http://hl7.org/fhir/us/core/OperationDefinition/docref", _docref, ("type",), ("DocumentReference",),
         documentation="The patient's current documents. Nothing is made on demand: on-demand=true finds nothing.",
+    ),
+    Operation(
+        "access-history", accesses.DEFINITION, _access_history, ("instance",), ("Patient",),
+        documentation="Who saw what of the patient and when, in plain words, refused attempts too; for who may search the patient's AuditEvents. start, end, _count, cursor.",
     ),
     Operation("validate", f"{_CORE}Resource-validate", _validate, ("type", "instance"), single="resource"),
     Operation(

@@ -46,6 +46,6 @@ def _cipher(key: bytes) -> AESSIV:
 
 def _bound(path: str, parameters: Parameters, made: Decision) -> bytes:
     """What it is for. The token itself is not part of it: a refreshed token of the same rights may go on."""
-    scopes = sorted([scope.context, scope.type, "".join(sorted(scope.interactions))] for scope in made.scopes)
+    scopes = sorted([scope.context, scope.type, "".join(sorted(scope.interactions)), scope.query] for scope in made.scopes)
     meant = [each for each in parameters if each[0] not in _UNBOUND]
     return orjson.dumps([path, meant, made.subject, made.patient, scopes])

@@ -50,7 +50,7 @@ def work_out(
     _require(caller, type_)
     with database.read() as connection:
         id_ = patched_id(connection, caller, type_, query) if query else id_
-        before = _before(caller, type_, resources.last(connection, type_, id_), if_match)
+        before = _before(connection, caller, type_, resources.last(connection, type_, id_), if_match)
     return Ready(id_, before.version, _made(type_, before, given))
 
 
@@ -71,7 +71,7 @@ def patch(
     be applied or its result is no valid resource; else as `update`.
     """
     _require(caller, type_)
-    before = _before(caller, type_, resources.locked(connection, type_, id_), if_match)
+    before = _before(connection, caller, type_, resources.locked(connection, type_, id_), if_match)
     if ready is not None and (ready.id, ready.version) != (id_, before.version):
         raise Changed("the resource is being changed by others at the same time; try again")
     made = _made(type_, before, given) if ready is None else ready.made
@@ -107,9 +107,9 @@ def _require(caller: Caller, type_: str) -> None:
     caller.require(type_, Interaction.UPDATE)
 
 
-def _before(caller: Caller, type_: str, found: Stored | None, if_match: str) -> Stored:
+def _before(connection: Connection, caller: Caller, type_: str, found: Stored | None, if_match: str) -> Stored:
     """What is to be patched, if the caller may."""
-    known = judged(caller, type_, found, Interaction.UPDATE)
+    known = judged(connection, caller, type_, found, Interaction.UPDATE)
     require_version(if_match, known)
     return known
 

@@ -1,14 +1,17 @@
 """How the Decision applies to FHIR types: most are in a patient's compartment, an Endpoint is in nobody's."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
-from sqlalchemy import ColumnElement, false, true
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, false, or_, true
 
 from server.access.decisions import OTHER_PATIENT, Decision, Interaction
 from server.errors import Forbidden, Gone, NotFound
+from server.records import history
+from server.records.fhir_search import Allowed, ResourceRow
 
-Where = Callable[[ColumnElement[str]], ColumnElement[bool]]
+Where = Callable[[FromClause], ColumnElement[bool]]
 
 
 def is_granted(made: Decision, type_: str, interaction: Interaction) -> bool:
@@ -27,19 +30,27 @@ def require(made: Decision, type_: str, interaction: Interaction) -> None:
     made.require(type_, interaction)
 
 
-def require_patient(made: Decision, type_: str, interaction: Interaction, patient: str) -> None:
-    """Raises `Forbidden` unless the resource of `patient` (empty: of nobody) may be told."""
+def require_resource(
+    connection: Connection, made: Decision, type_: str, interaction: Interaction, id_: str, patient: str, *, now: bool = True
+) -> None:
+    """Raises `Forbidden`, or `Unseen`, unless the caller may do this to a resource of `patient` (empty: of nobody) that is there.
+
+    `now` False: to what it was before, or to know that it was there. What consents keep from somebody who is not limited otherwise is answered as
+    what is not there.
+    """
     if type_ == "Endpoint":
         require(made, type_, interaction)
-    else:
-        made.require_patient(type_, interaction, patient)
+        return
+    made.require_some(type_, interaction, frozenset([patient]))
+    if not made.sees(connection, type_, interaction, id_, now=now):
+        raise made.unseen(type_, interaction, patient)
 
 
 @contextlib.contextmanager
 def if_granted(made: Decision, type_: str, interaction: Interaction = Interaction.READ) -> Iterator[None]:
     """Who may not read a type at all is told so, and not whether the resource is there; nor is who may read one patient's.
 
-    It is looked up all the same: the trail of the patient whose it is shall have the attempt (`require_patient`). What raises `Gone` has asked
+    It is looked up all the same: the trail of the patient whose it is shall have the attempt (`require_resource`). What raises `Gone` has asked
     whose it was.
     """
     try:
@@ -59,13 +70,23 @@ def require_absent(made: Decision, type_: str, interaction: Interaction) -> None
     how it says that.
     """
     require(made, type_, interaction)
-    if confined(made, type_, interaction) is not None:
+    if is_limited(made, type_, interaction):
         raise Forbidden(OTHER_PATIENT)
 
 
 def confined(made: Decision, type_: str, interaction: Interaction = Interaction.SEARCH) -> frozenset[str] | None:
-    """The only patients whose resources of `type_` may be told; None: no limit."""
-    return None if type_ == "Endpoint" else made.patients(type_, interaction)
+    """The only patients of whose `type_` resources one or another may be told; None: no such limit."""
+    return None if type_ == "Endpoint" else made.some_of(type_, interaction)
+
+
+def is_limited(made: Decision, type_: str, interaction: Interaction = Interaction.SEARCH) -> bool:
+    """Whether some resources of the type only may be told, before any consent."""
+    return type_ != "Endpoint" and made.is_limited(type_, interaction)
+
+
+def is_by_patient(made: Decision, type_: str, interaction: Interaction = Interaction.SEARCH) -> bool:
+    """Whether `confined` says all of what may be told."""
+    return type_ == "Endpoint" or made.is_by_patient(type_, interaction)
 
 
 def require_patients(made: Decision, type_: str, patients: frozenset[str], interaction: Interaction = Interaction.SEARCH) -> None:
@@ -73,21 +94,60 @@ def require_patients(made: Decision, type_: str, patients: frozenset[str], inter
     if type_ == "Endpoint":
         require(made, type_, interaction)
     else:
-        made.require_patients(type_, interaction, patients)
+        made.require_some(type_, interaction, patients)
 
 
-def allowed(made: Decision, type_: str, interaction: Interaction = Interaction.SEARCH) -> Where:
-    """The Decision as SQL, over the column that holds the patient."""
+def allowed(made: Decision, interaction: Interaction = Interaction.SEARCH) -> Allowed:
+    """The Decision as SQL, for a type over a resource's row."""
 
-    def where(column: ColumnElement[str]) -> ColumnElement[bool]:
+    def where(type_: str, row: ResourceRow) -> ColumnElement[bool]:
         if type_ == "Binary":  # is its security context's (FHIR R4 section 2.44.2), so that it comes along with nothing
             return false()
         if type_ == "Endpoint" and is_granted(made, type_, interaction):
             return true()
-        return made.where(type_, interaction, column)
+        return made.rows(type_, interaction, row)
 
     return where
 
 
+def together(
+    made: Decision, types: Iterable[str], interaction: Interaction = Interaction.SEARCH
+) -> dict[tuple[str, ...], Where]:
+    """The Decision as SQL, of types that may be told: those together that it says the same of."""
+    where, alike = allowed(made, interaction), dict[object, list[str]]()
+    for each in types:
+        same = is_by_patient(made, each, interaction) and each != "Binary"
+        alike.setdefault(confined(made, each, interaction) if same else each, []).append(each)
+    return {tuple(group): partial(where, group[0]) for group in alike.values()}
+
+
+def versions(made: Decision, types: Iterable[str], interaction: Interaction) -> history.Allowed:
+    """The Decision as SQL over a resource's row and that of a version. A version is for those who may see whose it was and whose the resource is now.
+
+    Rows of searches say what a resource is now: where it takes these to decide, only the version that is there now is told.
+    """
+    groups = together(made, types, interaction)
+
+    def where(row: FromClause, version: FromClause) -> ColumnElement[bool]:
+        tests = (
+            and_(row.c.type.in_(each), of(row), *_of_version(made, each[0], interaction, row, version)) for each, of in groups.items()
+        )
+        return or_(false(), *tests)
+
+    return where
+
+
+def _of_version(
+    made: Decision, type_: str, interaction: Interaction, row: FromClause, version: FromClause
+) -> Iterator[ColumnElement[bool]]:
+    """What a version has to be besides."""
+    whom = confined(made, type_, interaction)
+    if whom is not None:
+        yield version.c.patient.in_(sorted(whom))
+    if not is_by_patient(made, type_, interaction):
+        is_there = and_(row.c.deleted == 0, version.c.version == row.c.version)
+        yield or_(is_there, and_(made.earlier(type_, interaction, row), made.where(type_, interaction, version.c.patient)))
+
+
 def _sees_studies(made: Decision, interaction: Interaction) -> bool:
-    return interaction in (Interaction.READ, Interaction.SEARCH) and made.patients("ImagingStudy", interaction) != frozenset()
+    return interaction in (Interaction.READ, Interaction.SEARCH) and made.some_of("ImagingStudy", interaction) != frozenset()

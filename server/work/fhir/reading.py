@@ -10,12 +10,12 @@ from sqlalchemy import Connection
 from profiles.audit_event import REST_READ, REST_VREAD
 from server.access.decisions import Interaction
 from server.errors import Gone, NotFound, NotSupported
-from server.records import resources
+from server.records import history, resources
 from server.records.resources import Stored
-from server.records.trail import Audited, Wanted, events, without_queries
-from server.work.fhir import offered
+from server.records.trail import Audited, Wanted, as_patients_see, events
+from server.work.fhir import offered, permission
 from server.work.fhir.caller import Caller, Outcome
-from server.work.fhir.permission import confined, if_granted, require_patient, require_patients
+from server.work.fhir.permission import if_granted, is_limited, require_patients, require_resource
 from server.work.fhir.refusals import ParameterError
 from server.work.fhir.shape import PARAMETERS, of_read
 
@@ -62,7 +62,8 @@ def vread(connection: Connection, caller: Caller, type_: str, id_: str, version:
     stored = resources.past(connection, type_, id_, int(version)) if is_one else None
     if stored is not None:
         require_patients(made, type_, stored.patients, Interaction.READ)
-    is_confined = confined(made, type_, Interaction.READ) is not None
+        _require_version(connection, caller, stored)
+    is_confined = is_limited(made, type_, Interaction.READ)
     if stored is None or (is_confined and resources.is_withheld(connection, type_, id_, stored.version)):
         with if_granted(made, type_):
             raise NotFound(f"there is no {type_} with this id and version")
@@ -73,6 +74,15 @@ def vread(connection: Connection, caller: Caller, type_: str, id_: str, version:
     name = f"{type_}/{id_}/_history/{version}"
     audited = tuple(Audited("read", REST_VREAD, name, each) for each in sorted(stored.patients - {""}) or [""])
     return Outcome(200, stored, audited=audited)
+
+
+def _require_version(connection: Connection, caller: Caller, stored: Stored) -> None:
+    """Raises `Forbidden`, or `NotFound`, unless the caller may read this version, whose patients are his."""
+    made, type_ = caller.decision, stored.type
+    if not permission.is_by_patient(made, type_, Interaction.READ):
+        allowed = permission.versions(made, (type_,), Interaction.READ)
+        if not history.told(connection, type_, stored.id, stored.version, allowed):
+            raise made.unseen(type_, Interaction.READ, stored.patient)
 
 
 def require_no_binary(type_: str) -> None:
@@ -92,10 +102,10 @@ def _asked(parameters: Parameters) -> list[tuple[str, str]]:
 
 def current(connection: Connection, caller: Caller, type_: str, id_: str, interaction: Interaction = Interaction.READ) -> Stored:
     """What is there now, for who may do this to it. Raises as `judged`."""
-    return judged(caller, type_, resources.last(connection, type_, id_) if FHIR_ID.fullmatch(id_) else None, interaction)
+    return judged(connection, caller, type_, resources.last(connection, type_, id_) if FHIR_ID.fullmatch(id_) else None, interaction)
 
 
-def judged(caller: Caller, type_: str, found: Stored | None, interaction: Interaction = Interaction.READ) -> Stored:
+def judged(connection: Connection, caller: Caller, type_: str, found: Stored | None, interaction: Interaction = Interaction.READ) -> Stored:
     """What was found under an id, deleted or not, for who may do this to it. Raises `NotFound`, `Deleted`, `Forbidden`.
 
     Who may not is not told that it was there, nor whether it is.
@@ -103,7 +113,7 @@ def judged(caller: Caller, type_: str, found: Stored | None, interaction: Intera
     if found is None:
         with if_granted(caller.decision, type_, interaction):
             raise NotFound(f"there is no {type_} with this id")
-    require_patient(caller.decision, type_, interaction, found.patient)
+    require_resource(connection, caller.decision, type_, interaction, found.id, found.patient, now=not found.deleted)
     if found.deleted:
         raise _deleted(caller, found, f"this {type_} was deleted")
     return found
@@ -122,8 +132,11 @@ def _event(connection: Connection, caller: Caller, id_: str) -> Stored:
     if found is None:
         with if_granted(caller.decision, "AuditEvent"):
             raise NotFound("there is no AuditEvent with this id")
-    require_patient(caller.decision, "AuditEvent", Interaction.READ, found.patient)
+    made = caller.decision
+    require_patients(made, "AuditEvent", frozenset([found.patient]), Interaction.READ)
+    if not made.sees_whose(connection, "AuditEvent", Interaction.READ, found.patient):
+        raise made.unseen("AuditEvent", Interaction.READ, found.patient)
     body = found.body
-    if confined(caller.decision, "AuditEvent", Interaction.READ) is not None:
-        body = without_queries(body)
+    if is_limited(made, "AuditEvent", Interaction.READ):
+        body = as_patients_see(body, found.patient)
     return Stored("AuditEvent", found.id, 1, found.recorded, found.patient, body)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import orjson
-from sqlalchemy import ColumnElement, Connection
+from sqlalchemy import Connection
 
 from profiles.fhir import search_request
 from profiles.fhir.issues import Issue
@@ -16,15 +16,15 @@ from profiles.fhir.search_request import SearchRefused
 from server.access.decisions import Decision, Interaction
 from server.errors import Forbidden, Refused
 from server.records import fhir_search, parameters
-from server.records.fhir_search import Match, Page, Position
+from server.records.fhir_search import Allowed, Match, Page, Position
 from server.records.parameters import Active
-from server.records.trail import without_queries
+from server.records.trail import as_patients_see
 from server.store.db import instant, micros
-from server.work.fhir import completeness, offered, sight
+from server.work.fhir import arriving, completeness, offered, sight
 from server.work.fhir.caller import Caller
 from server.work.fhir.listing import Entry, Listing, warned
 from server.work.fhir.paging import seal, unseal
-from server.work.fhir.permission import allowed, confined, is_granted, require, require_patients
+from server.work.fhir.permission import allowed, confined, is_by_patient, is_granted, is_limited, require, require_patients
 from server.work.fhir.refusals import ParameterError, of_search, told_name
 from server.work.fhir.shape import Shape
 from server.work.fhir.shape import of_search as shape_of_search
@@ -82,7 +82,10 @@ def search(connection: Connection, caller: Caller, place: Place, given: Paramete
     asked = sight.granted(caller.decision, asked)
     warnings = completeness.warnings(connection, sight.looked_at(asked), lenient=caller.lenient)
     with fhir_search.limited(connection):  # page, total and what is included share it
-        return _Searching(connection, caller.decision, caller.base, place, asked, shape, key, now, warnings).found(named)
+        found = _Searching(connection, caller.decision, caller.base, place, asked, shape, key, now, warnings).found(named)
+    if arriving.is_asked_for(place.type, found=bool(found.listing.entries or found.listing.total)):
+        arriving.require_all_arrived(connection, caller.decision, given)
+    return found
 
 
 def _types(made: Decision, place: Place, given: Parameters) -> tuple[str, ...]:
@@ -175,8 +178,9 @@ class _Searching:
             began=began,
             after=after,
         )
-        if self.asked.types == ("AuditEvent",) and self._is_confined:
-            page = replace(page, matches=tuple(replace(event, body=without_queries(event.body)) for event in page.matches))
+        if self.asked.types == ("AuditEvent",) and is_limited(self.made, "AuditEvent"):
+            seen = (replace(event, body=as_patients_see(event.body, event.patient)) for event in page.matches)
+            page = replace(page, matches=tuple(seen))
         return page
 
     def _included(self, page: Page) -> tuple[tuple[Match, ...], list[Issue]]:
@@ -199,11 +203,14 @@ class _Searching:
         body = match.body if match.summary and shape.is_summary else shape.of(match.body)
         return Entry(body, {"search": {"mode": mode}}, f"{self.base}/{match.type}/{match.id}")
 
-    def _where(self, type_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
-        return allowed(self.made, type_)(column)
+    @property
+    def _where(self) -> Allowed:
+        return allowed(self.made)
 
     @property
     def _only(self) -> frozenset[str] | None:
+        if not is_by_patient(self.made, self.asked.types[0]):
+            return None
         seen = confined(self.made, self.asked.types[0])
         if seen is None:
             return frozenset()

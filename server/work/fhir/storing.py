@@ -11,12 +11,13 @@ from profiles.fhir.business_identifiers import unique_identifiers
 from profiles.fhir.issues import Issue, a, is_refused
 from profiles.fhir.json import parse
 from server.access.decisions import Interaction
-from server.errors import AccessError, Forbidden, Invalid, PreconditionFailed
+from server.errors import AccessError, Forbidden, Invalid, NotFound, PreconditionFailed
 from server.records import parameters, resources
 from server.records.resources import RESOURCE, Stored
 from server.records.trail import Audited
 from server.work.fhir import projections
 from server.work.fhir.caller import Caller, Outcome
+from server.work.fhir.permission import require_resource
 
 Method = Literal["POST", "PUT", "PATCH"]
 Resource = dict[str, Any]
@@ -92,17 +93,25 @@ def put(
         caller.require_new(type_, interaction, stored.patient)
     else:
         caller.require_patient(type_, interaction, stored.patient)
+    _require_within(connection, caller, stored, interaction)
     return outcome(
-        caller, stored, is_new=before is None, is_changed=before is None or before.version != stored.version, audit=audit
+        connection, caller, stored, is_new=before is None, is_changed=before is None or before.version != stored.version, audit=audit
     )
 
 
-def created(caller: Caller, stored: Stored) -> Outcome:
+def _require_within(connection: Connection, caller: Caller, stored: Stored, interaction: Interaction) -> None:
+    """Raises `Forbidden` if a resource has become one that the caller's scopes, which name some of the type only, do not open."""
+    if not caller.decision.may_be(connection, stored.type, interaction, stored.id):
+        raise Forbidden("the token opens some resources of the type only, and this would be none of them", stored.patients)
+
+
+def created(connection: Connection, caller: Caller, stored: Stored) -> Outcome:
     """What came of a create, if the caller may make it. Raises `Forbidden`."""
     caller.require_new(stored.type, Interaction.CREATE, stored.patient)
     if caller.is_confined(stored.type, Interaction.CREATE):
         _require_no_naming(stored.type, parse(stored.body), None)
-    return outcome(caller, stored, is_new=True, is_changed=True, audit=("create", REST_CREATE))
+    _require_within(connection, caller, stored, Interaction.CREATE)
+    return outcome(connection, caller, stored, is_new=True, is_changed=True, audit=("create", REST_CREATE))
 
 
 def _require_no_naming(type_: str, resource: Resource, before: Stored | None) -> None:
@@ -121,13 +130,15 @@ def _require_no_naming(type_: str, resource: Resource, before: Stored | None) ->
         )
 
 
-def outcome(caller: Caller, stored: Stored, *, is_new: bool, is_changed: bool, audit: tuple[Kind, Subtype]) -> Outcome:
+def outcome(
+    connection: Connection, caller: Caller, stored: Stored, *, is_new: bool, is_changed: bool, audit: tuple[Kind, Subtype]
+) -> Outcome:
     """201 for what was not there, else 200. What came of it unchanged has no new location.
 
     To change is not to read: what was there before is told to those who may read it.
     """
     if not is_new:
-        stored = for_readers(caller, stored)
+        stored = for_readers(connection, caller, stored)
     version = f"{stored.type}/{stored.id}/_history/{stored.version}"
     return Outcome(
         status=201 if is_new else 200,
@@ -137,11 +148,11 @@ def outcome(caller: Caller, stored: Stored, *, is_new: bool, is_changed: bool, a
     )
 
 
-def for_readers(caller: Caller, stored: Stored) -> Stored:
+def for_readers(connection: Connection, caller: Caller, stored: Stored) -> Stored:
     """What is stored, without its content for those who may not read it."""
     try:
-        caller.require_patient(stored.type, Interaction.READ, stored.patient)
-    except AccessError:
+        require_resource(connection, caller.decision, stored.type, Interaction.READ, stored.id, stored.patient)
+    except (AccessError, NotFound):
         return replace(stored, body=b"", summary=None)
     return stored
 

@@ -272,7 +272,7 @@ class _Transaction:
                 continue
             for (entry, _), each in zip(part, stored, strict=True):
                 with _at(entry):
-                    self._did(entry, created(self._caller, each))
+                    self._did(entry, created(self._connection, self._caller, each))
 
     def _require_targets(self) -> None:
         """Where references have to lead to what is there: once everything is."""

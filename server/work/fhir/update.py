@@ -10,7 +10,7 @@ from server.access.decisions import Interaction
 from server.errors import Conflict, Invalid
 from server.records import resources
 from server.records.resources import Stored
-from server.work.fhir import conditional, offered
+from server.work.fhir import conditional, offered, permission
 from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.create import create
 from server.work.fhir.offered import MethodNotOffered
@@ -41,7 +41,9 @@ def update(
         raise Invalid([Issue("error", "invalid", f"{type_}.id", "the resource has to have the id that is in the URL")])
     before = current(connection, type_, id_)
     if before is not None:  # a deleted one too: who takes its id could read what it was
-        caller.require_patient(type_, Interaction.UPDATE, before.patient)
+        permission.require_resource(
+            connection, caller.decision, type_, Interaction.UPDATE, id_, before.patient, now=not before.deleted
+        )
     require_version(if_match, before, if_none_match)
     if before is None and not caller.rules.update_creates:
         raise MethodNotOffered(

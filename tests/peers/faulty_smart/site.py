@@ -8,7 +8,7 @@ from typing import Any
 
 import uvicorn
 from joserfc import jwt
-from peers.faulty_smart import images, oauth
+from peers.faulty_smart import fhir, images, oauth
 from peers.faulty_smart.state import (
     CLIENT_EC,
     CLIENT_RSA,
@@ -20,8 +20,10 @@ from peers.faulty_smart.state import (
     REDIRECT,
     SIGNING,
     WADO,
+    Grant,
     Images,
     State,
+    handle,
     new_state,
     now,
 )
@@ -33,10 +35,11 @@ _LABELS = {"allow": ["Sign in", "Allow"], "deny": ["Deny"]}
 
 
 @contextmanager
-def faulty(*faults: str) -> Iterator[tuple[Target, State]]:
+def faulty(*faults: str, capabilities: bool = False) -> Iterator[tuple[Target, State]]:
     """A running server with these faults, right without any."""
     state = new_state(*faults)
-    app = Starlette(routes=[*oauth.ROUTES, *images.ROUTES])
+    state.with_capabilities = capabilities
+    app = Starlette(routes=[*oauth.ROUTES, *fhir.ROUTES, *images.ROUTES])
     app.state.smart = state
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -73,12 +76,18 @@ def target(state: State) -> Target:
                 "url": f"{state.base}/oauth/launch",
                 "client": "backend",
                 "encounter": "encounter-1",
+                "bound": True,
+                "expects": {"intent": "look", "tenant": "t1", "fhirContext": [{"reference": "ImagingStudy/study-ankle"}]},
                 "body": {
                     "client_id": "app", "patient": "$patient", "encounter": "$encounter", "need_patient_banner": False,
                     "intent": "look", "tenant": "t1", "fhirContext": [{"reference": "ImagingStudy/study-ankle"}],
                 },
             },
-            "tokens": {"expired": _expired(state)},
+            "tokens": {
+                "expired": _signed(state, exp=now() - 100),
+                "other_audience": _signed(state, aud="https://other.invalid/fhir"),
+                "no_patient": _signed(state, Grant("app", "patient", "patient/*.rs", "", {})),
+            },
             "initial_access_token": INITIAL,
         }
     )  # fmt: skip
@@ -105,6 +114,10 @@ def _study(each: Images) -> dict[str, Any]:
     }
 
 
-def _expired(state: State) -> str:
-    claims = {"iss": state.base, "aud": state.fhir, "exp": now() - 100, "scope": "patient/*.rs", "grant": "none"}
-    return jwt.encode({"alg": "RS256", "typ": "at+jwt", "kid": SIGNING.kid}, claims, SIGNING, algorithms=["RS256"])
+def _signed(state: State, grant: Grant | None = None, **claims: Any) -> str:
+    """An access token with these claims in place of right ones."""
+    id_ = handle()
+    state.grants[id_] = grant or Grant("app", "patient", "patient/*.rs", PATIENTS["a"], {})
+    right = {"iss": state.base, "aud": state.fhir, "exp": now() + 3600, "scope": "patient/*.rs", "grant": id_}
+    header = {"alg": "RS256", "typ": "at+jwt", "kid": SIGNING.kid}
+    return jwt.encode(header, {**right, **claims}, SIGNING, algorithms=["RS256"])

@@ -42,6 +42,11 @@ FAULTS: Final[Mapping[str, str]] = {
     "secret-backend": "a client with a secret gets client_credentials",
     "long-backend": "backend tokens live an hour",
     "introspection-open": "anybody may introspect",
+    "audience-ignored": "access tokens for another server are taken",
+    "no-patient-is-all": "a patient/ scope without patient opens what the person may see",
+    "capability-alone": "a capability URL needs no token",
+    "capability-of-any-token": "a capability URL takes any token",
+    "capability-wide": "a capability URL opens whatever is appended",
     "cors-anywhere": "every origin reads FHIR",
     "empty-bundle": "a search for another patient is an empty Bundle",
     "patients-joined": "of several patients in one search only the first is looked at",
@@ -134,6 +139,10 @@ class State:
 
     faults: frozenset[str] = frozenset()
     base: str = ""
+    with_capabilities: bool = False
+    """Whether the addresses of Endpoints are capability URLs."""
+    capabilities: dict[str, tuple[str, Grant]] = field(default_factory=dict)
+    """Of each the UID of its study, and the grant that it was made for."""
     clients: dict[str, Registered] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     studies: tuple[Images, ...] = ()
@@ -196,8 +205,8 @@ def new_state(*faults: str) -> State:
     state.studies = (
         _study(1, "ankle", "a"),
         _study(2, "chest", "a"),
-        _study(3, "ultrasound", "a", withheld=frozenset(["proxy", "backend"])),
-        _study(4, "heart", "a", series_withheld=frozenset(["proxy"])),
+        _study(3, "ultrasound", "a", withheld=frozenset(["proxy", "practitioner", "backend"])),
+        _study(4, "heart", "a", series_withheld=frozenset(["proxy", "practitioner"])),
         _study(5, "knee", "b"),
         _study(6, "fetched", "a", pending=True),
     )

@@ -124,7 +124,7 @@ def _is(database: Database, id_: str, past: list[tuple[str, dict[str, Any] | Non
                 found = parse(resources.vread(connection, "Patient", id_, number).body)
                 assert found.pop("meta")["versionId"] == str(number)
                 assert found == _patient(id_, **content)
-        told = history(connection, type="Patient", id=id_, allowed=lambda _: true(), count=50).entries
+        told = history(connection, type="Patient", id=id_, allowed=lambda *_: true(), count=50).entries
         assert [(each.version, each.method, not each.body) for each in reversed(told)] == [
             (number, method, content is None) for number, (method, content) in enumerate(past, 1)
         ]
@@ -314,7 +314,7 @@ def _told(database: Database, **asked: Any) -> list[tuple[str, int]]:
     """All pages, each of two versions."""
     found: list[tuple[str, int]] = []
     after: HistoryPosition | None = None
-    allowed = asked.pop("allowed", lambda _: true())
+    allowed = asked.pop("allowed", lambda *_: true())
     with database.read() as connection:
         while True:
             page = history(connection, **asked, allowed=allowed, count=2, after=after)
@@ -342,9 +342,9 @@ def test_history_of_a_type_and_of_all_by_time(database: Database) -> None:
     assert _told(database, since=3_000_000) == [("q", 1), ("p", 3), ("p", 2)]
     assert _told(database, at=(2_500_000, 3_500_000)) == [("p", 2), ("o", 1), ("p", 1)]
     assert _told(database, at=(4_000_000, 4_000_001)) == [("p", 3), ("o", 1)]
-    assert _told(database, allowed=lambda column: column == "q") == [("q", 1)]
+    assert _told(database, allowed=lambda row, version: (row.c.patient == "q") & (version.c.patient == "q")) == [("q", 1)]
     with database.read() as connection, pytest.raises(NotFound):
-        history(connection, type="Patient", id="nobody", allowed=lambda _: true(), count=1)
+        history(connection, type="Patient", id="nobody", allowed=lambda *_: true(), count=1)
 
 
 # --- rows

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, delete, func, select, true
 from profiles.audit_event import FAILED, ITI_18, RAD_129, REFUSED, REST_READ, Agent, AuditedAction, AuditedEntity, audit_event
 from profiles.fhir.search_request import read
 from server.records import fhir_search
-from server.records.fhir_search import Match
+from server.records.fhir_search import Match, ResourceRow, whose
 from server.records.resources import unpacked
 from server.records.trail import EVENT, EVERYTHING, PATIENT, RecordedEvent, Trail, Wanted, events, total
 from server.store.db import Database
@@ -159,8 +159,8 @@ def _all(database: Database, query: str = "", *, people: str | None = None, coun
     found: list[Match] = []
     after, began, confined = None, 1 << 60, people is not None
 
-    def may(_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
-        return true() if people is None else column.in_(tuple(people))
+    def may(_: str, row: ResourceRow) -> ColumnElement[bool]:
+        return true() if people is None else whose(row).in_(tuple(people))
 
     with database.read() as connection:
         while True:

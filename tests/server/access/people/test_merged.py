@@ -20,7 +20,7 @@ def test_a_merge_acts_on_the_next_request_of_patients_and_proxies(tmp_path: Path
         send(opened, Made(), Made(study=3, patient="P2"))
         publish_all(opened)
         with opened.database.read() as connection:
-            ids = dict(connection.execute(select(PATIENT.c.value, PATIENT.c.id)).tuples().all())
+            ids = {value: id_ for value, id_ in connection.execute(select(PATIENT.c.value, PATIENT.c.id))}
         with opened.database.write() as connection:
             own = accounts.add(connection, kind="patient", email="own@example.org", patients=[ids["P1"]])
             parent = accounts.add(connection, kind="proxy", email="parent@example.org")

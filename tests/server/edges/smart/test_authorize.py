@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from peers.requires import requires
 from peers.smart_site import BACK, Pkce, SmartSite, back, smart_site
 
+from server.access.oauth import clients
 from server.access.oauth.clients import Client
 from server.errors import Forbidden, NotFound, Refused
 
@@ -17,9 +18,9 @@ LOOPBACK = "http://127.0.0.1/back"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartSite]:
+def site(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[SmartSite]:
     folder: Path = tmp_path_factory.mktemp("authorize")
-    with smart_site(folder / "data") as made:
+    with smart_site(folder / "data", module_database_url) as made:
         yield made
 
 
@@ -107,8 +108,6 @@ def test_what_is_wrong_goes_back_to_the_app(site: SmartSite, case: str) -> None:
 
 
 def test_a_client_that_may_not_refresh_is_not_offered_to_stay(site: SmartSite) -> None:
-    from server.access.oauth import clients
-
     with site.node.database.write() as connection:
         known = clients.find(connection, "public")
         assert known is not None

@@ -21,14 +21,19 @@ from server.errors import ImageShareError, Refused, Unavailable
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartSite]:
+def site(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[SmartSite]:
     folder: Path = tmp_path_factory.mktemp("backend")
-    with smart_site(folder / "data") as made:
+    with smart_site(folder / "data", module_database_url) as made:
         yield made
 
 
 def _asked(site: SmartSite, assertion: str, scope: str = "system/*.rs", **more: str) -> Any:
-    form = {"grant_type": "client_credentials", "scope": scope, "client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+    form = {
+        "grant_type": "client_credentials",
+        "scope": scope,
+        "client_assertion_type": ASSERTION_TYPE,
+        "client_assertion": assertion,
+    }
     return site.http.post("/oauth/token", data={**form, **more})
 
 

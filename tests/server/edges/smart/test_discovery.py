@@ -9,8 +9,10 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from authlib.oidc.discovery import OpenIDProviderMetadata
 from fhir.resources.R4B.bundle import Bundle
 from peers.requires import requires
-from peers.smart_site import ORIGIN, SmartSite, smart_site
+from peers.smart_site import BACK, ORIGIN, SCOPE, SmartSite, smart_site
 
+from server.access.oauth import clients
+from server.access.oauth.clients import Client
 from server.edges.smart.cors import OPEN
 
 EVIL = "https://evil.example.org"
@@ -62,7 +64,14 @@ def test_the_metadata_are_valid_by_their_own_rfcs(site: SmartSite) -> None:
     provider = site.http.get("/.well-known/openid-configuration").json()
     OpenIDProviderMetadata(provider).validate()
     told = site.http.get(CONFIGURATION).json()
-    for name in ("issuer", "jwks_uri", "authorization_endpoint", "token_endpoint", "revocation_endpoint", "introspection_endpoint"):
+    for name in (
+        "issuer",
+        "jwks_uri",
+        "authorization_endpoint",
+        "token_endpoint",
+        "revocation_endpoint",
+        "introspection_endpoint",
+    ):
         assert told[name] == server[name] == provider[name]
 
 
@@ -121,7 +130,9 @@ def test_any_origin_reads_what_is_the_same_for_everybody(site: SmartSite, path: 
 
 
 @requires(17)
-@pytest.mark.parametrize("path", ["/oauth/token", "/oauth/revoke", "/oauth/introspect", "/fhir/ImagingStudy", "/fhir", "/dicomweb/studies"])
+@pytest.mark.parametrize(
+    "path", ["/oauth/token", "/oauth/revoke", "/oauth/introspect", "/fhir/ImagingStudy", "/fhir", "/dicomweb/studies"]
+)
 def test_registered_origins_alone_call_with_tokens(site: SmartSite, path: str) -> None:
     for origin, known in ((ORIGIN, True), (EVIL, False), ("null", False), (f"{ORIGIN}.evil.org", False), (ORIGIN.upper(), False)):
         headers = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
@@ -140,10 +151,6 @@ def test_registered_origins_alone_call_with_tokens(site: SmartSite, path: str) -
 
 @requires(17)
 def test_an_origin_reads_what_its_own_clients_token_opens(site: SmartSite) -> None:
-    from server.access.oauth import clients
-    from server.access.oauth.clients import Client
-    from peers.smart_site import BACK, SCOPE
-
     with site.node.database.write() as connection:
         clients.add(connection, Client("other", "Other", "public", (BACK,), SCOPE, origins=("https://other.example.org",)))
     token = site.tokens("public")["access_token"]
@@ -175,8 +182,17 @@ def test_no_secret_is_logged_even_where_everything_is(site: SmartSite, caplog: p
         told = site.tokens("secret", "openid patient/*.rs offline_access")
         later = site.refresh(told["refresh_token"], "secret").json()
         site.backend()
-        site.http.post("/oauth/token", data={"grant_type": "refresh_token", "refresh_token": "canary-token", "client_id": "public"})
+        site.http.post(
+            "/oauth/token", data={"grant_type": "refresh_token", "refresh_token": "canary-token", "client_id": "public"}
+        )
     written = caplog.text + "".join(capfd.readouterr())
-    for secret in (told["access_token"], told["refresh_token"], told["id_token"], later["refresh_token"], site.secret["secret"], "canary-token"):
+    for secret in (
+        told["access_token"],
+        told["refresh_token"],
+        told["id_token"],
+        later["refresh_token"],
+        site.secret["secret"],
+        "canary-token",
+    ):
         assert secret not in written
     assert logging.getLogger("authlib").getEffectiveLevel() >= logging.INFO

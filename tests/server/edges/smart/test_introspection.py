@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from joserfc.jwk import KeySet
 from peers.requires import requires
 from peers.smart_site import ASSERTION_TYPE, SmartSite, basic, smart_site
 
+from server.access.oauth import clients
+
 INACTIVE = {"active": False}
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartSite]:
+def site(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[SmartSite]:
     folder: Path = tmp_path_factory.mktemp("introspection")
-    with smart_site(folder / "data") as made:
+    with smart_site(folder / "data", module_database_url) as made:
         yield made
 
 
@@ -42,8 +45,14 @@ def test_an_access_token_with_its_context(site: SmartSite) -> None:
     assert 0 < body["exp"] - time.time() <= told["expires_in"]
     keys = KeySet.import_key_set(site.http.get("/oauth/jwks").json())
     claims = jwt.decode(told["id_token"], keys, algorithms=["RS256"]).claims
-    assert {name: body[name] for name in ("iss", "sub", "fhirUser")} == {name: claims[name] for name in ("iss", "sub", "fhirUser")}
+    assert {name: body[name] for name in ("iss", "sub", "fhirUser")} == {
+        name: claims[name] for name in ("iss", "sub", "fhirUser")
+    }
     site.node.people.sessions.close(session)
+    told_of = site.events()[0]
+    assert told_of["subtype"][0]["code"] == "ITI-102"
+    assert f"Patient/{site.patients['A']}" in str(told_of)
+    assert "ehr" in str(told_of["agent"][0])
 
 
 @requires(282, 283)
@@ -51,13 +60,9 @@ def test_the_bearer_of_a_token_may_ask(site: SmartSite) -> None:
     mine, other = site.tokens("public"), site.tokens("secret")
     assert introspect(site, mine["access_token"], bearer=mine["access_token"]).json()["active"] is True
     assert introspect(site, other["access_token"], bearer=mine["access_token"]).json() == INACTIVE
-    from server.access.oauth import clients
-
     with site.node.database.write() as connection:
         found = clients.find(connection, "backend")
         assert found is not None
-        from dataclasses import replace
-
         clients.change(connection, replace(found, may=frozenset({"introspect"})))
     service = site.backend().json()["access_token"]
     assert introspect(site, other["access_token"], bearer=service).json()["active"] is True
@@ -79,7 +84,11 @@ def test_who_is_nobody_may_not_ask(site: SmartSite) -> None:
         refused = site.http.post("/oauth/introspect", data={"token": told["access_token"], **form})
         assert refused.json()["error"] == "invalid_client"
         assert "scope" not in refused.json()
-    form = {"token": told["access_token"], "client_assertion_type": ASSERTION_TYPE, "client_assertion": site.assertion("asymmetric")}
+    form = {
+        "token": told["access_token"],
+        "client_assertion_type": ASSERTION_TYPE,
+        "client_assertion": site.assertion("asymmetric"),
+    }
     assert site.http.post("/oauth/introspect", data=form).json() == INACTIVE
     assert site.http.post("/oauth/introspect", data=form).json()["error"] == "invalid_client"
 
@@ -129,7 +138,10 @@ def test_nobody_gives_back_what_is_anothers(site: SmartSite) -> None:
     for token in (told["access_token"], told["refresh_token"], "x", "x" * 9000):
         assert revoke(site, token, "public").status_code == 200
     assert site.fhir("ImagingStudy", told["access_token"]).status_code == 200
-    assert site.http.post("/oauth/revoke", data={"token": told["access_token"], "client_id": "secret"}).json()["error"] == "invalid_client"
+    assert (
+        site.http.post("/oauth/revoke", data={"token": told["access_token"], "client_id": "secret"}).json()["error"]
+        == "invalid_client"
+    )
     assert revoke(site, "", "public").json()["error"] == "invalid_request"
     assert site.refresh(told["refresh_token"], "secret").status_code == 200
 

@@ -16,9 +16,9 @@ LAUNCH = Launch.__table__  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartSite]:
+def site(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[SmartSite]:
     folder: Path = tmp_path_factory.mktemp("launch")
-    with smart_site(folder / "data") as made:
+    with smart_site(folder / "data", module_database_url) as made:
         yield made
 
 
@@ -28,8 +28,15 @@ SCOPE = "launch openid fhirUser patient/*.rs"
 @requires(149, 168, 169, 170, 171, 172, 173, 174, 176, 349, 351, 352, 361, 362)
 def test_an_ehr_opens_an_app_with_a_context(site: SmartSite) -> None:
     study = {"reference": "ImagingStudy/1", "role": "https://example.org/role"}
-    context = {"fhirContext": [study, {"identifier": {"value": "x"}}], "intent": "compare", "need_patient_banner": False, "tenant": "t1"}
-    made = site.launch(patient=site.patients["A"], encounter="e1", context=json.dumps(context), user=site.people["practitioner"].id)
+    context = {
+        "fhirContext": [study, {"identifier": {"value": "x"}}],
+        "intent": "compare",
+        "need_patient_banner": False,
+        "tenant": "t1",
+    }
+    made = site.launch(
+        patient=site.patients["A"], encounter="e1", context=json.dumps(context), user=site.people["practitioner"].id
+    )
     assert made.status_code == 201, made.text
     assert made.headers["cache-control"] == "no-store"
     url = urlsplit(made.json()["launch_url"])

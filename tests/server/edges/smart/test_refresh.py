@@ -16,9 +16,9 @@ SCOPE = "openid patient/ImagingStudy.rs patient/Observation.read offline_access"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartSite]:
+def site(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[SmartSite]:
     folder: Path = tmp_path_factory.mktemp("refresh")
-    with smart_site(folder / "data") as made:
+    with smart_site(folder / "data", module_database_url) as made:
         yield made
 
 
@@ -48,7 +48,13 @@ def test_new_tokens_without_a_person(site: SmartSite, client: str) -> None:
 @requires(104, 115)
 def test_the_scope_may_shrink_and_never_grow(site: SmartSite) -> None:
     token = site.tokens(scope=SCOPE)["refresh_token"]
-    for more in ("patient/*.rs", "patient/ImagingStudy.cruds", f"{SCOPE} user/*.rs", "patient/ImagingStudy.r?_id=1 system/*.rs", "launch"):
+    for more in (
+        "patient/*.rs",
+        "patient/ImagingStudy.cruds",
+        f"{SCOPE} user/*.rs",
+        "patient/ImagingStudy.r?_id=1 system/*.rs",
+        "launch",
+    ):
         refused = site.refresh(token, scope=more)
         assert refused.json()["error"] == "invalid_scope", more
     told = site.refresh(token, scope="patient/ImagingStudy.r").json()  # none of that used it up
@@ -63,6 +69,17 @@ def test_another_client_neither_uses_nor_burns_it(site: SmartSite) -> None:
     for client in ("public", "asymmetric", "native"):
         assert site.refresh(token, client).json()["error"] == "invalid_grant"
     assert site.refresh(token, "secret").status_code == 200
+
+
+def test_a_public_client_may_leave_its_name_out(site: SmartSite) -> None:
+    """RFC 6749 section 6: a client authenticates if it has something to do so with."""
+    token = site.tokens("public", SCOPE)["refresh_token"]
+    assert site.http.post("/oauth/token", data={"grant_type": "refresh_token", "refresh_token": token}).status_code == 200
+    for client in ("secret", "asymmetric"):
+        token = site.tokens(client, SCOPE)["refresh_token"]
+        refused = site.http.post("/oauth/token", data={"grant_type": "refresh_token", "refresh_token": token})
+        assert refused.json()["error"] == "invalid_client"
+        assert site.refresh(token, client).status_code == 200
 
 
 def test_a_lost_answer_can_be_had_again(site: SmartSite) -> None:

@@ -9,14 +9,16 @@ from joserfc.jwk import ECKey
 from peers.requires import requires
 from peers.smart_site import BACK, SmartSite, smart_site
 
+from server.access.oauth import clients
+
 INITIAL = "initial-access-token-of-this-test"
 KEYS = {"keys": [ECKey.generate_key("P-384", {"kid": "k1"}).as_dict(private=False)]}
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartSite]:
+def site(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[SmartSite]:
     folder: Path = tmp_path_factory.mktemp("registration")
-    with smart_site(folder / "data", client_registration="token", client_registration_token=INITIAL) as made:
+    with smart_site(folder / "data", module_database_url, client_registration="token", client_registration_token=INITIAL) as made:
         yield made
 
 
@@ -57,7 +59,9 @@ def test_not_without_the_initial_access_token(site: SmartSite, tmp_path: Path) -
         assert "registration_endpoint" not in closed.http.get("/fhir/.well-known/smart-configuration").json()
     with smart_site(tmp_path / "open", client_registration="open") as opened:
         assert register(opened, "").status_code == 201
-        assert opened.http.get("/fhir/.well-known/smart-configuration").json()["registration_endpoint"].endswith("/oauth/register")
+        assert (
+            opened.http.get("/fhir/.well-known/smart-configuration").json()["registration_endpoint"].endswith("/oauth/register")
+        )
 
 
 def test_nobody_registers_for_more_than_the_setting_lets(site: SmartSite) -> None:
@@ -66,8 +70,6 @@ def test_nobody_registers_for_more_than_the_setting_lets(site: SmartSite) -> Non
     assert register(site, grant_types=["client_credentials"]).json()["error"] == "invalid_client_metadata"
     assert register(site, grant_types=["implicit"]).json()["error"] == "invalid_client_metadata"
     mine = register(site, may=["introspect", "launch"], reach=None, device="Device/x").json()
-    from server.access.oauth import clients
-
     with site.node.database.read() as connection:
         client = clients.find(connection, mine["client_id"])
     assert client is not None
@@ -127,7 +129,12 @@ def test_a_client_reads_changes_and_deletes_itself(site: SmartSite) -> None:
     assert read.json()["client_id"] == told["client_id"]
     assert "client_secret" not in read.json()
     tokens = site.tokens(told["client_id"])
-    changed = {"client_id": told["client_id"], "client_name": "Other", "redirect_uris": [BACK], "token_endpoint_auth_method": "none"}
+    changed = {
+        "client_id": told["client_id"],
+        "client_name": "Other",
+        "redirect_uris": [BACK],
+        "token_endpoint_auth_method": "none",
+    }
     assert site.http.put(url, json=changed, headers=headers).json()["client_name"] == "Other"
     for wrong in ({"client_id": "public"}, {"token_endpoint_auth_method": "client_secret_basic"}, {"redirect_uris": ["x"]}):
         assert site.http.put(url, json={**changed, **wrong}, headers=headers).status_code == 400

@@ -10,6 +10,9 @@ from joserfc.jwk import KeySet
 from peers.requires import requires
 from peers.smart_site import BACK, Pkce, SmartSite, basic, smart_site
 
+from server.access.oauth import clients
+from server.access.people import accounts
+from server.records import resources
 from server.store.tables import AuthorizationCode, RefreshToken
 
 CODE = AuthorizationCode.__table__  # type: ignore[attr-defined]
@@ -18,9 +21,9 @@ KINDS = ["public", "secret", "asymmetric"]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartSite]:
+def site(tmp_path_factory: pytest.TempPathFactory, module_database_url: str) -> Iterator[SmartSite]:
     folder: Path = tmp_path_factory.mktemp("token")
-    with smart_site(folder / "data") as made:
+    with smart_site(folder / "data", module_database_url) as made:
         yield made
 
 
@@ -72,8 +75,6 @@ def test_the_context_stands_beside_the_token(site: SmartSite) -> None:
 
 @requires(171, 364)
 def test_an_encounter_can_be_in_context(site: SmartSite) -> None:
-    from server.records import resources
-
     encounter = {"resourceType": "Encounter", "status": "finished", "class": {"code": "AMB"}, "subject": {"reference": f"Patient/{site.patients['A']}"}}  # fmt: skip
     with site.node.database.write() as connection:
         stored = resources.create(connection, encounter)
@@ -106,7 +107,9 @@ def test_an_id_token_says_who_signed_in(site: SmartSite) -> None:
 def test_who_has_no_resource_is_not_given_fhir_user(site: SmartSite) -> None:
     told = site.tokens(scope="openid fhirUser user/*.rs", who="staff")
     assert told["scope"] == "openid user/*.rs"
-    payload = jwt.decode(told["id_token"], KeySet.import_key_set(site.http.get("/oauth/jwks").json()), algorithms=["RS256"]).claims
+    payload = jwt.decode(
+        told["id_token"], KeySet.import_key_set(site.http.get("/oauth/jwks").json()), algorithms=["RS256"]
+    ).claims
     assert "fhirUser" not in payload
     assert "nonce" not in payload
 
@@ -179,9 +182,6 @@ def test_a_code_lives_a_minute(site: SmartSite) -> None:
 
 @requires(356)
 def test_a_disabled_client_and_account_get_nothing(site: SmartSite) -> None:
-    from server.access.oauth import clients
-    from server.access.people import accounts
-
     pkce = Pkce()
     code, told = site.code("secret", pkce=pkce), site.tokens("secret", "patient/*.rs offline_access")
     with site.node.database.write() as connection:
@@ -245,6 +245,9 @@ def test_a_secret_goes_in_the_form_too(site: SmartSite) -> None:
     both = site.http.post("/oauth/token", data=form, headers={"Authorization": basic("secret", site.secret["secret"])})
     assert both.json()["error"] == "invalid_request"
     assert site.http.post("/oauth/token", data={**form, "client_secret": "wrong"}).json()["error"] == "invalid_client"
+    other = {name: value for name, value in form.items() if name != "client_secret"} | {"client_id": "public"}
+    mixed = site.http.post("/oauth/token", data=other, headers={"Authorization": basic("secret", site.secret["secret"])})
+    assert mixed.json()["error"] == "invalid_request"
     assert site.http.post("/oauth/token", data=form).status_code == 200
 
 
@@ -305,18 +308,25 @@ def test_codes_and_tokens_are_in_the_database_as_hashes_only(site: SmartSite) ->
     later = site.refresh(told["refresh_token"], "secret").json()
     secrets = [code, pkce.verifier, told["access_token"], told["refresh_token"], later["refresh_token"], site.secret["secret"]]
     with site.node.database.read() as connection:
-        for table in ("authorization_code", "refresh_token", "access_grant", "oauth_client", "authorization_request", "audit_event"):
+        for table in (
+            "authorization_code",
+            "refresh_token",
+            "access_grant",
+            "oauth_client",
+            "authorization_request",
+            "audit_event",
+        ):
             rows = repr(connection.exec_driver_sql(f"SELECT * FROM {table}").all())
             assert not [each for each in secrets if each in rows], table
 
 
 def test_the_trail_has_every_token_and_every_refusal(site: SmartSite) -> None:
     told = site.tokens("secret")
-    newest = [event for event in site.events() if event["subtype"][0]["code"] == "ITI-71"][0]
+    newest = next(event for event in site.events() if event["subtype"][0]["code"] == "ITI-71")
     assert newest["outcome"] == "0"
     assert f"Patient/{site.patients['A']}" in str(newest)
     assert told["access_token"] not in str(newest)
     site.http.post("/oauth/token", data={"grant_type": "refresh_token", "refresh_token": "x", "client_id": "public"})
     site.node.strangers.flush()
-    refused = [event for event in site.events() if event["outcome"] == "4"][0]
+    refused = next(event for event in site.events() if event["outcome"] == "4")
     assert refused["subtype"][0]["code"] == "ITI-71"

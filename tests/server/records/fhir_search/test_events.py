@@ -24,7 +24,7 @@ from profiles.fhir.search_request import in_compartment, read
 from profiles.vocabulary import IHE_TRANSACTION
 from server.errors import NotSupported
 from server.records import fhir_search
-from server.records.fhir_search import Allowed, Position, TooCostly, events
+from server.records.fhir_search import Allowed, Position, TooCostly, events, whose
 from server.records.trail import Trail
 from server.records.trail import events as events_of
 from server.store.db import Database
@@ -64,7 +64,7 @@ def test_events_are_found_by_patient_and_date_newest_first(database: Database, t
     rest = found(database, "patient=Patient/p1&_sort=-date", count=1, after=Position.from_plain(after.plain()))
     assert (page, rest) == ([ids[2]], ([ids[0]], None))
     assert found(database, patient="p1")[0] == [ids[2], ids[0]]
-    assert found(database, may=lambda _, column: column == "p2")[0] == [ids[1]]
+    assert found(database, may=lambda _, row: whose(row) == "p2")[0] == [ids[1]]
     now = actions[0].recorded
     for prefix, some in (("ge", ids[::-1]), ("lt", []), ("eb", [])):
         assert found(database, f"date={prefix}{now}")[0] == some

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, false, true
 
 from profiles.fhir.search_request import read
 from server.records import fhir_search, resources
-from server.records.fhir_search import Allowed, Included, including
+from server.records.fhir_search import Allowed, Included, ResourceRow, including, whose
 
 
 def put(connection: Connection, reference: str, **content: Any) -> None:
@@ -97,8 +97,8 @@ def test_what_is_included(world: Connection, query: str, wanted: set[str]) -> No
 def test_only_what_the_caller_may_see_is_included(world: Connection) -> None:
     """By type and patient: p's own, and what organizations there are."""
 
-    def may(type_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
-        return true() if type_ == "Organization" else column == "p"
+    def may(type_: str, row: ResourceRow) -> ColumnElement[bool]:
+        return true() if type_ == "Organization" else whose(row) == "p"
 
     assert names(included(world, "Observation?_id=b&_include=*&_revinclude=*", may)) == {"Patient/p", "Observation/a"}
     found = included(world, "Patient?_id=p&_include=*&_revinclude=*", may)
@@ -129,8 +129,8 @@ def test_what_others_have_is_no_reason_to_leave_out_ones_own(
     for number in range(12):
         observation(connection, f"o{number:02}", subject=to("Patient/a" if number < 10 else "Patient/b"), device=to("Device/d"))
 
-    def may(type_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
-        return true() if type_ == "Device" else column == "b" if type_ == "Observation" else false()
+    def may(type_: str, row: ResourceRow) -> ColumnElement[bool]:
+        return true() if type_ == "Device" else whose(row) == "b" if type_ == "Observation" else false()
 
     found = included(connection, f"Device?_id=d&{query}", may, most=2)
     assert (names(found), found.is_cut) == ({"Observation/o10", "Observation/o11"}, False)

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, event, true
 from profiles.fhir.query import Search
 from profiles.fhir.search_request import read
 from server.records import fhir_search, resources
-from server.records.fhir_search import Page, Position, plain
+from server.records.fhir_search import Page, Position, ResourceRow, plain, whose
 from server.store.db import Database
 
 ON_BOTH_ENGINES = True
@@ -47,8 +47,8 @@ def _asked(query: str) -> Search:
 
 
 def _page(connection: Connection, search: Search, patient: str, only: frozenset[str] | None, after: Position | None) -> Page:
-    def may(_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
-        return column == patient if patient else true()
+    def may(_: str, row: ResourceRow) -> ColumnElement[bool]:
+        return whose(row) == patient if patient else true()
 
     return fhir_search.page(
         connection, search, decision_where=may, confined=bool(patient), count=3, began=LATER, after=after, only=only

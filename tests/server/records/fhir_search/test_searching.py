@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, true
 from profiles.fhir.query import Search
 from profiles.fhir.search_request import in_compartment, read
 from server.records import fhir_search, parameters, resources
-from server.records.fhir_search import Position, conditions
+from server.records.fhir_search import Position, ResourceRow, conditions, whose
 from server.store.db import Database
 
 SYSTEM = "http://example.org/codes"
@@ -59,8 +59,8 @@ def put(connection: Connection, made: Json, now: int, pk: int) -> Kept:
 def everything(connection: Connection, search: Search, patients: Sequence[str] | None, count: int) -> list[str]:
     """All pages, one after the other."""
 
-    def where(_: str, column: ColumnElement[str]) -> ColumnElement[bool]:
-        return true() if patients is None else column.in_(patients)
+    def where(_: str, row: ResourceRow) -> ColumnElement[bool]:
+        return true() if patients is None else whose(row).in_(patients)
 
     found: list[str] = []
     after: Position | None = None

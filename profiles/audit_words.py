@@ -1,0 +1,155 @@
+"""An AuditEvent in plain words: what was done, what for and what came of it, for the patient whose data it was about."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from profiles.r4.definitions import resource_types
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """`what` is like "looked at imaging studies", `purpose` is empty where none was said, `outcome` is allowed, refused or failed."""
+
+    what: str
+    purpose: str
+    outcome: str
+
+
+_INTERACTIONS: Final[Mapping[str, str]] = {
+    "read": "looked at {}",
+    "vread": "looked at an earlier version of {}",
+    "search": "searched for {}",
+    "search-type": "searched for {}",
+    "search-system": "searched for anything",
+    "history-instance": "looked at what {} were before",
+    "history-type": "looked at what {} were before",
+    "history-system": "looked at what anything was before",
+    "create": "added {}",
+    "update": "changed {}",
+    "patch": "changed {}",
+    "delete": "removed {}",
+    "transaction": "sent several requests",
+    "batch": "sent several requests",
+    "operation": "asked about {}",
+}
+_TRANSACTIONS: Final[Mapping[str, str]] = {
+    "ITI-18": "searched for documents",
+    "ITI-41": "added documents",
+    "ITI-42": "added documents",
+    "ITI-43": "fetched documents",
+    "ITI-67": "searched for documents",
+    "ITI-68": "fetched documents",
+    "ITI-71": "an app got access",
+    "ITI-102": "asked what an app may do",
+    "RAD-5": "looked at the examinations that are planned",
+    "RAD-6": "began an examination",
+    "RAD-7": "finished an examination",
+    "RAD-10": "asked whether images are kept safely",
+    "RAD-14": "searched for images",
+    "RAD-55": "looked at images",
+    "RAD-68": "added images",
+    "RAD-69": "fetched images",
+    "RAD-107": "looked at images",
+    "RAD-108": "added images",
+    "RAD-129": "searched for images",
+    "110112": "was shown names to choose from",
+    "110122": "signed in",
+    "110123": "signed out",
+    "110127": "began emergency access",
+    "110138": "ended emergency access",
+    "110137": "changed who has access",
+    "AuthZ-Consent": "a consent was applied",
+    "disclose": "passed records on",
+    "destroy": "erased old entries of this list",
+}
+_OPERATIONS: Final[Mapping[str, str]] = {
+    "everything": "asked for everything in the record",
+    "docref": "asked for documents",
+    "access-history": "looked at this list",
+    "meta": "looked at labels",
+}
+_TYPES: Final[Mapping[str, str]] = {
+    "AllergyIntolerance": "allergies",
+    "AuditEvent": "this list",
+    "Binary": "documents",
+    "Condition": "diagnoses",
+    "DiagnosticReport": "reports",
+    "DocumentReference": "documents",
+    "Encounter": "visits",
+    "Endpoint": "where images are",
+    "ImagingStudy": "imaging studies",
+    "Immunization": "vaccinations",
+    "MedicationRequest": "prescriptions",
+    "Observation": "measurements and results",
+    "Patient": "personal details",
+    "ServiceRequest": "orders",
+}
+_PURPOSES: Final[Mapping[str, str]] = {
+    "TREAT": "treatment",
+    "ETREAT": "emergency treatment",
+    "BTG": "emergency access",
+    "HPAYMT": "payment",
+    "HOPERAT": "running the hospital",
+    "HRESCH": "research",
+    "PATRQT": "at the patient's request",
+    "FAMRQT": "at the family's request",
+    "PWATRNY": "on the patient's behalf",
+    "PUBHLTH": "public health",
+}
+_NAME: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CALLED: Final = re.compile(r"(?:([A-Z][A-Za-z]+)/)?(?:[A-Za-z0-9.-]{1,64}/)?\$([a-z-]+)")
+
+
+def words(event: Json) -> Words:
+    """Of an event as this server writes them (`profiles.audit_event`)."""
+    outcome = {"0": "allowed", "4": "refused"}.get(str(event.get("outcome")), "failed")
+    return Words(_what(event), ", ".join(_PURPOSES.get(code, code) for code in _purposes(event)), outcome)
+
+
+def _what(event: Json) -> str:
+    codes = [str(each.get("code")) for each in event.get("subtype", ())]
+    if "110104" in codes:  # instances are transferred: whither says the action
+        return "sent images here" if event.get("action") == "C" else "fetched images"
+    known = next((_TRANSACTIONS[code] for code in reversed(codes) if code in _TRANSACTIONS), None)
+    if known is not None:
+        return known
+    asked = _asked(event)
+    if called := _CALLED.match(asked):
+        return _OPERATIONS.get(called[2], f"asked about {_of_type(called[1] or '')}")
+    said = next((_INTERACTIONS[code] for code in codes if code in _INTERACTIONS), "used {}")
+    return said.format(_of_type(asked.partition("/")[0].partition("?")[0]))
+
+
+def _asked(event: Json) -> str:
+    """The reference of what was read, or the query as the client wrote it."""
+    for entity in event.get("entity", ()):
+        reference = str(entity.get("what", {}).get("reference", ""))
+        if query := entity.get("query"):
+            try:
+                return base64.b64decode(query).decode("utf-8", "replace")
+            except (binascii.Error, ValueError):
+                return ""
+        if reference and entity.get("type", {}).get("code") != "1":
+            return reference
+    return ""
+
+
+def _of_type(name: str) -> str:
+    if name not in resource_types():
+        return "records"
+    return _TYPES.get(name) or f"{_NAME.sub(' ', name).lower()} records"
+
+
+def _purposes(event: Json) -> list[str]:
+    return [
+        str(coding.get("code"))
+        for agent in event.get("agent", ())
+        for purpose in agent.get("purposeOfUse", ())
+        for coding in purpose.get("coding", ())
+    ]

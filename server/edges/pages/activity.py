@@ -1,0 +1,62 @@
+"""Who saw the records of a person, and of those whom the person looks after: the trail in plain words (`server.work.access_history`)."""
+
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from profiles.audit_event import REST_OPERATION, Agent, AuditedEntity
+from server.access.people import accounts
+from server.edges.context import request_id
+from server.edges.pages.browser import Visit
+from server.edges.pages.showing import translated as _
+from server.store.db import micros
+from server.work.access_history import AccessRow, Place, rows
+from server.work.choosing import choices
+
+_COUNT: Final = 25
+_PLACE: Final = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,9})")
+_ASKED: Final = AuditedEntity(query=b"Patient/$access-history")
+
+
+def activity(visit: Visit) -> Response:
+    """`GET /account/activity`; with `before` what was earlier. To look is in the trail itself before anything is shown."""
+    with visit.node.database.read() as connection:
+        reach, _until = accounts.reach(connection, visit.person.account, micros())
+        if not reach:
+            return visit.page("activity.html", groups=[], more="", names={}, nobody=True, earlier=False)
+        before = _place(visit.request.query_params.get("before", ""))
+        found = rows(connection, reach, before, _COUNT + 1)
+        names = {each.id: each.name for each in choices(connection, reach).patients} if len(reach) > 1 else {}
+    _note(visit, reach)
+    shown, more = found[:_COUNT], "-".join(map(str, found[_COUNT - 1].place)) if len(found) > _COUNT else ""
+    return visit.page(
+        "activity.html", groups=_by_day(visit, shown), more=more, names=names, nobody=False, earlier=before is not None
+    )
+
+
+def _note(visit: Visit, patients: frozenset[str]) -> None:
+    account, trail = visit.person.account, visit.node.trail
+    browser = Agent(identifier="browser", address=visit.address)
+    action = trail.action("query", REST_OPERATION, browser, rest=False, entities=(_ASKED,), request_id=request_id(visit.request))
+    trail.write(replace(action, user=Agent(identifier=account.id, reference=account.fhir_user)), patients=sorted(patients))
+
+
+def _place(text: str) -> Place | None:
+    found = _PLACE.fullmatch(text)
+    return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
+
+
+def _by_day(visit: Visit, found: tuple[AccessRow, ...]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The rows of each day (`20260712`), in the site's zone, in their order."""
+    days: dict[str, list[dict[str, Any]]] = {}
+    for each in found:
+        at = each.when.astimezone(visit.settings.zone)
+        days.setdefault(f"{at:%Y%m%d}", []).append(
+            {
+                "time": f"{at:%H:%M}", "what": _(each.what), "who": _(each.who) if each.who else "", "organization": each.organization,
+                "app": _(each.app), "purpose": _(each.purpose) if each.purpose else "", "outcome": each.outcome, "patient": each.patient,
+            }
+        )  # fmt: skip
+    return list(days.items())

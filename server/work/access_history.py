@@ -1,0 +1,175 @@
+"""Who saw what of a patient, and when: the trail in plain words, for the patient, for proxies and for staff.
+
+The trail has nobody's name, only ids: names are looked up when it is read. Of another patient, or a person who has nothing to do with this one, it is
+said that there was somebody, not who: that is their affair.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import ColumnElement, Connection
+
+from profiles.audit_words import words
+from profiles.fhir.json import parse
+from server.access import roles
+from server.access.oauth import clients
+from server.access.people import accounts, proxies
+from server.access.people.accounts import Account
+from server.errors import Gone, NotFound
+from server.records import resources, trail
+from server.records.trail import RecordedEvent
+from server.store.db import micros, moment
+
+Place = tuple[int, int, int]
+Json = dict[str, Any]
+PATIENT: Final = "the patient"
+ANOTHER: Final = "another person"
+_USERS: Final = frozenset({"IRCP", "AUT"})
+_OURS: Final = ("imageshare", "command line", "retention")
+"""What of this server itself acts, as the trail names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRow:
+    """One access, or the attempt. `when` is UTC. `who` is empty for a program by itself, `app` what was used.
+
+    `outcome` is allowed, refused or failed; `event` the id of the AuditEvent, `place` where the rows after this one begin.
+    """
+
+    when: datetime
+    who: str
+    organization: str
+    app: str
+    what: str
+    purpose: str
+    outcome: str
+    patient: str
+    event: str
+    place: Place
+
+
+def rows(
+    connection: Connection,
+    patients: Collection[str],
+    before: Place | None,
+    count: int,
+    *,
+    start: int | None = None,
+    end: int | None = None,
+) -> tuple[AccessRow, ...]:
+    """Up to `count` accesses to data of these patients (resource ids), the newest first, those after the row with the place `before`.
+
+    `start` and `end` are microseconds, half-open. Whether the reader may see them is the caller's to know.
+    """
+
+    def whose(column: ColumnElement[str]) -> Sequence[ColumnElement[bool]]:
+        return [column.in_(sorted(patients))]
+
+    def moments(column: ColumnElement[int]) -> Sequence[ColumnElement[bool]]:
+        return [*([column >= start] if start is not None else []), *([column < end] if end is not None else [])]
+
+    wanted = trail.Wanted(patients=whose, moments=moments, few=True)
+    found = list(trail.events(connection, wanted=wanted, limit=count, after=before))
+    names = _Names(connection)
+    return tuple(_row(each, names) for each in found)
+
+
+def _row(event: RecordedEvent, names: "_Names") -> AccessRow:
+    body: Json = orjson.loads(event.body)
+    said, client, user = words(body), _client(body), _user(body)
+    who, organization = names.person(user, event.patient, body) if user else ("", "")
+    return AccessRow(
+        moment(event.recorded), who, organization, names.program(client), said.what, said.purpose, said.outcome, event.patient, event.id,
+        (event.recorded, event.pk, event.number),
+    )  # fmt: skip
+
+
+def _client(body: Json) -> str:
+    """The first agent is the client, as this server writes them."""
+    return _identifier(body.get("agent", [{}])[0])
+
+
+def _user(body: Json) -> Json | None:
+    for agent in body.get("agent", [])[2:]:
+        if _USERS & {coding.get("code") for coding in agent.get("type", {}).get("coding", ())}:
+            return dict(agent)
+    return None
+
+
+def _identifier(agent: Json) -> str:
+    return str(agent.get("who", {}).get("identifier", {}).get("value", ""))
+
+
+class _Names:
+    """Names for people, so far as this patient may know them, and for programs; each is looked up once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._accounts: dict[str, Account | None] = {}
+        self._programs: dict[str, str] = {}
+        self._professionals: dict[str, tuple[str, str]] = {}
+        self._close: dict[str, frozenset[str]] = {}
+
+    def program(self, id_: str) -> str:
+        if id_ not in self._programs:
+            client = clients.find(self._connection, id_)
+            ours = id_.startswith(_OURS)
+            named = (
+                client.name
+                if client
+                else {"anonymous": "somebody who was not signed in", "browser": "this website"}.get(id_, id_)
+            )
+            self._programs[id_] = "this server" if ours else named
+        return self._programs[id_]
+
+    def person(self, agent: Json, patient: str, body: Json) -> tuple[str, str]:
+        """Name and organization."""
+        id_, reference = _identifier(agent), str(agent.get("who", {}).get("reference", ""))
+        account = self._account(id_) if id_ else None
+        if account is None:
+            if reference == f"Patient/{patient}":
+                return PATIENT, ""
+            return self._professional(reference) if reference.startswith("Practitioner") else (ANOTHER, "")
+        if account.kind in ("staff", "administrator"):
+            return account.name, str(body.get("source", {}).get("observer", {}).get("display", ""))
+        if account.kind == "practitioner":
+            name, organization = self._professional(account.fhir_user)
+            return account.name or name, organization
+        if patient in accounts.own_patients(self._connection, account.id):
+            return PATIENT, ""
+        return (account.name, "") if account.id in self._close_to(patient) else (ANOTHER, "")
+
+    def _account(self, id_: str) -> Account | None:
+        if id_ not in self._accounts:
+            self._accounts[id_] = accounts.find(self._connection, id_)
+        return self._accounts[id_]
+
+    def _close_to(self, patient: str) -> frozenset[str]:
+        """The accounts of who is or was a proxy of the patient."""
+        if patient not in self._close:
+            self._close[patient] = frozenset(each.account for each in proxies.of_patient(self._connection, patient))
+        return self._close[patient]
+
+    def _professional(self, reference: str) -> tuple[str, str]:
+        """A Practitioner's or PractitionerRole's name, and the organizations that the roles are for."""
+        if reference not in self._professionals:
+            referred, _ = roles.actors(self._connection, reference, micros())
+            people = [name for each in sorted(referred) if each.startswith("Practitioner/") and (name := self._named(each))]
+            places = [name for each in sorted(referred) if each.startswith("Organization/") and (name := self._named(each))]
+            self._professionals[reference] = (people[0] if people else "a professional", ", ".join(places))
+        return self._professionals[reference]
+
+    def _named(self, reference: str) -> str:
+        type_, _, id_ = reference.partition("/")
+        try:
+            name = parse(resources.read(self._connection, type_, id_).body).get("name", "")
+        except (NotFound, Gone):
+            return ""
+        if isinstance(name, str):
+            return name
+        first: Json = next(iter(name), {})
+        parts = (*first.get("prefix", ()), *first.get("given", ()), first.get("family", ""))
+        return str(first.get("text") or " ".join(part for part in parts if part))
