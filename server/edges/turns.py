@@ -74,6 +74,8 @@ class Turns:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._slow: dict[object, tuple[float, float]] = {}
         """What is like what -> until when it goes its own way, and for how long that was."""
+        self._late: set[object] = set()
+        """Like what the last one took too long, but was answered: one alone may have met a pause of Python's, which looks through its objects."""
         self._thread: threading.Thread | None = None
 
     async def answer(self, request: Request, handler: Handler, like: object) -> Response:
@@ -84,9 +86,14 @@ class Turns:
         until, before = self._slow.get(like, (0.0, 0.0))
         if until < time.monotonic():
             response, was_slow = await self._in_turn(request, handler)
-            if was_slow:
+            if was_slow and (response is None or like in self._late):
                 self._remember(like, before)
-            elif before:
+            elif was_slow:
+                if len(self._late) >= _MOST_REMEMBERED:
+                    self._late.clear()
+                self._late.add(like)
+            else:
+                self._late.discard(like)
                 self._slow.pop(like, None)
             if response is not None:
                 return response
@@ -197,7 +204,7 @@ def view(request: Request, own: Callable[[Request], AbstractContextManager[Conne
             yield connection
         return
     try:
-        with limited(turn.connection, SECONDS):
+        with limited(turn.connection, SECONDS, awaited=True):
             yield turn.connection
     except TooCostly:
         raise OutOfTurn from None

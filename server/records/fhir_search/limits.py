@@ -52,16 +52,15 @@ class _End:
 
 
 @contextlib.contextmanager
-def limited(connection: Connection, seconds: float | None = None) -> Iterator[None]:
-    """Statements within it end after `seconds` (`SECONDS`, if not given) in all; one limit within another shares what is left of it. Raises `TooCostly`.
+def limited(connection: Connection, seconds: float = SECONDS, *, awaited: bool = False) -> Iterator[None]:
+    """Statements within it end after `seconds` in all; one limit within another shares what is left of it. Raises `TooCostly`.
 
     On SQLite these are seconds of work, so that a busy machine refuses no more than one at rest; by the clock it may take five times as long, and
-    what has not worked long enough then is `Overtaken`. PostgreSQL does not tell how long it has worked: what may take `SECONDS` has five times
-    that by the clock, and a limit that others wait for is what it says.
+    what has not worked long enough then is `Overtaken`. PostgreSQL does not tell how long it has worked: there the five times by the clock are
+    all there is, or what was said if other requests are `awaited` behind it.
     """
     is_sqlite = connection.dialect.name == "sqlite"
-    patience = _PATIENCE if is_sqlite or seconds is None else 1
-    seconds = SECONDS if seconds is None else seconds
+    patience = 1 if awaited and not is_sqlite else _PATIENCE
     outer: _End | None = connection.info.get(_END)
     end = _End(time.thread_time() + seconds, time.monotonic() + patience * seconds)
     if outer is not None and outer.is_before(end):  # which holds anyway
@@ -90,8 +89,8 @@ def check(connection: Connection) -> None:
 
 
 def spent(connection: Connection) -> float:
-    """Seconds by the clock that a limit goes by, to be compared with each other."""
-    return time.thread_time() if connection.dialect.name == "sqlite" else time.monotonic()
+    """Seconds as `limited` counts them, to be compared with each other."""
+    return time.thread_time() if connection.dialect.name == "sqlite" else time.monotonic() / _PATIENCE
 
 
 @contextlib.contextmanager

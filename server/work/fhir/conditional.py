@@ -29,8 +29,6 @@ from server.work.fhir.refusals import of_search
 
 SECONDS: Final = 0.5
 """How long the search of a condition may take, while others wait to write."""
-_OF_SEVERAL_WRITERS: Final = 4
-"""Times that, where those who wait are few: on PostgreSQL, whose limit goes by the clock."""
 _EACH: Final = 0.02
 """What each of many conditions in a Bundle adds to that."""
 _SPENT: Final = "imageshare.fhir.conditional"
@@ -87,9 +85,9 @@ def _allowance(connection: Connection, caller: Caller) -> Iterator[None]:
     of, count, spent = connection.info.get(_SPENT, ("", 0, 0.0))
     if of != caller.request_id or not of:
         count, spent = 0, 0.0
-    began, most = fhir_search.spent(connection), SECONDS * (1 if connection.dialect.name == "sqlite" else _OF_SEVERAL_WRITERS)
+    began = fhir_search.spent(connection)
     try:
-        with fhir_search.limited(connection, max(0.0, most + count * _EACH - spent)):
+        with fhir_search.limited(connection, max(0.0, SECONDS + count * _EACH - spent)):
             yield
     finally:
         connection.info[_SPENT] = (caller.request_id, count + 1, spent + fhir_search.spent(connection) - began)

@@ -125,7 +125,8 @@ def test_a_search_that_takes_long_leaves_its_turn(node: Node, monkeypatch: pytes
     assert where == [True, False]
 
 
-def test_what_is_slow_in_python_is_answered_and_no_more_in_a_turn(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_slow_in_python_twice_is_answered_and_no_more_in_a_turn(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once may have been a pause of Python's."""
     monkeypatch.setattr(turns, "SECONDS", -1.0)
     where: list[bool] = []
 
@@ -133,11 +134,27 @@ def test_what_is_slow_in_python_is_answered_and_no_more_in_a_turn(node: Node, mo
         where.append(turn_of(request) is not None)
         return Response(b"done")
 
-    async def twice() -> list[bytes]:
-        return [bytes((await node.turns.answer(_request(), slow, "like this")).body) for _ in range(2)]
+    async def thrice() -> list[bytes]:
+        return [bytes((await node.turns.answer(_request(), slow, "like this")).body) for _ in range(3)]
 
-    assert asyncio.run(twice()) == [b"done"] * 2
-    assert where == [True, False]
+    assert asyncio.run(thrice()) == [b"done"] * 3
+    assert where == [True, True, False]
+
+
+def test_a_quick_one_between_two_slow_ones_keeps_them_in_turn(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    where: list[bool] = []
+
+    def sometimes(request: Request) -> Response:
+        where.append(turn_of(request) is not None)
+        monkeypatch.setattr(turns, "SECONDS", 60.0 if len(where) % 2 == 0 else -1.0)
+        return Response(b"done")
+
+    async def several() -> None:
+        for _ in range(6):
+            await node.turns.answer(_request(), sometimes, "like this")
+
+    asyncio.run(several())
+    assert where == [True] * 6
 
 
 def test_an_error_is_its_own_requests(node: Node) -> None:
