@@ -220,9 +220,17 @@ _KINDS: dict[Kind, tuple[str, str, str, Subtype]] = {
 # BALP has patterns for these; `export` reads by REST, so it is a Read too. Its Delete lets no agent name the token: that is worth more
 _PATTERNS: dict[Kind, str] = {"create": "Create", "read": "Read", "update": "Update", "export": "Read", "query": "Query"}
 
-_DESTINATION: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_DESTINATION_ROLE, "display": "Destination Role ID"}]}
-_SOURCE: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_SOURCE_ROLE, "display": "Source Role ID"}]}
-_APPLICATION: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_APPLICATION, "display": "Application"}]}
+_DESTINATION_CODE: Json = {"system": DCM_SYSTEM, "code": DCM_DESTINATION_ROLE, "display": "Destination Role ID"}
+_SOURCE_CODE: Json = {"system": DCM_SYSTEM, "code": DCM_SOURCE_ROLE, "display": "Source Role ID"}
+_DESTINATION: Json = {"coding": [_DESTINATION_CODE]}
+_SOURCE: Json = {"coding": [_SOURCE_CODE]}
+_APPLICATION_CODE: Json = {"system": DCM_SYSTEM, "code": DCM_APPLICATION, "display": "Application"}
+_APPLICATION: Json = {"coding": [_APPLICATION_CODE]}
+_WITH_TOKEN: dict[bool, Json] = {
+    True: {"coding": [_DESTINATION_CODE, _APPLICATION_CODE]},
+    False: {"coding": [_SOURCE_CODE, _APPLICATION_CODE]},
+}
+"""Of a client with an access token, by whether it reads."""
 _TOKEN_SERVICE: Json = {
     "coding": [{"system": BALP_AGENT_TYPE, "code": "AuthzOauthService", "display": "OAuth Authorization Server"}]
 }
@@ -326,7 +334,7 @@ def _roles(action: AuditedAction) -> tuple[Json, Json]:
     if AUTHORIZED_BY_CONSENT in action.subtypes:
         return _APPLICATION, _AUTHORIZATION_SERVER
     client, server = (_DESTINATION, _SOURCE) if action.kind in {"read", "export"} else (_SOURCE, _DESTINATION)
-    return ({"coding": [*client["coding"], *_APPLICATION["coding"]]} if _is_by_token(action) else client), server
+    return (_WITH_TOKEN[action.kind in {"read", "export"}] if _is_by_token(action) else client), server
 
 
 def _agents(action: AuditedAction) -> list[Json]:
@@ -392,7 +400,8 @@ def _entities(action: AuditedAction) -> list[Json]:
         patient: Json = {"reference": f"Patient/{action.patient_id}"}
         entities.append({"what": patient, "type": _PERSON, "role": _PATIENT_ROLE})
     if action.request_id and GET_ACCESS_TOKEN in action.subtypes and _is_alone(action):
-        entities[0].setdefault("detail", []).append({"type": "X-Request-Id", "valueString": action.request_id})
+        named = ("X-Request-Id", action.request_id)
+        entities[0]["detail"] = _details((*action.entities[0].details, named))
     elif action.request_id:
         entities.append({"what": {"identifier": {"value": action.request_id}}, "type": _REQUEST_ID})
     return entities
@@ -413,5 +422,9 @@ def _entity(entity: AuditedEntity) -> Json:
     else:
         projected = {"what": what or {"display": "unknown"}, "type": _SYSTEM_OBJECT, "role": _RESOURCE_ROLE}
     if entity.details:
-        projected["detail"] = [{"type": name, "valueString": value} for name, value in entity.details]
+        projected["detail"] = _details(entity.details)
     return projected
+
+
+def _details(pairs: tuple[tuple[str, str], ...]) -> list[Json]:
+    return [{"type": name, "valueString": value} for name, value in pairs]

@@ -52,8 +52,9 @@ def open_node(settings: Settings) -> Node:
     people = People(database, settings, site, trail, Mail(settings).send, refused=strangers.refused)
     web = Web(settings)
     tokens = Tokens(
-        database, site, issuer=settings.base_url, audience=f"{settings.base_url}/fhir", foreign=Foreign(settings, web)
-    )
+        database, site, issuer=settings.base_url, audience=f"{settings.base_url}/fhir", foreign=Foreign(settings, web),
+        permits=settings.consent_default == "permit",
+    )  # fmt: skip
     oauth = OAuthServer(settings, database, tokens, trail, web.jwks)
     return Node(
         settings=settings,

@@ -81,7 +81,7 @@ def add_client(
             origins=tuple(origin or ()), device=device, reach=frozenset(patient) if patient else None, **_keys(jwks),
         )  # fmt: skip
         with database.write() as connection:
-            secret = clients.add(connection, client)
+            secret = clients.add(connection, client, load(data=data).fetch_allowed_hosts)
     if secret:
         typer.echo(secret)
     typer.echo(f"{client_id} is registered", err=True)

@@ -168,7 +168,9 @@ class Settings(BaseSettings):
         default=10, ge=1, description="wrong passwords for one account within sign_in_window; then none is taken in it"
     )
     sign_in_failures_per_address: int = Field(
-        default=100, ge=0, description="the same for one network address; 0 for any number, behind a proxy that all come through"
+        default=100,
+        ge=0,
+        description="the same for one network address, where apps also begin at most 20 times as many authorizations in ten minutes; 0 for any number, behind a proxy that all come through",
     )
     sign_in_window: int = Field(default=900, gt=0, description="seconds that failures to sign in are counted for")
     smtp_url: SecretStr | None = Field(
@@ -197,6 +199,10 @@ class Settings(BaseSettings):
         default=False, description="whether each ImagingStudy has a WADO-RS address of its own, for the token that found it and no other"
     )
     imaging_capability_seconds: int = Field(default=3600, ge=60, le=86_400, description="how long such an address is good")
+    consent_default: Literal["permit", "deny"] = Field(
+        default="permit",
+        description="whether what no Consent of a patient speaks of is open to practitioners and programs, for treatment, payment and operations",
+    )
     trusted_issuers: tuple[TrustedIssuer, ...] = Field(
         default=(), description="foreign authorization servers whose access tokens are taken; opaque ones where exactly one is asked about them"
     )

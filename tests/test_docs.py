@@ -183,6 +183,26 @@ def test_names_that_are_not_there_are_found() -> None:
     assert not _exists("profiles.headers")
 
 
+@every_document
+def test_tests_are_there(document: Path) -> None:
+    """`folder/test_file.py::test_name`, below `tests/`."""
+    named = [code.partition("::") for code in _code(document) if re.fullmatch(r"[\w/]+\.py::\w+", code)]
+    missing = [
+        f"{path}::{name}" for path, _, name in named
+        if not (file := ROOT / "tests" / path).exists() or not re.search(rf"^(?:async )?def {name}\(", file.read_text(), re.MULTILINE)
+    ]  # fmt: skip
+    assert missing == []
+
+
+def test_every_abuse_case_has_its_place() -> None:
+    """In docs/security.md, each with a test, or the words that there is none."""
+    text = (ROOT / "docs" / "security.md").read_text()
+    cases = re.split(r"^### ", text.partition("\n## The abuse cases")[2].partition("\n## ")[0], flags=re.MULTILINE)[1:]
+    numbers = [found for case in cases for found in re.match(r"(\d+)(?: to (\d+))?\. ", case).groups() if found]  # type: ignore[union-attr]
+    assert numbers == [*map(str, [*range(1, 8), *range(10, 26)])]
+    assert [case[:30] for case in cases if "::test_" not in case and " yet" not in case] == []
+
+
 def _map(floor: str) -> set[str]:
     """Modules and folders in the map of a floor in architecture.md. A name without folder is where the first one of its row is; rows with
     `...` go on in the folder of the row above.

@@ -2,20 +2,20 @@
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pydicom
 from rich.progress import Progress
 
-from conformance.bench import abuse, fhir, images, network, peers, report, web
+from conformance.bench import abuse, fhir, images, network, peers, report, smart, web
 from conformance.bench.corpus import ct_study
 from conformance.bench.peers import Peer
 from conformance.bench.postgresql import NoPostgresql
 from conformance.bench.report import Measurement
 
-_SUITES = ("store", "images", "web", "fhir", "abuse")
+_SUITES = ("store", "images", "web", "fhir", "smart", "abuse")
 _ROUNDS = 3
 _NAGLED = 60
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--archive", type=int, default=201, help="small studies of 10 images behind the DICOMweb searches")
     parser.add_argument("--studies", type=int, default=200_000, help="studies behind the FHIR searches")
     parser.add_argument("--patients", type=int, default=50_000, help="patients that those studies are of")
-    parser.add_argument("--database", choices=(*fhir.DATABASES, "both"), default="both", help="of the FHIR suite")
+    parser.add_argument("--database", choices=(*fhir.DATABASES, "both"), default="both", help="of the suites fhir and smart")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="of the C-STORE and WADO-RS measurements, interleaved")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.png")
@@ -44,6 +44,7 @@ def main() -> None:
         if "web" in asked.what:
             measured += _web(folder, files, asked.archive, asked.seconds, progress)
         of_fhir = _fhir(folder, asked, progress) if "fhir" in asked.what else []
+        of_smart = _smart(folder, asked, progress) if "smart" in asked.what else []
         outcomes = _abuse(folder, progress) if "abuse" in asked.what else []
     if measured:
         measured = report.best(measured)
@@ -52,6 +53,10 @@ def main() -> None:
     if of_fhir:
         report.show_fhir(of_fhir)
         report.keep_fhir(of_fhir, asked.out)
+    if of_smart:
+        of_smart = report.best(of_smart)
+        report.show_fhir(of_smart, "SMART on FHIR")
+        report.keep_fhir(of_smart, asked.out, "smart")
     if outcomes:
         report.show_abuse(outcomes)
         report.keep_abuse(outcomes, asked.out)
@@ -116,13 +121,32 @@ def _web(folder: Path, files: Sequence[Path], studies: int, seconds: float, prog
 
 
 def _fhir(folder: Path, asked: argparse.Namespace, progress: Progress) -> list[Measurement]:
+    return _on_databases(
+        folder, asked.database, progress, lambda peer, _: fhir.suite(peer, asked.studies, asked.patients, asked.seconds, progress)
+    )
+
+
+def _smart(folder: Path, asked: argparse.Namespace, progress: Progress) -> list[Measurement]:
+    """Without limits for wrong passwords: what a flood of them costs is to be seen, not how soon it is turned away."""
+    return _on_databases(
+        folder, asked.database, progress, lambda peer, own: smart.suite(peer, own, asked.seconds, asked.rounds, progress), smart.SETTINGS
+    )  # fmt: skip
+
+
+def _on_databases(
+    folder: Path,
+    databases: str,
+    progress: Progress,
+    suite: Callable[[Peer, Path], Iterator[Measurement]],
+    settings: Mapping[str, object] = {},
+) -> list[Measurement]:
     """One database after the other, each in a folder of its own. What was measured before something broke is kept."""
     measured: list[Measurement] = []
-    for database in fhir.DATABASES if asked.database == "both" else (asked.database,):
+    for database in fhir.DATABASES if databases == "both" else (databases,):
         with tempfile.TemporaryDirectory(dir=folder) as fresh:
             try:
-                with fhir.server(Path(fresh), database) as peer:
-                    for row in fhir.suite(peer, asked.studies, asked.patients, asked.seconds, progress):
+                with fhir.server(Path(fresh), database, settings) as peer:
+                    for row in suite(peer, Path(fresh)):
                         measured.append(row)  # noqa: PERF402 what comes before an error stays
             except NoPostgresql as reason:
                 progress.console.print(f"{fhir.DATABASES[database]} is left out: {reason}")

@@ -8,7 +8,7 @@ import http.client
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from conformance.bench.wire import Request
 DATABASES: Final = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
 BROKEN: Final = (RuntimeError, OSError, http.client.HTTPException, psutil.Error)
 """A server that refuses what the suite needs, or is gone."""
-CONSTANT: Final = "constant body (/livez)"
+CONSTANT: Final = targets.CONSTANT
 LARGE: Final = "bench-large"
 _JSON: Final = {"Content-Type": "application/fhir+json"}
 _CONNECTIONS: Final = {1: targets.ONE, 8: targets.MANY}
@@ -42,14 +42,14 @@ _SETTLES: Final = 10.0
 
 
 @contextmanager
-def server(folder: Path, database: str) -> Iterator[Peer]:
-    """This project over an empty database, `sqlite` or `postgresql`, as its own process and with its defaults. Raises `NoPostgresql`."""
+def server(folder: Path, database: str, settings: Mapping[str, object] = {}) -> Iterator[Peer]:
+    """This project over an empty database, `sqlite` or `postgresql`, as its own process, with its defaults but for `settings`. Raises `NoPostgresql`."""
     if database == "sqlite":
-        with peers.imageshare(folder / "data") as peer:
+        with peers.imageshare(folder / "data", settings=settings) as peer:
             peer.name = DATABASES[database]
             yield peer
         return
-    with postgresql.running(durable=True) as url, peers.imageshare(folder / "data", database_url=url) as peer:
+    with postgresql.running(durable=True) as url, peers.imageshare(folder / "data", database_url=url, settings=settings) as peer:
         peer.name, peer.database = DATABASES[database], postgresql.process(url)
         yield peer
 
@@ -315,15 +315,24 @@ def _next(found: dict[str, Any]) -> str:
 def _measured(peer: Peer, ask: _Ask, name: str, connections: int, seconds: float) -> Measurement:
     """Requests that fail are counted and told: an hour of filling is not thrown away for them."""
     wire.drive(peer.base, peer.headers, ask.request, connections=1, seconds=min(0.05, seconds))  # what is made once
+
+    def load() -> wire.Load:
+        return wire.drive(peer.base, peer.headers, ask.request, connections=connections, seconds=seconds, least=ask.least)
+
+    return measured(peer, name, load, connections, ask.note)
+
+
+def measured(peer: Peer, name: str, drive: Callable[[], wire.Load], connections: int, note: str = "") -> Measurement:
+    """What `drive` did over that many connections, with the CPU that it cost."""
     peer.forget_peak()
     cpu, database = peer.cpu_seconds(), peer.database_seconds()
-    load = wire.drive(peer.base, peer.headers, ask.request, connections=connections, seconds=seconds, least=ask.least)
+    load = drive()
     per = 1000 / max(1, len(load.latencies))
     failed = f"{load.failed} of {len(load.latencies)} failed, such as with {load.refused}" if load.failed else ""
-    with_ = f", {_CONNECTIONS[connections]}"
+    with_ = f", {connections} connection{'s' if connections > 1 else ''}"
     return Measurement(
         name + with_, peer.name, load.rate, "requests/s", cpu_ms=per * (peer.cpu_seconds() - cpu), memory=peer.peak_memory(),
-        p50=load.percentile(0.5), p95=load.percentile(0.95), ceiling="" if name == CONSTANT else CONSTANT + with_,
+        p50=load.percentile(0.5), p95=load.percentile(0.95), p99=load.percentile(0.99), ceiling="" if name == CONSTANT else CONSTANT + with_,
         database_ms=per * (peer.database_seconds() - database), client_ms=per * load.client_seconds,
-        note="; ".join(filter(None, [failed, ask.note])),
+        note="; ".join(filter(None, [failed, note])),
     )  # fmt: skip

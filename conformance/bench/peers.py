@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ ae.start_server(('127.0.0.1', int(sys.argv[1])), evt_handlers=handlers)
 """
 
 
+_COMMAND = [sys.executable, "-m", "server.cli"]
 _PERMISSIONS = ["store", "query", "retrieve", "worklist", "mpps", "commit"]
 
 
@@ -54,10 +55,21 @@ class Peer:
     """Where it takes the AE title BENCH to be, as a destination of C-MOVE."""
     database: int = 0
     """The process id of its database server, where it has one."""
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
+    """Of the commands of this project about it."""
     _peak: float = 0.0
 
     def __post_init__(self) -> None:
         threading.Thread(target=self._sample, name=f"memory of {self.name}", daemon=True).start()
+
+    def command(self, *arguments: str, said: str = "") -> str:
+        """What a command of this project about this server prints; `said` is its standard input."""
+        done = subprocess.run(
+            [*_COMMAND, *arguments], env=self.environment, input=said, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"imageshare {arguments[0]} ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout.strip()
 
     def peak_memory(self) -> float:
         """Highest MB of all its processes together so far, sampled 4 times a second (PSS: a shared page counts once)."""
@@ -125,9 +137,14 @@ class Peer:
 
 @contextlib.contextmanager
 def imageshare(
-    folder: Path, quiet_period: float = 1.0, *, durable: bool = True, database_url: str | None = None
+    folder: Path,
+    quiet_period: float = 1.0,
+    *,
+    durable: bool = True,
+    database_url: str | None = None,
+    settings: Mapping[str, object] = {},
 ) -> Iterator[Peer]:
-    """This project: `imageshare serve` with its defaults but for the quiet period and the one DICOM peer; on SQLite unless told otherwise."""
+    """This project: `imageshare serve` with its defaults but for the quiet period, the one DICOM peer and `settings`; on SQLite unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     client = free_port()
     device = {"ae_title": "BENCH", "address": "127.0.0.1", "host": "127.0.0.1", "port": client, "permissions": _PERMISSIONS}
@@ -138,11 +155,11 @@ def imageshare(
         "IMAGESHARE_DEVICES": json.dumps([device]),
         "IMAGESHARE_DURABLE": str(durable).lower(),
         **({"IMAGESHARE_DATABASE_URL": database_url} if database_url else {}),
+        **{f"IMAGESHARE_{name.upper()}": str(value) for name, value in settings.items()},
     }
-    command = [sys.executable, "-m", "server.cli"]
     with (folder.parent / "imageshare.log").open("w") as log:
         process = subprocess.Popen(
-            [*command, "serve", "--http-port", "0", "--dicom-port", "0"],
+            [*_COMMAND, "serve", "--http-port", "0", "--dicom-port", "0"],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -156,12 +173,13 @@ def imageshare(
         base = line.split("listens: ")[1].split()[0]
         port = int(line.split("@")[1].split(":")[1].split()[0])
         token = subprocess.run(
-            [*command, "token", "--scope", "system/*.cruds", "--seconds", "86400"],
+            [*_COMMAND, "token", "--scope", "system/*.cruds", "--seconds", "86400"],
             env=environment, capture_output=True, text=True, check=True,
         ).stdout.strip()  # fmt: skip
         peer = Peer(
-            "imageshare", "IMAGESHARE", port, process, f"{base}/dicomweb", base, {"Authorization": f"Bearer {token}"}, client
-        )
+            "imageshare", "IMAGESHARE", port, process, f"{base}/dicomweb", base, {"Authorization": f"Bearer {token}"}, client,
+            environment=environment,
+        )  # fmt: skip
         _own(peer)
         yield peer
     finally:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformance.bench.abuse import Outcome
-from conformance.bench.targets import FHIR, MEMORY, PROCESSOR, RATIOS, Mark
+from conformance.bench.targets import MARKS, MEMORY, PROCESSOR, RATIOS, Mark
 
 PEER = "Orthanc"
 
@@ -30,6 +30,7 @@ class Measurement:
     memory: float = 0.0
     p50: float = 0.0
     p95: float = 0.0
+    p99: float = 0.0
     ceiling: str = ""
     """The work, of the same server in the same run, that this one cannot be faster than."""
     database_ms: float = 0.0
@@ -186,9 +187,9 @@ _FHIR_COLUMNS = (
 )  # fmt: skip
 
 
-def show_fhir(measured: Sequence[Measurement]) -> None:
+def show_fhir(measured: Sequence[Measurement], title: str = "FHIR") -> None:
     """A table on the terminal, with what is meant to be reached beside what was, and a word for all of it."""
-    table = Table(title="FHIR", caption=machine())
+    table = Table(title=title, caption=machine())
     for column in _FHIR_COLUMNS:
         table.add_column(column, justify="left" if column in ("work", "on", "meant") else "right")
     for cells in _fhir_rows(measured):
@@ -199,26 +200,27 @@ def show_fhir(measured: Sequence[Measurement]) -> None:
         console.print(line)
 
 
-def keep_fhir(measured: Sequence[Measurement], folder: Path) -> None:
-    """`fhir.json` and `fhir.md`, the same table and words for people."""
+def keep_fhir(measured: Sequence[Measurement], folder: Path, name: str = "fhir") -> None:
+    """`fhir.json` and `fhir.md`, or of another `name`: the same table and words for people."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "fhir.json").write_text(json.dumps(_told(measured), indent=1) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(_told(measured), indent=1) + "\n")
     lines = [f"| {' | '.join(_FHIR_COLUMNS)} |", "|---" * len(_FHIR_COLUMNS) + "|"]
     lines += [f"| {' | '.join(cells)} |" for cells in _fhir_rows(measured)]
     words = [f"- {line}" for line in _in_words(measured)]
-    (folder / "fhir.md").write_text("\n".join([*lines, "", *words, "", machine(), ""]))
+    (folder / f"{name}.md").write_text("\n".join([*lines, "", *words, "", machine(), ""]))
 
 
 def verdicts(row: Measurement, measured: Sequence[Measurement]) -> list[tuple[str, bool]]:
     """What of a row is meant to reach something: in words, and whether it has. A row with requests that failed reaches nothing."""
     found = []
-    for mark in FHIR.get(row.work, ()):
+    for mark in MARKS.get(row.work, ()):
         other = next((each for each in measured if (each.work, each.who) == (mark.of, row.who)), None)
         if mark.of and (other is None or not _figure(other, mark)):
             continue
-        value = _figure(row, mark) / (_figure(other, mark) if other else 1)
+        against = _figure(other, mark) if other else 0.0
+        value = _figure(row, mark) - against if mark.more else _figure(row, mark) / (against or 1)
         reached = bool(value) and (value >= mark.bound if mark.at_least else value <= mark.bound) and "failed" not in row.note
-        of = f" x that of {mark.of}" if mark.of else ""
+        of = f" {'more than' if mark.more else 'x that of'} {mark.of}" if mark.of else ""
         word = "at least" if mark.at_least else "at most"
         amount = f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
         found.append((f"{mark.figure} {amount}{of}, {word} {mark.bound:g}: {'reached' if reached else 'NOT reached'}", reached))
@@ -226,7 +228,7 @@ def verdicts(row: Measurement, measured: Sequence[Measurement]) -> list[tuple[st
 
 
 def _figure(row: Measurement, mark: Mark) -> float:
-    return {"rate": row.rate, "per core": row.per_core, "p50": row.p50, "p95": row.p95, "memory": row.memory}[mark.figure]
+    return float(getattr(row, mark.figure.replace(" ", "_")))
 
 
 def _fhir_rows(measured: Sequence[Measurement]) -> list[tuple[str, ...]]:

@@ -18,6 +18,7 @@ _SECRET_NAMES: Final = (
 _IN_FORM: Final = re.compile(rf"(?<![\w-])({_SECRET_NAMES})=([^&\s\"'<]+)")
 _IN_JSON: Final = re.compile(rf"\"({_SECRET_NAMES.replace('|code|', '|')})\"\s*:\s*\"([^\"]*)\"")
 _JWT: Final = re.compile(r"eyJ[\w-]+\.[\w-]*\.[\w-]*")
+_PRIVATE_KEY: Final = re.compile(r"\"(d|p|q|dp|dq|qi|k)\"\s*:\s*\"[\w-]{20,}\"")
 _HIDDEN_INPUT: Final = re.compile(r"(<input\b[^>]*\bvalue=)(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 _MASK: Final = "[masked]"
 _LONGEST: Final = 4000
@@ -28,6 +29,7 @@ def masked(text: str) -> str:
     """A text without secrets: tokens, codes, assertions, passwords and what forms hide become `[masked]`."""
     text = _IN_FORM.sub(rf"\1={_MASK}", text)
     text = _IN_JSON.sub(rf'"\1": "{_MASK}"', text)
+    text = _PRIVATE_KEY.sub(rf'"\1": "{_MASK}"', text)
     text = _HIDDEN_INPUT.sub(rf'\1"{_MASK}"', text)
     return _JWT.sub(_MASK, text)
 

@@ -55,8 +55,10 @@ class Kind(StrEnum):
     """What refers to that resource."""
     AUTHOR = "author"
     """What that one has written."""
-    IMAGES = "images"
-    """A Study or Series Instance UID."""
+    SOME_IMAGES = "some-images"
+    """A Study or Series Instance UID: that study, or one that has that series."""
+    ALL_IMAGES = "all-images"
+    """The same: that study, and of another nothing but that series."""
     CODE = "code"
     """A code of whatever system."""
     LABEL = "label"
@@ -116,18 +118,19 @@ class Directive:
     warnings: tuple[Warned, ...] = ()
 
 
-def read(consent: Json, base: str = "") -> Directive:
-    """The rules of a valid Consent. `base` is our FHIR base URL, below which absolute references lead to resources here."""
+def read(consent: Json, patient: str, base: str = "") -> Directive:
+    """The rules of a valid Consent of `patient`, the id of a Patient here, or empty.
+
+    `base` is our FHIR base URL, below which absolute references lead to resources here.
+    """
     if consent.get("status") != "active":
         return Directive()
-    reference = consent.get("patient", {}).get("reference", "")
-    target = parse_reference(reference, base)
-    if target.type != "Patient" or target.url or not target.id:
+    if not patient:
         return Directive(warnings=(Warned("Consent.patient", "no Patient of this server, so nothing is withheld or permitted"),))
     scopes = {each.get("code") for each in consent.get("scope", {}).get("coding", ()) if each.get("system") == _SCOPES}
     if scopes and scopes <= {"treatment", "adr"}:
-        return Directive(target.id, warnings=(Warned("Consent.scope", "only consents to privacy and research are enforced"),))
-    return _Reader(base).read(consent, target.id)
+        return Directive(patient, warnings=(Warned("Consent.scope", "only consents to privacy and research are enforced"),))
+    return _Reader(base).read(consent, patient)
 
 
 # --- provisions
@@ -195,7 +198,7 @@ class _Reader:
         ]  # fmt: skip
         what = [
             self._part(given, denies, path, "class", _class), self._part(given, denies, path, "code", _code_of(denies)),
-            self._labels(given, denies, path), self._data_period(given, denies, path), self._part(given, denies, path, "data", self._data),
+            self._labels(given, denies, path), self._data_period(given, denies, path), self._part(given, denies, path, "data", self._data_of(denies)),
         ]  # fmt: skip
         if actions.is_unknown:
             self._warn(f"{path}.action", _told(denies))
@@ -249,7 +252,7 @@ class _Reader:
 
     # --- conditions
 
-    def _part(self, given: Json, denies: bool, path: str, name: str, read_one: "Callable[[Json], Part]") -> tuple[Part | None, ...]:
+    def _part(self, given: Json, denies: bool, path: str, name: str, read_one: Callable[[Json], Part]) -> tuple[Part | None, ...]:
         """The condition that an element with alternatives is: none where it is not there."""
         if name not in given:
             return ()
@@ -267,17 +270,20 @@ class _Reader:
             raise ValueError
         return (Term(Kind.ACTOR, f"{target.type}/{target.id}"),)
 
-    def _data(self, given: Json) -> Part:
+    def _data_of(self, denies: bool) -> Callable[[Json], Part]:
         """FHIR R4 consent-data-meaning; `related` both ways, as IHE PCF means it of an encounter."""
-        meaning, reference = given.get("meaning"), given.get("reference", {})
-        target = parse_reference(reference.get("reference", ""), self.base)
-        if not target.id or target.url or not is_resource(target.type):
-            return _images(reference.get("identifier", {}))
-        named = f"{target.type}/{target.id}"
-        kinds = _MEANINGS.get(str(meaning))
-        if kinds is None:
-            raise ValueError
-        return tuple(Term(kind, named) for kind in kinds)
+
+        def read_one(given: Json) -> Part:
+            reference = given.get("reference", {})
+            target = parse_reference(reference.get("reference", ""), self.base)
+            if not target.id or target.url or not is_resource(target.type):
+                return (Term(Kind.SOME_IMAGES if denies else Kind.ALL_IMAGES, _uid(reference.get("identifier", {}))),)
+            kinds = _MEANINGS.get(str(given.get("meaning")))
+            if kinds is None:
+                raise ValueError
+            return tuple(Term(kind, f"{target.type}/{target.id}") for kind in kinds)
+
+        return read_one
 
     def _labels(self, given: Json, denies: bool, path: str) -> tuple[Part | None, ...]:
         """Confidentiality is a water mark: a denial of R is one of V too, a permission of R one of N. Who permits asks for a mark and a label of sensitivity."""
@@ -394,11 +400,11 @@ def _code_of(denies: bool) -> Callable[[Json], Part]:
     return read_one
 
 
-def _images(identifier: Json) -> Part:
-    value = str(identifier.get("value", ""))
-    if identifier.get("system") != DICOM_UID_SYSTEM or not value.removeprefix("urn:oid:"):
+def _uid(identifier: Json) -> str:
+    uid = str(identifier.get("value", "")).removeprefix("urn:oid:")
+    if identifier.get("system") != DICOM_UID_SYSTEM or not uid:
         raise ValueError
-    return (Term(Kind.IMAGES, value.removeprefix("urn:oid:")),)
+    return uid
 
 
 def _range(period: Json, *, earliest: int = 0) -> tuple[int, int]:

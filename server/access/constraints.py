@@ -13,14 +13,18 @@ from profiles.fhir import search_request
 from profiles.fhir.query import Criterion, DateValue
 from profiles.fhir.search_conditions import TEXTS
 from profiles.fhir.search_request import SearchRefused
+from profiles.r4.definitions import resource_types
 from profiles.r4.terminology import BUILT_IN
 from profiles.smart.scopes import Query
+from server.access.consents import is_indexed
 from server.errors import Refused
 from server.records.fhir_search.conditions import criterion_term
 from server.records.fhir_search.terms import RESOURCE
 
 _LOOKED_UP: Final = frozenset({"in", "not-in", "above", "below"})
 """Modifiers whose meaning depends on other resources."""
+_WITHOUT: Final = frozenset({"not", "missing"})
+"""Modifiers that are true of what has no rows."""
 _NO_ROWS: Final = frozenset({"AuditEvent", "Binary"})
 """Types whose resources have no rows to be searched by."""
 
@@ -30,11 +34,19 @@ def is_understood(type_: str, query: Query) -> bool:
     return _criteria(type_, query) is not None
 
 
+def opens(type_: str, query: Query) -> bool:
+    """Whether a scope of this type, or of all types (`*`), opens something with it."""
+    return any(is_understood(each, query) for each in (resource_types() if type_ == "*" else (type_,)))
+
+
 def where(type_: str, query: Query, row: FromClause) -> ColumnElement[bool]:
     """Whether a resource of this type meets a query that `is_understood`."""
     criteria = _criteria(type_, query)
     assert criteria is not None
-    return and_(*(criterion_term(each, type_, row, BUILT_IN).where for each in criteria))
+    tests = [criterion_term(each, type_, row, BUILT_IN).where for each in criteria]
+    if any(each.modifier in _WITHOUT for each in criteria):
+        tests.append(is_indexed(type_))
+    return and_(*tests)
 
 
 @lru_cache(maxsize=4096)

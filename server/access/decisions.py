@@ -62,11 +62,16 @@ class Decision:
     """Id of the `access_grant`; empty for a token of the command line."""
     withheld: Withheld = NOTHING
     """What consents keep from the caller."""
+    known_as: str = ""
+    """What `patient` is called where a foreign token comes from, which is another id than here; searches may say either."""
 
     @property
     def grants_any(self) -> bool:
         """Whether there is a scope at all that opens something."""
-        return any(scope.context != "patient" or self.patient for scope in self.scopes)
+        return any(
+            (scope.context != "patient" or self.patient) and (not scope.query or constraints.opens(scope.type, scope.query))
+            for scope in self.scopes
+        )
 
     # --- by the patient alone
 
@@ -90,6 +95,9 @@ class Decision:
 
     def sees_whose(self, connection: Connection, type_: str, interaction: Interaction, patient: str) -> bool:
         """Whether `where` has what is this patient's."""
+        if not self._withholds(interaction):
+            allowed = self.patients(type_, interaction)
+            return allowed is None or patient in allowed
         found = select(1).where(self.where(type_, interaction, literal(patient)))
         return connection.execute(found).first() is not None
 
@@ -136,7 +144,7 @@ class Decision:
     def earlier(self, type_: str, interaction: Interaction, row: FromClause) -> ColumnElement[bool]:
         """Whether the caller may know of a resource also what it was before, and that it was there: where that does not depend on its content."""
         opened = _among(self.patients(type_, interaction), row.c.patient)
-        return _and(opened, self.withheld.untouched(row)) if self._withholds(interaction) else opened
+        return _and(opened, self.withheld.untouched(type_, row)) if self._withholds(interaction) else opened
 
     def sees(self, connection: Connection, type_: str, interaction: Interaction, id_: str, *, now: bool = True) -> bool:
         """Whether `rows` has the resource of this id; with `now` False, whether `earlier` has it too. The patient is to be asked for before."""
@@ -166,7 +174,7 @@ class Decision:
         found = [row.c.type == IMAGING_STUDY, row.c.id == STUDY.c.id, self.granted(IMAGING_STUDY, interaction, row)]
         if self._withholds(interaction):
             found.append(self.withheld.told(IMAGING_STUDY, row, series))
-        return select(row.c.pk).where(*found).exists()
+        return select(row.c.pk).where(*found).correlate_except(row).exists()
 
     def sees_study(self, connection: Connection, interaction: Interaction, uid: str, series: str | None = None) -> bool:
         """Whether `studies_where` has the study, whole, or one of its series. The patient is to be asked for before."""
@@ -180,11 +188,14 @@ class Decision:
         found = select(SERIES.c.uid).join(STUDY, SERIES.c.study_pk == STUDY.c.pk).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
         return frozenset(connection.execute(found.where(STUDY.c.uid == uid, self.studies_where(interaction, SERIES.c.uid))).scalars())
 
-    def unseen(self, type_: str, interaction: Interaction, patient: str) -> "Forbidden | Unseen":
-        """The error for a resource of `patient` that the caller may not know of; the trail of that patient is to have it."""
+    def unseen(self, type_: str, interaction: Interaction, patient: str, nothing: str) -> "Forbidden | Unseen":
+        """The error for something of `patient` that the caller may not know of: that of what is not there, said in `nothing`.
+
+        The trail of that patient is to have it.
+        """
         if self.is_limited(type_, interaction):
             return Forbidden(OTHER_PATIENT, frozenset([patient]))
-        return Unseen(f"there is no such {type_} here", frozenset([patient]))
+        return Unseen(nothing, frozenset([patient]))
 
     def _told(self, type_: str, interaction: Interaction, row: ResourceRow) -> ColumnElement[bool]:
         return self.withheld.told(type_, row) if self._withholds(interaction) else true()

@@ -1,9 +1,16 @@
 """What those below `server.outbound` need of it: handed in by the composition root (`server.outbound.web.Web` does all of it)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from server.settings import bracketed
+
 Json = Mapping[str, Any]
+
+
+def is_own(host: str, port: int, hosts: Iterable[str]) -> bool:
+    """Whether the setting `fetch_allowed_hosts`, which is `hosts`, names this one, alone or with this port: it may have no TLS."""
+    return any(each.lower() in (host, f"{bracketed(host)}:{port}") for each in hosts)
 
 
 class Fetching(Protocol):

@@ -21,6 +21,7 @@ import orjson
 from sqlalchemy import Connection
 
 from profiles.smart.scopes import narrowed, parse_scopes
+from server.access.consents import NOTHING, withheld
 from server.access.decisions import Decision
 from server.access.fetching import Fetching
 from server.access.foreign_keys import ForeignKeys, require_in_time, said_header
@@ -43,7 +44,8 @@ _STRANGE: Final = "the access token is not active, or not for this server"
 class Verified:
     """A token that its issuer stands behind.
 
-    `patient` is the Patient ID by the issuer's authority, empty for one that cannot be known here; None without a patient context.
+    `patient` is the Patient ID by the issuer's authority, empty for one that cannot be known here; None without a patient context, which is
+    `context` as the token says it: the id of a FHIR Patient there.
     """
 
     issuer: TrustedIssuer
@@ -51,6 +53,9 @@ class Verified:
     scope: str
     patient: str | None
     token_id: str = field(repr=False)
+    context: str = ""
+    is_own: bool = False
+    """The issuer says that a patient asks, or somebody for one: consents are not about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Foreign:
         asked = [each for each in settings.trusted_issuers if each.introspection_endpoint]
         self._of_opaque = asked[0] if len(asked) == 1 else None
         self._audience = frozenset((settings.base_url, f"{settings.base_url}/fhir", f"{settings.base_url}/dicomweb"))
+        self._permits = settings.consent_default == "permit"
         self._fetching = fetching
         self._keys = ForeignKeys(fetching)
         self._kept: dict[bytes, _Kept] = {}
@@ -107,12 +113,18 @@ class Foreign:
         if verified.patient:
             patient = identities.by_identity(connection, "Patient", f"urn:oid:{issuer.patient_authority}", verified.patient)
             patient = patient and (belonging.replaced_by(connection, patient) or patient)
+        # who is a patient there reaches nobody else, whatever the scope is called; without a patient context it is not known who they are here
+        reach = None if verified.patient is None and not verified.is_own else frozenset([patient] if patient else ())
         return Decision(
             subject=f"{issuer.issuer}|{verified.client}",
             scopes=parse_scopes(narrowed(verified.scope, issuer.scope)),
             patient=patient,
             token_id=verified.token_id,
-            reach=None if verified.patient is None else frozenset([patient] if patient else ()),
+            reach=reach,
+            known_as=verified.context if patient else "",
+            withheld=NOTHING
+            if verified.is_own
+            else withheld(connection, user="", actors=frozenset(), purposes=frozenset(), patients=reach, permits=self._permits),
         )
 
     def _issuer(self, token: str) -> TrustedIssuer | None:
@@ -165,7 +177,9 @@ class Foreign:
             raise Unauthenticated(_STRANGE)
         client = claims.get("client_id", claims.get("azp", claims.get("sub", "")))
         patient = None if context is None else self._patient(issuer, context, token, digest)
-        return Verified(issuer, str(client), scope, patient, str(claims.get("jti", "")))
+        user = str(claims.get("fhirUser", "")).split("/")
+        is_own = len(user) > 1 and user[-2] in ("Patient", "RelatedPerson")
+        return Verified(issuer, str(client), scope, patient, str(claims.get("jti", "")), context or "", is_own)
 
     def _patient(self, issuer: TrustedIssuer, context: str, token: str, digest: bytes) -> str:
         """The Patient ID that a patient context means: itself, or what the EHR's Patient of this id says, read with the token."""

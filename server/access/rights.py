@@ -4,13 +4,14 @@ SMART App Launch 2.2, "Scopes are used to delegate access": a scope never opens 
 that has ended, a client or an account that is disabled, and a session that is over (`online_access`) leave nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
 
-from profiles.smart.scopes import narrowed, parse_scopes
+from profiles.smart.scopes import Scope, narrowed, parse_scopes
 from server.access import roles
+from server.access.consents import NOTHING, Withheld, withheld
 from server.access.decisions import Decision
 from server.access.people import accounts
 from server.errors import Unauthenticated
@@ -23,13 +24,15 @@ FOREVER: Final = accounts.FOREVER
 _ENDED: Final = "the access that this token stands for has ended; ask for it anew"
 
 
-def decision(connection: Connection, *, claims: Mapping[str, Any], now: int) -> tuple[Decision, int]:
+def decision(
+    connection: Connection, *, claims: Mapping[str, Any], now: int, permits: bool = True
+) -> tuple[Decision, int]:
     """The Decision of a verified token, and until when (microseconds, as `now`) it holds as long as the epoch stays the same.
 
-    Raises `Unauthenticated` where the grant has ended, or its client or account is disabled.
+    `permits` is the setting `consent_default`. Raises `Unauthenticated` where the grant has ended, or its client or account is disabled.
     """
     if not claims.get("grant"):  # `imageshare token`: its administrator answers for it
-        return _of_claims(claims), FOREVER
+        return _of_claims(connection, claims, permits=permits), FOREVER
     grant = _grant(connection, str(claims["grant"]), now)
     client = connection.execute(
         select(_CLIENT.c.reach, _CLIENT.c.device, _CLIENT.c.scope).where(_CLIENT.c.id == grant.client, _CLIENT.c.disabled == 0)
@@ -40,32 +43,67 @@ def decision(connection: Connection, *, claims: Mapping[str, Any], now: int) -> 
     if grant.session is not None:
         until = min(until, _session_ends(connection, grant.session, now))
     actors, looked = roles.actors(connection, user, now)
-    asked = str(claims.get("scope", ""))
-    others = "user" if grant.account is None else "system"  # there is no user; or it is no client by itself
+    actors |= {client.device} if client.device else set()
+    reach, purposes = _common(own, _set(grant.reach), _set(client.reach)), frozenset(grant.purposes)
+    scopes = _scopes(str(claims.get("scope", "")), grant, client.scope)
+    kept = NOTHING  # of own records, and those of whom one is a proxy
+    if own is None:
+        whose = _whose(scopes, grant.patient, reach)
+        kept = withheld(
+            connection, user=user, actors=actors, purposes=purposes, patients=whose, patient=grant.patient, permits=permits
+        )
     return Decision(
         subject=grant.client,
-        scopes=tuple(
-            scope for scope in parse_scopes(narrowed(narrowed(asked, grant.scope), client.scope)) if scope.context != others
-        ),
+        scopes=scopes,
         patient=grant.patient,
         token_id=str(claims.get("jti", "")),
         user=user,
         account=grant.account or "",
-        reach=_common(own, _set(grant.reach), _set(client.reach)),
+        reach=reach,
         studies=_set(grant.studies),
-        actors=actors | ({client.device} if client.device else set()),
-        purposes=frozenset(grant.purposes),
+        actors=actors,
+        purposes=purposes,
         grant=grant.id,
+        withheld=kept,
     ), min(until, grant.expires, looked)
 
 
-def _of_claims(claims: Mapping[str, Any]) -> Decision:
+def kept_from(connection: Connection, account: accounts.Account, now: int, *, permits: bool) -> Withheld:
+    """What consents keep from a person who is to choose a patient or study for an app."""
+    if accounts.reach(connection, account, now)[0] is not None:
+        return NOTHING
+    actors, _ = roles.actors(connection, account.fhir_user, now)
+    return withheld(
+        connection, user=account.fhir_user, actors=actors, purposes=frozenset(), patients=None, permits=permits
+    )
+
+
+def _scopes(asked: str, grant: "Row[Any]", most: str) -> tuple[Scope, ...]:
+    """Those that token, grant and client have in common, as far as there is a user for `user/`, and none for `system/`."""
+    others = "user" if grant.account is None else "system"
+    return tuple(scope for scope in parse_scopes(narrowed(narrowed(asked, grant.scope), most)) if scope.context != others)
+
+
+def _of_claims(connection: Connection, claims: Mapping[str, Any], *, permits: bool) -> Decision:
+    """A `user/` scope stands for a practitioner who is not named; `system/` for the administrator, `patient/` for the patient."""
+    scopes = parse_scopes(str(claims.get("scope", "")))
+    kept = NOTHING
+    if {scope.context for scope in scopes} - {"patient"} == {"user"}:
+        kept = withheld(connection, user="", actors=frozenset(), purposes=frozenset(), patients=None, permits=permits)
     return Decision(
         subject=str(claims.get("client_id", "")),
-        scopes=parse_scopes(str(claims.get("scope", ""))),
+        scopes=scopes,
         patient=str(claims["patient"]) if claims.get("patient") else None,
         token_id=str(claims.get("jti", "")),
+        withheld=kept,
     )
+
+
+def _whose(scopes: Sequence[Scope], patient: str | None, reach: frozenset[str] | None) -> frozenset[str] | None:
+    """The patients whose records these scopes can open; None: every one's."""
+    if all(scope.context == "patient" for scope in scopes):
+        return frozenset([patient] if patient else ())
+    return reach
 
 
 def _grant(connection: Connection, id_: str, now: int) -> "Row[Any]":

@@ -59,10 +59,11 @@ class Tokens:
     """Issues and verifies. `issuer` and `audience` are our URLs, for other servers that verify our tokens; both may be absent."""
 
     def __init__(
-        self, database: Database, installation: Installation, *, issuer: str = "", audience: str = "", foreign: Foreign | None = None
+        self, database: Database, installation: Installation, *, issuer: str = "", audience: str = "", foreign: Foreign | None = None, permits: bool = True
     ) -> None:
         self._database = database
         self._foreign = foreign
+        self._permits = permits
         self._own = installation.issuer
         self._issuer = issuer or self._own
         self._audience: str | list[str] = [self._own, audience] if audience else self._own
@@ -119,7 +120,7 @@ class Tokens:
             claims = self._claims(digest, token)
             known, now = self._decided.get(digest), time.time_ns() // 1000
             if known is None or known.epoch != now_is or known.until <= now:
-                known = _Decided(*_reordered(rights.decision(view, claims=claims, now=now), now_is))
+                known = _Decided(*_reordered(rights.decision(view, claims=claims, now=now, permits=self._permits), now_is))
                 _remember(self._decided, digest, known)
         return known.decision, now_is
 

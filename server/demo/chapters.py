@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from server.demo import arrival, crash, faces, protection
+from server.demo import access, arrival, audit, crash, faces
 from server.demo.process import ServerProcess
 from server.demo.scene import QUIET_PERIOD, Scene
 from server.demo.story import Failed, Story
@@ -60,9 +60,9 @@ def _tell(scene: Scene, *, once: bool) -> int:
     try:
         arrival.tell(scene)
         faces.tell(scene)
-        protection.tell_access(scene)
+        access.tell(scene)
         crash.tell(scene)
-        protection.tell_audit(scene, since)
+        audit.tell(scene, since)
     except Failed:
         console.print(Text(f"\n  This step failed, so the demo ends here. The server's log: {scene.server.log}", style="red"))
         return 1
@@ -85,6 +85,7 @@ def _stay(scene: Scene) -> None:
         ("DICOMweb", f"{server.http}/dicomweb"),
         ("XDS-I.b", f"{server.http}/xds/registry · /xds/repository · /xds/imaging-source"),
         ("DICOM", f"{server.ae_title}@{server.dicom_host}:{server.dicom_port}"),
+        ("sign-in", f"{server.http}/sign-in · {scene.person.email} · {scene.person.password}"),
         ("pictures", str(scene.folder / "pictures")),
         ("server's log", str(server.log)),
     ):

@@ -28,7 +28,7 @@ def tell(scene: Scene) -> None:
 def _fhir(scene: Scene) -> None:
     with scene.story.step("FHIR ImagingStudy") as told:
         found = scene.imaging_study = scene.published(scene.study_uid)
-        scene.patient = subject(found)
+        scene.expect(subject(found))
         uids = {instance["uid"] for series in found["series"] for instance in series["instance"]}
         require(uids == scene.expected(scene.study_uid), "the ImagingStudy lists other instances than were sent")
         bundle = scene.web.fhir("ImagingStudy", _id=found["id"], _include="ImagingStudy:endpoint")

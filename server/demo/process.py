@@ -83,16 +83,18 @@ class ServerProcess:
             self.kill()
         self._reap(self._process)
 
-    def token(self, scope: str, patient: str | None = None, client: str = "demo") -> str:
+    def token(self, scope: str, client: str = "demo") -> str:
         """What `imageshare token` prints."""
-        bound = ["--patient", patient] if patient else []
-        made = subprocess.run(
-            [*_COMMAND, "token", "--scope", scope, "--client", client, *bound],
-            env=self._environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if made.returncode:
-            raise Failed(f"`imageshare token` ended with {made.returncode}: {made.stderr.strip()}")
-        return made.stdout.strip()
+        return self.command("token", "--scope", scope, "--client", client)
+
+    def command(self, *arguments: str, said: str = "") -> str:
+        """What a command about this server prints; `said` is its standard input. Raises `Failed`."""
+        done = subprocess.run(
+            [*_COMMAND, *arguments], env=self._environment, input=said, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise Failed(f"`imageshare {arguments[0]}` ended with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout.strip()
 
     def _last_words(self) -> str:
         """What the server told a person, beside its structured log."""

@@ -1,5 +1,6 @@
 """What the chapters share: the story, the server, the clients, and what has been sent so far."""
 
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
+from server.demo import app
 from server.demo.material import Image, Material
 from server.demo.process import ServerProcess
 from server.demo.story import Failed, Story, require
@@ -20,6 +22,14 @@ MODALITY = "DEMO_MODALITY"
 
 _WAIT_SECONDS = 60.0
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with an account here."""
+
+    email: str = ""
+    password: str = field(default="", repr=False)
 
 
 @dataclass
@@ -37,12 +47,15 @@ class Scene:
     material: Material = field(default_factory=lambda: Material((), (), 0))
     patient: str = ""
     """Resource id of the study's patient."""
+    account: str = ""
+    """That patient's, as the app was told it."""
     other_patient: str = ""
     imaging_study: Json = field(default_factory=dict)
     _token: "Future[str] | None" = None
+    _expected: "Future[Person] | None" = None
     _web: Web | None = None
     _xds: Xds | None = None
-    _tokens: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2))
+    _commands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
 
     @property
     def study_uid(self) -> str:
@@ -57,6 +70,12 @@ class Scene:
         return self._web
 
     @property
+    def person(self) -> Person:
+        """The study's patient, who can sign in."""
+        assert self._expected, "made as soon as it is known who that is"
+        return self._expected.result()
+
+    @property
     def xds(self) -> Xds:
         """SOAP, which loopback peers may speak as long as no partner is configured."""
         if self._xds is None:
@@ -65,14 +84,22 @@ class Scene:
 
     def prepare(self) -> None:
         """Has the token for everything made while the first files are sent."""
-        self._token = self.token_later("system/*.cruds", None, "demo")
+        self._token = self._commands.submit(self.server.token, "system/*.cruds")
 
-    def token_later(self, scope: str, patient: str | None, client: str) -> "Future[str]":
-        """What `imageshare token` will print; two of them at once take no longer than one."""
-        return self._tokens.submit(self.server.token, scope, patient, client)
+    def expect(self, patient: str) -> None:
+        """Has the app registered, and an account made for the study's patient, while the story goes on: each is a command of seconds."""
+        self.patient = patient
+        self._expected = self._commands.submit(self._person)
+
+    def _person(self) -> Person:
+        made = Person("patient@example.org", secrets.token_urlsafe(12))
+        named = ("--name", "Demo Patient", "--patient", self.patient)
+        self.server.command("client", "add", app.CLIENT_ID, "--name", app.NAME, "--redirect", app.BACK)
+        self.server.command("user", "add", made.email, *named, said=f"{made.password}\n" * 2)
+        return made
 
     def close(self) -> None:
-        self._tokens.shutdown(cancel_futures=True)
+        self._commands.shutdown(cancel_futures=True)
         for client in (self._web, self._xds):
             if client is not None:
                 client.close()

@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urlsplit
 import httpcore2
 import orjson
 
+from server.access.fetching import is_own
 from server.errors import Busy, ImageShareError, Refused, SettingsError, Unavailable
 from server.outbound.freshness import seconds_fresh
 from server.settings import Settings, bracketed
@@ -66,7 +67,7 @@ class Web:
 
     def __init__(self, settings: Settings, resolve: Resolve | None = None) -> None:
         """Raises `SettingsError` where `fetch_ca` cannot be read."""
-        self._allowed = frozenset(host.lower() for host in settings.fetch_allowed_hosts)
+        self._allowed = settings.fetch_allowed_hosts
         self._resolve = resolve or addresses
         try:
             self._tls = ssl.create_default_context()
@@ -148,7 +149,7 @@ class Web:
         return httpcore2.URL(scheme=parts.scheme, host=host, port=port, target=target)
 
     def _is_allowed(self, host: str, port: int) -> bool:
-        return host in self._allowed or f"{bracketed(host)}:{port}" in self._allowed
+        return is_own(host, port, self._allowed)
 
     def _fetch(
         self, url: httpcore2.URL, limit: int, seconds: float, accept: str, form: Mapping[str, str] | None, more: Mapping[str, str]

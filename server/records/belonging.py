@@ -44,6 +44,16 @@ def replaced_by(connection: Connection, id_: str) -> str | None:
     return patient
 
 
+def same(connection: Connection, id_: str) -> frozenset[str]:
+    """The ids of all Patients who are this one: of whom she was merged into, and of all who were merged into that one."""
+    target = replaced_by(connection, id_) or id_
+    former, into = PATIENT.alias(), PATIENT.alias()
+    found = (
+        select(former.c.id).join(MERGE, MERGE.c.source_pk == former.c.pk).join(into, MERGE.c.target_pk == into.c.pk)
+    ).where(into.c.id == target)
+    return frozenset({id_, target, *connection.execute(found).scalars()})
+
+
 def move(connection: Connection, study_pk: int, patient_pk: int) -> bool:
     """The study is that patient's; its images keep naming the former one, and more of them may come. Returns whether it was another's."""
     former = connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one()

@@ -20,8 +20,8 @@ from profiles.fhir.index import Index
 from profiles.fhir.issues import a
 from profiles.fhir.json import parse, serialize
 from server.errors import Conflict, Gone, NotFound
-from server.records import history as versions
 from server.records import consent_rules, identities, index_keys, index_rows, packing, parameters, reindexing, report_links
+from server.records import history as versions
 from server.records.reindexing import summarized
 from server.store.db import instant, micros
 from server.store.prepared import Prepared
@@ -109,7 +109,7 @@ def put(
     if type_ == "SearchParameter":
         parameters.changed(connection, parse(before) if before else None, resource)
     elif type_ == consent_rules.CONSENT:
-        consent_rules.changed(connection, row.pk, resource, base=base)
+        consent_rules.changed(connection, row.pk, resource, made.stored.patient, base=base)
     return made.stored
 
 
@@ -414,6 +414,6 @@ def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False, 
         if each.stored.type == "SearchParameter":
             parameters.changed(connection, None, each.content)
         elif each.stored.type == consent_rules.CONSENT:
-            consent_rules.changed(connection, pk, each.content, base=base)
+            consent_rules.changed(connection, pk, each.content, each.stored.patient, base=base)
         reindexing.lead_here(connection, each.found, report_links.NO_KEYS, base=base)
     return stored

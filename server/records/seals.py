@@ -5,8 +5,9 @@ event has its number before it is committed (`Horizon`). What the newest seal sa
 make the chain anew, but not what was logged of it.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -122,7 +123,7 @@ def unsealed(connection: Connection, last: int) -> tuple[int, int | None]:
 # --- checking
 
 
-def fault(connection: Connection, before: Seal | None, seal: Seal, erased: frozenset[int]) -> str:
+def fault(connection: Connection, before: Seal | None, seal: Seal, erased: Sequence[range]) -> str:
     """What is wrong with a seal and the events under it, empty for nothing. `erased` are the seals whose erasure the trail tells of."""
     if seal.number != (before.number + 1 if before else 1):
         return f"seals {before.number + 1 if before else 1} to {seal.number - 1} are missing, and what they covered is not known"
@@ -130,7 +131,7 @@ def fault(connection: Connection, before: Seal | None, seal: Seal, erased: froze
         return "the seal was changed, or the one before it"
     count, digest = _digest(connection, _first(before), seal.last)
     if seal.erased is not None:
-        if seal.number not in erased:
+        if not any(seal.number in each for each in erased):
             return "its events are gone: it says that they were erased, but no event tells by whom"
         return "its events were erased, and there are some again" if count else ""
     if count != seal.count:
@@ -138,16 +139,21 @@ def fault(connection: Connection, before: Seal | None, seal: Seal, erased: froze
     return "" if digest == seal.digest else "an event was changed, or its patients"
 
 
-def erasures(connection: Connection) -> frozenset[int]:
-    """The numbers of the seals that events in the trail say were erased."""
-    found: set[int] = set()
+def erasures(connection: Connection) -> list[range]:
+    """The numbers of the seals whose events were erased, as events in the trail tell."""
+    found: list[range] = []
     for body in connection.execute(select(EVENT.c.body).where(EVENT.c.subtype == RECORDS_DESTROYED.code)).scalars():
-        for entity in orjson.loads(unpacked(bytes(body))).get("entity", ()):
-            for detail in entity.get("detail", ()):
-                if detail.get("type") == ERASED_SEALS:
-                    first, _, last = str(detail.get("valueString")).partition("-")
-                    found.update(range(int(first), int(last) + 1))
-    return frozenset(found)
+        with contextlib.suppress(Exception):  # whatever somebody has made of it: its own seal does not hold then
+            found += _erased(orjson.loads(unpacked(bytes(body))))
+    return found
+
+
+def _erased(event: dict[str, Any]) -> Iterator[range]:
+    for entity in event.get("entity", ()):
+        for detail in entity.get("detail", ()):
+            if detail["type"] == ERASED_SEALS:
+                first, _, last = detail["valueString"].partition("-")
+                yield range(int(first), int(last) + 1)
 
 
 # --- erasing

@@ -13,8 +13,13 @@ from server.records.peers import PERMISSIONS, Peer
 from server.settings import Device, Settings
 from server.statement.markdown import code, listed, table
 
-# What is not about DICOM is in the README.
-_ELSEWHERE: Final = frozenset({"data", "database_url", "blob_url", "log_level", "max_message_bytes", "language", "organization"})
+# What is not about DICOM; `imageshare doctor` shows all of them.
+_ELSEWHERE: Final = frozenset({
+    "data", "database_url", "blob_url", "log_level", "max_message_bytes", "language", "organization",
+    "session_seconds", "session_idle", "sign_in_failures", "sign_in_failures_per_address", "sign_in_window", "hospital_sign_in",
+    "smtp_url", "mail_from", "refresh_token_days", "client_registration", "client_registration_token", "client_registration_scope",
+    "fetch_allowed_hosts", "fetch_ca",
+})  # fmt: skip
 # Of each field of a peer: how `imageshare peer` takes it, what it is called in `devices` (empty: not there), and what it is
 _PEER: Final[Mapping[str, tuple[str, str, str]]] = {
     "ae_title": ("TITLE", "ae_title", "Its AE title, calling and called"),

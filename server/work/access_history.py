@@ -19,7 +19,7 @@ from server.access.oauth import clients
 from server.access.people import accounts, proxies
 from server.access.people.accounts import Account
 from server.errors import Gone, NotFound
-from server.records import resources, trail
+from server.records import belonging, resources, trail
 from server.records.trail import RecordedEvent
 from server.store.db import micros, moment
 
@@ -111,7 +111,7 @@ class _Names:
         self._accounts: dict[str, Account | None] = {}
         self._programs: dict[str, str] = {}
         self._professionals: dict[str, tuple[str, str]] = {}
-        self._close: dict[str, frozenset[str]] = {}
+        self._related: dict[tuple[str, str], str] = {}
 
     def program(self, id_: str) -> str:
         if id_ not in self._programs:
@@ -138,20 +138,23 @@ class _Names:
         if account.kind == "practitioner":
             name, organization = self._professional(account.fhir_user)
             return account.name or name, organization
-        if patient in accounts.own_patients(self._connection, account.id):
-            return PATIENT, ""
-        return (account.name, "") if account.id in self._close_to(patient) else (ANOTHER, "")
+        return self._private(account, patient), ""
 
     def _account(self, id_: str) -> Account | None:
         if id_ not in self._accounts:
             self._accounts[id_] = accounts.find(self._connection, id_)
         return self._accounts[id_]
 
-    def _close_to(self, patient: str) -> frozenset[str]:
-        """The accounts of who is or was a proxy of the patient."""
-        if patient not in self._close:
-            self._close[patient] = frozenset(each.account for each in proxies.of_patient(self._connection, patient))
-        return self._close[patient]
+    def _private(self, account: Account, patient: str) -> str:
+        """The patient, who is or was a proxy, or somebody who is neither. A patient who was merged into another is the other."""
+        if (account.id, patient) not in self._related:
+            own = accounts.own_patients(self._connection, account.id)
+            others = {each.patient for each in proxies.of_account(self._connection, account.id)}
+            is_own, is_proxy = (
+                any(belonging.is_same(self._connection, each, patient) for each in some) for some in (own, others)
+            )
+            self._related[account.id, patient] = PATIENT if is_own else account.name if is_proxy else ANOTHER
+        return self._related[account.id, patient]
 
     def _professional(self, reference: str) -> tuple[str, str]:
         """A Practitioner's or PractitionerRole's name, and the organizations that the roles are for."""

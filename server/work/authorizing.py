@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 
 from profiles.smart.configuration import style_path
 from profiles.smart.scopes import narrowed, parse_scope, words_of
+from server.access import rights
 from server.access.oauth import clients, granting, launches
 from server.access.oauth.authorization_code import CODE_SECONDS, CodeGrant, new_code
 from server.access.oauth.clients import REFRESH_TOKEN, Client, hashed, new_secret
@@ -135,8 +136,10 @@ class Authorizing:
         Of many patients those whose name begins with `search`, or whose patient id it is. They are told to the person, so the trail has it.
         """
         with self._server.database.read() as connection:
-            reach, _ = accounts.reach(connection, account, micros())
-            found = choices(connection, reach, patient=asked.patient or patient, search=search)
+            now, permits = micros(), self._server.settings.consent_default == "permit"
+            reach, _ = accounts.reach(connection, account, now)
+            kept = rights.kept_from(connection, account, now, permits=permits)
+            found = choices(connection, reach, patient=asked.patient or patient, search=search, kept=kept)
         self._server.told.chosen_from(account, asked.client.id, [each.id for each in found.patients])
         return found
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, or_, select
 
 from profiles.person_name import folded
+from server.access.consents import NOTHING, Withheld
 from server.records import resources
 from server.records.catalogue import PATIENT, STUDY
 from server.records.resources import RESOURCE
@@ -47,16 +48,16 @@ class Choices:
 
 
 def choices(
-    connection: Connection, reach: frozenset[str] | None, *, patient: str | None = None, search: str = ""
+    connection: Connection, reach: frozenset[str] | None, *, patient: str | None = None, search: str = "", kept: Withheld = NOTHING
 ) -> Choices:  # fmt: skip
     """The patients of `reach` (None: every one, of whom only those that `search` finds), and the newest studies of `patient` if it is one of them.
 
-    With a `patient` that is the only one.
+    With a `patient` that is the only one. What consents have `kept` from the person is not among them.
     """
-    ids, more = _patients(connection, reach, search) if patient is None else ([patient], False)
-    within = [id_ for id_ in ids if reach is None or id_ in reach]
+    ids, more = _patients(connection, reach, search, kept) if patient is None else ([patient], False)
+    within = [id_ for id_ in ids if (reach is None or id_ in reach) and _is_told(connection, id_, kept)]
     found = tuple(choice for id_ in within if (choice := _choice(connection, id_)) is not None)
-    return Choices(found, _studies(connection, patient) if patient is not None and found else (), more)
+    return Choices(found, _studies(connection, patient, kept) if patient is not None and found else (), more)
 
 
 def is_patient(connection: Connection, id: str) -> bool:
@@ -82,7 +83,7 @@ def encounter_of(connection: Connection, patient: str) -> str | None:
     return found
 
 
-def _patients(connection: Connection, reach: frozenset[str] | None, search: str) -> tuple[list[str], bool]:
+def _patients(connection: Connection, reach: frozenset[str] | None, search: str, kept: Withheld) -> tuple[list[str], bool]:
     if reach is not None:
         return sorted(reach)[:_MOST], len(reach) > _MOST
     wanted = search.strip()
@@ -90,9 +91,24 @@ def _patients(connection: Connection, reach: frozenset[str] | None, search: str)
         return [], True
     named = PATIENT.c.name_folded.startswith(folded(wanted), autoescape=True)
     either = or_(named, PATIENT.c.value == wanted, PATIENT.c.id == wanted)
-    rows = connection.execute(select(PATIENT.c.id).where(either).order_by(PATIENT.c.name_folded, PATIENT.c.id).limit(_MOST + 1))
+    rows = connection.execute(select(PATIENT.c.id).where(either, *_told(kept)).order_by(PATIENT.c.name_folded, PATIENT.c.id).limit(_MOST + 1))
     found = list(rows.scalars())
     return found[:_MOST], len(found) > _MOST
+
+
+def _told(kept: Withheld) -> list[ColumnElement[bool]]:
+    """That a patient of the catalogue may be told of."""
+    if kept.is_nothing:
+        return []
+    row = RESOURCE.alias()
+    return [select(row.c.pk).where(row.c.type == "Patient", row.c.id == PATIENT.c.id, kept.told("Patient", row)).correlate_except(row).exists()]
+
+
+def _is_told(connection: Connection, id_: str, kept: Withheld) -> bool:
+    if kept.is_nothing:
+        return True
+    found = select(RESOURCE.c.pk).where(RESOURCE.c.type == "Patient", RESOURCE.c.id == id_, kept.told("Patient", RESOURCE))
+    return connection.execute(found).first() is not None
 
 
 def _choice(connection: Connection, id: str) -> PatientChoice | None:
@@ -111,9 +127,13 @@ def _name(patient: dict[str, Any]) -> str:
     return ""
 
 
-def _studies(connection: Connection, patient: str) -> tuple[StudyChoice, ...]:
+def _studies(connection: Connection, patient: str, kept: Withheld) -> tuple[StudyChoice, ...]:
     columns = STUDY.c.id, STUDY.c.uid, STUDY.c.description, STUDY.c.date, STUDY.c.modalities, STUDY.c.institution
-    mine = PATIENT.c.id == patient, STUDY.c.version > 0
+    mine = [PATIENT.c.id == patient, STUDY.c.version > 0]
+    if not kept.is_nothing:
+        row = RESOURCE.alias()
+        told = row.c.type == "ImagingStudy", row.c.id == STUDY.c.id, kept.told("ImagingStudy", row)
+        mine.append(select(row.c.pk).where(*told).correlate_except(row).exists())
     rows = connection.execute(
         select(*columns).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk).where(*mine)
         .order_by(STUDY.c.date.desc(), STUDY.c.time.desc(), STUDY.c.pk.desc()).limit(_MOST)

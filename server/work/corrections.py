@@ -21,7 +21,7 @@ from profiles.patient import fhir_patient
 from profiles.study import Patient
 from server.access import epoch
 from server.errors import Busy, Conflict, NotFound, Refused
-from server.records import belonging, catalogue, corrections, rejections, resources
+from server.records import belonging, catalogue, consent_rules, corrections, rejections, resources
 from server.records.changes import Event
 from server.records.corrections import Copy, StoredPatient
 from server.store import blobs as blob_store
@@ -220,6 +220,7 @@ class Corrector:
             base, known = self._reconciler.base, corrections.patient(connection, target_id).patient
             projections.published(connection, fhir_patient(known), base=base)
             projections.replaced(connection, source.patient, target.patient.id, base=base)
+            consent_rules.merged(connection, target.patient.id)
             epoch.raise_(connection)  # whoever may see the source's records may see the target's now
 
         return self._apply(wanted, "merge", actor, rows, target.pk)

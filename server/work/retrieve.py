@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection
 
 from profiles.frames import FrameTable
-from server.access.decisions import OTHER_PATIENT, Decision, Interaction
-from server.errors import Forbidden, NotFound, Unavailable
+from server.access.decisions import OTHER_PATIENT, Decision, Interaction, Unseen
+from server.errors import Forbidden, ImageShareError, NotFound, Unavailable
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
 from server.store.blobs import BlobStore, Extent
@@ -15,6 +15,7 @@ from server.store.blobs import BlobStore, Extent
 _NO_PREAMBLE = bytes(128)
 STUDY_TYPE = "ImagingStudy"
 """Images are judged as the ImagingStudy that they belong to (SMART Imaging Access)."""
+_NO_PART = "no such series or instance in this study"
 IN_PART = "a part of this study is withheld: ask for its series one by one"
 
 
@@ -35,7 +36,7 @@ def locate(
     found = catalogue.instances(connection, study_uid, series_uid, sop_uid)
     if not found:
         require_study(connection, decision, Interaction.READ, study_uid)
-        raise NotFound("no such series or instance in this study")
+        raise NotFound(_NO_PART)
     patient = found[0].patient
     decision.require_some(STUDY_TYPE, Interaction.READ, frozenset([patient]))
     if decision.sees_study(connection, Interaction.READ, study_uid, series_uid):
@@ -44,7 +45,7 @@ def locate(
     if seen and not partly:
         raise Forbidden(IN_PART, frozenset([patient]))
     if not seen:
-        raise decision.unseen(STUDY_TYPE, Interaction.READ, patient)
+        raise hidden(connection, decision, Interaction.READ, study_uid, series_uid, patient)
     return [each for each in found if each.series_uid in seen]
 
 
@@ -63,7 +64,16 @@ def require_study(connection: Connection, decision: Decision, interaction: Inter
         raise
     decision.require_some(STUDY_TYPE, interaction, frozenset([owner]))
     if not decision.sees_study(connection, interaction, study_uid) and not decision.seen_series(connection, interaction, study_uid):
-        raise decision.unseen(STUDY_TYPE, interaction, owner)
+        raise hidden(connection, decision, interaction, study_uid, None, owner)
+
+
+def hidden(
+    connection: Connection, decision: Decision, interaction: Interaction, study_uid: str, series_uid: str | None, patient: str
+) -> ImageShareError:
+    """The error for a study, or a series of it, that the caller may not know of: as for one that is not there."""
+    if series_uid is not None and decision.seen_series(connection, interaction, study_uid):
+        return Unseen(_NO_PART, frozenset([patient]))
+    return decision.unseen(STUDY_TYPE, interaction, patient, "no such study")
 
 
 def require_arrived(connection: Connection, decision: Decision, interaction: Interaction, study_uid: str) -> None:

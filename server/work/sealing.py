@@ -4,7 +4,7 @@ Nobody who writes an event waits for it: it reads what is committed, and adds on
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,7 +117,7 @@ def verify(database: Database, progress: Callable[[int, int], None] = lambda don
     return Verified(newest, events, waiting, erased, tuple(breaks))
 
 
-def _walk(database: Database, erased: frozenset[int], last: int) -> Iterator[tuple[Seal, str]]:
+def _walk(database: Database, erased: Sequence[range], last: int) -> Iterator[tuple[Seal, str]]:
     """Every seal with what is wrong with it."""
     before: Seal | None = None
     while True:

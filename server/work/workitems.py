@@ -44,6 +44,7 @@ from server.store.db import Database, micros
 from server.work.reconcile import Actor
 
 TASK: Final = "Task"
+_NOTHING = "there is no workitem of this UID"
 _LABEL: Final = "Worklist"
 _KEPT: Final = 30 * 86_400 * 1_000_000
 """Microseconds that ended workitems are kept without a deletion lock."""
@@ -231,10 +232,10 @@ def _permitted(
     if found is None:
         if decision.patients(TASK, interaction) is not None:
             raise Forbidden(OTHER_PATIENT)
-        raise NotFound("there is no workitem of this UID")
+        raise NotFound(_NOTHING)
     decision.require_patient(TASK, interaction, found.patient)
     if not decision.sees_whose(connection, TASK, interaction, found.patient):
-        raise decision.unseen(TASK, interaction, found.patient)
+        raise decision.unseen(TASK, interaction, found.patient, _NOTHING)
     return found
 
 

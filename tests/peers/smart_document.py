@@ -27,6 +27,9 @@ studies exist there, and how people sign in; what it leaves out is skipped, with
 The kit is tested against a small server that is right in everything and wrong in one of {faults} ways at will: each is caught.
 
 A person's Patient.link changes nothing of what is authorized: a token for one Patient opens that one record (number 139).
+
+SMART App State (`smart_app_state_endpoint`) is not offered: the guide calls it experimental and has deprecated its announcement, so that no app can count on it. An app keeps what it wants to
+remember as a resource of the patient, such as a Basic, under the scopes that it was given.
 """
 
 

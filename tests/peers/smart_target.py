@@ -135,7 +135,11 @@ def _prepared(site: SmartSite, jwks_uri: str) -> str:
         backend = replace(backend, reach=reach, may=may, grant_types=frozenset({CLIENT_CREDENTIALS}))
         clients.add(connection, backend)
         if jwks_uri:
-            clients.add(connection, replace(backend, id="kit-by-url", jwks=None, jwks_uri=jwks_uri))
+            clients.add(
+                connection,
+                replace(backend, id="kit-by-url", jwks=None, jwks_uri=jwks_uri),
+                site.node.settings.fetch_allowed_hosts,
+            )
     return secret
 
 

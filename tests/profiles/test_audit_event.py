@@ -1,11 +1,16 @@
 import base64
 from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 
 from profiles.audit_event import (
+    AUTHORIZED_BY_CONSENT,
+    DISCLOSED,
+    EMERGENCY_STARTED,
+    GET_ACCESS_TOKEN,
     INSTANCES_TRANSFERRED,
     ITI_67,
     RAD_68,
@@ -16,15 +21,18 @@ from profiles.audit_event import (
     REST_PATCH,
     REST_READ,
     REST_UPDATE,
+    USER_SECURITY_CHANGED,
     Agent,
     AuditedAction,
     AuditedEntity,
     Kind,
+    Subtype,
     audit_event,
     dicom_objects,
 )
 
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
+BY_TOKEN = BALP + "OAUTHaccessTokenUse.Comprehensive"
 STUDY = AuditedEntity("ImagingStudy/s1", "urn:dicom:uid", "urn:oid:1.2.3", details=(("instances", "500"),))
 READ = AuditedAction(
     id="a1",
@@ -118,7 +126,7 @@ def test_a_read_has_the_shape_of_balp_patient_read() -> None:
 
 def test_a_query_has_the_shape_of_balp_patient_query() -> None:
     event = event_of(QUERY)
-    assert event["meta"] == {"profile": [BALP + "PatientQuery"]}
+    assert event["meta"] == {"profile": [BALP + "PatientQuery", BY_TOKEN]}
     assert event["action"] == "E"
     subtypes = event["subtype"]
     entities = event["entity"]
@@ -205,7 +213,7 @@ def test_a_stored_query_keeps_its_id_and_its_encoding() -> None:
     assert base64.b64decode(entity["query"]) == b"<q/>"
     assert entity["detail"] == [{"type": "QueryEncoding", "valueString": "UTF-8"}]
     assert "name" not in entity  # FHIR R4 sev-1: a name or a query, not both
-    assert "meta" not in event_of(replace(QUERY, entities=(asked,))), "BALP: entity[query].what 0..0"
+    assert event_of(replace(QUERY, entities=(asked,)))["meta"] == {"profile": [BY_TOKEN]}, "BALP: entity[query].what 0..0"
 
 
 def test_the_objects_of_a_request_are_those_whose_uids_are_uids() -> None:
@@ -241,3 +249,107 @@ def test_one_event_does_not_change_the_next() -> None:
     first = orjson.dumps(audit_event(READ))
     audit_event(replace(READ, user=None))
     assert orjson.dumps(audit_event(READ)) == first
+
+
+# --- by whom, for what: access tokens, authorization, disclosure
+
+DOCTOR = Agent(identifier="account-1", system="urn:oid:1.2.3", reference="Practitioner/dr-house")
+APP = Agent(identifier="viewer", address="192.0.2.7", user=DOCTOR, purposes=("TREAT", "BTG"))
+
+
+def parts(event: dict[str, object], name: str) -> list[dict[str, Any]]:
+    found = event[name]
+    assert isinstance(found, list)
+    return found
+
+
+def codes(agent: dict[str, Any]) -> list[str]:
+    return [coding["code"] for coding in agent["type"]["coding"]]
+
+
+def test_a_client_and_its_user_are_two_agents_and_the_user_asks_for_a_purpose() -> None:
+    """BALP OAUTHaccessTokenUse.Comprehensive: oClient is an Application, oUser has who, the token's id and purposes of use."""
+    event = event_of(replace(READ, client=APP, user=None, purpose="", token_id="x" * 40 + "y" * 32))
+    assert event["meta"] == {"profile": [BALP + "PatientRead", BY_TOKEN]}
+    client, server, user = parts(event, "agent")
+    assert codes(client) == ["110152", "110150"]
+    assert client["who"] == {"identifier": {"value": "viewer"}}
+    assert codes(server) == ["110153"]
+    assert codes(user) == ["IRCP"]
+    assert user["who"] == {
+        "reference": "Practitioner/dr-house",
+        "identifier": {"system": "urn:oid:1.2.3", "value": "account-1"},
+    }
+    assert [each["requestor"] for each in (client, server, user)] == [False, False, True]
+    assert user["policy"] == ["y" * 32], "at most the last 32 characters"
+    assert [each["coding"][0]["code"] for each in user["purposeOfUse"]] == ["TREAT", "BTG"]
+    assert "network" not in user
+    assert "policy" not in client
+
+
+def test_a_client_by_itself_is_the_one_who_asks() -> None:
+    event = event_of(
+        replace(READ, client=Agent(identifier="backend", address="192.0.2.7", purposes=("HRESCH",)), user=None, purpose="")
+    )
+    client, _ = parts(event, "agent")
+    assert (client["requestor"], client["policy"], client["purposeOfUse"][0]["coding"][0]["code"]) == (
+        True,
+        ["6dd5f9c0"],
+        "HRESCH",
+    )
+
+
+def test_a_refusal_claims_nothing_of_its_token_either() -> None:
+    assert "meta" not in event_of(replace(READ, client=APP, outcome=REFUSED))
+
+
+def test_a_token_is_issued_as_iua_has_it() -> None:
+    """BALP IHE.IUA.71: 110114, ITI-71, client and authorization server and user, the request without secrets and nothing else."""
+    asked = AuditedEntity(query=b"grant_type=authorization_code", details=(("scope", "user/*.rs"),))
+    action = replace(
+        READ, kind="sign-in", rest=False, client=APP, user=None, subtypes=(GET_ACCESS_TOKEN,), patient_id="", entities=(asked,)
+    )
+    event = event_of(action)
+    assert event["meta"] == {"profile": ["https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.IUA.71"]}
+    assert event["type"]["code"] == "110114"  # type: ignore[index]
+    assert event["action"] == "E"
+    assert [codes(each) for each in parts(event, "agent")] == [["110150"], ["AuthzOauthService"], ["IRCP"]]
+    (entity,) = parts(event, "entity")
+    assert entity["role"]["code"] == "24"
+    assert {"type": "X-Request-Id", "valueString": "0af7651916cd43dd"} in entity["detail"]
+    of_patient = event_of(replace(action, patient_id="p1"))
+    assert "meta" not in of_patient, "the profile has no place for a patient, and the patient is worth more"
+    assert {"reference": "Patient/p1"} in [each.get("what") for each in parts(of_patient, "entity")]
+
+
+def test_a_decision_by_consent_names_the_consent() -> None:
+    action = replace(
+        READ, kind="security", rest=False, client=APP, user=None, subtypes=(AUTHORIZED_BY_CONSENT,),
+        entities=(AuditedEntity(reference="Consent/c1"),), request_id="",
+    )  # fmt: skip
+    event = event_of(action)
+    assert event["type"]["code"] == "110113"  # type: ignore[index]
+    assert event["subtype"][0]["code"] == "AuthZ-Consent"  # type: ignore[index]
+    assert [codes(each) for each in parts(event, "agent")] == [["110150"], ["authserver"], ["IRCP"]]
+    assert [each["type"]["code"] for each in parts(event, "entity")] == ["Consent", "1"]
+
+
+@pytest.mark.parametrize(("kind", "profile", "of_server"), [("export", "Source", "110153"), ("create", "Recipient", "110152")])
+def test_a_disclosure_says_who_allowed_it(kind: Kind, profile: str, of_server: str) -> None:
+    """BALP PrivacyDisclosure: the server is the source or the recipient, and the patient, or who acts for them, the authorizer."""
+    action = replace(
+        READ, kind=kind, rest=False, subtypes=(DISCLOSED,), user=None, authorizer=Agent(reference="Patient/p1"), purpose="PATRQT"
+    )
+    event = event_of(action)
+    assert event["meta"] == {"profile": [f"{BALP}PrivacyDisclosure.{profile}"]}
+    server = roles(event)[of_server]
+    assert server["who"] == event["source"]["observer"]  # type: ignore[index]
+    assert roles(event)["429577009"]["who"] == {"reference": "Patient/p1"}
+    assert "meta" not in event_of(replace(action, patient_id=""))
+
+
+@pytest.mark.parametrize(("subtype", "code"), [(EMERGENCY_STARTED, "110127"), (USER_SECURITY_CHANGED, "110137")])
+def test_security_alerts_have_the_codes_of_dicom(subtype: Subtype, code: str) -> None:
+    event = event_of(replace(READ, kind="security", rest=False, subtypes=(subtype,), purpose="BTG"))
+    assert (event["type"]["code"], event["subtype"][0]["code"]) == ("110113", code)  # type: ignore[index]
+    assert "meta" not in event

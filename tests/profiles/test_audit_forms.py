@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from profiles import audit_forms
 from profiles.audit_event import (
+    AUTHORIZED_BY_CONSENT,
     FAILED,
+    GET_ACCESS_TOKEN,
     REFUSED,
     REST_READ,
     REST_SEARCH,
@@ -20,7 +22,11 @@ from profiles.audit_event import (
 from profiles.audit_forms import audit_event_json
 
 _TEXT = st.sampled_from(["", "a", 'Müller "x" \\ \n', "\ue000id\ue001", "Patient/7"])
-_AGENTS = st.builds(Agent, identifier=_TEXT, name=_TEXT, address=st.sampled_from(["", "192.0.2.7", "https://a.example"]))
+_USERS = st.none() | st.builds(Agent, identifier=_TEXT, reference=_TEXT)
+_AGENTS = st.builds(
+    Agent, identifier=_TEXT, name=_TEXT, address=st.sampled_from(["", "192.0.2.7", "https://a.example"]), user=_USERS,
+    purposes=st.sampled_from([(), ("TREAT",), ("TREAT", "BTG")]),
+)  # fmt: skip
 _ENTITIES = st.builds(
     AuditedEntity,
     reference=_TEXT,
@@ -34,7 +40,7 @@ _ACTIONS = st.builds(
     kind=st.sampled_from(["create", "read", "update", "delete", "query", "export"]),
     client=_AGENTS,
     server=_AGENTS,
-    subtypes=st.sampled_from([(), (REST_READ,), (REST_SEARCH,)]),
+    subtypes=st.sampled_from([(), (REST_READ,), (REST_SEARCH,), (GET_ACCESS_TOKEN,), (AUTHORIZED_BY_CONSENT,)]),
     rest=st.booleans(),
     outcome=st.sampled_from([SUCCESS, REFUSED, FAILED]),
     outcome_desc=_TEXT,
@@ -44,6 +50,7 @@ _ACTIONS = st.builds(
     request_id=_TEXT,
     purpose=st.sampled_from(["", "TREAT"]),
     token_id=_TEXT,
+    authorizer=_USERS,
 )
 
 

@@ -15,6 +15,7 @@ from PIL import Image as Picture
 from rich.console import Console
 
 from server.demo import material
+from server.demo.app import BACK, App
 from server.demo.process import ServerProcess
 from server.demo.story import Failed, Story, require
 
@@ -24,7 +25,8 @@ STEPS = (
     "A server starts", "C-STORE: real files", "A CT is generated", "C-STORE: phantom CT", "The same SOP Instance again",
     "FHIR ImagingStudy", "DICOMweb QIDO-RS", "DICOMweb WADO-RS rendered", "All studies, FHIR and QIDO",
     "XDS-I.b ITI-18 FindDocuments", "XDS-I.b ITI-43 manifest", "XDS-I.b RAD-69 images", "Without a token",
-    "With another patient's token", "With the patient's own token", "An image comes late", "kill -9 while a CT comes in",
+    "An account and an app", "The app asks how", "The patient signs in", "... and allows one study", "A code becomes a token",
+    "What the token opens", "... and what it does not", "The patient takes it back", "An image comes late", "kill -9 while a CT comes in",
     "Started again on its folder", "The rest, by STOW-RS", "FHIR AuditEvent (IHE BALP)",
 )  # fmt: skip
 
@@ -102,6 +104,17 @@ def test_sigterm_ends_the_demo_and_its_server(tmp_path: Path) -> None:
     while size != log.stat().st_size:  # nobody writes to it any more
         size = log.stat().st_size
         time.sleep(0.5)
+
+
+@pytest.mark.parametrize(
+    ("came", "why"),
+    [("error=access_denied&state=S", "access_denied"), ("code=c&state=other&iss=I", "another request"), ("code=c&state=S&iss=J", "another server")],
+)  # fmt: skip
+def test_the_app_takes_no_code_that_is_not_for_it(came: str, why: str) -> None:
+    asking = App("http://127.0.0.1:1/fhir")
+    asking._configuration, asking._state = {"issuer": "I"}, "S"
+    with pytest.raises(Failed, match=why):
+        asking.redeem(f"{BACK}?{came}")
 
 
 def test_material_is_what_can_be_stored_and_nothing_twice() -> None:

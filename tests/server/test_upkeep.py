@@ -12,6 +12,7 @@ from peers.imageshare import node, publish_all
 from pydantic import SecretStr
 from sqlalchemy import Connection, select
 
+from profiles.audit_event import REST_READ, Agent
 from server import upkeep
 from server.edges.context import Node
 from server.errors import SettingsError
@@ -21,6 +22,7 @@ from server.store import jobs
 from server.store.blobs import batch
 from server.store.db import Database
 from server.work.ingest import PUBLISH
+from server.work.sealing import Sealer
 
 
 @pytest.fixture
@@ -250,3 +252,14 @@ def test_a_schema_of_a_newer_version_is_told(tmp_path: Path) -> None:
         upkeep.make_ready(settings)
     with pytest.raises(SettingsError, match="revision ffff"):
         upkeep.require_ready(settings)
+
+
+def test_the_doctor_tells_of_the_last_seal(opened: Node) -> None:
+    assert "not sealed yet" in {name: value for name, value, _ in upkeep.doctor(opened.settings)}["trail"]
+    opened.trail.write(opened.trail.action("read", REST_READ, Agent(identifier="app")))
+    newest = Sealer(opened.database).seal()
+    assert newest is not None
+    told = {name: value for name, value, _ in upkeep.doctor(opened.settings)}["trail"]
+    assert newest.name in told
+    assert told.endswith("0 events wait for the worker")
+    assert upkeep.verify_trail(opened.settings).newest == newest

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -12,6 +12,7 @@ from authlib.oauth2.rfc6749 import ClientMixin
 from sqlalchemy import Connection, Row, delete, select, update
 
 from server.access import epoch
+from server.access.fetching import is_own
 from server.access.oauth.public_keys import require_public
 from server.errors import Conflict, NotFound, Refused
 from server.store.db import insert, micros
@@ -31,6 +32,7 @@ METHODS: Final = {
 }
 """How each kind authenticates at the endpoints (RFC 7591 section 2)."""
 _LOOPBACK: Final = ("127.0.0.1", "::1")
+_LOCAL: Final = (*_LOOPBACK, "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,9 @@ def origins(connection: Connection) -> dict[str, frozenset[str]]:
     return {name: frozenset(ids) for name, ids in found.items()}
 
 
-def add(connection: Connection, client: Client) -> str:
-    """Registers it; gives its secret, which is never shown again, or the empty string. Raises `Refused` or `Conflict`."""
-    require_valid(client)
+def add(connection: Connection, client: Client, hosts: Iterable[str] = ()) -> str:
+    """Registers it; gives its secret, which is never shown again, or the empty string. Raises as `require_valid`, and `Conflict`."""
+    require_valid(client, hosts)
     secret = new_secret() if client.kind == "secret" else ""
     values = _values(client) | {"created": micros(), "secret_hash": hashed(secret) if secret else ""}
     made = insert(connection, CLIENT).values(id=client.id, **values).on_conflict_do_nothing().returning(CLIENT.c.id)
@@ -138,9 +140,9 @@ def add(connection: Connection, client: Client) -> str:
     return secret
 
 
-def change(connection: Connection, client: Client) -> None:
-    """Replaces what is registered but its secret. Raises `Refused` or `NotFound`."""
-    require_valid(client)
+def change(connection: Connection, client: Client, hosts: Iterable[str] = ()) -> None:
+    """Replaces what is registered but its secret. Raises as `require_valid`, and `NotFound`."""
+    require_valid(client, hosts)
     values = _values(client)
     if connection.execute(update(CLIENT).where(CLIENT.c.id == client.id).values(**values).returning(CLIENT.c.id)).first() is None:
         raise NotFound("there is no client of this id; see imageshare client list")
@@ -184,8 +186,8 @@ def _values(client: Client) -> dict[str, Any]:
 # --- what is taken
 
 
-def require_valid(client: Client) -> None:
-    """Raises `Refused`, which says what a registration lacks."""
+def require_valid(client: Client, hosts: Iterable[str] = ()) -> None:
+    """Raises `Refused`, which says what a registration lacks. `hosts` is the setting `fetch_allowed_hosts`."""
     if not client.id or not client.id.isascii() or not client.id.isprintable() or any(mark in client.id for mark in ' ":'):
         raise Refused("a client id is of printable ASCII without spaces, quotes and colons")
     if not client.name.strip() or len(client.name) > 200 or not client.name.isprintable():
@@ -195,8 +197,10 @@ def require_valid(client: Client) -> None:
     _require_grants(client)
     for uri in client.redirect_uris:
         require_redirect_uri(uri)
-    for uri in filter(None, (client.launch_uri, client.logo_uri, client.client_uri, client.jwks_uri)):
-        _require_web(uri)
+    for uri in filter(None, (client.logo_uri, client.client_uri, client.jwks_uri)):
+        _require_web(uri, hosts)
+    if client.launch_uri:
+        _require_web(client.launch_uri, (*hosts, *_LOCAL))  # opened by a browser, and of apps in the making on its own machine
     for origin in client.origins:
         require_origin(origin)
 
@@ -223,7 +227,7 @@ def require_redirect_uri(uri: str) -> None:
     parts = _split(uri)
     web = parts.scheme == "https" and parts.hostname
     native = "." in parts.scheme
-    local = parts.scheme == "http" and parts.hostname in (*_LOOPBACK, "localhost")
+    local = parts.scheme == "http" and parts.hostname in _LOCAL
     if not (web or native or local):
         raise Refused("a redirect URI is https, a private scheme such as org.example.app:/back, or http to a loopback address")
     if parts.fragment or "#" in uri or parts.username is not None or "*" in uri:
@@ -239,10 +243,15 @@ def require_origin(origin: str) -> None:
         raise Refused("an origin has no user")
 
 
-def _require_web(uri: str) -> None:
+def _require_web(uri: str, hosts: Iterable[str]) -> None:
+    """RFC 7591 section 5: with TLS, but for `hosts`."""
     parts = _split(uri)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None or parts.fragment:
-        raise Refused("the URLs of a client are https, with a host, without user and fragment")
+    host = parts.hostname or ""
+    plain = parts.scheme == "http" and is_own(host, parts.port or 80, hosts)
+    if not host or parts.username is not None or parts.fragment or not (plain or parts.scheme == "https"):
+        raise Refused(
+            "the URLs of a client are https, with a host, without user and fragment; for a host of your own see fetch_allowed_hosts"
+        )
 
 
 def _split(uri: str) -> SplitResult:

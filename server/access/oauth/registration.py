@@ -47,7 +47,7 @@ def register(server: OAuthServer, message: Message) -> Answer:
         token = new_secret()
         client = replace(client, registration_hash=hashed(token))
         with server.database.write() as connection:
-            secret = clients.add(connection, client)
+            secret = clients.add(connection, client, server.settings.fetch_allowed_hosts)
     except OAuth2Error as error:
         return server.refusal(error)
     except ImageShareError as error:
@@ -81,7 +81,7 @@ def _changed(server: OAuthServer, client: Client, body: object) -> Client:
     if changed.kind != client.kind:
         raise _wrong("the kind of client stays; register a new one for another token_endpoint_auth_method")
     with server.database.write() as connection:
-        clients.change(connection, changed)
+        clients.change(connection, changed, server.settings.fetch_allowed_hosts)
     return changed
 
 
@@ -128,7 +128,7 @@ def _client(server: OAuthServer, before: Client, body: object) -> Client:
         launch_uri=given.launch_uri, contacts=tuple(given.contacts), jwks_uri=given.jwks_uri, jwks=given.jwks,
     )  # fmt: skip
     try:
-        clients.require_valid(client)
+        clients.require_valid(client, server.settings.fetch_allowed_hosts)
     except ImageShareError as error:
         code = "invalid_redirect_uri" if "redirect URI" in error.detail else "invalid_client_metadata"
         raise OAuth2Error(error=code, description=_plain(error.detail)) from None

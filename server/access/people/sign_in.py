@@ -65,6 +65,7 @@ class SignIn:
 
     def confirmed(self, email: str, password: str, address: str) -> Account:
         """The same of somebody who is signed in already."""
+        self._passwords.hashing.require_place()
         with self._counted("password", email, address) as (account, locked):
             usable = account is not None and not account.disabled and not locked
             right = self._passwords.is_right(account.id if account and usable else None, password)

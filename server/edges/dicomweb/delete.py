@@ -18,7 +18,7 @@ from server.edges.dicomweb.answers import answering
 from server.errors import Forbidden, MalformedQuery
 from server.records import catalogue
 from server.work.reconcile import Actor, Reconciler, Target
-from server.work.retrieve import STUDY_TYPE
+from server.work.retrieve import STUDY_TYPE, hidden
 
 _REASON = re.compile(r"(\d{6})(\^DCM)?")
 
@@ -67,7 +67,7 @@ def _require_told(request: Request, decision: Decision, interaction: Interaction
         with context.reading(request) as connection:
             patient = catalogue.study_patient(connection, uid)
             if not decision.sees_study(connection, interaction, uid):
-                raise decision.unseen(STUDY_TYPE, interaction, patient)
+                raise hidden(connection, decision, interaction, uid, targets.uid(request, "series"), patient)
 
 
 def target(request: Request) -> Target:

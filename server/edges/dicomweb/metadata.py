@@ -25,7 +25,7 @@ from server.records.packing import unpacked
 from server.records.results import METADATA
 from server.store import jobs
 from server.store.db import micros
-from server.work.retrieve import STUDY_TYPE
+from server.work.retrieve import STUDY_TYPE, hidden
 
 _TOGETHER = 100
 _CACHED = "private, no-cache"
@@ -97,7 +97,7 @@ def _prepared(request: Request, connection: Connection) -> Sequence[Any]:
     seen = decision.seen_series(connection, Interaction.READ, study or "")
     told = [row for row in rows if row.series in seen]
     if not told:
-        raise decision.unseen(STUDY_TYPE, Interaction.READ, patient)
+        raise hidden(connection, decision, Interaction.READ, study or "", series, patient)
     return told
 
 

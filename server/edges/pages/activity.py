@@ -12,7 +12,7 @@ from server.edges.context import request_id
 from server.edges.pages.browser import Visit
 from server.edges.pages.showing import translated as _
 from server.store.db import micros
-from server.work.access_history import AccessRow, Place, rows
+from server.work.access_history import PATIENT, AccessRow, Place, rows
 from server.work.choosing import choices
 
 _COUNT: Final = 25
@@ -28,11 +28,12 @@ def activity(visit: Visit) -> Response:
             return visit.page("activity.html", groups=[], more="", names={}, nobody=True, earlier=False)
         before = _place(visit.request.query_params.get("before", ""))
         found = rows(connection, reach, before, _COUNT + 1)
+        own = accounts.own_patients(connection, visit.person.account.id)
         names = {each.id: each.name for each in choices(connection, reach).patients} if len(reach) > 1 else {}
     _note(visit, reach)
     shown, more = found[:_COUNT], "-".join(map(str, found[_COUNT - 1].place)) if len(found) > _COUNT else ""
     return visit.page(
-        "activity.html", groups=_by_day(visit, shown), more=more, names=names, nobody=False, earlier=before is not None
+        "activity.html", groups=_by_day(visit, shown, own), more=more, names=names, nobody=False, earlier=before is not None
     )
 
 
@@ -48,14 +49,15 @@ def _place(text: str) -> Place | None:
     return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 
 
-def _by_day(visit: Visit, found: tuple[AccessRow, ...]) -> list[tuple[str, list[dict[str, Any]]]]:
+def _by_day(visit: Visit, found: tuple[AccessRow, ...], own: frozenset[str]) -> list[tuple[str, list[dict[str, Any]]]]:
     """The rows of each day (`20260712`), in the site's zone, in their order."""
     days: dict[str, list[dict[str, Any]]] = {}
     for each in found:
+        who = "you" if each.who == PATIENT and each.patient in own else each.who
         at = each.when.astimezone(visit.settings.zone)
         days.setdefault(f"{at:%Y%m%d}", []).append(
             {
-                "time": f"{at:%H:%M}", "what": _(each.what), "who": _(each.who) if each.who else "", "organization": each.organization,
+                "time": f"{at:%H:%M}", "what": _(each.what), "who": _(who) if who else "", "organization": each.organization,
                 "app": _(each.app), "purpose": _(each.purpose) if each.purpose else "", "outcome": each.outcome, "patient": each.patient,
             }
         )  # fmt: skip

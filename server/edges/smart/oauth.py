@@ -13,7 +13,7 @@ from server.edges.context import node, problem_page, request_id
 from server.edges.smart.messages import received
 from server.errors import ImageShareError, Refused, TooManyAttempts
 from server.telemetry import failure, log
-from server.work.authorizing import Begun
+from server.work.authorizing import REQUEST_SECONDS, Begun
 
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -22,26 +22,39 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _REGISTRATIONS: Final = rate(60, 3600, "registration")
+_AUTHORIZATIONS: Final = 20
+"""Times `sign_in_failures_per_address` within the time that a request waits; any number where that is any number."""
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
 async def authorize(request: Request) -> Response:
     """RFC 6749 section 4.1.1: the authorization endpoint, by GET and by POST (SMART `authorize-post`)."""
     try:
-        message = await received(request, _FORM)
-        begun = await run_in_threadpool(
-            node(request).authorizing.begin, message.form if request.method == "POST" else message.query
-        )
+        begun = await run_in_threadpool(_begun, request, await received(request, _FORM))
     except ImageShareError as error:
-        begun = Begun(error=error.detail)
+        return await run_in_threadpool(_problem, request, error)
     except Exception as error:  # noqa: BLE001 no trace may leave, whatever happened
         log().error("request failed", door="oauth", request_id=request_id(request), **failure(error))
-        begun = Begun(error="the server could not do it")
-    if begun.error:
-        return await run_in_threadpool(_problem, request, begun.error)
+        return await run_in_threadpool(_problem, request, ImageShareError("something went wrong on our side"))
     url = begun.redirect or f"{node(request).settings.base_url}/authorize/{begun.request_id}"
     status = 303 if request.method == "POST" else 302
     return RedirectResponse(url, status, {**_HEADERS, "X-Request-Id": request_id(request)})
+
+
+def _begun(request: Request, message: Message) -> Begun:
+    """What becomes of the request. It is kept, whoever sends it: so many from one address.
+
+    Raises `TooManyAttempts`, and `Refused` for what nobody can be told but the person.
+    """
+    own = node(request)
+    most = _AUTHORIZATIONS * own.settings.sign_in_failures_per_address
+    limit, of = rate(most or 1, REQUEST_SECONDS, "authorization"), network(message.address)
+    if most and not own.people.throttles.take(limit, of):
+        raise TooManyAttempts(own.people.throttles.wait(limit, of))
+    begun = own.authorizing.begin(message.form if request.method == "POST" else message.query)
+    if begun.error:
+        raise Refused(begun.error)
+    return begun
 
 
 def token(request: Request, message: Message) -> Answer:
@@ -72,7 +85,9 @@ def manage(request: Request, message: Message) -> Answer:
     return registration.manage(node(request).oauth, message, request.path_params["client"])
 
 
-def _problem(request: Request, detail: str) -> Response:
+def _problem(request: Request, error: ImageShareError) -> Response:
     """RFC 6749 section 4.1.2.1: nobody is sent anywhere while it is not known that the address is the app's own."""
-    said = f"the app has asked for access in a way that is not taken here: {detail}. Nothing was shared; tell its makers"
+    if error.http_status >= 429:
+        return problem_page(request, error)
+    said = f"the app has asked for access in a way that is not taken here: {error.detail.rstrip('.')}. Nothing was shared; tell its makers"
     return problem_page(request, Refused(said), "The app could not be opened")

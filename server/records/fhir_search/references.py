@@ -28,7 +28,7 @@ from server.records.fhir_search.terms import (
 from server.records.fhir_search.texts import above
 from server.records.fhir_search.tokens import of_tokens
 
-_OF_ONE_PATIENT: Final = frozenset(
+OF_ONE_PATIENT: Final = frozenset(
     {"Consent", "DiagnosticReport", "Encounter", "ImagingStudy", "Immunization", "Media", "MedicationRequest"}
 )
 """Types whose patient is one element alone, that has one value: `resource.patient` says as much as its row."""
@@ -56,7 +56,7 @@ def leading(type_: str, parameter: Parameter, leads: Mapping[str, Collection[str
     """A resource that leads to one of these: target type (empty: elsewhere) -> ids (or URLs)."""
     if not any(leads.values()):
         return NOTHING
-    if type_ in _OF_ONE_PATIENT and parameter.code in _PATIENT and leads.keys() == {"Patient"}:
+    if type_ in OF_ONE_PATIENT and parameter.code in _PATIENT and leads.keys() == {"Patient"}:
         return of_columns(type_, lambda row: row.c.patient.in_(leads["Patient"]), r, is_patient=True)
     hash_ = keys.parameter_hash(type_, parameter.code)
 

@@ -35,6 +35,8 @@ def access_history(connection: Connection, caller: Caller, id_: str, inputs: Inp
     made.require_patient(_TYPE, Interaction.SEARCH, id_)
     if not made.sees_whose(connection, _TYPE, Interaction.SEARCH, id_):
         raise Forbidden(OTHER_PATIENT, frozenset([id_]))
+    if not FHIR_ID.fullmatch(id_) or resources.last(connection, "Patient", id_) is None:
+        raise NotFound("there is no Patient with this id")
     start, end = inputs.moments("start"), inputs.moments("end")
     count = min(inputs.number("_count") or DEFAULT_COUNT, MOST)
     path, given = f"Patient/{id_}/$access-history", [(name, inputs.text(name)) for name in PARAMETERS[:3] if inputs.text(name)]
@@ -43,8 +45,6 @@ def access_history(connection: Connection, caller: Caller, id_: str, inputs: Inp
         found: list[Any] = unseal(key, cursor, path, given, made)
         before = (int(found[0]), int(found[1]), int(found[2]))
     told = rows(connection, [id_], before, count + 1, start=start[0] if start else None, end=end[1] if end else None)
-    if not told and not (FHIR_ID.fullmatch(id_) and resources.last(connection, "Patient", id_)):
-        raise NotFound("there is no Patient with this id")
     parameters = [_access(each) for each in told[:count]]
     if len(told) > count:
         following = seal(key, told[count - 1].place, path, given, made)

@@ -69,12 +69,13 @@ def read(connection: Connection, caller: Caller, id_: str, version: str = "") ->
     A version is for those who may read what it belonged to, and what the Binary belongs to now; a deletion is as what it deleted.
     """
     stored = _version(connection, id_, version)
-    with _in_same_words():
+    nothing = "there is no Binary with this id and version" if version else "there is no Binary with this id"
+    with _in_same_words(nothing):
         if not version and FHIR_ID.fullmatch(id_) and (found := _document(connection, caller, id_)) is not None:
             return found
         if stored is None:
             with permission.if_granted(caller.decision, _judged(caller, Interaction.READ)):
-                raise NotFound("there is no Binary with this id and version" if version else "there is no Binary with this id")
+                raise NotFound(nothing)
         patients = _require_of(connection, caller, Interaction.READ, stored)
     if stored.deleted:
         headers = {"ETag": stored.etag, "Location": f"{caller.base}/Binary/{id_}/_history/{stored.version}"}
@@ -194,14 +195,14 @@ def _made(caller: Caller, given: Json, id_: str, blob: Blob | None) -> Json:
 
 
 @contextlib.contextmanager
-def _in_same_words() -> Iterator[None]:
-    """Who may not read a Binary is not told whether there is one, nor of what type its security context is."""
+def _in_same_words(nothing: str) -> Iterator[None]:
+    """Who may not read a Binary is not told whether there is one, nor of what type its security context is; `nothing` says that there is none."""
     try:
         yield
     except Forbidden as error:
         raise Forbidden("the token opens no such Binary; it takes a scope for the resource whose it is", error.patients) from None
     except Unseen as error:
-        raise Unseen("there is no Binary with this id", error.patients) from None
+        raise Unseen(nothing, error.patients) from None
 
 
 def _judged(caller: Caller, interaction: Interaction) -> str:

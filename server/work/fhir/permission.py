@@ -43,7 +43,7 @@ def require_resource(
         return
     made.require_some(type_, interaction, frozenset([patient]))
     if not made.sees(connection, type_, interaction, id_, now=now):
-        raise made.unseen(type_, interaction, patient)
+        raise made.unseen(type_, interaction, patient, f"there is no {type_} with this id")
 
 
 @contextlib.contextmanager

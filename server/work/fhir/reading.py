@@ -82,7 +82,7 @@ def _require_version(connection: Connection, caller: Caller, stored: Stored) -> 
     if not permission.is_by_patient(made, type_, Interaction.READ):
         allowed = permission.versions(made, (type_,), Interaction.READ)
         if not history.told(connection, type_, stored.id, stored.version, allowed):
-            raise made.unseen(type_, Interaction.READ, stored.patient)
+            raise made.unseen(type_, Interaction.READ, stored.patient, f"there is no {type_} with this id and version")
 
 
 def require_no_binary(type_: str) -> None:
@@ -135,7 +135,7 @@ def _event(connection: Connection, caller: Caller, id_: str) -> Stored:
     made = caller.decision
     require_patients(made, "AuditEvent", frozenset([found.patient]), Interaction.READ)
     if not made.sees_whose(connection, "AuditEvent", Interaction.READ, found.patient):
-        raise made.unseen("AuditEvent", Interaction.READ, found.patient)
+        raise made.unseen("AuditEvent", Interaction.READ, found.patient, "there is no AuditEvent with this id")
     body = found.body
     if is_limited(made, "AuditEvent", Interaction.READ):
         body = as_patients_see(body, found.patient)

@@ -34,6 +34,7 @@ MOST: Final = 1000
 Parameters = Sequence[tuple[str, str]]
 _Before = list[list[Any]]
 """Where pages ended that lie behind: sort keys, row and number of each, nothing for the beginning of the first."""
+_OF_PATIENT: Final = frozenset({"patient", "patient:Patient", "subject", "subject:Patient"})
 _MOST_REMEMBERED: Final = 512
 """Bytes of them in a cursor, about fifteen pages: a URL has to stay short."""
 
@@ -66,6 +67,7 @@ def search(connection: Connection, caller: Caller, place: Place, given: Paramete
 
     `key` seals page links. Raises `Invalid` and `ParameterError` (400), `Forbidden`, `NotOffered`.
     """
+    place, given = _as_known_here(caller.decision, place, given)
     types = _types(caller.decision, place, given)
     now = micros()
     custom = parameters.active(connection)
@@ -86,6 +88,19 @@ def search(connection: Connection, caller: Caller, place: Place, given: Paramete
     if arriving.is_asked_for(place.type, found=bool(found.listing.entries or found.listing.total)):
         arriving.require_all_arrived(connection, caller.decision, given)
     return found
+
+
+def _as_known_here(made: Decision, place: Place, given: Parameters) -> tuple[Place, Parameters]:
+    """The same with our own id of the token's patient, where its issuer calls them something else: that one value, and nobody else's.
+
+    Such a token reaches this patient alone, so that nobody whom it may see has the other id here.
+    """
+    if not made.known_as or made.patient is None:
+        return place, given
+    meant = {before + made.known_as: before + made.patient for before in ("", "Patient/")}
+    if place.compartment == ("Patient", made.known_as):
+        place = Place(place.type, ("Patient", made.patient))
+    return place, [(name, meant.get(value, value) if name in _OF_PATIENT else value) for name, value in given]
 
 
 def _types(made: Decision, place: Place, given: Parameters) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from profiles.fhir import references, validation
 from profiles.fhir.business_identifiers import unique_identifiers
 from profiles.fhir.issues import Issue, a, is_refused
 from profiles.fhir.json import parse
+from profiles.smart import consent
 from server.access.decisions import Interaction
 from server.errors import AccessError, Forbidden, Invalid, NotFound, PreconditionFailed
 from server.records import parameters, resources
@@ -144,8 +145,15 @@ def outcome(
         status=201 if is_new else 200,
         stored=stored,
         location=f"{caller.base}/{version}" if is_changed else "",
+        issues=_not_enforced(caller, stored) if stored.type == "Consent" else (),
         audited=(Audited(*audit, version, stored.patient),),
     )
+
+
+def _not_enforced(caller: Caller, stored: Stored) -> tuple[Issue, ...]:
+    """What of a Consent is not understood, and so held against whom it would permit something."""
+    found = consent.read(parse(stored.body), stored.patient, caller.base).warnings if stored.body else ()
+    return tuple(Issue("warning", "not-supported", each.path, each.detail) for each in found)
 
 
 def for_readers(connection: Connection, caller: Caller, stored: Stored) -> Stored:

@@ -24,6 +24,7 @@ from server.edges.context import Node
 from server.errors import SettingsError, Unauthenticated, Unavailable
 from server.records import trail
 from server.records.catalogue import PATIENT
+from server.records.identities import IDENTITY
 
 ISSUER: Final = "https://ehr.example.org"
 AUTHORITY: Final = "1.2.3.4"
@@ -125,6 +126,49 @@ def test_it_opens_fhir_and_dicomweb_alike_and_nobody_elses(keyed: tuple[Node, Li
     assert any(f"{ISSUER}|app".encode() in body for body in told)
     assert not any(token.split(".")[2].encode() in body for body in told)
 
+
+def test_what_its_patient_is_called_there_means_nobody_else_here(keyed: tuple[Node, Listener]) -> None:
+    """SMART Imaging Access: the app searches by the id that it was launched with, by every door of FHIR, and is told by ours."""
+    node, _ = keyed
+    anna, bert = _id(node, "A"), _id(node, "B")
+    assert node.tokens.decide(_token()).known_as == "A"
+    http = TestClient(create_app(node), base_url=OURS, raise_server_exceptions=False)
+    headers = {"Authorization": f"Bearer {_token()}"}
+    told = [
+        http.get("/fhir/ImagingStudy?patient=A&_sort=started", headers=headers).json(),
+        http.post("/fhir/ImagingStudy/_search", data={"patient": "Patient/A"}, headers=headers).json(),
+        http.get("/fhir/Patient/A/ImagingStudy", headers=headers).json(),
+        http.post("/fhir", json=_BATCH, headers=headers).json()["entry"][0]["resource"],
+    ]
+    for each in told:
+        assert [entry["resource"]["subject"]["reference"] for entry in each["entry"]] == [f"Patient/{anna}"]
+        own = next(link["url"] for link in each["link"] if link["relation"] == "self")
+        assert http.get(own, headers=headers).json()["total"] == 1, own
+    for path in (
+        "ImagingStudy?patient=B",
+        f"ImagingStudy?patient={bert}",
+        "Patient/B/ImagingStudy",
+        "ImagingStudy?patient=a",
+        "Patient/A",
+    ):
+        assert http.get(f"/fhir/{path}", headers=headers).status_code == 403, path
+    for path in ("ImagingStudy?_id=A", "ImagingStudy?identifier=A"):
+        assert http.get(f"/fhir/{path}", headers=headers).json()["total"] == 0, path
+
+
+def test_the_id_of_a_stranger_here_stays_the_patients_own(tmp_path: Path) -> None:
+    """Bert's id here is what Anna is called there: her token finds her, and nothing of his."""
+    with _keyed(tmp_path, fhir_base="") as (node, _):
+        anna, bert = _id(node, "A"), _id(node, "B")
+        with node.database.write() as connection:
+            connection.execute(IDENTITY.update().where(IDENTITY.c.value == "A").values(value=bert))
+        found = _get(node, f"/fhir/ImagingStudy?patient={bert}", _token(patient=bert)).json()
+        assert [each["resource"]["subject"]["reference"] for each in found["entry"]] == [f"Patient/{anna}"]
+
+
+_BATCH: Final = {
+    "resourceType": "Bundle", "type": "batch", "entry": [{"request": {"method": "GET", "url": "ImagingStudy?patient=A"}}],
+}  # fmt: skip
 
 WRONG: Final[dict[str, Callable[[], str]]] = {
     "another audience": lambda: _token(aud="https://other.example.org/fhir"),
@@ -231,6 +275,52 @@ def test_a_program_reaches_everybody_only_where_the_settings_say_so(tmp_path: Pa
         decision = node.tokens.decide(_token(scope="system/*.rs", patient=None))
         assert decision.patients("ImagingStudy", Interaction.READ) is None
         assert decision.patients("Patient", Interaction.READ) == frozenset()
+
+
+@pytest.mark.parametrize("user", ["Patient/p9", "https://ehr.example.org/fhir/RelatedPerson/p9"])
+def test_a_patient_there_is_no_practitioner_here(tmp_path: Path, user: str) -> None:
+    """A `user/` scope is what the user may see: of a patient that is not everybody."""
+    with _keyed(tmp_path, scope="user/*.rs") as (node, _):
+        asked = _token(scope="user/*.rs", patient=None, fhirUser=user)
+        assert node.tokens.decide(asked).patients("ImagingStudy", Interaction.READ) == frozenset()
+        theirs = _token(scope="user/*.rs", fhirUser="Practitioner/p9", patient=None)
+        assert node.tokens.decide(theirs).patients("ImagingStudy", Interaction.READ) is None
+        own = node.tokens.decide(_token(scope="user/*.rs", fhirUser=user))
+        assert own.patients("ImagingStudy", Interaction.READ) == frozenset([_id(node, "A")])
+
+
+def test_consents_are_for_foreign_tokens_too(tmp_path: Path) -> None:
+    """A denial acts on the next request of somebody whom the issuer knows; what a patient keeps from others is not kept from the patient."""
+    with _keyed(tmp_path, scope="patient/*.rs user/*.rs") as (node, _):
+        anna, bert = _id(node, "A"), _id(node, "B")
+        doctor = _token(scope="user/*.rs", fhirUser="Practitioner/p9", patient=None)
+        in_context, own = _token(fhirUser="Practitioner/p9"), _token(fhirUser="Patient/A")
+        study = f"/dicomweb/studies/{ANNA[0].study_uid}/metadata"
+
+        def seen() -> list[int]:
+            return [_get(node, study, each).status_code for each in (doctor, in_context, own)]
+
+        assert seen() == [200, 200, 200]
+        http = TestClient(create_app(node), base_url=OURS)
+        headers = {"Authorization": f"Bearer {node.tokens.issue(client='staff', scope='system/*.cruds')}"}
+        assert http.post("/fhir/Consent", json=_denial(anna), headers=headers).status_code == 201
+        assert seen() == [404, 403, 200]  # who is confined to a patient is told the same of what is withheld and of a stranger
+        for token, patients in ((doctor, {bert}), (in_context, set()), (own, {anna})):
+            found = _get(node, "/fhir/ImagingStudy", token).json()
+            assert {each["resource"]["subject"]["reference"] for each in found.get("entry", ())} == {
+                f"Patient/{each}" for each in patients
+            }
+
+
+def _denial(patient: str) -> dict[str, Any]:
+    codes = "http://terminology.hl7.org/CodeSystem"
+    return {
+        "resourceType": "Consent", "status": "active", "patient": {"reference": f"Patient/{patient}"},
+        "scope": {"coding": [{"system": f"{codes}/consentscope", "code": "patient-privacy"}]},
+        "category": [{"coding": [{"system": f"{codes}/v3-ActCode", "code": "INFA"}]}],
+        "policyRule": {"coding": [{"system": f"{codes}/v3-ActCode", "code": "OPTOUT"}]},
+        "provision": {"type": "deny"},
+    }  # fmt: skip
 
 
 def test_a_new_key_is_asked_for_once_in_a_while(tmp_path: Path) -> None:
@@ -342,8 +432,12 @@ def test_an_app_of_an_ehr_sees_the_images_here(tmp_path: Path) -> None:
         with _node(tmp_path / "images", **trusted) as images:
             anna = _id(images, "A")
             assert token["patient"] != anna
-            found = _get(images, f"/fhir/ImagingStudy?patient={anna}", token["access_token"])
-            assert [each["resource"]["subject"]["reference"] for each in found.json()["entry"]] == [f"Patient/{anna}"]
+            there = token["patient"]
+            for asked in (f"?patient={anna}", f"?patient={there}", f"?subject=Patient/{there}", f"?subject:Patient={there}"):
+                found = _get(images, f"/fhir/ImagingStudy{asked}", token["access_token"])
+                assert [each["resource"]["subject"]["reference"] for each in found.json()["entry"]] == [f"Patient/{anna}"], asked
+            assert _get(images, f"/fhir/Patient/{there}/ImagingStudy", token["access_token"]).json()["total"] == 1
+            assert _get(images, f"/fhir/ImagingStudy?patient={ehr.patients['B']}", token["access_token"]).status_code == 403
             for made, status in ((ANNA, 200), (BERT, 403)):
                 path = f"/dicomweb/studies/{made[0].study_uid}"
                 assert _get(images, path, token["access_token"]).status_code == status

@@ -72,7 +72,7 @@ def test_who_waits_at_one_moment_shares_a_thread_and_a_commit(node: Node, monkey
 
     def answered(request: Request) -> Response:
         threads.add(threading.current_thread())
-        with view(request, node.database):
+        with view(request, lambda _: node.database.read()):
             _noted(node, request)
         return Response(b"it")
 
@@ -118,7 +118,7 @@ def test_a_search_that_takes_long_leaves_its_turn(node: Node, monkeypatch: pytes
 
     def long(request: Request) -> Response:
         where.append(turn_of(request) is not None)
-        with view(request, node.database) as connection:
+        with view(request, lambda _: node.database.read()) as connection:
             return Response(str(connection.exec_driver_sql(numbers).scalar()).encode())
 
     assert [bytes(each.body) for each in _together(node, [long]) if isinstance(each, Response)] == [b"3000000"]
@@ -163,7 +163,7 @@ def test_an_error_is_its_own_requests(node: Node) -> None:
         raise LookupError("mine")
 
     def broken(request: Request) -> Response:
-        with view(request, node.database) as connection:
+        with view(request, lambda _: node.database.read()) as connection:
             try:
                 connection.exec_driver_sql("SELECT no_such_column FROM resource")
             except Exception:  # noqa: BLE001 as an edge does: the answer is a 500
@@ -171,7 +171,7 @@ def test_an_error_is_its_own_requests(node: Node) -> None:
         return Response()
 
     def right(request: Request) -> Response:
-        with view(request, node.database) as connection:
+        with view(request, lambda _: node.database.read()) as connection:
             connection.exec_driver_sql("SELECT 1")
             _noted(node, request)
         return Response(b"right")

@@ -39,6 +39,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("rule", "number", name=op.f("pk_consent_term")),
     )
     op.create_index("ix_consent_term_kind", "consent_term", ["kind"], unique=False)
+    _take_in(op.get_bind())
+
+
+def _take_in(connection: sa.Connection) -> None:
+    """The rules of Consents that are here already, as if each were written again."""
+    from server.records import consent_rules
+
+    resource = sa.table("resource", sa.column("pk"), sa.column("type"), sa.column("deleted"), sa.column("body"), sa.column("patient"))
+    consents = sa.select(resource.c.pk, resource.c.body, resource.c.patient).where(resource.c.type == "Consent", resource.c.deleted == 0)
+    for pk, body, patient in connection.execute(consents).all():
+        consent_rules.stored(connection, pk, bytes(body), patient)
 
 
 def downgrade() -> None:

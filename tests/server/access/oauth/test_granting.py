@@ -112,10 +112,31 @@ def test_the_table_of_clients(database: Database) -> None:
         {"grant_types": frozenset({"password"})}, {"may": frozenset({"everything"})}, {"may": frozenset({"launch"})},
         {"redirect_uris": ()}, {"origins": ("https://app.example.org/",)}, {"origins": ("*",)}, {"origins": ("null",)},
         {"origins": ("https://APP.example.org",)}, {"origins": ("https://u@app.example.org",)}, {"kind": "asymmetric"},
-        {"launch_uri": "javascript:x"}, {"logo_uri": "data:x"}, {"jwks_uri": "https://app.example.org/jwks"},
+        {"launch_uri": "javascript:x"}, {"launch_uri": "http://app.example.org/launch"}, {"logo_uri": "data:x"},
+        {"logo_uri": "http://app.example.org/logo"}, {"client_uri": "http://127.0.0.1/"}, {"client_uri": "https:///"},
+        {"kind": "asymmetric", "jwks_uri": "http://app.example.org/jwks"}, {"kind": "asymmetric", "jwks_uri": "http://127.0.0.1/jwks"}, {"jwks_uri": "https://app.example.org/jwks"},
         {"grant_types": frozenset({"client_credentials"})},
     ],
 )  # fmt: skip
 def test_registrations_that_are_wrong(changed: dict[str, object]) -> None:
     with pytest.raises(Refused):
         clients.require_valid(replace(PUBLIC, **changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "hosts"),
+    [
+        ({"launch_uri": "http://localhost:3000/launch"}, ()),
+        ({"kind": "asymmetric", "jwks_uri": "http://keys.hospital.example/jwks"}, ("Keys.hospital.example",)),
+        ({"kind": "asymmetric", "jwks_uri": "http://[fd00::1]:8443/jwks"}, ("[fd00::1]:8443",)),
+        ({"logo_uri": "http://10.1.2.3/logo.png"}, ("10.1.2.3:80",)),
+    ],
+)
+def test_no_tls_is_for_hosts_of_ones_own(changed: dict[str, object], hosts: tuple[str, ...]) -> None:
+    """RFC 7591 section 5; `fetch_allowed_hosts` names them, each port or one."""
+    client = replace(PUBLIC, **changed)  # type: ignore[arg-type]
+    clients.require_valid(client, hosts)
+    if hosts:
+        for others in ((), ("other.example",), ("10.1.2.3:81", "[fd00::1]:443", "keys.hospital.example:443")):
+            with pytest.raises(Refused):
+                clients.require_valid(client, others)

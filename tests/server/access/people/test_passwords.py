@@ -1,5 +1,7 @@
 """Passwords: few at once, the same work for nobody, once means once."""
 
+import os
+import sys
 import threading
 
 import pytest
@@ -58,6 +60,23 @@ def test_two_are_hashed_at_once_sixteen_wait_and_the_rest_is_told_to_come_back()
     assert slow.most == 2
     assert sorted(map(str, answers)) == sorted(["(True, '')"] * 18 + ["5"] * 32)
     assert hashing.verify(PASSWORD, stored) == (True, ""), "the places are free again"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own elsewhere")
+def test_hashing_stands_back_behind_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of sign-ins leaves the processors to who is signed in; the thread that asks keeps its priority."""
+    hashing, seen = quick_hashing(), []
+    verify = hashing._hasher.verify_and_update
+
+    def noted(given: str, stored: str) -> tuple[bool, str | None]:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return verify(given, stored)
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    monkeypatch.setattr(hashing._hasher, "verify_and_update", noted)
+    assert hashing.verify(PASSWORD, hashing.hash(PASSWORD)) == (True, "")
+    assert seen == [max(own, 10)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 @pytest.mark.parametrize("given", ["", "x", PASSWORD + "x", PASSWORD.upper(), "x" * 100_000])

@@ -1,6 +1,7 @@
 """Every way in, and all the ways in which one does not get in: counted, alike, and the same after a restart."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import orjson
@@ -11,6 +12,7 @@ from peers.together import together
 from server.access.people import accounts
 from server.access.people.one_time_codes import CODE, TRIES
 from server.access.people.passwords import Passwords
+from server.access.people.throttles import Throttles
 from server.errors import Busy, SignInRefused, TooManyAttempts
 from server.records.trail import events
 from server.store.db import Database, micros
@@ -162,6 +164,19 @@ def test_what_fails_of_another_reason_does_not_count(lively: Town, monkeypatch: 
         for _ in range(30):
             with pytest.raises(Busy):
                 lively.people.sign_in.password(anna.email, PASSWORD, HERE)
+    assert lively.people.sign_in.password(anna.email, PASSWORD, HERE) == anna
+
+
+def test_whom_a_flood_keeps_out_is_not_even_counted(lively: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting writes: a flood would have everybody else wait for the database."""
+    anna = lively.account(password=PASSWORD)
+    hashing = lively.people.passwords.hashing
+    with ExitStack() as full, monkeypatch.context() as patched:
+        for _ in range(18):
+            full.enter_context(hashing._place())
+        patched.setattr(Throttles, "take", lambda *_: pytest.fail("it was counted"))
+        with pytest.raises(TooManyAttempts):
+            lively.people.sign_in.password(anna.email, PASSWORD, HERE)
     assert lively.people.sign_in.password(anna.email, PASSWORD, HERE) == anna
 
 

@@ -24,6 +24,8 @@ def test_a_patient_sees_who_looked_and_who_was_refused(town: Pages) -> None:
     visitor = town.signed_in("patient", "/account/activity")
     assert "A public app" in visitor.text
     assert "refused" in visitor.text
+    assert "You: looked at personal details" in visitor.text
+    assert "Another person: looked at personal details" in visitor.text
     assert "Berg" not in visitor.text
     assert b not in visitor.page.text
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from peers.requires import requires
 from peers.smart_site import BACK, Pkce
 from peers.visitor import Pages, Visitor, pages
 
@@ -32,6 +33,7 @@ def _back(visitor: Visitor) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(visitor.onward).query).items()}
 
 
+@requires(56, 164, 365)
 def test_allowing(town: Pages) -> None:
     pkce = Pkce()
     visitor = town.visitor()
@@ -135,6 +137,7 @@ def test_a_proxy_of_two_chooses_one(tmp_path: Path) -> None:
         assert town.site.redeem(_back(visitor)["code"], pkce).json()["patient"] == town.site.patients["B"]
 
 
+@requires(119)
 def test_somebody_elses_patient_cannot_be_chosen(town: Pages) -> None:
     visitor = _asked(town, "patient", "patient/*.rs")
     target, values = visitor.filled("Allow", patient=town.site.patients["B"], answer="patient")

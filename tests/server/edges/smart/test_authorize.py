@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers.requires import requires
 from peers.smart_site import BACK, Pkce, SmartSite, back, smart_site
+from sqlalchemy import func, select
 
 from server.access.oauth import clients
 from server.access.oauth.clients import Client
 from server.errors import Forbidden, NotFound, Refused
+from server.store.tables import AuthorizationRequest
+from server.work.authorizing import Authorizing
 
 LOOPBACK = "http://127.0.0.1/back"
 
@@ -160,6 +163,34 @@ def test_nobody_is_sent_to_an_address_that_is_not_the_apps(site: SmartSite, chan
             assert "evil" not in response.text
             assert response.headers["content-type"].startswith("text/html")
             assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+
+
+def test_so_many_from_one_address(tmp_path: Path) -> None:
+    """Each request is kept for ten minutes, whoever sends it: an address has not more room than that."""
+    with smart_site(tmp_path / "data", sign_in_failures_per_address=1) as site:
+        for _ in range(20):
+            assert site.authorize(site.asking()).status_code == 302
+        for post in (False, True):
+            refused = site.authorize(site.asking(), post=post)
+            assert refused.status_code == 429
+            assert 0 < int(refused.headers["retry-after"]) <= 600
+            assert refused.headers["content-type"].startswith("text/html")
+            assert "Please wait a little" in refused.text
+        with site.node.database.read() as connection:
+            assert connection.execute(select(func.count()).select_from(AuthorizationRequest)).scalar() == 20
+    with smart_site(tmp_path / "proxied", sign_in_failures_per_address=0) as site:
+        assert {site.authorize(site.asking()).status_code for _ in range(25)} == {302}
+
+
+def test_a_fault_of_ours_is_a_page_that_says_so(site: SmartSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr(Authorizing, "begin", fails)
+    response = site.authorize(site.asking())
+    assert response.status_code == 500
+    assert "canary" not in response.text
+    assert "tell its makers" not in response.text
 
 
 @given(st.sampled_from((BACK, LOOPBACK)), st.integers(0, 30), st.integers(0, 3), st.text("aA0:/.@\\#?%&[]\u0430 \t", max_size=6))

@@ -105,6 +105,8 @@ def test_nobody_registers_for_more_than_the_setting_lets(site: SmartSite) -> Non
         {"logo_uri": "javascript:alert(1)"},
         {"logo_uri": "file:///etc/passwd"},
         {"jwks_uri": "ftp://x"},
+        {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "http://app.example.org/jwks"},
+        {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "http://127.0.0.1/jwks"},
     ],
 )
 def test_metadata_that_are_wrong(site: SmartSite, changed: dict[str, Any]) -> None:

@@ -1,0 +1,88 @@
+"""Whether the tests would notice: authorization checks of `server/access` and `server/edges` are taken out, one at a time, and a test has to fail.
+
+A sample of them in `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes an hour.
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from peers.taken_out import ROOT, VARIABLE, Check, checks, without
+
+ALL = checks("server/access", "server/edges")
+SAMPLE = 24
+TESTS = {
+    "server/access/oauth/": ["tests/server/edges/smart", "tests/server/access/oauth"],
+    "server/access/people/": ["tests/server/access/people", "tests/server/edges/pages/test_sign_in.py", "tests/server/edges/pages/test_account.py"],
+    "server/access/foreign": ["tests/server/access/test_foreign.py"],
+    "server/access/capabilities": ["tests/server/edges/test_imaging_access.py"],
+    "server/access/": ["tests/server/access/test_tokens.py", "tests/server/access/test_decisions.py", "tests/server/access/test_rights.py", "tests/server/edges/test_fhir.py"],
+    "server/edges/pages/": ["tests/server/edges/pages/test_forged.py", "tests/server/edges/pages/test_consent.py", "tests/server/edges/pages/test_hospital.py", "tests/server/edges/pages/test_account.py"],
+    "server/edges/smart/": ["tests/server/edges/smart"],
+    "server/edges/soap/": ["tests/server/edges/test_soap_refusals.py"],
+    "server/edges/dimse/": ["tests/server/edges/test_dimse_query.py", "tests/server/edges/test_dimse_retrieve.py"],
+    "server/edges/dicomweb/": ["tests/server/edges/test_dicomweb.py", "tests/server/edges/test_dicomweb_subscriptions.py", "tests/server/edges/test_dicomweb_workitems.py", "tests/server/edges/test_imaging_access.py"],
+    "server/edges/": ["tests/server/edges/test_fhir.py", "tests/server/edges/test_revocation.py", "tests/server/edges/fhir/test_write_access.py", "tests/server/edges/fhir/test_binary.py"],
+}  # fmt: skip
+"""What looks at a module first, by how its path begins: the first that fits. Whatever that does not notice, the routes may."""
+SECOND_LOOK = ["tests/server/test_every_route.py"]
+LEFT_OUT = "not browser and not apps and not postgresql"
+"""Slow ones, that look at the same."""
+UNNOTICED: dict[tuple[str, str], str] = {}
+"""Checks whose loss no test notices, each with the reason why that is right."""
+
+
+def sample() -> list[Check]:
+    """The same for every process of one run; none where it is not looked at."""
+    if os.environ.get("IMAGESHARE_TEST_DEEP") != "1":
+        return []
+    if os.environ.get("IMAGESHARE_TEST_EVERY_CHECK") == "1":
+        return ALL
+    chance = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(time.time_ns()))
+    return sorted(chance.sample(ALL, SAMPLE))
+
+
+def looks(path: str) -> Iterator[list[str]]:
+    yield next(tests for start, tests in TESTS.items() if path.startswith(start))
+    yield SECOND_LOOK
+
+
+def noticing(check: Check) -> str:
+    """The first test that fails without it; empty where none does. That they pass with it, they show themselves."""
+    environment = {**os.environ, VARIABLE: f"{check.path}:{check.line}", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment.pop("IMAGESHARE_TEST_DEEP", None)
+    command = [sys.executable, "-m", "pytest", "-p", "peers.taken_out", "-p", "no:cacheprovider", "-q", "-x", "-k", LEFT_OUT]
+    for tests in looks(check.path):
+        run = subprocess.run(
+            [*command, *tests], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False
+        )
+        assert run.returncode in (0, 1), run.stdout + run.stderr  # passed or failed, and not: could not run
+        if run.returncode:
+            return next(line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR")))
+    return ""
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("check", sample(), ids=str)
+def test_a_check_that_is_taken_out_is_noticed(check: Check) -> None:
+    failed = noticing(check)
+    if (check.path, check.what) in UNNOTICED:
+        assert failed == "", "this is noticed by now: take it off the list"
+    else:
+        assert failed != "", f"no test notices that {check} is gone"
+
+
+def test_checks_are_found_and_can_be_taken_out() -> None:
+    assert len(ALL) > 100
+    for path in sorted({check.path for check in ALL}):
+        source = (ROOT / path).read_text()
+        for check in (each for each in ALL if each.path == path):
+            compile(without(source, check.line), path, "exec")
+
+
+def test_what_is_known_to_go_unnoticed_is_there() -> None:
+    assert set(UNNOTICED) <= {(check.path, check.what) for check in ALL}
