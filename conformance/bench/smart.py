@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
@@ -41,14 +41,14 @@ Work = Callable[[HTTPConnection, int], int | None]
 def suite(peer: Peer, folder: Path, seconds: float, rounds: int, progress: Progress) -> Iterator[Measurement]:
     """Everything; each load for `seconds`, those that are compared in `rounds` that take turns."""
     study, frame, patient = _fill(peer, ct_study(folder / "ct", _IMAGES))
-    clients = Clients(peer, folder, patient)
-    for _ in progress.track(range(rounds), description=f"{peer.name}: requests with each kind of token"):
-        yield from _with_each_token(peer, clients, study, frame, seconds)
-    yield _new_tokens(peer, clients, study, seconds)
-    task = progress.add_task(f"{peer.name}: tokens", total=len(targets.RESPONSES))
-    for row in _responses(peer, clients, seconds):
-        yield row
-        progress.advance(task)
+    with closing(Clients(peer, folder, patient)) as clients:
+        for _ in progress.track(range(rounds), description=f"{peer.name}: requests with each kind of token"):
+            yield from _with_each_token(peer, clients, study, frame, seconds)
+        yield _new_tokens(peer, clients, study, seconds)
+        task = progress.add_task(f"{peer.name}: tokens", total=len(targets.RESPONSES))
+        for row in _responses(peer, clients, seconds):
+            yield row
+            progress.advance(task)
     progress.console.print(f"{peer.name}: a flood of sign-ins")
     yield from _flooded(peer, study, seconds)
 

@@ -54,6 +54,10 @@ class Clients:
         self._user = User({"email": _EMAIL, "password": password}, ("Sign in", "Continue", "Allow"))
         self._browser = self._wire.fresh_client()
 
+    def close(self) -> None:
+        """Closes the browser."""
+        self._browser.close()
+
     @property
     def token_url(self) -> str:
         return f"{self.peer.base}/oauth/token"

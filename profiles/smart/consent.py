@@ -158,9 +158,8 @@ class _Reader:
     terms: int = 0
 
     def read(self, consent: Json, patient: str) -> Directive:
-        root = self._root(consent)
         try:
-            self._flatten(root)
+            self._flatten(self._root(consent))
         except OverflowError:
             self._warn("Consent.provision", f"more than {MOST_RULES} provisions, {MOST_TERMS} values or {DEEPEST} levels: all is denied")
             self.rules = [Rule(denies=True)]

@@ -16,7 +16,7 @@ from profiles.fhir.search_request import SearchRefused
 from profiles.r4.definitions import resource_types
 from profiles.r4.terminology import BUILT_IN
 from profiles.smart.scopes import Query
-from server.access.consents import is_indexed
+from server.access.consent_sql import is_indexed
 from server.errors import Refused
 from server.records.fhir_search.conditions import criterion_term
 from server.records.fhir_search.terms import RESOURCE

@@ -328,9 +328,9 @@ def test_a_decision_is_made_once_in_an_epoch(town: Town, monkeypatch: pytest.Mon
     made: list[int] = []
     before = rights.decision
 
-    def counted(connection: Connection, *, claims: Any, now: int) -> tuple[Decision, int]:
+    def counted(connection: Connection, *, claims: Any, now: int, **more: Any) -> tuple[Decision, int]:
         made.append(now)
-        return before(connection, claims=claims, now=now)
+        return before(connection, claims=claims, now=now, **more)
 
     monkeypatch.setattr(rights, "decision", counted)
     assert town.tokens.decide(token) is town.tokens.decide(token)
