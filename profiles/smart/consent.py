@@ -48,7 +48,7 @@ class Kind(StrEnum):
     """A code of v3-ActReason; another as `system|code`."""
     TYPE = "type"
     INSTANCE = "instance"
-    """`Type/id`, as those of the next three."""
+    """Type and id of a resource, as in the next three."""
     REFERRED = "referred"
     """What that resource refers to."""
     REFERRING = "referring"
@@ -64,8 +64,9 @@ class Kind(StrEnum):
     LABEL = "label"
     """A security label, as `system|code`."""
     AT_LEAST = "at-least"
-    """Confidentiality of this level or more."""
+    """Confidentiality of this level or more: `low` is its place in `LEVELS`."""
     AT_MOST = "at-most"
+    """The same, or less."""
     OVERLAPS = "overlaps"
     """Whose time, if there is one, has some of `low` to `high` in it; what has none."""
     WITHIN = "within"
@@ -84,6 +85,8 @@ class Term:
     value: str = ""
     low: int = 0
     high: int = 0
+    type: str = ""
+    """Of the resource whose id is the `value`."""
 
 
 Part = tuple[Term, ...]
@@ -161,7 +164,9 @@ class _Reader:
         try:
             self._flatten(self._root(consent))
         except OverflowError:
-            self._warn("Consent.provision", f"more than {MOST_RULES} provisions, {MOST_TERMS} values or {DEEPEST} levels: all is denied")
+            self._warn(
+                "Consent.provision", f"more than {MOST_RULES} provisions, {MOST_TERMS} values or {DEEPEST} levels: all is denied"
+            )
             self.rules = [Rule(denies=True)]
         return Directive(patient, tuple(self.rules), tuple(self.warnings))
 
@@ -178,7 +183,9 @@ class _Reader:
         else:
             denies = kind != "permit"
             if kind is None:
-                self._warn("Consent.provision", "neither its type nor a policyRule says whether it permits or denies: all is denied")
+                self._warn(
+                    "Consent.provision", "neither its type nor a policyRule says whether it permits or denies: all is denied"
+                )
                 return _Node(True, (), (), 0, FOREVER)
         return self._node(given, denies, "Consent.provision", 1)
 
@@ -280,7 +287,7 @@ class _Reader:
             kinds = _MEANINGS.get(str(given.get("meaning")))
             if kinds is None:
                 raise ValueError
-            return tuple(Term(kind, f"{target.type}/{target.id}") for kind in kinds)
+            return tuple(Term(kind, target.id, type=target.type) for kind in kinds)
 
         return read_one
 
@@ -300,9 +307,9 @@ class _Reader:
             self._warn(f"{path}.securityLabel", _told(denies))
             return (None,)
         if denies:
-            least = (Term(Kind.AT_LEAST, min(levels, key=LEVELS.index)),) if levels else ()
+            least = (Term(Kind.AT_LEAST, low=min(map(LEVELS.index, levels))),) if levels else ()
             return ((*least, *tags),)
-        most = ((Term(Kind.AT_MOST, max(levels, key=LEVELS.index)),),) if levels else ()
+        most = ((Term(Kind.AT_MOST, low=max(map(LEVELS.index, levels))),),) if levels else ()
         return (*most, *((tags,) if tags else ()))
 
     def _period(self, given: Json, denies: bool, path: str) -> tuple[int, int]:
@@ -324,7 +331,9 @@ class _Reader:
 
 
 def _told(denies: bool) -> str:
-    return "not all of this is understood: " + ("the denial is enforced as if it were not there" if denies else "nothing is permitted for it")
+    return "not all of this is understood: " + (
+        "the denial is enforced as if it were not there" if denies else "nothing is permitted for it"
+    )
 
 
 _MEANINGS: Final = {

@@ -1,44 +1,40 @@
+# ruff: noqa: S608 what goes into the text are names of R4, codes of this program and numbers; all else is bound
 """What consents withhold, as SQL: rules (`records.consent_rules`) held against the row of a resource.
 
-A rule denies where it applies and none of its exceptions does; it applies where each of its parts has a term that is true, of the caller or of
-the resource. What has to be written for that is long, so it is written once for each type and kind of caller, as text with places for who it is.
+A rule applies where each of its parts has a term that is true, of the caller or of the resource; it denies where it applies and none of its
+exceptions does. The test is written as text, once for each type of resource and kind of caller, over the alias `consent_row`: to put it together
+from expressions each time takes longer than the search that it is part of.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, FromClause, String, and_, bindparam, distinct, false, func, literal, literal_column, or_, select, text, true
-from sqlalchemy.engine.default import DefaultDialect
-from sqlalchemy.sql.elements import True_
+from sqlalchemy import BigInteger, ColumnElement, FromClause, String, and_, bindparam, or_, select, text, true
+from sqlalchemy import literal_column as written
 
 from profiles.r4.search import compartment, parameters
 from profiles.smart.consent import ACT_CODE, LEVELS, WHO, Kind
 from profiles.vocabulary import CONFIDENTIALITY_SYSTEM, DICOM_UID_SYSTEM
 from server.records import index_keys as keys
-from server.records.catalogue import SERIES, STUDY
-from server.records.consent_rules import RULE, TERM
+from server.records.catalogue import SERIES
+from server.records.consent_rules import RULE
 from server.records.fhir_search.matches import ResourceRow, Whose
 from server.records.fhir_search.references import OF_ONE_PATIENT
-from server.records.fhir_search.terms import COMPARTMENT, REFERENCE, RESOURCE, TEXT
-from server.records.identities import IDENTITY
+from server.records.fhir_search.terms import COMPARTMENT, RESOURCE
 from server.records.parameters import EVERY
 from server.store.db import micros
-from server.store.tables import DocumentEntry, Reindexing
 
-_DOCUMENT: Final = DocumentEntry.__table__  # type: ignore[attr-defined]
-_REINDEXING: Final = Reindexing.__table__  # type: ignore[attr-defined]
 _WRITERS: Final = (
     "author", "performer", "recorder", "asserter", "requester", "results-interpreter", "interpreter", "authenticator", "sender",
 )  # fmt: skip
 """Search parameters that say who has written a resource."""
-_LISTED: Final = "_security" + keys.LISTED
-_OF_COLUMNS: Final = frozenset(kind.value for kind in (*WHO, Kind.TYPE, Kind.INSTANCE, Kind.OVERLAPS, Kind.WITHIN))
+_OF_COLUMNS: Final = frozenset((*WHO, Kind.TYPE, Kind.INSTANCE, Kind.OVERLAPS, Kind.WITHIN))
 """Kinds of conditions that need no rows of searches."""
 _HERE: Final = RESOURCE.alias("consent_row")
 _SERIES: Final = SERIES.alias("consent_series")
+_RULE: Final = RULE.alias("consent_held")
 _Test = ColumnElement[bool]
 
 
@@ -53,284 +49,205 @@ class Asking:
     opened: tuple[str, ...] = ()
     """Patients of whom nothing is withheld."""
 
+    def bound(self, statement: str) -> _Test:
+        """A text with the values that it names."""
+        values: dict[str, Any] = {"consent_now": micros()}
+        for name, given in (("actor", self.actors), ("purpose", self.purposes), ("opened", self.opened)):
+            values |= {f"consent_{name}_{place}": value for place, value in enumerate(given)}
+        binds = [
+            bindparam(name, value, BigInteger() if name == "consent_now" else String())
+            for name, value in values.items()
+            if f":{name}" in statement
+        ]
+        made: Any = text(statement).bindparams(*binds)
+        found: _Test = made
+        return found
+
 
 def told(asking: Asking, type_: str, row: FromClause, series: ColumnElement[str] | None = None) -> _Test:
     """Whether the resource, of this type, may be told; with `series`, the UID of one of an ImagingStudy, whether that series of it may.
 
     The manifest of a study, which lists all that it has, is for whoever may know the whole study.
     """
-    shape = (asking.permits, asking.kinds, len(asking.actors), len(asking.purposes), len(asking.opened))
-    written = _written(type_, series is not None, *shape)
-    if not written:
+    if not _is_anybodys(type_):
         return true()
-    values: dict[str, Any] = {"consent_now": micros()}
-    for name, given in (("actor", asking.actors), ("purpose", asking.purposes), ("opened", asking.opened)):
-        values |= {f"consent_{name}_{place}": value for place, value in enumerate(given)}
-    binds = (bindparam(name, value, BigInteger() if name == "consent_now" else String()) for name, value in values.items() if f":{name}" in written)
-    own: list[FromClause] = [_HERE]
-    tests: list[_Test] = [_HERE.c.pk == row.c.pk]
-    if series is not None:
-        own.append(_SERIES)
-        tests.append(_SERIES.c.uid == series)
-    tests.append(text(written).bindparams(*binds))  # type: ignore[arg-type]
-    return _some(own, *tests)
-
-
-@lru_cache(maxsize=2048)
-def _written(type_: str, of_series: bool, permits: bool, kinds: frozenset[str], actors: int, purposes: int, opened: int) -> str:
-    """The test over `consent_row`, and `consent_series`; empty where it is always true."""
-
-    def places(name: str, count: int) -> list[ColumnElement[str]]:
-        return [literal_column(f":consent_{name}_{place}", String()) for place in range(count)]
-
-    rules = _Rules(places("actor", actors), places("purpose", purposes), places("opened", opened), literal_column(":consent_now", BigInteger()), permits)
-    made = _Telling(rules, kinds).told(type_, _HERE, _SERIES.c.uid if of_series else None)
-    if isinstance(made, True_):
-        return ""
-    return str(made.compile(dialect=DefaultDialect(), compile_kwargs={"literal_binds": True}))
+    counts = len(asking.actors), len(asking.purposes), len(asking.opened)
+    statement = _statement(type_, series is not None, asking.permits, asking.kinds, *counts)
+    if series is None:
+        return _some(_HERE, _HERE.c.pk == row.c.pk, asking.bound(statement))
+    both = _HERE.join(_SERIES, true())
+    return _some(both, _HERE.c.pk == row.c.pk, _SERIES.c.uid == series, asking.bound(statement))
 
 
 def untouched(asking: Asking, type_: str, row: ResourceRow) -> _Test:
     """Whether no Consent keeps anything of the resource's patient from the caller, whatever the resource is."""
-    literals = [[literal(each) for each in some] for some in (asking.actors, asking.purposes, asking.opened)]
-    rules = _Rules(*literals, literal(micros(), BigInteger()), asking.permits)
-    return rules.of_each(type_, row, rules.leaves_alone)
+    who = _who(len(asking.actors), len(asking.purposes))
+    denied = asking.bound(f"consent_held.denies = 1 AND {_applies('consent_held', f'{who} OR t.kind NOT IN {_listed(WHO)}')}")
+    permitted = asking.bound(f"consent_held.denies = 0 AND {_applies('consent_held', who)}")
+
+    def let(patient: ColumnElement[str]) -> _Test:
+        found = ~_some(_RULE, _RULE.c.patient == patient, denied)
+        return found if asking.permits else and_(found, _some(_RULE, _RULE.c.patient == patient, permitted))
+
+    return _of_each(asking, type_, row, let)
 
 
 def unspoken(asking: Asking, type_: str, row: ResourceRow) -> _Test:
     """Whether the resource may be told where nobody has consented to anything."""
-    rules = _Rules([], [], [literal(each) for each in asking.opened], literal(0), asking.permits)
-    return rules.of_each(type_, row, lambda _: true() if asking.permits else false())
+    return _of_each(asking, type_, row, lambda _: true() if asking.permits else ~true())
 
 
 def is_indexed(type_: str) -> _Test:
     """Whether all rows of searches of a type are there: after an update of the server they are made anew, and what is not found says nothing."""
-    return ~_some([_REINDEXING], _REINDEXING.c.type == type_, _REINDEXING.c.codes == EVERY)
+    made: Any = text(f"({_indexed(type_)})")
+    found: _Test = made
+    return found
 
 
-def _some(own: Sequence[FromClause], *tests: _Test) -> _Test:
+def _some(own: FromClause, *tests: _Test) -> _Test:
     """There are such rows of `own`; all else that is named is of the statements around it."""
-    return select(literal_column("1")).select_from(*own).where(*tests).correlate_except(*own).exists()
+    return select(written("1")).select_from(own).where(*tests).correlate_except(own).exists()
 
 
-# --- rules
+def _is_anybodys(type_: str) -> bool:
+    """Whether resources of the type can be a patient's. Of what is nobody's nothing is withheld."""
+    return type_ == "Patient" or type_ in compartment("Patient")
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """Rules that are in force, as they concern one caller."""
-
-    actors: Sequence[ColumnElement[str]]
-    purposes: Sequence[ColumnElement[str]]
-    opened: Sequence[ColumnElement[str]]
-    now: ColumnElement[int]
-    permits: bool
-
-    def of_each(self, type_: str, row: ResourceRow, let: Callable[[ColumnElement[str]], _Test]) -> _Test:
-        """Whether everybody whose the resource is lets it be told. Of what is nobody's nothing is withheld."""
-        nobody = literal_column("''", String())
-        if isinstance(row, Whose):
-            return or_(row.patient.in_([nobody, *self.opened]), let(row.patient))
-        if type_ != "Patient" and type_ not in compartment("Patient"):
-            return true()
-        if type_ == "Patient" or type_ in OF_ONE_PATIENT:
-            return or_(row.c.patient.in_([nobody, *self.opened]), let(row.c.patient))
-        within = COMPARTMENT.alias()  # of several patients: the row then names none
-        not_of_one = _some(
-            [within], within.c.resource_pk == row.c.pk, within.c.name == "Patient", within.c.id.not_in([nobody, *self.opened]),
-            ~let(within.c.id),
-        )  # fmt: skip
-        by_itself = or_(*(row.c.patient == each for each in self.opened), let(row.c.patient))
-        return or_(and_(row.c.patient != nobody, by_itself), and_(row.c.patient == nobody, ~not_of_one))
-
-    def some(self, patient: ColumnElement[str], test: Callable[[FromClause], _Test]) -> _Test:
-        """One of a patient's rules meets the test."""
-        rule = RULE.alias()
-        return _some([rule], rule.c.patient == patient, test(rule))
-
-    def applies(self, rule: FromClause, meets: Callable[[FromClause], _Test]) -> _Test:
-        """Each part of the rule has a term that `meets`."""
-        term = TERM.alias()
-        parts = select(func.count(distinct(term.c.part))).where(term.c.rule == rule.c.pk, meets(term)).correlate_except(term)
-        return and_(rule.c.begins <= self.now, rule.c.ends > self.now, rule.c.parts == parts.scalar_subquery())
-
-    def leaves_alone(self, patient: ColumnElement[str]) -> _Test:
-        """No rule could deny the caller anything of the patient's."""
-        found = ~self.some(patient, lambda rule: and_(rule.c.denies == 1, self.applies(rule, self.to_anything)))
-        if self.permits:
-            return found
-        return and_(found, self.some(patient, lambda rule: and_(rule.c.denies == 0, self.applies(rule, self.to_caller))))
-
-    def to_caller(self, term: FromClause) -> _Test:
-        return or_(
-            and_(term.c.kind == Kind.ACTOR.value, term.c.value.in_(self.actors)),
-            and_(term.c.kind == Kind.PURPOSE.value, term.c.value.in_(self.purposes)),
-        )
-
-    def to_anything(self, term: FromClause) -> _Test:
-        """To this caller, of whatever resource."""
-        return or_(self.to_caller(term), term.c.kind.not_in([kind.value for kind in WHO]))
+def _is_of_one(type_: str) -> bool:
+    return type_ == "Patient" or type_ in OF_ONE_PATIENT
 
 
-@dataclass(frozen=True, slots=True)
-class _Telling:
-    """The test of a resource's row."""
-
-    rules: _Rules
-    kinds: frozenset[str]
-
-    def told(self, type_: str, row: FromClause, series: ColumnElement[str] | None) -> _Test:
-        own = self._own(type_, row, series)
-        if type_ != "DocumentReference":
-            return own
-        study, led = RESOURCE.alias(), REFERENCE.alias()
-        manifest = _some([_DOCUMENT], _DOCUMENT.c.entry_uuid == "urn:uuid:" + row.c.id)
-        hidden = _some(
-            [led, study], led.c.resource_pk == row.c.pk, led.c.target_type == "ImagingStudy", study.c.type == "ImagingStudy",
-            study.c.id == led.c.target_id, ~self._own("ImagingStudy", study, None),
-        )  # fmt: skip
-        return and_(own, ~and_(manifest, hidden))
-
-    def _own(self, type_: str, row: FromClause, series: ColumnElement[str] | None) -> _Test:
-        about, rules = _About(self.kinds, type_, row, series), self.rules
-
-        def applies(rule: FromClause) -> _Test:
-            return rules.applies(rule, lambda term: or_(rules.to_caller(term), about.test(term)))
-
-        def denies(rule: FromClause) -> _Test:
-            exception = RULE.alias()
-            excepted = _some([exception], exception.c.parent == rule.c.pk, applies(exception))
-            return and_(rule.c.denies == 1, applies(rule), ~excepted)
-
-        def let(patient: ColumnElement[str]) -> _Test:
-            found = ~rules.some(patient, denies)
-            permitted = rules.some(patient, lambda rule: and_(rule.c.denies == 0, applies(rule)))
-            return found if rules.permits else and_(found, permitted)
-
-        made = rules.of_each(type_, row, let)
-        if self.kinds <= _OF_COLUMNS or isinstance(made, True_):
-            return made
-        return and_(made, or_(is_indexed(type_), rules.of_each(type_, row, rules.leaves_alone)))
+def _of_each(asking: Asking, type_: str, row: ResourceRow, let: Callable[[ColumnElement[str]], _Test]) -> _Test:
+    """Whether everybody whose the resource is lets it be told: the row names the patient, or nobody where these are several."""
+    free = ["", *asking.opened]
+    if isinstance(row, Whose):
+        return or_(row.patient.in_(free), let(row.patient))
+    if not _is_anybodys(type_):
+        return true()
+    if _is_of_one(type_):
+        return or_(row.c.patient.in_(free), let(row.c.patient))
+    within = COMPARTMENT.alias()
+    theirs = [within.c.resource_pk == row.c.pk, within.c.name == "Patient", within.c.id.not_in(free)]
+    not_of_one = _some(within, *theirs, ~let(within.c.id))
+    return or_(
+        and_(row.c.patient != "", or_(row.c.patient.in_(asking.opened), let(row.c.patient))),
+        and_(row.c.patient == "", ~not_of_one),
+    )
 
 
-# --- conditions on the resource
+# --- the test of a row, as text
 
 
-@dataclass(frozen=True, slots=True)
-class _About:
-    kinds: frozenset[str]
-    type: str
-    row: FromClause
-    series: ColumnElement[str] | None
+@lru_cache(maxsize=2048)
+def _statement(type_: str, of_series: bool, permits: bool, kinds: frozenset[str], actors: int, purposes: int, opened: int) -> str:
+    who, free = _who(actors, purposes), [f":consent_opened_{place}" for place in range(opened)]
+    own = _verdict(type_, "consent_row", of_series, permits, kinds, who, free)
+    if type_ != "DocumentReference":
+        return own
+    study = _verdict("ImagingStudy", "consent_study", False, permits, kinds, who, free)
+    return f"""{own} AND NOT (
+  EXISTS (SELECT 1 FROM document_entry m WHERE m.entry_uuid = 'urn:uuid:' || consent_row.id)
+  AND EXISTS (SELECT 1 FROM reference_value l JOIN resource consent_study ON consent_study.type = 'ImagingStudy' AND consent_study.id = l.target_id
+    WHERE l.resource_pk = consent_row.pk AND l.target_type = 'ImagingStudy' AND NOT {study}))"""
 
-    def test(self, term: FromClause) -> _Test:
-        """Whether a term is true of the resource."""
-        tests: dict[Kind, Callable[[FromClause], _Test]] = {
-            Kind.TYPE: lambda term: term.c.value == self.type,
-            Kind.INSTANCE: lambda term: term.c.value == self._name,
-            Kind.REFERRED: self._referred,
-            Kind.REFERRING: self._referring,
-            Kind.AUTHOR: self._author,
-            Kind.SOME_IMAGES: self._some_images,
-            Kind.ALL_IMAGES: self._all_images,
-            Kind.CODE: self._code,
-            Kind.LABEL: lambda term: self._labelled(lambda label: label == term.c.value),
-            Kind.AT_LEAST: self._at_least,
-            Kind.AT_MOST: self._at_most,
-            Kind.OVERLAPS: lambda term: or_(
-                self._undated, and_(self.row.c.date < term.c.high, self.row.c.date_end > term.c.low)
-            ),
-            Kind.WITHIN: lambda term: and_(
-                ~self._undated, self.row.c.date >= term.c.low, self.row.c.date_end <= term.c.high
-            ),
-        }  # fmt: skip
-        there = (kind for kind in tests if kind.value in self.kinds)
-        return or_(false(), *(and_(term.c.kind == kind.value, tests[kind](term)) for kind in there))
 
-    @property
-    def _name(self) -> ColumnElement[str]:
-        return literal(f"{self.type}/") + self.row.c.id
+def _verdict(type_: str, row: str, of_series: bool, permits: bool, kinds: frozenset[str], who: str, free: Sequence[str]) -> str:
+    """True where no rule of a patient whose the row is denies, and one permits where that is needed."""
+    terms = " OR ".join((who, *_about(type_, row, of_series, kinds)))
+    permitted = """
+  AND NOT EXISTS (SELECT 1 FROM whose w WHERE NOT EXISTS (SELECT 1 FROM applied p WHERE p.denies = 0 AND p.patient = w.patient))"""
+    verdict = f"""(WITH whose(patient) AS ({_whose(type_, row, free)}),
+  applied(pk, parent, denies, patient) AS (
+    SELECT r.pk, r.parent, r.denies, r.patient FROM whose w JOIN consent_rule r ON r.patient = w.patient WHERE {_applies("r", terms)})
+  SELECT NOT EXISTS (SELECT 1 FROM applied d WHERE d.denies = 1 AND NOT EXISTS (SELECT 1 FROM applied e WHERE e.parent = d.pk)){"" if permits else permitted})"""
+    if kinds <= {kind.value for kind in _OF_COLUMNS}:
+        return verdict
+    unsure = f"""SELECT 1 FROM ({_whose(type_, row, free)}) w JOIN consent_rule r ON r.patient = w.patient WHERE r.denies = 1
+  AND {_applies("r", f"{who} OR t.kind NOT IN {_listed(WHO)}")}"""
+    return f"({verdict} AND ({_indexed(type_)} OR NOT EXISTS ({unsure})))"
 
-    @property
-    def _undated(self) -> _Test:
-        return and_(self.row.c.date == 0, self.row.c.date_end == 0)
 
-    def _referred(self, term: FromClause) -> _Test:
-        led, whence = REFERENCE.alias(), RESOURCE.alias()
-        return _some(
-            [led, whence], led.c.target_type == self.type, led.c.target_id == self.row.c.id, led.c.resource_pk == whence.c.pk,
-            term.c.value == whence.c.type + "/" + whence.c.id,
-        )  # fmt: skip
+def _whose(type_: str, row: str, free: Sequence[str]) -> str:
+    nobodys = ", ".join(["''", *free])
+    one = f"SELECT {row}.patient AS patient WHERE {row}.patient NOT IN ({nobodys})"
+    if _is_of_one(type_):
+        return one
+    but = f" AND c.id NOT IN ({', '.join(free)})" if free else ""
+    return f"{one} UNION ALL SELECT c.id FROM compartment c WHERE {row}.patient = '' AND c.resource_pk = {row}.pk AND c.name = 'Patient'{but}"
 
-    def _leads(self, term: FromClause, *tests: Callable[[FromClause], _Test]) -> _Test:
-        led = REFERENCE.alias()
-        return _some(
-            [led], led.c.resource_pk == self.row.c.pk, term.c.value == led.c.target_type + "/" + led.c.target_id, *(each(led) for each in tests)
-        )  # fmt: skip
 
-    def _referring(self, term: FromClause) -> _Test:
-        return self._leads(term)
+def _applies(rule: str, terms: str) -> str:
+    """The rule is in force, and each of its parts has a term that is true."""
+    parts = f"SELECT count(DISTINCT t.part) FROM consent_term t WHERE t.rule = {rule}.pk AND ({terms})"
+    return f"{rule}.begins <= :consent_now AND {rule}.ends > :consent_now AND {rule}.parts = ({parts})"
 
-    def _author(self, term: FromClause) -> _Test:
-        offered = parameters(self.type)
-        hashes = [keys.parameter_hash(self.type, each) for each in _WRITERS if each in offered and offered[each].type == "reference"]
-        return self._leads(term, lambda led: led.c.parameter.in_(hashes))
 
-    def _of_study(self, term: FromClause) -> _Test:
-        named = IDENTITY.alias()
-        return _some(
-            [named], named.c.type == "ImagingStudy", named.c.system == DICOM_UID_SYSTEM, named.c.value == "urn:oid:" + term.c.value,
-            named.c.resource_pk == self.row.c.pk,
-        )  # fmt: skip
+def _who(actors: int, purposes: int) -> str:
+    """The terms that are true of the caller."""
+    found = ["1 = 0"]
+    for kind, count in ((Kind.ACTOR, actors), (Kind.PURPOSE, purposes)):
+        if count:
+            places = ", ".join(f":consent_{kind.value}_{place}" for place in range(count))
+            found.append(f"(t.kind = '{kind.value}' AND t.value IN ({places}))")
+    return " OR ".join(found)
 
-    def _has_series(self, term: FromClause) -> _Test:
-        """By the catalogue, or by what a client says whose study is not in it."""
-        study, series, said = STUDY.alias(), SERIES.alias(), TEXT.alias()
-        catalogued = _some([study, series], study.c.id == self.row.c.id, series.c.study_pk == study.c.pk, series.c.uid == term.c.value)
-        parameter = keys.parameter_hash("ImagingStudy", "series" + keys.CODE)
-        written = _some(
-            [said], said.c.resource_pk == self.row.c.pk, said.c.parameter == parameter, said.c.exact.in_([term.c.value, "urn:oid:" + term.c.value])
-        )  # fmt: skip
-        return or_(catalogued, written)
 
-    def _some_images(self, term: FromClause) -> _Test:
-        if self.type != "ImagingStudy" or self.series is not None:
-            return self._all_images(term)
-        return or_(self._of_study(term), self._has_series(term))
+def _about(type_: str, row: str, of_series: bool, kinds: frozenset[str]) -> list[str]:
+    """The terms that are true of the resource."""
+    listed = keys.parameter_hash(type_, "_security" + keys.LISTED)
+    labels = f"text_value v WHERE v.resource_pk = {row}.pk AND v.parameter = {listed}"
+    led = f"reference_value l WHERE l.resource_pk = {row}.pk AND l.target_type = t.type AND l.target_id = t.value"
+    dated = f"({row}.date <> 0 OR {row}.date_end <> 0)"
+    tests: dict[Kind, str] = {
+        Kind.TYPE: f"t.value = '{type_}'",
+        Kind.INSTANCE: f"t.type = '{type_}' AND t.value = {row}.id",
+        Kind.REFERRED: f"""EXISTS (SELECT 1 FROM resource f JOIN reference_value l ON l.resource_pk = f.pk
+          WHERE f.type = t.type AND f.id = t.value AND l.target_type = '{type_}' AND l.target_id = {row}.id)""",
+        Kind.REFERRING: f"EXISTS (SELECT 1 FROM {led})",
+        Kind.AUTHOR: f"EXISTS (SELECT 1 FROM {led} AND l.parameter IN ({_hashes(type_, 'reference', '', _WRITERS)}))",
+        Kind.CODE: f"""EXISTS (SELECT 1 FROM text_value v
+          WHERE v.resource_pk = {row}.pk AND v.parameter IN ({_hashes(type_, "token", keys.CODE)}) AND v.exact = t.value)""",
+        Kind.LABEL: f"EXISTS (SELECT 1 FROM {labels} AND v.exact = t.value)",
+        Kind.AT_LEAST: f"{_level(labels)} >= t.low",
+        Kind.AT_MOST: f"{_level(labels)} <= t.low",
+        Kind.OVERLAPS: f"NOT ({dated} AND ({row}.date >= t.high OR {row}.date_end <= t.low))",
+        Kind.WITHIN: f"{dated} AND {row}.date >= t.low AND {row}.date_end <= t.high",
+        **(_images(row, of_series) if type_ == "ImagingStudy" else {}),
+    }
+    return [f"(t.kind = '{kind.value}' AND {test})" for kind, test in tests.items() if kind.value in kinds]
 
-    def _all_images(self, term: FromClause) -> _Test:
-        if self.type != "ImagingStudy":
-            return false()
-        return self._of_study(term) if self.series is None else or_(self._of_study(term), self.series == term.c.value)
 
-    def _code(self, term: FromClause) -> _Test:
-        """Codes of status and the like are nobody's secret, but are the same to an index."""
-        row = TEXT.alias()
-        hashes = [keys.parameter_hash(self.type, each.code + keys.CODE) for each in parameters(self.type).values() if each.type == "token"]
-        return _some([row], row.c.resource_pk == self.row.c.pk, row.c.parameter.in_(hashes), row.c.exact == term.c.value)
+def _images(row: str, of_series: bool) -> dict[Kind, str]:
+    """A Study Instance UID is of the whole. A Series Instance UID is of that series; of a study as a whole it is where some images are enough."""
+    study = f"""EXISTS (SELECT 1 FROM identity i WHERE i.type = 'ImagingStudy' AND i.system = '{DICOM_UID_SYSTEM}'
+      AND i.value = 'urn:oid:' || t.value AND i.resource_pk = {row}.pk)"""
+    if of_series:
+        return dict.fromkeys((Kind.SOME_IMAGES, Kind.ALL_IMAGES), f"({study} OR consent_series.uid = t.value)")
+    said = keys.parameter_hash("ImagingStudy", "series" + keys.CODE)
+    series = f"""EXISTS (SELECT 1 FROM study s JOIN series e ON e.study_pk = s.pk WHERE s.id = {row}.id AND e.uid = t.value)
+      OR EXISTS (SELECT 1 FROM text_value v WHERE v.resource_pk = {row}.pk AND v.parameter = {said} AND v.exact IN (t.value, 'urn:oid:' || t.value))"""
+    return {Kind.SOME_IMAGES: f"({study} OR {series})", Kind.ALL_IMAGES: study}
 
-    def _labelled(self, test: Callable[[ColumnElement[str]], _Test]) -> _Test:
-        row = TEXT.alias()
-        return _some(
-            [row], row.c.resource_pk == self.row.c.pk, row.c.parameter == keys.parameter_hash(self.type, _LISTED), test(row.c.exact)
-        )
 
-    def _is_at_least(self, level: str) -> _Test:
-        """What has no confidentiality is N, or R where it has a label of sensitivity."""
-        marks = [f"{CONFIDENTIALITY_SYSTEM}|{each}" for each in LEVELS]
-        least = LEVELS.index(level)
-        found = self._labelled(lambda label: label.in_(marks[least:]))
-        if least > LEVELS.index("R"):
-            return found
-        unmarked = ~self._labelled(lambda label: label.in_(marks))
-        if least <= LEVELS.index("N"):
-            return or_(found, unmarked)
-        prefix = f"{ACT_CODE}|"
-        return or_(found, and_(unmarked, self._labelled(lambda label: func.substr(label, 1, len(prefix)) == prefix)))
+def _level(labels: str) -> str:
+    """The place in `LEVELS` of the resource's confidentiality: what has none is N, or R where it has a label of sensitivity."""
+    marks = " ".join(f"WHEN '{CONFIDENTIALITY_SYSTEM}|{level}' THEN {place}" for place, level in enumerate(LEVELS))
+    prefix = f"{ACT_CODE}|"
+    sensitive = f"CASE WHEN substr(v.exact, 1, {len(prefix)}) = '{prefix}' THEN {LEVELS.index('R')} END"
+    return f"(SELECT coalesce(max(CASE v.exact {marks} END), max({sensitive}), {LEVELS.index('N')}) FROM {labels})"
 
-    def _at_least(self, term: FromClause) -> _Test:
-        return or_(*(and_(term.c.value == level, self._is_at_least(level)) for level in LEVELS))
 
-    def _at_most(self, term: FromClause) -> _Test:
-        below = (and_(term.c.value == level, ~self._is_at_least(more)) for level, more in pairwise(LEVELS))
-        return or_(term.c.value == LEVELS[-1], *below)
+def _indexed(type_: str) -> str:
+    return f"NOT EXISTS (SELECT 1 FROM reindexing x WHERE x.type = '{type_}' AND x.codes = '{EVERY}')"
+
+
+def _hashes(type_: str, kind: str, ending: str, names: Sequence[str] = ()) -> str:
+    """Of the search parameters of a kind: those of these names, or all."""
+    found = [each.code for each in parameters(type_).values() if each.type == kind and (not names or each.code in names)]
+    return ", ".join(str(keys.parameter_hash(type_, code + ending)) for code in found) or "NULL"
+
+
+def _listed(kinds: frozenset[Kind]) -> str:
+    names = ", ".join(f"'{kind.value}'" for kind in sorted(kinds))
+    return f"({names})"

@@ -51,8 +51,9 @@ class Withheld:
 
     @property
     def _asking(self) -> Asking:
-        ordered = (tuple(sorted(each)) for each in (self.actors, self.purposes))
-        return Asking(*ordered, self.permits, self.kinds or frozenset(), tuple(sorted(self.opened)))
+        return Asking(
+            tuple(sorted(self.actors)), tuple(sorted(self.purposes)), self.permits, self.kinds or frozenset(), tuple(sorted(self.opened))
+        )  # fmt: skip
 
 
 NOTHING: Final = Withheld()

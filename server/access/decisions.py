@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import True_
 from profiles.smart.scopes import Interaction, Scope, parse_scopes
 from server.access import constraints, studies
 from server.access.consents import NOTHING, Withheld
-from server.errors import Forbidden, NotFound
+from server.errors import AccessError, Forbidden, NotFound
 from server.records.catalogue import PATIENT, SERIES, STUDY
 from server.records.fhir_search.matches import ResourceRow, Whose
 from server.records.fhir_search.terms import RESOURCE
@@ -27,8 +27,8 @@ OTHER_PATIENT = "the token is for another patient"
 """What is said of another patient's data, whether or not there are any."""
 
 
-class Unseen(NotFound):
-    """What is told of what consents withhold: as if it were not there. `patients` are whose it is, for the trail."""
+class Unseen(NotFound, AccessError):
+    """What is told of what consents withhold: as if it were not there. To the trail it is a refusal; `patients` are whose it is."""
 
     def __init__(self, detail: str, patients: frozenset[str]) -> None:
         super().__init__(detail)
@@ -91,7 +91,9 @@ class Decision:
 
     def where(self, type_: str, interaction: Interaction, patient_column: ColumnElement[str]) -> ColumnElement[bool]:
         """The Decision as SQL for what has a patient and is no row of `resource`: less than `rows` where it takes more to tell."""
-        return _and(_among(self.patients(type_, interaction), patient_column), self._told(type_, interaction, Whose(patient_column)))
+        return _and(
+            _among(self.patients(type_, interaction), patient_column), self._told(type_, interaction, Whose(patient_column))
+        )
 
     def sees_whose(self, connection: Connection, type_: str, interaction: Interaction, patient: str) -> bool:
         """Whether `where` has what is this patient's."""
@@ -185,8 +187,12 @@ class Decision:
 
     def seen_series(self, connection: Connection, interaction: Interaction, uid: str) -> frozenset[str]:
         """The UIDs of the study's series that the caller may do this to, if its patient is his."""
-        found = select(SERIES.c.uid).join(STUDY, SERIES.c.study_pk == STUDY.c.pk).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
-        return frozenset(connection.execute(found.where(STUDY.c.uid == uid, self.studies_where(interaction, SERIES.c.uid))).scalars())
+        found = (
+            select(SERIES.c.uid).join(STUDY, SERIES.c.study_pk == STUDY.c.pk).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
+        )
+        return frozenset(
+            connection.execute(found.where(STUDY.c.uid == uid, self.studies_where(interaction, SERIES.c.uid))).scalars()
+        )
 
     def unseen(self, type_: str, interaction: Interaction, patient: str, nothing: str) -> "Forbidden | Unseen":
         """The error for something of `patient` that the caller may not know of: that of what is not there, said in `nothing`.
@@ -227,9 +233,7 @@ class Decision:
         own = frozenset([self.patient]) if contexts and self.patient else frozenset()
         return own if self.reach is None else own & self.reach
 
-    def _require(
-        self, type_: str, interaction: Interaction, patients: frozenset[str], allowed: frozenset[str] | None
-    ) -> None:
+    def _require(self, type_: str, interaction: Interaction, patients: frozenset[str], allowed: frozenset[str] | None) -> None:
         try:
             self.require(type_, interaction)
         except Forbidden as error:

@@ -24,9 +24,7 @@ FOREVER: Final = accounts.FOREVER
 _ENDED: Final = "the access that this token stands for has ended; ask for it anew"
 
 
-def decision(
-    connection: Connection, *, claims: Mapping[str, Any], now: int, permits: bool = True
-) -> tuple[Decision, int]:
+def decision(connection: Connection, *, claims: Mapping[str, Any], now: int, permits: bool = True) -> tuple[Decision, int]:
     """The Decision of a verified token, and until when (microseconds, as `now`) it holds as long as the epoch stays the same.
 
     `permits` is the setting `consent_default`. Raises `Unauthenticated` where the grant has ended, or its client or account is disabled.
@@ -73,9 +71,7 @@ def kept_from(connection: Connection, account: accounts.Account, now: int, *, pe
     if accounts.reach(connection, account, now)[0] is not None:
         return NOTHING
     actors, _ = roles.actors(connection, account.fhir_user, now)
-    return withheld(
-        connection, user=account.fhir_user, actors=actors, purposes=frozenset(), patients=None, permits=permits
-    )
+    return withheld(connection, user=account.fhir_user, actors=actors, purposes=frozenset(), patients=None, permits=permits)
 
 
 def _scopes(asked: str, grant: "Row[Any]", most: str) -> tuple[Scope, ...]:

@@ -37,7 +37,9 @@ def changed(connection: Connection, pk: int, consent: Mapping[str, Any] | None, 
 def merged(connection: Connection, patient: str) -> None:
     """Somebody was merged into the Patient of this id, or she into another: what one of them consented to is about the records of all."""
     consents = select(RULE.c.consent).where(RULE.c.patient.in_(belonging.same(connection, patient))).distinct()
-    for row in connection.execute(select(_RESOURCE.c.pk, _RESOURCE.c.body, _RESOURCE.c.patient).where(_RESOURCE.c.pk.in_(consents))).all():
+    for row in connection.execute(
+        select(_RESOURCE.c.pk, _RESOURCE.c.body, _RESOURCE.c.patient).where(_RESOURCE.c.pk.in_(consents))
+    ).all():
         stored(connection, row.pk, bytes(row.body), row.patient)
 
 
@@ -60,10 +62,12 @@ def _add_of(connection: Connection, consent: int, patient: str, directive: Direc
         }  # fmt: skip
         pks.append(int(connection.execute(insert(RULE).values(row).returning(RULE.c.pk)).scalar_one()))
     terms = [
-        {"rule": pk, "part": part, "kind": term.kind.value, "value": term.value, "low": term.low, "high": term.high}
+        {
+            "rule": pk, "part": part, "kind": term.kind.value, "type": term.type, "value": term.value, "low": term.low, "high": term.high,
+        }
         for pk, rule in zip(pks, directive.rules, strict=True)
         for part, alternatives in enumerate(rule.parts)
         for term in alternatives
-    ]
+    ]  # fmt: skip
     if terms:
         connection.execute(insert(TERM), [{**each, "number": number} for number, each in enumerate(terms)])

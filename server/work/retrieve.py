@@ -63,7 +63,9 @@ def require_study(connection: Connection, decision: Decision, interaction: Inter
             raise Forbidden(OTHER_PATIENT) from None
         raise
     decision.require_some(STUDY_TYPE, interaction, frozenset([owner]))
-    if not decision.sees_study(connection, interaction, study_uid) and not decision.seen_series(connection, interaction, study_uid):
+    if not decision.sees_study(connection, interaction, study_uid) and not decision.seen_series(
+        connection, interaction, study_uid
+    ):
         raise hidden(connection, decision, interaction, study_uid, None, owner)
 
 

@@ -122,7 +122,7 @@ def _is_of(data: Json, denies: bool, entry: Entry, world: Sequence[Entry]) -> bo
         return any(each["reference"] == named for element in _WRITERS for each in _several(entry.json.get(element)))
     refers = named in set(_references(entry.json))
     if meaning == "instance" or entry.name == named:
-        return entry.name == named
+        return bool(entry.name == named)
     if meaning == "dependents":
         return refers
     return refers or any(each.name == named and entry.name in set(_references(each.json)) for each in world)

@@ -31,6 +31,8 @@ class ConsentTerm(Row, table=True):
     number: int = Field(primary_key=True)
     part: int
     kind: str = Field(index=True)
+    type: str
+    """Of the resource whose id is the `value`, where it is one."""
     value: str = Field(sa_column=Column(String().with_variant(String(collation="C"), "postgresql"), nullable=False))
     low: int = Field(sa_type=BigInteger)
     high: int = Field(sa_type=BigInteger)

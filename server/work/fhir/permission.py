@@ -110,9 +110,7 @@ def allowed(made: Decision, interaction: Interaction = Interaction.SEARCH) -> Al
     return where
 
 
-def together(
-    made: Decision, types: Iterable[str], interaction: Interaction = Interaction.SEARCH
-) -> dict[tuple[str, ...], Where]:
+def together(made: Decision, types: Iterable[str], interaction: Interaction = Interaction.SEARCH) -> dict[tuple[str, ...], Where]:
     """The Decision as SQL, of types that may be told: those together that it says the same of."""
     where, alike = allowed(made, interaction), dict[object, list[str]]()
     for each in types:
@@ -130,7 +128,8 @@ def versions(made: Decision, types: Iterable[str], interaction: Interaction) -> 
 
     def where(row: FromClause, version: FromClause) -> ColumnElement[bool]:
         tests = (
-            and_(row.c.type.in_(each), of(row), *_of_version(made, each[0], interaction, row, version)) for each, of in groups.items()
+            and_(row.c.type.in_(each), of(row), *_of_version(made, each[0], interaction, row, version))
+            for each, of in groups.items()
         )
         return or_(false(), *tests)
 

@@ -38,14 +38,22 @@ def test_a_consent_of_nobody_here_or_about_treatment_has_none_and_says_so() -> N
 
 @pytest.mark.parametrize(("code", "denies"), [("OPTIN", False), ("OPTOUT", True)])
 def test_the_policy_says_what_the_root_does_not(code: str, denies: bool) -> None:
-    found = _read({"provision": [{"type": "deny", **_actor(reference="Practitioner/1")}]}, policyRule={"coding": [{"code": code}]})
+    found = _read(
+        {"provision": [{"type": "deny", **_actor(reference="Practitioner/1")}]}, policyRule={"coding": [{"code": code}]}
+    )
     assert [rule.denies for rule in found.rules] == [denies, True]
     assert found.rules[1].parent == 0
     assert not found.warnings
 
 
 @pytest.mark.parametrize(
-    "consent", [{}, {"provision": {}}, {"policyRule": {"coding": [{"code": "hipaa-auth"}]}}, {"modifierExtension": [{}], "provision": {"type": "permit"}}]
+    "consent",
+    [
+        {},
+        {"provision": {}},
+        {"policyRule": {"coding": [{"code": "hipaa-auth"}]}},
+        {"modifierExtension": [{}], "provision": {"type": "permit"}},
+    ],
 )
 def test_a_consent_that_does_not_say_what_it_means_denies_all(consent: Json) -> None:
     found = _read(**consent)
@@ -93,10 +101,19 @@ def test_references_below_our_base_are_ours() -> None:
 
 def test_a_permission_of_some_data_denies_all_other() -> None:
     """IHE PCF: first forbid everything, then permit what is named; who may see something of a patient may see who that is."""
-    found = _read({"type": "permit", **_actor(reference="Practitioner/1"), "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "ImagingStudy"}]})
+    found = _read(
+        {
+            "type": "permit",
+            **_actor(reference="Practitioner/1"),
+            "class": [{"system": "http://hl7.org/fhir/resource-types", "code": "ImagingStudy"}],
+        }
+    )
     assert _kinds(found) == [(True, {Kind.ACTOR}), (False, {Kind.ACTOR, Kind.TYPE}), (False, {Kind.ACTOR, Kind.TYPE})]
     assert [rule.parent for rule in found.rules] == [None, 0, 0]
-    assert {part[0].value for rule in found.rules[1:] for part in rule.parts if part[0].kind is Kind.TYPE} == {"Patient", "ImagingStudy"}
+    assert {part[0].value for rule in found.rules[1:] for part in rule.parts if part[0].kind is Kind.TYPE} == {
+        "Patient",
+        "ImagingStudy",
+    }
 
 
 def test_a_provision_about_writing_alone_does_nothing_here() -> None:
@@ -108,10 +125,14 @@ def test_a_provision_about_writing_alone_does_nothing_here() -> None:
 
 
 def test_periods_of_nested_provisions_are_within_those_around_them() -> None:
-    found = _read({"type": "deny", "period": {"start": "2026-01-01"}, "provision": [{"type": "permit", "period": {"end": "2026-06-30"}}]})
+    found = _read(
+        {"type": "deny", "period": {"start": "2026-01-01"}, "provision": [{"type": "permit", "period": {"end": "2026-06-30"}}]}
+    )
     first, last = date_range("2026-01-01")[0], date_range("2026-06-30")[1]
     assert [(rule.begins, rule.ends) for rule in found.rules] == [(first, FOREVER), (first, last)]
-    never = _read({"type": "deny", "period": {"start": "2026-01-01"}, "provision": [{"type": "permit", "period": {"end": "2025-01-01"}}]})
+    never = _read(
+        {"type": "deny", "period": {"start": "2026-01-01"}, "provision": [{"type": "permit", "period": {"end": "2025-01-01"}}]}
+    )
     assert len(never.rules) == 1
 
 

@@ -25,12 +25,20 @@ SCOPE = "patient/*.rs user/*.rs"
 @pytest.fixture
 def trail(database: Database) -> Trail:
     for id_ in ("p", "q"):
-        deny = {"resourceType": "Consent", "id": f"c{id_}", "status": "active", "patient": {"reference": f"Patient/{id_}"}, "provision": {"type": "deny"}}
+        deny = {
+            "resourceType": "Consent",
+            "id": f"c{id_}",
+            "status": "active",
+            "patient": {"reference": f"Patient/{id_}"},
+            "provision": {"type": "deny"},
+        }
         with database.write() as connection:
             resources.put(connection, {"resourceType": "Patient", "id": id_})
             resources.put(connection, deny)
     with database.write() as connection:
-        clients.add(connection, Client(id="app", name="app", kind="public", redirect_uris=("https://app.example.org/",), scope=SCOPE))
+        clients.add(
+            connection, Client(id="app", name="app", kind="public", redirect_uris=("https://app.example.org/",), scope=SCOPE)
+        )
     return Trail(database, Agent(identifier="urn:here"))
 
 
@@ -85,7 +93,13 @@ def test_it_needs_a_reason(database: Database, trail: Trail, reason: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "given", [{"kind": "staff", "user": ""}, {"kind": "administrator", "user": ""}, {"patient": None}, {"kind": "patient", "user": "Patient/q"}]
+    "given",
+    [
+        {"kind": "staff", "user": ""},
+        {"kind": "administrator", "user": ""},
+        {"patient": None},
+        {"kind": "patient", "user": "Patient/q"},
+    ],
 )
 def test_it_is_for_practitioners_and_for_a_patient(database: Database, trail: Trail, given: dict[str, Any]) -> None:
     grant = _granted(database, **given)

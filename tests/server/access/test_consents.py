@@ -4,7 +4,7 @@ What it lets through has to be exactly what the oracle tells, whichever way it i
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 from peers.consenting import ACT_CODE, ACT_REASON, CONFIDENTIALITY, RESOURCE_TYPES, Caller, Entry, told
 from sqlalchemy import Connection, select
 
-from profiles.fhir.date_range import date_range
 from profiles.fhir.search_request import read
 from profiles.smart.consent import Kind
-from server.access.consents import NOTHING, Withheld, withheld
+from server.access.consents import Withheld
 from server.access.decisions import Decision, Interaction, parse_scopes
-from server.records import consent_rules, fhir_search, resources
+from server.records import fhir_search, resources
 from server.records.catalogue import PATIENT, SERIES, STUDY
 from server.records.fhir_search.terms import RESOURCE
-from server.store.db import Database, micros
+from server.store.db import Database
 from server.work.fhir import permission
 
 DEEP = os.environ.get("IMAGESHARE_TEST_DEEP") == "1"
@@ -131,7 +130,11 @@ def _with(database: Database, consents: "Consents") -> Iterator[Connection]:
 
     with suppress(Undone), database.write() as connection:
         for number, (patient, consent) in enumerate(consents):
-            resources.put(connection, {"resourceType": "Consent", "id": f"c{number}", **consent, "patient": {"reference": f"Patient/{patient}"}}, base=BASE)
+            resources.put(
+                connection,
+                {"resourceType": "Consent", "id": f"c{number}", **consent, "patient": {"reference": f"Patient/{patient}"}},
+                base=BASE,
+            )
         yield connection
         raise Undone
 
@@ -149,12 +152,27 @@ def _reference(name: str) -> Json:
     return {"reference": name}
 
 
-ACTORS = _list(*({"role": {"coding": [{"code": "IRCP"}]}, "reference": _reference(each)} for each in ("Practitioner/d1", "Practitioner/d2", "Organization/o")))
+ACTORS = _list(
+    *(
+        {"role": {"coding": [{"code": "IRCP"}]}, "reference": _reference(each)}
+        for each in ("Practitioner/d1", "Practitioner/d2", "Organization/o")
+    )
+)
 PURPOSES = _list(*({"system": ACT_REASON, "code": each} for each in ("TREAT", "HRESCH", "HPAYMT")))
 CLASSES = _list(*({"system": RESOURCE_TYPES, "code": each} for each in ("ImagingStudy", "Observation", "Patient")))
 CODES = _list(*({"coding": [{"system": "urn:c", "code": each}]} for each in ("A", "B", "Z")))
-LABELS = _list(*({"system": CONFIDENTIALITY, "code": each} for each in "MNRV"), *({"system": ACT_CODE, "code": each} for each in ("PSY", "ETH")))
-PERIODS = st.sampled_from([{"start": "2021-01-01"}, {"end": "2021-12-31"}, {"start": "2022-01-01", "end": "2022-12-31"}, {"start": "2021-06-01", "end": "2021-06-02"}])
+LABELS = _list(
+    *({"system": CONFIDENTIALITY, "code": each} for each in "MNRV"),
+    *({"system": ACT_CODE, "code": each} for each in ("PSY", "ETH")),
+)
+PERIODS = st.sampled_from(
+    [
+        {"start": "2021-01-01"},
+        {"end": "2021-12-31"},
+        {"start": "2022-01-01", "end": "2022-12-31"},
+        {"start": "2021-06-01", "end": "2021-06-02"},
+    ]
+)
 UIDS = ("1.2.1", "1.2.2", "1.2.1.1", "1.2.2.2", "1.2.9")
 DATA = _list(
     *({"meaning": meaning, "reference": _reference(name)} for meaning in ("instance", "related", "dependents") for name in NAMES if name[0] in "IOED"),
@@ -179,7 +197,8 @@ def provisions(draw: st.DrawFn, depth: int = 0) -> Json:
 
 
 CONSENTS: st.SearchStrategy[Consents] = st.lists(
-    st.tuples(st.sampled_from(["p1", "p1", "p2"]), provisions().map(lambda each: {"status": "active", "provision": each})), max_size=3
+    st.tuples(st.sampled_from(["p1", "p1", "p2"]), provisions().map(lambda each: {"status": "active", "provision": each})),
+    max_size=3,
 )
 CALLERS = st.builds(
     Caller,
@@ -202,7 +221,9 @@ KNOWN = {
 }  # fmt: skip
 Grants = list[tuple[str, str, str]]
 GRANTS: st.SearchStrategy[Grants] = st.lists(
-    st.tuples(st.sampled_from(["patient", "user"]), st.sampled_from([*TYPES, "*", "*"]), st.sampled_from(["", "", *QUERIES])), min_size=1, max_size=3
+    st.tuples(st.sampled_from(["patient", "user"]), st.sampled_from([*TYPES, "*", "*"]), st.sampled_from(["", "", *QUERIES])),
+    min_size=1,
+    max_size=3,
 )
 REACHES = st.sampled_from([None, None, frozenset(["p1"]), frozenset(["p1", "p2"]), frozenset[str]()])
 STUDIES = st.sampled_from([None, None, None, frozenset(["1.2.1"]), frozenset(["1.2.2", "1.2.3"])])
@@ -227,7 +248,9 @@ class Asking:
         for context, of, query in self.grants:
             if of not in ("*", type_) or query not in KNOWN[type_] or not QUERIES[query](entry):
                 continue
-            if (context == "patient" and (not self.patient or whose != self.patient)) or (self.reach is not None and whose not in self.reach):
+            if (context == "patient" and (not self.patient or whose != self.patient)) or (
+                self.reach is not None and whose not in self.reach
+            ):
                 continue
             if self.studies is None or self._is_of_studies(entry):
                 by_patient: dict[str, list[Json]] = {}
@@ -237,7 +260,9 @@ class Asking:
         return False
 
     def _is_of_studies(self, entry: Entry) -> bool:
-        ids = {each.name: each for each in WORLD if each.json.get("identifier", [{}])[0].get("value", "")[8:] in (self.studies or ())}
+        ids = {
+            each.name: each for each in WORLD if each.json.get("identifier", [{}])[0].get("value", "")[8:] in (self.studies or ())
+        }
         if entry.name in ids or any(entry.name == f"Patient/{each.patients[0]}" for each in ids.values()):
             return True
         return any(f"'{name}'" in str(entry.json) for name in ids)
@@ -255,15 +280,22 @@ def _kept(caller: Caller) -> Withheld:
 def _usual(asking: Asking) -> Asking:
     """Purposes beyond treatment, payment and operations need a consent, whatever the setting."""
     caller = asking.caller
-    return Asking(asking.grants, asking.patient, asking.reach, asking.studies, Caller(caller.actors, caller.purposes, _kept(caller).permits))
+    return Asking(
+        asking.grants, asking.patient, asking.reach, asking.studies, Caller(caller.actors, caller.purposes, _kept(caller).permits)
+    )
 
 
 # --- the property
 
 
-@settings(max_examples=2000 if DEEP else 120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=2000 if DEEP else 120,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(consents=CONSENTS, asking=ASKING)
-def test_a_decision_tells_what_scopes_rights_and_consents_tell_and_no_more(world: Database, consents: Consents, asking: Asking) -> None:
+def test_a_decision_tells_what_scopes_rights_and_consents_tell_and_no_more(
+    world: Database, consents: Consents, asking: Asking
+) -> None:
     asking = _usual(asking)
     expected = {entry.name for entry in WORLD if asking.may(entry, consents)}
     made = asking.decision(_kept(asking.caller))
@@ -298,10 +330,14 @@ def _by_search(connection: Connection, made: Decision) -> set[str]:
     for type_ in TYPES:
         search, matches, after = read((type_,), (), base=BASE, now=0), list[str](), None
         while True:
-            page = fhir_search.page(connection, search, decision_where=permission.allowed(made), confined=False, count=2, began=1 << 60, after=after)
+            page = fhir_search.page(
+                connection, search, decision_where=permission.allowed(made), confined=False, count=2, began=1 << 60, after=after
+            )
             matches += [f"{match.type}/{match.id}" for match in page.matches]
             if (after := page.next) is None:
                 break
-        assert fhir_search.total(connection, search, decision_where=permission.allowed(made), confined=False, began=1 << 60) == len(matches)
+        assert fhir_search.total(
+            connection, search, decision_where=permission.allowed(made), confined=False, began=1 << 60
+        ) == len(matches)
         found |= set(matches)
     return found

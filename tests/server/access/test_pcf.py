@@ -53,7 +53,14 @@ def _data(meaning: str, *names: str) -> Json:
 
 
 def _actor(name: str) -> Json:
-    return {"actor": [{"role": {"coding": _codes("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP")}, "reference": {"reference": name}}]}
+    return {
+        "actor": [
+            {
+                "role": {"coding": _codes("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP")},
+                "reference": {"reference": name},
+            }
+        ]
+    }
 
 
 def _but(kind: str, **content: Any) -> Json:
@@ -121,7 +128,9 @@ def _seen(connection: Connection, held: Withheld) -> set[str]:
 def _held(connection: Connection, actor: str, purpose: str, *, permits: bool = False) -> Withheld:
     user = actor if actor.startswith("Practitioner/") else ""
     purposes = frozenset([purpose])
-    return withheld(connection, user=user, actors=frozenset([actor]), purposes=purposes, patients=None, patient="ex-patient", permits=permits)
+    return withheld(
+        connection, user=user, actors=frozenset([actor]), purposes=purposes, patients=None, patient="ex-patient", permits=permits
+    )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -129,7 +138,13 @@ def test_an_example_of_pcf_opens_what_its_token_would(world: Database, name: str
     provision, expected = EXAMPLES[name]
     with world.write() as connection:
         assert _seen(connection, _held(connection, OTHER, "TREAT")) == set()
-        consent = {"resourceType": "Consent", "id": "c", "status": "active", "patient": {"reference": "Patient/ex-patient"}, "provision": provision}
+        consent = {
+            "resourceType": "Consent",
+            "id": "c",
+            "status": "active",
+            "patient": {"reference": "Patient/ex-patient"},
+            "provision": provision,
+        }
         resources.put(connection, consent)
         for (actor, purpose), seen in expected.items():
             assert _seen(connection, _held(connection, actor, purpose)) == seen, (actor, purpose)
@@ -144,7 +159,13 @@ def test_who_sees_something_of_a_patient_sees_who_that_is(world: Database) -> No
         provision = EXAMPLES["intermediate-timeframe"][0]
         resources.put(
             connection,
-            {"resourceType": "Consent", "id": "c", "status": "active", "patient": {"reference": "Patient/ex-patient"}, "provision": provision},
+            {
+                "resourceType": "Consent",
+                "id": "c",
+                "status": "active",
+                "patient": {"reference": "Patient/ex-patient"},
+                "provision": provision,
+            },
         )
         held = _held(connection, OTHER, "TREAT", permits=True)
         told = select(RESOURCE.c.id).where(RESOURCE.c.type == "Patient", held.told("Patient", RESOURCE))
