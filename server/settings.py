@@ -57,23 +57,29 @@ class RetentionRule(BaseModel, frozen=True, extra="forbid"):
     keep_until_age: int | None = Field(default=None, ge=1, le=150, description="years; images of children are kept longer")
 
 
-
 class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
     """A foreign authorization server whose access tokens are taken, such as that of the EHR whose images are here."""
 
     issuer: str = Field(description="its `iss`, to the letter")
     jwks_uri: str = Field(default="", description="where its keys are, for tokens that are JWTs; or")
-    introspection_endpoint: str = Field(default="", description="where it is asked about a token (RFC 7662), with these credentials")
+    introspection_endpoint: str = Field(
+        default="", description="where it is asked about a token (RFC 7662), with these credentials"
+    )
     client_id: str = ""
     client_secret: SecretStr | None = None
-    cache_seconds: int = Field(default=1, ge=0, le=60, description="how long its answer holds, and what it revokes is still taken")
+    cache_seconds: int = Field(
+        default=1, ge=0, le=60, description="how long its answer holds, and what it revokes is still taken"
+    )
     audience: frozenset[str] = Field(default=frozenset(), description="`aud` that mean this server; its own URLs where empty")
     scope: str = Field(default="patient/*.rs", description="SMART scopes that its tokens open at most")
     patient_authority: Oid = Field(description="OID of who assigns the Patient IDs by which its patients are known here")
     fhir_base: str = Field(
-        default="", description="where Patient/{id} of a token's patient is read for that Patient ID; where empty the id itself is it"
+        default="",
+        description="where Patient/{id} of a token's patient is read for that Patient ID; where empty the id itself is it",
     )
-    patient_system: str = Field(default="", description="system of that identifier there; urn:oid: and patient_authority where empty")
+    patient_system: str = Field(
+        default="", description="system of that identifier there; urn:oid: and patient_authority where empty"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "TrustedIssuer":
@@ -84,13 +90,14 @@ class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-
 class HospitalSignIn(BaseModel, frozen=True, extra="forbid"):
     """A hospital's OpenID provider that people may sign in through."""
 
     id: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="its name in URLs")
     title: str = Field(min_length=1, description="what people know the hospital by")
-    issuer: str = Field(description="its `iss`, to the letter; what it says of itself is at /.well-known/openid-configuration below it")
+    issuer: str = Field(
+        description="its `iss`, to the letter; what it says of itself is at /.well-known/openid-configuration below it"
+    )
     client_id: str = Field(min_length=1, description="what this server is registered there as")
     client_secret: SecretStr | None = None
     scope: str = Field(default="openid profile", pattern=r"(^|.* )openid( .*|$)")
@@ -178,10 +185,15 @@ class Settings(BaseSettings):
         description="smtp://user:password@host:587 (with STARTTLS) or smtps://host:465; where absent e-mails are files in the data folder",
     )
     mail_from: str = Field(default="imageshare@localhost", description="the address that e-mails to people come from")
-    access_token_seconds: int = Field(default=3600, ge=60, le=3600, description="life of an access token; of a program's 300 at most")
-    refresh_token_days: int = Field(default=180, ge=1, description="an app that asks for no new token this long has to be allowed anew")
+    access_token_seconds: int = Field(
+        default=3600, ge=60, le=3600, description="life of an access token; of a program's 300 at most"
+    )
+    refresh_token_days: int = Field(
+        default=180, ge=1, description="an app that asks for no new token this long has to be allowed anew"
+    )
     client_registration: Literal["closed", "token", "open"] = Field(
-        default="closed", description="whether apps register themselves (RFC 7591): not at all, with client_registration_token, or any"
+        default="closed",
+        description="whether apps register themselves (RFC 7591): not at all, with client_registration_token, or any",
     )
     client_registration_token: SecretStr | None = Field(default=None, description="what apps show to register themselves")
     client_registration_scope: str = Field(
@@ -196,7 +208,8 @@ class Settings(BaseSettings):
         default=None, description="who signs, besides the public ones, the certificates of servers that are fetched from, PEM"
     )
     imaging_capability_urls: bool = Field(
-        default=False, description="whether each ImagingStudy has a WADO-RS address of its own, for the token that found it and no other"
+        default=False,
+        description="whether each ImagingStudy has a WADO-RS address of its own, for the token that found it and no other",
     )
     imaging_capability_seconds: int = Field(default=3600, ge=60, le=86_400, description="how long such an address is good")
     consent_default: Literal["permit", "deny"] = Field(
@@ -204,7 +217,8 @@ class Settings(BaseSettings):
         description="whether what no Consent of a patient speaks of is open to practitioners and programs, for treatment, payment and operations",
     )
     trusted_issuers: tuple[TrustedIssuer, ...] = Field(
-        default=(), description="foreign authorization servers whose access tokens are taken; opaque ones where exactly one is asked about them"
+        default=(),
+        description="foreign authorization servers whose access tokens are taken; opaque ones where exactly one is asked about them",
     )
     hospital_sign_in: tuple[HospitalSignIn, ...] = Field(
         default=(), description="OpenID providers of hospitals that people may sign in through"

@@ -209,7 +209,9 @@ def verify(settings: Settings, progress: Callable[[int, int], None] = lambda don
         database.close()
 
 
-def verify_trail(settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None, logged: str = "") -> Verified:
+def verify_trail(
+    settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None, logged: str = ""
+) -> Verified:
     """Walks the seals of the trail (`work.sealing.verify`). Raises `SettingsError` where there is no database of this version."""
     database = Database(settings.database)
     try:

@@ -59,7 +59,14 @@ class Tokens:
     """Issues and verifies. `issuer` and `audience` are our URLs, for other servers that verify our tokens; both may be absent."""
 
     def __init__(
-        self, database: Database, installation: Installation, *, issuer: str = "", audience: str = "", foreign: Foreign | None = None, permits: bool = True
+        self,
+        database: Database,
+        installation: Installation,
+        *,
+        issuer: str = "",
+        audience: str = "",
+        foreign: Foreign | None = None,
+        permits: bool = True,
     ) -> None:
         self._database = database
         self._foreign = foreign

@@ -48,9 +48,9 @@ def same(connection: Connection, id_: str) -> frozenset[str]:
     """The ids of all Patients who are this one: of whom she was merged into, and of all who were merged into that one."""
     target = replaced_by(connection, id_) or id_
     former, into = PATIENT.alias(), PATIENT.alias()
-    found = (
-        select(former.c.id).join(MERGE, MERGE.c.source_pk == former.c.pk).join(into, MERGE.c.target_pk == into.c.pk)
-    ).where(into.c.id == target)
+    found = (select(former.c.id).join(MERGE, MERGE.c.source_pk == former.c.pk).join(into, MERGE.c.target_pk == into.c.pk)).where(
+        into.c.id == target
+    )
     return frozenset({id_, target, *connection.execute(found).scalars()})
 
 

@@ -91,7 +91,9 @@ def _patients(connection: Connection, reach: frozenset[str] | None, search: str,
         return [], True
     named = PATIENT.c.name_folded.startswith(folded(wanted), autoescape=True)
     either = or_(named, PATIENT.c.value == wanted, PATIENT.c.id == wanted)
-    rows = connection.execute(select(PATIENT.c.id).where(either, *_told(kept)).order_by(PATIENT.c.name_folded, PATIENT.c.id).limit(_MOST + 1))
+    rows = connection.execute(
+        select(PATIENT.c.id).where(either, *_told(kept)).order_by(PATIENT.c.name_folded, PATIENT.c.id).limit(_MOST + 1)
+    )
     found = list(rows.scalars())
     return found[:_MOST], len(found) > _MOST
 
@@ -101,7 +103,12 @@ def _told(kept: Withheld) -> list[ColumnElement[bool]]:
     if kept.is_nothing:
         return []
     row = RESOURCE.alias()
-    return [select(row.c.pk).where(row.c.type == "Patient", row.c.id == PATIENT.c.id, kept.told("Patient", row)).correlate_except(row).exists()]
+    return [
+        select(row.c.pk)
+        .where(row.c.type == "Patient", row.c.id == PATIENT.c.id, kept.told("Patient", row))
+        .correlate_except(row)
+        .exists()
+    ]
 
 
 def _is_told(connection: Connection, id_: str, kept: Withheld) -> bool:

@@ -92,7 +92,9 @@ def offered(routes: Iterable[Route]) -> list[Offer]:
     """Everything below the base URL, in the order of the routes. HEAD goes without saying where there is GET."""
     found: list[Offer] = []
     for route in routes:
-        if not route.path.startswith(f"{BASE}/") or "{capability}" in route.path:  # which are the same once more, at other addresses
+        if (
+            not route.path.startswith(f"{BASE}/") or "{capability}" in route.path
+        ):  # which are the same once more, at other addresses
             continue
         path = _PARAMETER.sub(r"{\1}", route.path.removeprefix(BASE))
         title = (route.endpoint.__doc__ or "").strip().partition("\n")[0]

@@ -88,7 +88,9 @@ def _search(request: Request, level: Level) -> Response:
     return response
 
 
-def _results(connection: Connection, asked: _Asked, seen: tuple[Condition, Condition], home: str) -> tuple[set[str], list[bytes], bool]:
+def _results(
+    connection: Connection, asked: _Asked, seen: tuple[Condition, Condition], home: str
+) -> tuple[set[str], list[bytes], bool]:
     """The patients and the results, and whether there are more.
 
     What has all attributes of its instances is read some at a time, and ends at `MOST_BYTES`: a thousand frames may be megabytes.

@@ -129,9 +129,7 @@ def _search(connection: Connection, caller: Caller, type_: str, query: str) -> S
 
 
 def _met(connection: Connection, caller: Caller, search: Search, limit: int = 2) -> list[str]:
-    return fhir_search.ids(
-        connection, search, decision_where=permission.allowed(caller.decision), limit=limit
-    )
+    return fhir_search.ids(connection, search, decision_where=permission.allowed(caller.decision), limit=limit)
 
 
 def lock(connection: Connection, conditions: Iterable[tuple[str, str]]) -> None:

@@ -102,10 +102,14 @@ def _asked(parameters: Parameters) -> list[tuple[str, str]]:
 
 def current(connection: Connection, caller: Caller, type_: str, id_: str, interaction: Interaction = Interaction.READ) -> Stored:
     """What is there now, for who may do this to it. Raises as `judged`."""
-    return judged(connection, caller, type_, resources.last(connection, type_, id_) if FHIR_ID.fullmatch(id_) else None, interaction)
+    return judged(
+        connection, caller, type_, resources.last(connection, type_, id_) if FHIR_ID.fullmatch(id_) else None, interaction
+    )
 
 
-def judged(connection: Connection, caller: Caller, type_: str, found: Stored | None, interaction: Interaction = Interaction.READ) -> Stored:
+def judged(
+    connection: Connection, caller: Caller, type_: str, found: Stored | None, interaction: Interaction = Interaction.READ
+) -> Stored:
     """What was found under an id, deleted or not, for who may do this to it. Raises `NotFound`, `Deleted`, `Forbidden`.
 
     Who may not is not told that it was there, nor whether it is.

@@ -96,7 +96,12 @@ def put(
         caller.require_patient(type_, interaction, stored.patient)
     _require_within(connection, caller, stored, interaction)
     return outcome(
-        connection, caller, stored, is_new=before is None, is_changed=before is None or before.version != stored.version, audit=audit
+        connection,
+        caller,
+        stored,
+        is_new=before is None,
+        is_changed=before is None or before.version != stored.version,
+        audit=audit,
     )
 
 

@@ -130,8 +130,8 @@ def _leading_nowhere(connection: Connection, caller: Caller, resource: Json) -> 
         return
     made = caller.decision
     for path, type_ in storing.nowhere(connection, caller, resource):
-        is_open = (
-            permission.is_granted(made, type_, Interaction.READ) and not permission.is_limited(made, type_, Interaction.READ)
+        is_open = permission.is_granted(made, type_, Interaction.READ) and not permission.is_limited(
+            made, type_, Interaction.READ
         )
         if is_open and type_ not in _ELSEWHERE:
             yield Issue("information", "not-found", path, f"the reference leads to {a(type_)} that is not here")

@@ -1,6 +1,5 @@
 """Rules of Consents as rows: when they are there, whose they are, and what of them concerns a caller."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +33,24 @@ def _consent(patient: str = "p", provision: Json | None = None, id_: str = "c", 
 
 
 def _held(connection: Connection, **given: Any) -> Withheld:
-    asked = {"user": "Practitioner/d", "actors": frozenset(["Practitioner/d"]), "purposes": frozenset(), "patients": None, "permits": True}
+    asked = {
+        "user": "Practitioner/d",
+        "actors": frozenset(["Practitioner/d"]),
+        "purposes": frozenset(),
+        "patients": None,
+        "permits": True,
+    }
     return withheld(connection, **{**asked, **given})
 
 
 @pytest.fixture
-def filled(database: Database) -> Iterator[Database]:
+def filled(database: Database) -> Database:
     with database.write() as connection:
         for id_ in ("p", "q"):
             resources.put(connection, {"resourceType": "Patient", "id": id_})
             observation = {"resourceType": "Observation", "id": f"o{id_}", "status": "final", "code": {"text": "x"}}
             resources.put(connection, {**observation, "subject": {"reference": f"Patient/{id_}"}})
-    yield database
+    return database
 
 
 def _told(connection: Connection, held: Withheld, type_: str = "Observation") -> list[str]:
@@ -169,7 +174,10 @@ def test_consents_that_were_here_before_have_their_rules_after_the_migration(dat
         resources.put(connection, _consent())
         resources.put(connection, _consent(id_="gone"))
         resources.delete(connection, "Consent", "gone")
-    command.downgrade(configuration(database), "0011")
+    with database.rebuild() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0011")
     migrate(database)
     with database.read() as connection:
         assert [row.patient for row in connection.execute(select(RULE))] == ["p"]

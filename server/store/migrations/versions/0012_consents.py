@@ -47,8 +47,12 @@ def _take_in(connection: sa.Connection) -> None:
     """The rules of Consents that are here already, as if each were written again."""
     from server.records import consent_rules
 
-    resource = sa.table("resource", sa.column("pk"), sa.column("type"), sa.column("deleted"), sa.column("body"), sa.column("patient"))
-    consents = sa.select(resource.c.pk, resource.c.body, resource.c.patient).where(resource.c.type == "Consent", resource.c.deleted == 0)
+    resource = sa.table(
+        "resource", sa.column("pk"), sa.column("type"), sa.column("deleted"), sa.column("body"), sa.column("patient")
+    )
+    consents = sa.select(resource.c.pk, resource.c.body, resource.c.patient).where(
+        resource.c.type == "Consent", resource.c.deleted == 0
+    )
     for pk, body, patient in connection.execute(consents).all():
         consent_rules.stored(connection, pk, bytes(body), patient)
 

@@ -84,4 +84,12 @@ def test_every_row_says_which_paragraph_it_is_of() -> None:
     for each in INTERACTIONS:
         text = each.handler.__doc__ or ""
         assert "FHIR R4 section" in text.partition("\n")[0], each.path
-    assert {each.name for each in OPERATIONS} == {"everything", "docref", "access-history", "validate", "meta", "meta-add", "meta-delete"}
+    assert {each.name for each in OPERATIONS} == {
+        "everything",
+        "docref",
+        "access-history",
+        "validate",
+        "meta",
+        "meta-add",
+        "meta-delete",
+    }
