@@ -45,6 +45,7 @@ from profiles.vocabulary import (
     LIFECYCLE,
     OBJECT_ROLE,
     PARTICIPATION_TYPE,
+    PROVENANCE_PARTICIPANT,
     RESOURCE_TYPES,
     RESTFUL_INTERACTION,
     SECURITY_ROLE,
@@ -217,8 +218,16 @@ _KINDS: dict[Kind, tuple[str, str, str, Subtype]] = {
     "sign-in": ("E", DCM_USER_AUTHENTICATION, "User Authentication", REST_OPERATION),
     "security": ("E", DCM_SECURITY_ALERT, "Security Alert", REST_OPERATION),
 }
-# BALP has patterns for these; `export` reads by REST, so it is a Read too. Its Delete lets no agent name the token: that is worth more
-_PATTERNS: dict[Kind, str] = {"create": "Create", "read": "Read", "update": "Update", "export": "Read", "query": "Query"}
+_READ = ("Read", frozenset({REST_READ, REST_VREAD}))
+_PATTERNS: dict[Kind, tuple[str, frozenset[Subtype]]] = {
+    "create": ("Create", frozenset({REST_CREATE})),
+    "read": _READ,
+    "export": _READ,
+    "update": ("Update", frozenset({REST_UPDATE, REST_PATCH})),
+    "delete": ("Delete", frozenset({REST_DELETE})),
+    "query": ("Query", frozenset({REST_SEARCH, REST_SEARCH_SYSTEM})),
+}
+"""BALP section 3:5.7.3: the pattern of a kind, and the interactions of which it asks for one. Histories and operations have none."""
 
 _DESTINATION_CODE: Json = {"system": DCM_SYSTEM, "code": DCM_DESTINATION_ROLE, "display": "Destination Role ID"}
 _SOURCE_CODE: Json = {"system": DCM_SYSTEM, "code": DCM_SOURCE_ROLE, "display": "Source Role ID"}
@@ -226,6 +235,7 @@ _DESTINATION: Json = {"coding": [_DESTINATION_CODE]}
 _SOURCE: Json = {"coding": [_SOURCE_CODE]}
 _APPLICATION_CODE: Json = {"system": DCM_SYSTEM, "code": DCM_APPLICATION, "display": "Application"}
 _APPLICATION: Json = {"coding": [_APPLICATION_CODE]}
+_CUSTODIAN: Json = {"coding": [{"system": PROVENANCE_PARTICIPANT, "code": "custodian", "display": "Custodian"}]}
 _WITH_TOKEN: dict[bool, Json] = {
     True: {"coding": [_DESTINATION_CODE, _APPLICATION_CODE]},
     False: {"coding": [_SOURCE_CODE, _APPLICATION_CODE]},
@@ -236,8 +246,12 @@ _TOKEN_SERVICE: Json = {
 }
 _AUTHORIZATION_SERVER: Json = {"coding": [{"system": SECURITY_ROLE, "code": "authserver", "display": "authorization server"}]}
 _ADVOCATE: Json = {"coding": [{"system": SNOMED_SYSTEM, "code": "429577009", "display": "Patient Advocate"}]}
-_RECIPIENT: Json = {"coding": [{"system": PARTICIPATION_TYPE, "code": "IRCP", "display": "information recipient"}]}
-_AUTHOR: Json = {"coding": [{"system": PARTICIPATION_TYPE, "code": "AUT", "display": "author (originator)"}]}
+_RECIPIENT_CODE: Json = {"system": PARTICIPATION_TYPE, "code": "IRCP", "display": "information recipient"}
+_RECIPIENT: Json = {"coding": [_RECIPIENT_CODE]}
+_AUTHOR_CODE: Json = {"system": PARTICIPATION_TYPE, "code": "AUT", "display": "author (originator)"}
+_AUTHOR: Json = {"coding": [_AUTHOR_CODE]}
+_AUTHOR_WITH_TOKEN: Json = {"coding": [_AUTHOR_CODE, _RECIPIENT_CODE]}
+"""An author for the pattern of the interaction, and for that of the token the user whom it is for, whatever the interaction."""
 _REST: Json = {"system": AUDIT_EVENT_TYPE, "code": "rest", "display": "Restful Operation"}
 _APPLICATION_SERVER: Json = {"system": AUDIT_SOURCE_TYPE, "code": "4", "display": "Application Server"}
 _PERSON: Json = {"system": AUDIT_ENTITY_TYPE, "code": "1", "display": "Person"}
@@ -300,8 +314,8 @@ def _profiles(action: AuditedAction) -> list[str]:
 
 def _pattern(action: AuditedAction) -> str:
     """The pattern of the interaction, or empty: it is REST, with exactly one object or query."""
-    pattern = _PATTERNS.get(action.kind)
-    if not pattern or not action.rest or len(action.entities) != 1:
+    pattern, interactions = _PATTERNS.get(action.kind, ("", frozenset()))
+    if not action.rest or len(action.entities) != 1 or _subtypes(action, _KINDS[action.kind][3])[0] not in interactions:
         return ""
     (entity,) = action.entities
     if bool(entity.query) != (action.kind == "query"):
@@ -333,8 +347,16 @@ def _roles(action: AuditedAction) -> tuple[Json, Json]:
         return _APPLICATION, _TOKEN_SERVICE
     if AUTHORIZED_BY_CONSENT in action.subtypes:
         return _APPLICATION, _AUTHORIZATION_SERVER
+    if action.kind == "delete" and action.rest:
+        return _APPLICATION, _CUSTODIAN
     client, server = (_DESTINATION, _SOURCE) if action.kind in {"read", "export"} else (_SOURCE, _DESTINATION)
     return (_WITH_TOKEN[action.kind in {"read", "export"}] if _is_by_token(action) else client), server
+
+
+def _user_role(action: AuditedAction) -> Json:
+    if action.kind in {"create", "update", "delete"}:
+        return _AUTHOR_WITH_TOKEN if _is_by_token(action) else _AUTHOR
+    return _RECIPIENT
 
 
 def _agents(action: AuditedAction) -> list[Json]:
@@ -346,7 +368,7 @@ def _agents(action: AuditedAction) -> list[Json]:
     agents = [client, server]
     acting = client if action.initiated else server
     if user:
-        acting = _agent(user, _AUTHOR if action.kind in {"create", "update"} else _RECIPIENT, True)
+        acting = _agent(user, _user_role(action), True)
         acting.pop("network", None)  # a person is no network device
         agents.append(acting)
     if action.authorizer:

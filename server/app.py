@@ -17,6 +17,7 @@ from server.access.tokens import Tokens
 from server.edges import dicomweb, fhir, operations, pages, smart, soap
 from server.edges.context import Node
 from server.edges.turns import Turns
+from server.outbound.logos import Logos
 from server.outbound.mail import Mail
 from server.outbound.web import Web
 from server.records.installation import installation
@@ -50,12 +51,12 @@ def open_node(settings: Settings) -> Node:
     room = Room(Path(file).parent if file else settings.blob_folder)
     strangers = Strangers(trail, room, settings.min_free_bytes)
     people = People(database, settings, site, trail, Mail(settings).send, refused=strangers.refused)
-    web = Web(settings)
+    web, web_of_strangers = Web(settings), Web(settings, for_strangers=True)
     tokens = Tokens(
         database, site, issuer=settings.base_url, audience=f"{settings.base_url}/fhir", foreign=Foreign(settings, web),
         permits=settings.consent_default == "permit",
     )  # fmt: skip
-    oauth = OAuthServer(settings, database, tokens, trail, web.jwks)
+    oauth = OAuthServer(settings, database, tokens, trail, web.jwks, web_of_strangers.jwks)
     return Node(
         settings=settings,
         database=database,
@@ -72,6 +73,7 @@ def open_node(settings: Settings) -> Node:
         hospital=Hospital(database, settings, site, web, people.events),
         oauth=oauth,
         authorizing=Authorizing(oauth),
+        logos=Logos(web, web_of_strangers),
     )
 
 

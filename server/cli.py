@@ -11,7 +11,7 @@ import typer
 
 from server import peer_commands, study_commands, trail_commands
 from server.client_commands import client_app
-from server.console import Data, told
+from server.console import Data, open_trail, operator, told
 from server.dicom_commands import peer_app, worklist_app
 from server.errors import SettingsError, Unavailable
 from server.key_commands import keys_app
@@ -301,6 +301,7 @@ def token(
     seconds: Annotated[int, typer.Option(min=1, max=86400, help="Lifetime.")] = 3600,
 ) -> None:
     """Print a signed access token, and nothing else."""
+    from profiles.audit_event import GET_ACCESS_TOKEN, AuditedEntity
     from server.access.grants import check_scopes, named_patient
     from server.access.tokens import Tokens
     from server.records.installation import installation
@@ -309,10 +310,20 @@ def token(
 
     with told():
         check_scopes(scope, bound=patient is not None)
-        database = Database(load(data=data).database)
+        settings = load(data=data)
+        database = Database(settings.database)
         require_current(database)
         bound = named_patient(database, patient) if patient is not None else None
-        typer.echo(Tokens(database, installation(database)).issue(client=client, scope=scope, patient=bound, seconds=seconds))
+        tokens = Tokens(database, installation(database))
+        issued = tokens.issue(client=client, scope=scope, patient=bound, seconds=seconds)
+        trail, number = open_trail(settings, database), str(tokens.claims(issued)["jti"])
+        asked = (AuditedEntity(identifier=client, details=(("scope", scope),)),)
+        trail.write(
+            trail.action(
+                "sign-in", GET_ACCESS_TOKEN, operator(), rest=False, patient_id=bound or "", entities=asked, token_id=number
+            )
+        )
+        typer.echo(issued)
 
 
 @app.command()

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from server.console import Data, told
-from server.errors import NotFound, SettingsError
+from server.console import Data, open_trail, operator, told
+from server.errors import SettingsError
 from server.settings import load
 
 if TYPE_CHECKING:
+    from server.access.oauth.telling import Told
     from server.store.db import Database
 
 client_app = typer.Typer(no_args_is_help=True, help="Apps and services that may ask for access tokens (OAuth clients).")
@@ -57,6 +58,7 @@ def add_client(
         Several, typer.Option(help="Where the app's pages come from, such as https://app.example.org: for CORS.")
     ] = None,
     scope: Annotated[str, typer.Option(help="What it may ask for at most.")] = "",
+    logo: Annotated[str, typer.Option(help="The URL of its picture, PNG, JPEG or WebP: this server fetches and shows it.")] = "",
     jwks: Annotated[
         str, typer.Option(help="An asymmetric client's public keys: the URL of a JWK Set, or a file that has one.")
     ] = "",
@@ -77,14 +79,22 @@ def add_client(
         client = Client(
             client_id, name or client_id, kind.value, redirect_uris=tuple(redirect or ()),
             scope=scope or " ".join([*([_SCOPE] if redirect else []), *([_SYSTEM_SCOPE] if service else [])]),
-            grant_types=people | ({CLIENT_CREDENTIALS} if service else frozenset()), may=frozenset(may or ()), launch_uri=launch,
+            grant_types=people | ({CLIENT_CREDENTIALS} if service else frozenset()), may=frozenset(may or ()), launch_uri=launch, logo_uri=logo,
             origins=tuple(origin or ()), device=device, reach=frozenset(patient) if patient else None, **_keys(jwks),
         )  # fmt: skip
+        trail = _told(database, data)
         with database.write() as connection:
             secret = clients.add(connection, client, load(data=data).fetch_allowed_hosts)
+            trail.client_changed(connection, client_id, "client added", operator())
     if secret:
         typer.echo(secret)
     typer.echo(f"{client_id} is registered", err=True)
+
+
+def _told(database: "Database", data: Path | None) -> "Told":
+    from server.access.oauth.telling import Told
+
+    return Told(open_trail(load(data=data), database))
 
 
 def _keys(text: str) -> dict[str, Any]:
@@ -130,8 +140,9 @@ def disable_client(
     """End all access of a client: its tokens open nothing from the next request on."""
     from server.access.oauth import clients
 
-    with _opened(data) as database, database.write() as connection:
-        if clients.find(connection, client_id) is None:
-            raise NotFound("there is no client of this id; see imageshare client list")
-        clients.disable(connection, client_id, disabled=not enable)
+    with _opened(data) as database:
+        trail = _told(database, data)
+        with database.write() as connection:
+            clients.disable(connection, client_id, disabled=not enable)
+            trail.client_changed(connection, client_id, "client enabled" if enable else "client disabled", operator())
     typer.echo(f"{client_id} is {'enabled' if enable else 'disabled'}", err=True)

@@ -217,14 +217,14 @@ class Forbidden(AccessError):
 
 
 class SignInRefused(AccessError):
-    """The same words whatever was wrong: no such account, a wrong secret, one that is over, a lockout."""
+    """The same words whatever was wrong, and whatever who raises it knows: no such account, a wrong secret, one that is over, a lockout."""
 
     number = 3003
     http_status = 401
     fhir_code = "login"
-    summary = "signing in did not succeed"
+    summary = "this did not work"
 
-    def __init__(self) -> None:
+    def __init__(self, _: str = "") -> None:
         super().__init__("this did not work; check what you typed, or wait a few minutes and try again")
 
 
@@ -234,7 +234,7 @@ class TooManyAttempts(AccessError):
     number = 3004
     http_status = 429
     fhir_code = "throttled"
-    summary = "too many attempts; wait a little"
+    summary = "too many attempts; wait a little and try again"
 
     def __init__(self, retry_after: int) -> None:
         super().__init__("too many attempts; wait a little and try again")

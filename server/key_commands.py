@@ -1,11 +1,14 @@
 """The command `imageshare keys`: with what this server signs tokens."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.console import Data, told
+from server.console import Data, open_trail, operator, told
 from server.settings import load
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 keys_app = typer.Typer(no_args_is_help=True, help="The keys that sign tokens.")
 
@@ -26,12 +29,22 @@ def rotate(
 
     Prints the ids of the new keys. Every process takes them up with its next request.
     """
+    from profiles.audit_event import USER_SECURITY_CHANGED, AuditedEntity
     from server.access.keys import rotate as rotated
     from server.store.db import Database
     from server.store.migrations import require_current
 
     with told():
-        database = Database(load(data=data).database)
+        settings = load(data=data)
+        database = Database(settings.database)
         require_current(database)
-        for kid in rotated(database, compromised=compromised):
+        trail = open_trail(settings, database)
+        said = "new signing keys; the former ones are refused" if compromised else "new signing keys"
+
+        def tell(connection: "Connection", kids: tuple[str, ...]) -> None:
+            entities = tuple(AuditedEntity(identifier=kid, details=(("changed", "new signing key"),)) for kid in kids)
+            action = trail.action("security", USER_SECURITY_CHANGED, operator(), rest=False, outcome_desc=said, entities=entities)
+            trail.record(connection, action)
+
+        for kid in rotated(database, compromised=compromised, tell=tell):
             typer.echo(kid)

@@ -16,7 +16,7 @@ from server.app import close_node, create_app, open_node
 from server.edges.dimse import DicomPort
 from server.errors import SettingsError
 from server.http_sharing import Sharing, SharingServer
-from server.settings import Settings
+from server.settings import HIDDEN, Settings
 from server.worker import Worker
 from server.zero_copy import ZeroCopyProtocol
 
@@ -100,6 +100,8 @@ def _http(settings: Settings, ready: Ready, listening: socket.socket, shared: Sh
 
     if shared.metrics is not None:
         telemetry.share(shared.metrics)
+    if settings.hides_callers and place == 0:
+        telemetry.log().warning(HIDDEN)
     config = uvicorn.Config(
         create_app(open_node(settings), shared.first), log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=10, timeout_keep_alive=30, limit_concurrency=_most_requests(len(shared.connections)),

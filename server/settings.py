@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from profiles.identifiers import ae_title, uid
@@ -20,6 +20,16 @@ AeTitle = Annotated[str, AfterValidator(ae_title)]
 Oid = Annotated[str, AfterValidator(uid)]
 
 
+def _network(value: str) -> str:
+    ipaddress.ip_network(value, strict=False)
+    return value
+
+
+Network = Annotated[str, AfterValidator(_network)]
+"""An address, or a network in CIDR form."""
+
+
+HIDDEN = "people behind a reverse proxy cannot be told apart, in the trail and where tries are counted: set trusted_proxies, as the README tells"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -71,7 +81,9 @@ class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
         default=1, ge=0, le=60, description="how long its answer holds, and what it revokes is still taken"
     )
     audience: frozenset[str] = Field(default=frozenset(), description="`aud` that mean this server; its own URLs where empty")
-    scope: str = Field(default="patient/*.rs", description="SMART scopes that its tokens open at most")
+    scope: str = Field(
+        default="patient/*.rs", description="SMART scopes that its tokens open at most; user/ only where they name a practitioner"
+    )
     patient_authority: Oid = Field(description="OID of who assigns the Patient IDs by which its patients are known here")
     fhir_base: str = Field(
         default="",
@@ -79,6 +91,9 @@ class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
     )
     patient_system: str = Field(
         default="", description="system of that identifier there; urn:oid: and patient_authority where empty"
+    )
+    origins: frozenset[Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.:\[\]-]+$")]] = Field(
+        default=frozenset(), description="web origins of its apps in browsers, such as https://viewer.example.org: they may read (CORS)"
     )
 
     @model_validator(mode="after")
@@ -117,6 +132,10 @@ class Settings(BaseSettings):
     http_host: str = Field(default="127.0.0.1", description="the address that HTTP listens on")
     http_port: int = Field(default=8080, ge=0, le=65535, description="0 for any free one")
     http_processes: int = Field(default=1, ge=1, le=64, description="how many of `imageshare serve` share the HTTP port")
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="addresses or networks of reverse proxies: whom these name in X-Forwarded-For, and nobody else, is who asks",
+    )
     dicom_host: str = Field(default="127.0.0.1", description="the address that DICOM listens on, with and without TLS")
     dicom_port: int = Field(default=11112, ge=0, le=65535, description="0 for any free one")
     dicom_tls_port: int | None = Field(default=None, ge=0, le=65535, description="DICOM over TLS; usually 2762; off where absent")
@@ -177,7 +196,7 @@ class Settings(BaseSettings):
     sign_in_failures_per_address: int = Field(
         default=100,
         ge=0,
-        description="the same for one network address, where apps also begin at most 20 times as many authorizations in ten minutes; 0 for any number, behind a proxy that all come through",
+        description="the same for one network address, where apps also begin at most 20 times as many authorizations in ten minutes; 0 for any number",
     )
     sign_in_window: int = Field(default=900, gt=0, description="seconds that failures to sign in are counted for")
     smtp_url: SecretStr | None = Field(
@@ -185,6 +204,7 @@ class Settings(BaseSettings):
         description="smtp://user:password@host:587 (with STARTTLS) or smtps://host:465; where absent e-mails are files in the data folder",
     )
     mail_from: str = Field(default="imageshare@localhost", description="the address that e-mails to people come from")
+    privacy_officer: str = Field(default="", description="an e-mail address that is told of every emergency access")
     access_token_seconds: int = Field(
         default=3600, ge=60, le=3600, description="life of an access token; of a program's 300 at most"
     )
@@ -302,6 +322,11 @@ class Settings(BaseSettings):
     def http_address(self) -> str:
         """Where the HTTP side listens, as a URL."""
         return f"http://{bracketed(self.http_host)}:{self.http_port}"
+
+    @property
+    def hides_callers(self) -> bool:
+        """Whether all people come from one address: that of a reverse proxy on this machine, which `trusted_proxies` does not name."""
+        return self.is_published and is_local_name(bracketed(self.http_host)) and not self.trusted_proxies
 
     @property
     def is_published(self) -> bool:

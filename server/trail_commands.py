@@ -1,7 +1,5 @@
 """The command `imageshare trail`, and what `imageshare verify --trail` does."""
 
-import getpass
-import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from server.console import Data, told
+from server.console import Data, operator, told
 from server.errors import SettingsError
 from server.settings import load
 
@@ -32,7 +30,6 @@ def erase(
     apply: Annotated[bool, typer.Option("--apply", help="Erase them now; without it they are only counted.")] = False,
 ) -> None:
     """Erase events whose time is over. Their seals stay, and the trail tells that they were erased, by whom and why."""
-    from profiles.audit_event import Agent
     from server import upkeep
     from server.app import close_node, open_node
     from server.records import seals
@@ -49,19 +46,10 @@ def erase(
                 due = seals.erasable(connection, until)
             count = sum(each.count for each in due)
             if apply:
-                by = Agent(identifier="imageshare trail erase", user=Agent(identifier=_somebody()))
-                sealing.erase(node.database, node.trail, before=until, by=by, why=why)
+                sealing.erase(node.database, node.trail, before=until, by=operator("imageshare trail erase"), why=why)
         finally:
             close_node(node)
     typer.echo(f"{count} events under {len(due)} seals {'were' if apply else 'would be'} erased")
-
-
-def _somebody() -> str:
-    """Who types this, as the system knows them."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a number without a name, as in containers
-        return f"user {os.getuid()}"
 
 
 def verify(data: Path | None, seal: str) -> None:

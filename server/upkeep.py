@@ -15,7 +15,7 @@ from server.errors import SettingsError
 from server.outbound import mail
 from server.records import catalogue, parameters, rejections
 from server.records.installation import installation
-from server.settings import Settings, bracketed, is_local_name
+from server.settings import HIDDEN, Settings, bracketed, is_local_name
 from server.store import jobs
 from server.store.blobs import FolderBlobs, digest
 from server.store.db import Database, ping
@@ -252,6 +252,8 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     told.append(("free space", f"{free >> 20} MiB", free > settings.min_free_bytes))
     anyhow = settings.public_url is None and settings.http_host in ("0.0.0.0", "::")
     told.append(("public URL", f"{settings.base_url}{' is no address to call: set public_url' if anyhow else ''}", not anyhow))
+    if settings.hides_callers:
+        told.append(("reverse proxy", HIDDEN, True))
     told.append(_mail(settings))
     soap = "off because public_url is set" if settings.is_published else "answers programs on this machine (loopback)"
     told.append(("SOAP", soap, True))

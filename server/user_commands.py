@@ -24,6 +24,9 @@ Day = Annotated[
     datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The first day (UTC) on which it does not hold any more.")
 ]
 
+Issuer = Annotated[str, typer.Option(help="The hospital's OpenID provider, as `hospital_sign_in` names it.")]
+Subject = Annotated[str, typer.Option(help="Who it is there: the claim `sub`, to the letter.")]
+
 
 class Kind(StrEnum):
     """As `accounts.KINDS`."""
@@ -196,6 +199,35 @@ def proxy(
         for each in held:
             node.people.proxying.end(each.id, by=None)
     typer.echo(f"{account.email} may not see the records of Patient/{whose} any more as a proxy")
+
+
+@user_app.command("link")
+def link_user(email: Email, issuer: Issuer, subject: Subject, data: Data = None) -> None:
+    """Let somebody sign in through a hospital: whom the hospital calls so is this account."""
+    from server.access.people import hospital
+
+    with _opened(data) as node:
+        found = _account(node, email)
+        known = {each.issuer: each.title for each in node.settings.hospital_sign_in}
+        if issuer not in known:
+            raise NotFound(f"no hospital is set up under this issuer; there are: {', '.join(sorted(known)) or 'none'}")
+        with node.database.write() as connection:
+            hospital.link(connection, found.id, issuer, subject)
+            node.people.events.changed(connection, found.id, None, "sign-in through a hospital was linked", "")
+    typer.echo(f"{found.email} may sign in through {known[issuer]}")
+
+
+@user_app.command("unlink")
+def unlink_user(email: Email, issuer: Issuer, subject: Subject, data: Data = None) -> None:
+    """The reverse of link, also where the hospital is not set up any more."""
+    from server.access.people import hospital
+
+    with _opened(data) as node:
+        found = _account(node, email)
+        with node.database.write() as connection:
+            hospital.unlink(connection, found.id, issuer, subject)
+            node.people.events.changed(connection, found.id, None, "sign-in through a hospital was unlinked", "")
+    typer.echo(f"{found.email} may not sign in so any more")
 
 
 def _password(email: str, name: str) -> str:

@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from server.edges.context import Node
+from server.outbound.mail import Mail
 from server.records.results import INDEX, PREPARE
 from server.store import jobs
 from server.telemetry import failure, log
 from server.work.commit import COMMIT, Committer
 from server.work.housekeeping import HOUSEKEEPING, Housekeeping
 from server.work.ingest import PUBLISH
+from server.work.notices import NOTIFY, Notifier
 from server.work.prepare import Preparer
 from server.work.publish import Publisher
 from server.work.reconcile import ERASE, NOTE, Reconciler
@@ -51,6 +53,7 @@ class Worker:
         self._sealer = Sealer(node.database)
         self.calls: Kinds = {
             COMMIT: Committer(node.settings, node.database, node.blobs, node.peers).run,
+            NOTIFY: Notifier(node.settings, node.database, Mail(node.settings).send).run,
         }
 
     def run(self, stop: threading.Event) -> None:

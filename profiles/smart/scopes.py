@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import parse_qsl, quote
 
+from profiles.vocabulary import DICOM_UID_SYSTEM
+
 
 class Interaction(StrEnum):
     """The letters of a v2 scope: `r` covers read, vread and instance history, `s` type search and the histories of type and system."""
@@ -107,6 +109,27 @@ def narrowed(asked: str, allowed: str) -> str:
         elif not is_resource_scope(word) and word in permitted:
             kept.append(word)
     return " ".join(dict.fromkeys(kept))
+
+
+def of_studies(words: Iterable[str], uids: Iterable[str], patient: str | None) -> tuple[str, ...]:
+    """The same words where a person shows these studies (UIDs) alone, so that every server which is told of them opens no more.
+
+    Scopes for ImagingStudy get a constraint, those for Patient stay, of `user/` for this patient id alone. Of other types no search parameter
+    of R4 says which study they are about: they are left out. Words that open no resources stay.
+    """
+    named = ",".join(f"{DICOM_UID_SYSTEM}|urn:oid:{uid}" for uid in sorted(uids))
+    opened = [Scope("", "ImagingStudy", frozenset(Interaction), (("identifier", named),))] if named else []
+    kept: list[str] = []
+    for word in words:
+        scope = parse_scope(word)
+        if scope is None:
+            kept.append(word)
+            continue
+        whose = (("_id", patient),) if scope.context == "user" and patient else ()
+        within = [*opened, Scope("", "Patient", frozenset(Interaction), whose)] if opened else []
+        parts = _parts(scope, (replace(each, context=scope.context) for each in within))
+        kept.extend(_written(part, v1=word.partition(".")[2] in _V1) for part in parts)
+    return tuple(dict.fromkeys(kept))
 
 
 def _constraints(text: str) -> Query | None:

@@ -15,15 +15,15 @@ from sqlalchemy import BigInteger, ColumnElement, FromClause, String, and_, bind
 from sqlalchemy import literal_column as written
 
 from profiles.r4.search import compartment, parameters
-from profiles.smart.consent import ACT_CODE, LEVELS, WHO, Kind
+from profiles.smart.consent_terms import ACT_CODE, LEVELS, WHO, Kind
 from profiles.vocabulary import CONFIDENTIALITY_SYSTEM, DICOM_UID_SYSTEM
 from server.records import index_keys as keys
 from server.records.catalogue import SERIES
-from server.records.consent_rules import RULE
 from server.records.fhir_search.matches import ResourceRow, Whose
 from server.records.fhir_search.references import OF_ONE_PATIENT
 from server.records.fhir_search.terms import COMPARTMENT, RESOURCE
 from server.records.parameters import EVERY
+from server.store.consent_rows import RULE
 from server.store.db import micros
 
 _WRITERS: Final = (
@@ -48,6 +48,8 @@ class Asking:
     kinds: frozenset[str]
     opened: tuple[str, ...] = ()
     """Patients of whom nothing is withheld."""
+    named: bool = False
+    """Whether only denials count that are for named actors."""
 
     def bound(self, statement: str) -> _Test:
         """A text with the values that it names."""
@@ -72,7 +74,7 @@ def told(asking: Asking, type_: str, row: FromClause, series: ColumnElement[str]
     if not _is_anybodys(type_):
         return true()
     counts = len(asking.actors), len(asking.purposes), len(asking.opened)
-    statement = _statement(type_, series is not None, asking.permits, asking.kinds, *counts)
+    statement = _statement(type_, series is not None, asking.permits, asking.kinds, asking.named, *counts)
     if series is None:
         return _some(_HERE, _HERE.c.pk == row.c.pk, asking.bound(statement))
     both = _HERE.join(_SERIES, true())
@@ -82,7 +84,8 @@ def told(asking: Asking, type_: str, row: FromClause, series: ColumnElement[str]
 def untouched(asking: Asking, type_: str, row: ResourceRow) -> _Test:
     """Whether no Consent keeps anything of the resource's patient from the caller, whatever the resource is."""
     who = _who(len(asking.actors), len(asking.purposes))
-    denied = asking.bound(f"consent_held.denies = 1 AND {_applies('consent_held', f'{who} OR t.kind NOT IN {_listed(WHO)}')}")
+    maybe = f"{who} OR t.kind NOT IN {_listed(WHO)}"
+    denied = asking.bound(f"{_denies('consent_held', asking.named)} AND {_applies('consent_held', maybe)}")
     permitted = asking.bound(f"consent_held.denies = 0 AND {_applies('consent_held', who)}")
 
     def let(patient: ColumnElement[str]) -> _Test:
@@ -114,6 +117,11 @@ def _is_anybodys(type_: str) -> bool:
     return type_ == "Patient" or type_ in compartment("Patient")
 
 
+def is_shared(type_: str) -> bool:
+    """Whether a resource of the type can be several patients', so that a row which names none may be theirs."""
+    return _is_anybodys(type_) and not _is_of_one(type_)
+
+
 def _is_of_one(type_: str) -> bool:
     return type_ == "Patient" or type_ in OF_ONE_PATIENT
 
@@ -140,30 +148,34 @@ def _of_each(asking: Asking, type_: str, row: ResourceRow, let: Callable[[Column
 
 
 @lru_cache(maxsize=2048)
-def _statement(type_: str, of_series: bool, permits: bool, kinds: frozenset[str], actors: int, purposes: int, opened: int) -> str:
+def _statement(
+    type_: str, of_series: bool, permits: bool, kinds: frozenset[str], named: bool, actors: int, purposes: int, opened: int
+) -> str:
     who, free = _who(actors, purposes), [f":consent_opened_{place}" for place in range(opened)]
-    own = _verdict(type_, "consent_row", of_series, permits, kinds, who, free)
+    own = _verdict(type_, "consent_row", of_series, permits, kinds, named, who, free)
     if type_ != "DocumentReference":
         return own
-    study = _verdict("ImagingStudy", "consent_study", False, permits, kinds, who, free)
+    study = _verdict("ImagingStudy", "consent_study", False, permits, kinds, named, who, free)
     return f"""{own} AND NOT (
   EXISTS (SELECT 1 FROM document_entry m WHERE m.entry_uuid = 'urn:uuid:' || consent_row.id)
   AND EXISTS (SELECT 1 FROM reference_value l JOIN resource consent_study ON consent_study.type = 'ImagingStudy' AND consent_study.id = l.target_id
     WHERE l.resource_pk = consent_row.pk AND l.target_type = 'ImagingStudy' AND NOT {study}))"""
 
 
-def _verdict(type_: str, row: str, of_series: bool, permits: bool, kinds: frozenset[str], who: str, free: Sequence[str]) -> str:
+def _verdict(
+    type_: str, row: str, of_series: bool, permits: bool, kinds: frozenset[str], named: bool, who: str, free: Sequence[str]
+) -> str:
     """True where no rule of a patient whose the row is denies, and one permits where that is needed."""
     terms = " OR ".join((who, *_about(type_, row, of_series, kinds)))
     permitted = """
   AND NOT EXISTS (SELECT 1 FROM whose w WHERE NOT EXISTS (SELECT 1 FROM applied p WHERE p.denies = 0 AND p.patient = w.patient))"""
     verdict = f"""(WITH whose(patient) AS ({_whose(type_, row, free)}),
-  applied(pk, parent, denies, patient) AS (
-    SELECT r.pk, r.parent, r.denies, r.patient FROM whose w JOIN consent_rule r ON r.patient = w.patient WHERE {_applies("r", terms)})
-  SELECT NOT EXISTS (SELECT 1 FROM applied d WHERE d.denies = 1 AND NOT EXISTS (SELECT 1 FROM applied e WHERE e.parent = d.pk)){"" if permits else permitted})"""
+  applied(pk, parent, denies, names_some, patient) AS (
+    SELECT r.pk, r.parent, r.denies, r.names_some, r.patient FROM whose w JOIN consent_rule r ON r.patient = w.patient WHERE {_applies("r", terms)})
+  SELECT NOT EXISTS (SELECT 1 FROM applied d WHERE {_denies("d", named)} AND NOT EXISTS (SELECT 1 FROM applied e WHERE e.parent = d.pk)){"" if permits else permitted})"""
     if kinds <= {kind.value for kind in _OF_COLUMNS}:
         return verdict
-    unsure = f"""SELECT 1 FROM ({_whose(type_, row, free)}) w JOIN consent_rule r ON r.patient = w.patient WHERE r.denies = 1
+    unsure = f"""SELECT 1 FROM ({_whose(type_, row, free)}) w JOIN consent_rule r ON r.patient = w.patient WHERE {_denies("r", named)}
   AND {_applies("r", f"{who} OR t.kind NOT IN {_listed(WHO)}")}"""
     return f"({verdict} AND ({_indexed(type_)} OR NOT EXISTS ({unsure})))"
 
@@ -175,6 +187,10 @@ def _whose(type_: str, row: str, free: Sequence[str]) -> str:
         return one
     but = f" AND c.id NOT IN ({', '.join(free)})" if free else ""
     return f"{one} UNION ALL SELECT c.id FROM compartment c WHERE {row}.patient = '' AND c.resource_pk = {row}.pk AND c.name = 'Patient'{but}"
+
+
+def _denies(rule: str, named: bool) -> str:
+    return f"{rule}.denies = 1{f' AND {rule}.names_some = 1' if named else ''}"
 
 
 def _applies(rule: str, terms: str) -> str:

@@ -11,16 +11,19 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, exists, select
 
-from profiles.smart.consent import Kind
+from profiles.smart.consent_terms import Kind
 from server.access import consent_sql
 from server.access.consent_sql import Asking
-from server.records.consent_rules import RULE, TERM
+from server.records import belonging
 from server.records.fhir_search.matches import ResourceRow, Whose
+from server.store.consent_rows import RULE, TERM
 
 TREATMENT: Final = "TREAT"
 BREAK_GLASS: Final = "BTG"
 _USUAL: Final = frozenset({TREATMENT, "ETREAT", "HPAYMT", "HOPERAT", BREAK_GLASS})
 """Purposes that need no consent where the setting says so; others always do."""
+_FOR_ANOTHER: Final = frozenset({"PATRQT", "FAMRQT", "PWATRNY", TREATMENT})
+"""What a proxy asks for: what patient, family or whoever has the power of attorney requests; and the patient's care."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,12 @@ class Withheld:
     kinds: frozenset[str] | None = None
     """None: there are no rules at all that could concern the caller."""
     opened: frozenset[str] = frozenset()
-    """Patients of whom nothing is withheld: whose glass was broken."""
+    """Patients of whom nothing is withheld: whose glass was broken, or who asks for own records."""
+    named: bool = False
+    """Whether only denials count that are for named actors: a proxy stands in the patient's place, but for what the patient keeps from that one.
+
+    Who is named and not known may be anybody.
+    """
 
     @property
     def is_nothing(self) -> bool:
@@ -52,7 +60,8 @@ class Withheld:
     @property
     def _asking(self) -> Asking:
         return Asking(
-            tuple(sorted(self.actors)), tuple(sorted(self.purposes)), self.permits, self.kinds or frozenset(), tuple(sorted(self.opened))
+            tuple(sorted(self.actors)), tuple(sorted(self.purposes)), self.permits, self.kinds or frozenset(), tuple(sorted(self.opened)),
+            self.named,
         )  # fmt: skip
 
 
@@ -71,7 +80,7 @@ def withheld(
 ) -> Withheld:
     """What consents keep from somebody who is known by `actors`, in the records of `patients` (None: of every one).
 
-    Not of somebody who asks for own records or those of whom she is a proxy. `permits` is the setting `consent_default`. Who
+    Not of somebody who asks for own records, or as a proxy (`withheld_from_proxy`). `permits` is the setting `consent_default`. Who
     declares no purpose treats. Break-glass (purpose BTG) is for practitioners, and for the `patient` of the token's context alone: of her
     nothing is withheld then.
     """
@@ -87,7 +96,25 @@ def withheld(
     usual = permits and declared <= _USUAL
     if connection.execute(rules.limit(1)).first() is None:
         return Withheld(permits=usual, opened=opened) if not usual else NOTHING
+    return Withheld(actors, declared, usual, _kinds(connection), opened)
+
+
+def withheld_from_proxy(connection: Connection, *, user: str, patients: Collection[str], own: frozenset[str]) -> Withheld:
+    """What consents of `patients`, but for those who are the person's `own`, keep from `user` by name: a teenager's from a parent.
+
+    `user` may be empty, for a proxy whom no Consent can name.
+    """
+    if own.issuperset(patients):
+        return NOTHING
+    own = own.union(*(belonging.same(connection, each) for each in own))
+    named = select(RULE.c.pk).where(RULE.c.patient.in_(sorted(set(patients) - own)), RULE.c.denies == 1, RULE.c.names_some == 1)
+    if connection.execute(named.limit(1)).first() is None:
+        return NOTHING
+    return Withheld(frozenset({user} if user else ()), _FOR_ANOTHER, kinds=_kinds(connection), opened=own, named=True)
+
+
+def _kinds(connection: Connection) -> frozenset[str]:
+    """The kinds of conditions that there are."""
     there = select(*(exists().where(TERM.c.kind == kind.value).label(kind.name) for kind in Kind))
     row = connection.execute(there).one()
-    kinds = frozenset(kind.value for kind, found in zip(Kind, row, strict=True) if found)
-    return Withheld(actors, declared, usual, kinds, opened)
+    return frozenset(kind.value for kind, found in zip(Kind, row, strict=True) if found)

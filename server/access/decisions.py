@@ -14,6 +14,7 @@ from sqlalchemy.sql.elements import True_
 
 from profiles.smart.scopes import Interaction, Scope, parse_scopes
 from server.access import constraints, studies
+from server.access.consent_sql import is_shared
 from server.access.consents import NOTHING, Withheld
 from server.errors import AccessError, Forbidden, NotFound
 from server.records.catalogue import PATIENT, SERIES, STUDY
@@ -23,6 +24,8 @@ from server.records.fhir_search.terms import RESOURCE
 __all__ = ["OTHER_PATIENT", "Decision", "Interaction", "Scope", "everything", "parse_scopes"]
 
 IMAGING_STUDY: Final = "ImagingStudy"
+RESERVED: Final = frozenset({"Consent", "PractitionerRole"})
+"""Types that say who may see what. Whom they bind does not write them, whatever the scopes (`Decision.writes`)."""
 OTHER_PATIENT = "the token is for another patient"
 """What is said of another patient's data, whether or not there are any."""
 
@@ -62,8 +65,12 @@ class Decision:
     """Id of the `access_grant`; empty for a token of the command line."""
     withheld: Withheld = NOTHING
     """What consents keep from the caller."""
+    writes: frozenset[str] = RESERVED
+    """Which of the `RESERVED` types the caller may write."""
     known_as: str = ""
     """What `patient` is called where a foreign token comes from, which is another id than here; searches may say either."""
+    issuer: str = ""
+    """The foreign authorization server whose token it is; empty for ours."""
 
     @property
     def grants_any(self) -> bool:
@@ -119,6 +126,8 @@ class Decision:
 
     def require(self, type_: str, interaction: Interaction) -> None:
         """Raises `Forbidden` if no scope covers this at all."""
+        if self._is_reserved(type_, interaction):
+            raise Forbidden(f"{type_} says who may see what: it is not written with this token, whatever its scopes")
         if self.some_of(type_, interaction) == frozenset():
             raise Forbidden(f"the token grants no scope for {type_} that includes '{interaction.value}'")
 
@@ -141,12 +150,27 @@ class Decision:
             for each in self._constrained(type_, interaction)
         ]
         opened = or_(whole, *parts) if parts else whole
-        return opened if self.studies is None else and_(opened, studies.about(type_, row, self.studies))
+        if self.studies is None:
+            return opened
+        if type_ == "Patient" and interaction not in (Interaction.READ, Interaction.SEARCH):  # whose the study is may be known, no more
+            return false()
+        return and_(opened, studies.about(type_, row, self.studies))
 
-    def earlier(self, type_: str, interaction: Interaction, row: FromClause) -> ColumnElement[bool]:
-        """Whether the caller may know of a resource also what it was before, and that it was there: where that does not depend on its content."""
+    def earlier(
+        self, type_: str, interaction: Interaction, row: FromClause, version: FromClause | None = None
+    ) -> ColumnElement[bool]:
+        """Whether the caller may know of a resource also what it was before, and that it was there: where that does not depend on its content.
+
+        With `version`, the row of one of its versions: of this one. Whose a version was, or something deleted, that could be several patients', is
+        not known if it names none.
+        """
         opened = _among(self.patients(type_, interaction), row.c.patient)
-        return _and(opened, self.withheld.untouched(type_, row)) if self._withholds(interaction) else opened
+        if not self._withholds(interaction):
+            return opened
+        tests = [opened, self.withheld.untouched(type_, row)]
+        if is_shared(type_):
+            tests += [or_(row.c.deleted == 0, row.c.patient != ""), *([] if version is None else [version.c.patient != ""])]
+        return and_(*tests)
 
     def sees(self, connection: Connection, type_: str, interaction: Interaction, id_: str, *, now: bool = True) -> bool:
         """Whether `rows` has the resource of this id; with `now` False, whether `earlier` has it too. The patient is to be asked for before."""
@@ -210,7 +234,12 @@ class Decision:
         """Consents are about what is told, and changed by who may not know of it; what is new is nobody's yet."""
         return interaction is not Interaction.CREATE and not self.withheld.is_nothing
 
+    def _is_reserved(self, type_: str, interaction: Interaction) -> bool:
+        return type_ in RESERVED - self.writes and interaction not in (Interaction.READ, Interaction.SEARCH)
+
     def _granting(self, type_: str, interaction: Interaction) -> tuple[Scope, ...]:
+        if self._is_reserved(type_, interaction):
+            return ()
         return tuple(
             each
             for each in self.scopes

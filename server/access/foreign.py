@@ -20,11 +20,12 @@ from urllib.parse import quote, quote_plus
 import orjson
 from sqlalchemy import Connection
 
-from profiles.smart.scopes import narrowed, parse_scopes
+from profiles.smart.scopes import Scope, narrowed, parse_scopes
 from server.access.consents import NOTHING, withheld
-from server.access.decisions import Decision
+from server.access.decisions import RESERVED, Decision
 from server.access.fetching import Fetching
 from server.access.foreign_keys import ForeignKeys, require_in_time, said_header
+from server.access.guesses import Guesses
 from server.errors import AccessError, Unauthenticated, Unavailable
 from server.records import belonging, identities
 from server.settings import Settings, TrustedIssuer
@@ -35,7 +36,7 @@ _TYPES: Final = ("at+jwt", "application/at+jwt", "jwt", "")
 _LONGEST: Final = 8192
 _REMEMBERED: Final = 4096
 _SECONDS_BY_KEY: Final = 60
-"""How long a signature need not be verified again, and a patient not be asked for again."""
+"""How long a signature need not be verified again."""
 _LOCKS: Final = 64
 _STRANGE: Final = "the access token is not active, or not for this server"
 
@@ -56,6 +57,8 @@ class Verified:
     context: str = ""
     is_own: bool = False
     """The issuer says that a patient asks, or somebody for one: consents are not about them."""
+    is_practitioner: bool = False
+    """The issuer says that somebody asks who works there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class Foreign:
         self._permits = settings.consent_default == "permit"
         self._fetching = fetching
         self._keys = ForeignKeys(fetching)
+        self._guesses = Guesses()
         self._kept: dict[bytes, _Kept] = {}
-        self._patients: dict[tuple[bytes, str], tuple[float, str]] = {}
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
     def takes(self, token: str) -> bool:
@@ -107,7 +110,8 @@ class Foreign:
     def decision(self, connection: Connection, verified: Verified) -> Decision:
         """The Decision: scopes of the token as far as the settings let it, in the patient of ours whom its context means; of nobody where there is none.
 
-        A `user/` or `system/` scope reaches every patient only where the settings name such a scope, and the token has no patient.
+        A `user/` or `system/` scope reaches every patient only where the settings name such a scope, the token has no patient, and for `user/`
+        says that a practitioner asks: of a user who is not named it is not known whom they may see.
         """
         issuer, patient = verified.issuer, None
         if verified.patient:
@@ -115,13 +119,18 @@ class Foreign:
             patient = patient and (belonging.replaced_by(connection, patient) or patient)
         # who is a patient there reaches nobody else, whatever the scope is called; without a patient context it is not known who they are here
         reach = None if verified.patient is None and not verified.is_own else frozenset([patient] if patient else ())
+        scopes = parse_scopes(narrowed(verified.scope, issuer.scope))
+        if reach is None and not verified.is_practitioner:
+            scopes = tuple(scope for scope in scopes if scope.context != "user")
         return Decision(
             subject=f"{issuer.issuer}|{verified.client}",
-            scopes=parse_scopes(narrowed(verified.scope, issuer.scope)),
+            scopes=scopes,
             patient=patient,
             token_id=verified.token_id,
             reach=reach,
             known_as=verified.context if patient else "",
+            issuer=issuer.issuer,
+            writes=_reserved(scopes, verified),
             withheld=NOTHING
             if verified.is_own
             else withheld(connection, user="", actors=frozenset(), purposes=frozenset(), patients=reach, permits=self._permits),
@@ -135,12 +144,16 @@ class Foreign:
         issuer = self._issuer(token)
         if issuer is None or len(token) > _LONGEST:
             raise Unauthenticated(_STRANGE)
+        known = self._kept.get(digest)
+        if issuer.introspection_endpoint and (known is None or known.verified is None):
+            self._guesses.require_room(issuer.issuer)
         seconds = issuer.cache_seconds if issuer.introspection_endpoint else _SECONDS_BY_KEY
         until = time.time() + seconds
         try:
             claims = self._introspected(issuer, token) if issuer.introspection_endpoint else self._decoded(issuer, token)
-            verified = self._judged(issuer, claims, token, digest)
+            verified = self._judged(issuer, claims, token)
         except Unauthenticated as error:
+            self._guesses.missed(issuer.issuer)
             return _Kept(until, error=error)
         return _Kept(min(until, float(claims.get("exp", until))), verified)
 
@@ -165,7 +178,7 @@ class Foreign:
             require_in_time(claims)
         return claims
 
-    def _judged(self, issuer: TrustedIssuer, claims: Mapping[str, Any], token: str, digest: bytes) -> Verified:
+    def _judged(self, issuer: TrustedIssuer, claims: Mapping[str, Any], token: str) -> Verified:
         audience = claims.get("aud")
         named = audience if isinstance(audience, list) else [audience]
         if "aud" in claims and not _plain(issuer.audience or self._audience) & _plain(named):
@@ -176,28 +189,24 @@ class Foreign:
         if not isinstance(scope, str) or not isinstance(context, str | None):
             raise Unauthenticated(_STRANGE)
         client = claims.get("client_id", claims.get("azp", claims.get("sub", "")))
-        patient = None if context is None else self._patient(issuer, context, token, digest)
-        user = str(claims.get("fhirUser", "")).split("/")
-        is_own = len(user) > 1 and user[-2] in ("Patient", "RelatedPerson")
-        return Verified(issuer, str(client), scope, patient, str(claims.get("jti", "")), context or "", is_own)
+        patient = None if context is None else self._patient(issuer, context, token)
+        user = _kind(str(claims.get("fhirUser", "")))
+        return Verified(
+            issuer, str(client), scope, patient, str(claims.get("jti", "")), context or "",
+            is_own=user in ("Patient", "RelatedPerson"), is_practitioner=user in ("Practitioner", "PractitionerRole"),
+        )  # fmt: skip
 
-    def _patient(self, issuer: TrustedIssuer, context: str, token: str, digest: bytes) -> str:
+    def _patient(self, issuer: TrustedIssuer, context: str, token: str) -> str:
         """The Patient ID that a patient context means: itself, or what the EHR's Patient of this id says, read with the token."""
         if not issuer.fhir_base or not context:
             return context
-        known, now = self._patients.get((digest, context)), time.time()
-        if known is not None and known[0] > now:
-            return known[1]
         url = f"{issuer.fhir_base.rstrip('/')}/Patient/{quote(context, safe='')}"
         status, patient = self._fetching.get(url, {"Authorization": f"Bearer {token}"})
         if status in (401, 403, 404, 410):
-            found = ""
-        elif status == 200:
-            found = _identified(patient, context, issuer)
-        else:
-            raise Unavailable("the server that knows the patient of this token does not answer as it should; try again later")
-        _remember(self._patients, (digest, context), (now + _SECONDS_BY_KEY, found))
-        return found
+            return ""
+        if status == 200:
+            return _identified(patient, context, issuer)
+        raise Unavailable("the server that knows the patient of this token does not answer as it should; try again later")
 
 
 def _identified(patient: Mapping[str, Any], id_: str, issuer: TrustedIssuer) -> str:
@@ -212,6 +221,20 @@ def _identified(patient: Mapping[str, Any], id_: str, issuer: TrustedIssuer) -> 
         if isinstance(each, dict) and each.get("system") == system and each.get("value") and each.get("use") != "old"
     }
     return values.pop() if len(values) == 1 else ""
+
+
+def _reserved(scopes: tuple[Scope, ...], verified: Verified) -> frozenset[str]:
+    """What of `RESERVED` the caller writes: a service all, who is a patient there, or a patient's relative, Consents; of others it is not known who asks."""
+    if verified.is_own:
+        return frozenset({"Consent"})
+    is_service = not verified.is_practitioner and all(scope.context == "system" for scope in scopes)
+    return RESERVED if is_service else frozenset()
+
+
+def _kind(user: str) -> str:
+    """The type of a reference such as `https://ehr.example.org/fhir/Practitioner/x`; empty for what is none."""
+    *before, id_ = user.split("/")
+    return before[-1] if before and id_ else ""
 
 
 def _said_issuer(token: str) -> str | None:

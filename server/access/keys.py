@@ -6,7 +6,7 @@ is deleted at a later rotation. Each process holds the keys in memory; a rotatio
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -70,13 +70,14 @@ class Keys:
             raise KeyError(kid)
         return found[1]
 
-    def renew(self, connection: Connection, number: int) -> bool:
-        """Looks again if `number` is another epoch than that of the keys in memory. Whether a key that was believed is believed no more."""
-        before = self._held
-        if before.epoch == number:
-            return False
-        self._look(connection, number)
-        return not before.keys.keys() <= self._held.keys.keys()
+    def is_believed(self, kid: str) -> bool:
+        """Whether the key of this id is one of those in memory, which are as of the last `renew`."""
+        return kid in self._held.keys
+
+    def renew(self, connection: Connection, number: int) -> None:
+        """Looks again if `number` is another epoch than that of the keys in memory."""
+        if self._held.epoch != number:
+            self._look(connection, number)
 
     def published(self, connection: Connection) -> dict[str, Any]:
         """RFC 7517 section 5: the JWK Set of all whose signatures are believed, without what is private."""
@@ -114,10 +115,13 @@ class Keys:
             self._held = _Held(number, keys, signing)
 
 
-def rotate(database: Database, *, compromised: bool = False) -> tuple[str, ...]:
+def rotate(
+    database: Database, *, compromised: bool = False, tell: Callable[[Connection, tuple[str, ...]], None] | None = None
+) -> tuple[str, ...]:
     """A new key of each algorithm signs from now on; gives their ids. Those of before are retired, those long retired deleted.
 
-    `compromised`: those of before are deleted at once, and what they signed is refused from the next request on.
+    `compromised`: those of before are deleted at once, and what they signed is refused from the next request on. `tell` is called with the new
+    ids within the transaction, for the trail.
     """
     now = micros()
     with database.write() as connection:
@@ -129,6 +133,8 @@ def rotate(database: Database, *, compromised: bool = False) -> tuple[str, ...]:
             connection.execute(update(_KEY).where(_KEY.c.retired.is_(None)).values(retired=now))
         kids = tuple(_insert(connection, algorithm) for algorithm in (ACCESS_TOKENS, ID_TOKENS))
         epoch.raise_(connection)
+        if tell is not None:
+            tell(connection, kids)
     return kids
 
 

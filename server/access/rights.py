@@ -7,14 +7,15 @@ that has ended, a client or an account that is disabled, and a session that is o
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, literal, select
 
 from profiles.smart.scopes import Scope, narrowed, parse_scopes
 from server.access import roles
-from server.access.consents import NOTHING, Withheld, withheld
-from server.access.decisions import Decision
+from server.access.consents import NOTHING, Withheld, withheld, withheld_from_proxy
+from server.access.decisions import RESERVED, Decision
 from server.access.people import accounts
 from server.errors import Unauthenticated
+from server.records.fhir_search.matches import Whose
 from server.store.tables import AccessGrant, OAuthClient, Session
 
 _GRANT = AccessGrant.__table__  # type: ignore[attr-defined]
@@ -37,18 +38,21 @@ def decision(connection: Connection, *, claims: Mapping[str, Any], now: int, per
     ).first()
     if client is None or grant.client != claims.get("client_id"):
         raise Unauthenticated(_ENDED)
-    user, own, until = _person(connection, grant.account, now)
+    kind, user, own, until = _person(connection, grant.account, now)
     if grant.session is not None:
         until = min(until, _session_ends(connection, grant.session, now))
     actors, looked = roles.actors(connection, user, now)
     actors |= {client.device} if client.device else set()
     reach, purposes = _common(own, _set(grant.reach), _set(client.reach)), frozenset(grant.purposes)
     scopes = _scopes(str(claims.get("scope", "")), grant, client.scope)
-    kept = NOTHING  # of own records, and those of whom one is a proxy
+    whose = _whose(scopes, grant.patient, reach)
     if own is None:
-        whose = _whose(scopes, grant.patient, reach)
         kept = withheld(
             connection, user=user, actors=actors, purposes=purposes, patients=whose, patient=grant.patient, permits=permits
+        )
+    else:
+        kept = withheld_from_proxy(
+            connection, user=user, patients=whose or (), own=accounts.own_patients(connection, grant.account)
         )
     return Decision(
         subject=grant.client,
@@ -63,15 +67,28 @@ def decision(connection: Connection, *, claims: Mapping[str, Any], now: int, per
         purposes=purposes,
         grant=grant.id,
         withheld=kept,
+        writes=_reserved(kind, kept),
     ), min(until, grant.expires, looked)
 
 
 def kept_from(connection: Connection, account: accounts.Account, now: int, *, permits: bool) -> Withheld:
     """What consents keep from a person who is to choose a patient or study for an app."""
-    if accounts.reach(connection, account, now)[0] is not None:
-        return NOTHING
+    reach = accounts.reach(connection, account, now)[0]
+    if reach is not None:
+        own = accounts.own_patients(connection, account.id)
+        return withheld_from_proxy(connection, user=account.fhir_user, patients=reach, own=own)
     actors, _ = roles.actors(connection, account.fhir_user, now)
     return withheld(connection, user=account.fhir_user, actors=actors, purposes=frozenset(), patients=None, permits=permits)
+
+
+def whole_records(connection: Connection, account: accounts.Account, now: int) -> frozenset[str]:
+    """The patients whom somebody reaches by own right, and of whose records no Consent keeps anything from them. Not for who reaches everybody."""
+    reach = accounts.reach(connection, account, now)[0] or frozenset()
+    kept = kept_from(connection, account, now, permits=True)
+    if kept.is_nothing:
+        return reach
+    tests = {patient: kept.untouched("AuditEvent", Whose(literal(patient))) for patient in reach}
+    return frozenset(each for each, test in tests.items() if connection.execute(select(1).where(test)).first() is not None)
 
 
 def _scopes(asked: str, grant: "Row[Any]", most: str) -> tuple[Scope, ...]:
@@ -83,8 +100,8 @@ def _scopes(asked: str, grant: "Row[Any]", most: str) -> tuple[Scope, ...]:
 def _of_claims(connection: Connection, claims: Mapping[str, Any], *, permits: bool) -> Decision:
     """A `user/` scope stands for a practitioner who is not named; `system/` for the administrator, `patient/` for the patient."""
     scopes = parse_scopes(str(claims.get("scope", "")))
-    kept = NOTHING
-    if {scope.context for scope in scopes} - {"patient"} == {"user"}:
+    kept, is_unnamed = NOTHING, {scope.context for scope in scopes} - {"patient"} == {"user"}
+    if is_unnamed:
         kept = withheld(connection, user="", actors=frozenset(), purposes=frozenset(), patients=None, permits=permits)
     return Decision(
         subject=str(claims.get("client_id", "")),
@@ -92,6 +109,7 @@ def _of_claims(connection: Connection, claims: Mapping[str, Any], *, permits: bo
         patient=str(claims["patient"]) if claims.get("patient") else None,
         token_id=str(claims.get("jti", "")),
         withheld=kept,
+        writes=frozenset() if is_unnamed else RESERVED,
     )
 
 
@@ -109,21 +127,35 @@ def _grant(connection: Connection, id_: str, now: int) -> "Row[Any]":
     return found
 
 
-def _person(connection: Connection, id_: str | None, now: int) -> tuple[str, frozenset[str] | None, int]:
-    """Who they are, whom they reach, and until when by the clock; a client by itself is nobody and reaches what it may."""
+def _reserved(kind: str, kept: Withheld) -> frozenset[str]:
+    """What of `RESERVED` a person of this kind writes, or a client by itself: nobody what binds them.
+
+    Patients and their proxies consent, but for a proxy from whom a patient keeps something; staff records what they signed. Who has which role
+    administrators say, and services of the site.
+    """
+    if kind in ("", "administrator"):
+        return RESERVED
+    consents = kind == "staff" or (kind in ("patient", "proxy") and kept.is_nothing)
+    return frozenset({"Consent"}) if consents else frozenset()
+
+
+def _person(connection: Connection, id_: str | None, now: int) -> tuple[str, str, frozenset[str] | None, int]:
+    """Of what kind they are, who, whom they reach, and until when by the clock; a client by itself is nobody and reaches what it may."""
     if id_ is None:
-        return "", None, FOREVER
+        return "", "", None, FOREVER
     account = accounts.find(connection, id_)
     if account is None or account.disabled:
         raise Unauthenticated(_ENDED)
     reached, until = accounts.reach(connection, account, now)
-    return account.fhir_user, reached, until
+    return account.kind, account.fhir_user, reached, until
 
 
 def _session_ends(connection: Connection, id_: str, now: int) -> int:
-    ends: int | None = connection.execute(select(_SESSION.c.expires).where(_SESSION.c.id == id_)).scalar()
-    if ends is None or ends <= now:
+    """SMART App Launch 2.2, `online_access`: for as long as the person remains signed in, so by idleness too. Raises `Unauthenticated`."""
+    row = connection.execute(select(_SESSION.c.expires, _SESSION.c.idle).where(_SESSION.c.id == id_)).first()
+    if row is None or min(row) <= now:
         raise Unauthenticated(_ENDED)
+    ends: int = min(row)
     return ends
 
 

@@ -20,12 +20,14 @@ from sqlalchemy import Connection
 from server.access import epoch, rights
 from server.access.decisions import Decision
 from server.access.foreign import Foreign
-from server.access.keys import ACCESS_TOKENS, Key, Keys
+from server.access.keys import ACCESS_TOKENS, LONGEST_LIFE, Key, Keys
 from server.errors import Unauthenticated
 from server.records.installation import Installation
 from server.store.db import Database
 
 _TYPE: Final = "at+jwt"
+_HEADER: Final = frozenset(("alg", "kid", "typ"))
+"""What a token of ours has: nothing that asks for a key of its own, or for what is not done here."""
 _LEEWAY: Final = 5
 """Seconds by which another process of this server may be ahead when it issues. What has expired has expired."""
 _LONGEST: Final = 8192
@@ -75,7 +77,8 @@ class Tokens:
         self._issuer = issuer or self._own
         self._audience: str | list[str] = [self._own, audience] if audience else self._own
         self.keys = Keys(database)
-        self._verified: dict[bytes, Mapping[str, Any]] = {}
+        self._verified: dict[bytes, tuple[str, Mapping[str, Any]]] = {}
+        """Key id and claims: the key is asked for each time, so that nothing which it signed outlives it."""
         self._decided: dict[bytes, _Decided] = {}
 
     def issue(self, *, client: str, scope: str, patient: str | None = None, seconds: int = 3600) -> str:
@@ -122,8 +125,7 @@ class Tokens:
         self._claims(digest, token)  # before anything is asked of the database: anybody may send anything
         with self._view(connection) as view:
             now_is = epoch.current(view) if number is None else number
-            if self.keys.renew(view, now_is):
-                self._verified.clear()
+            self.keys.renew(view, now_is)
             claims = self._claims(digest, token)
             known, now = self._decided.get(digest), time.time_ns() // 1000
             if known is None or known.epoch != now_is or known.until <= now:
@@ -135,12 +137,16 @@ class Tokens:
         """Whether `decide` has to ask the authorization server of a foreign token, which takes its time."""
         return self._foreign is not None and self._foreign.takes(token) and self._foreign.waits(token)
 
-    def claims(self, token: str) -> Mapping[str, Any]:
+    def claims(self, token: str, connection: Connection | None = None) -> Mapping[str, Any]:
         """The claims of a token of ours that has not expired (RFC 7519 section 4). Whether its grant still stands says `decide`.
 
-        Raises `Unauthenticated`.
+        With a `connection`, of a key that is believed in its view. Raises `Unauthenticated`.
         """
-        return self._claims(_digest(token), token)
+        digest = _digest(token)
+        if connection is not None:
+            self._claims(digest, token)  # before anything is asked of the database
+            self.keys.renew(connection, epoch.current(connection))
+        return self._claims(digest, token)
 
     @contextmanager
     def _view(self, connection: Connection | None) -> Iterator[Connection]:
@@ -162,12 +168,15 @@ class Tokens:
         if known is None:
             known = self._verify(token)
             _remember(self._verified, digest, known)
-        if known["exp"] <= time.time():
+        kid, claims = known
+        if not self.keys.is_believed(kid):
+            raise Unauthenticated(_STRANGE)
+        if claims["exp"] <= time.time():
             raise Unauthenticated("the access token has expired")
-        return known
+        return claims
 
-    def _verify(self, token: str) -> Mapping[str, Any]:
-        """The claims of a token whose signature, kind, audience and times are good (RFC 9068 section 4, RFC 8725 section 3)."""
+    def _verify(self, token: str) -> tuple[str, Mapping[str, Any]]:
+        """Key id and claims of a token whose signature, kind, audience and times are good (RFC 9068 section 4, RFC 8725 section 3)."""
         if len(token) > _LONGEST:
             raise Unauthenticated(_STRANGE)
         try:
@@ -175,6 +184,8 @@ class Tokens:
         except (JoseError, ValueError, TypeError, KeyError):
             raise Unauthenticated(_STRANGE) from None
         claims = decoded.claims
+        if decoded.header.keys() != _HEADER:
+            raise Unauthenticated(_STRANGE)
         if decoded.header.get("typ") != _TYPE or not self._is_ours(claims):
             raise Unauthenticated("the access token is for another server")
         now, expires, issued = time.time(), claims.get("exp"), claims.get("iat")
@@ -182,7 +193,9 @@ class Tokens:
             raise Unauthenticated("the access token has expired")
         if not isinstance(issued, int) or issued - _LEEWAY > now:
             raise Unauthenticated("the access token is not valid yet")
-        return claims
+        if expires - issued > LONGEST_LIFE:  # its key may be forgotten after that, and nothing here issues it
+            raise Unauthenticated(_STRANGE)
+        return str(decoded.header["kid"]), claims
 
     def _is_ours(self, claims: Mapping[str, Any]) -> bool:
         audience = claims.get("aud")

@@ -22,8 +22,10 @@ from server.access.oauth.server import OAuthServer
 from server.access.people.hospital import Hospital
 from server.access.people.people import People
 from server.access.tokens import Tokens
+from server.edges.forwarding import caller
 from server.edges.turns import Turns, leave, turn_of
 from server.errors import ImageShareError, Unauthenticated, Unavailable
+from server.outbound.logos import Logos
 from server.records.installation import Installation
 from server.records.peers import Peers
 from server.records.strangers import Strangers
@@ -58,6 +60,7 @@ class Node:
     hospital: Hospital
     oauth: OAuthServer
     authorizing: Authorizing
+    logos: Logos
 
 
 def node(request: HTTPConnection) -> Node:
@@ -81,14 +84,20 @@ def request_id(request: HTTPConnection) -> str:
     return known
 
 
-def address(request: HTTPConnection) -> str:
-    """The peer's address as the socket has it; forwarding headers are not believed."""
+def peer(request: HTTPConnection) -> str:
+    """The address at the other end of the socket, which may be a proxy's."""
     return request.client.host if request.client else ""
 
 
+def address(request: HTTPConnection) -> str:
+    """The address of who asks: the peer's or, where that is one of `trusted_proxies`, the one that it names."""
+    return caller(peer(request), request.headers.getlist("x-forwarded-for"), node(request).settings.trusted_proxies)
+
+
 def is_loopback(request: HTTPConnection) -> bool:
+    """Whether the peer is on this machine, whoever it speaks for."""
     try:
-        return ipaddress.ip_address(address(request)).is_loopback
+        return ipaddress.ip_address(peer(request)).is_loopback
     except ValueError:
         return False
 
@@ -187,6 +196,7 @@ def recorded(request: HTTPConnection, connection: Connection, events: Iterable[A
         *(
             trail.action(
                 each.kind, each.subtype, agent, patient_id=each.patient,
+                outcome=_outcome(each.error), outcome_desc=each.error.detail if each.error else "",
                 entities=(AuditedEntity(reference=each.reference, query=each.query),), request_id=number, token_id=token,
             )
             for each in events

@@ -13,8 +13,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -65,16 +67,14 @@ class _Kept:
 class Web:
     """One process's way to URLs that others name, with what it remembers of them."""
 
-    def __init__(self, settings: Settings, resolve: Resolve | None = None) -> None:
-        """Raises `SettingsError` where `fetch_ca` cannot be read."""
-        self._allowed = settings.fetch_allowed_hosts
-        self._resolve = resolve or addresses
-        try:
-            self._tls = ssl.create_default_context()
-            if settings.fetch_ca is not None:
-                self._tls.load_verify_locations(settings.fetch_ca)
-        except OSError:  # ssl.SSLError is one
-            raise SettingsError("IMAGESHARE_FETCH_CA cannot be read; it is a file of certificates in PEM") from None
+    def __init__(self, settings: Settings, resolve: Resolve | None = None, *, for_strangers: bool = False) -> None:
+        """`for_strangers`: for URLs that anybody may have named: no hosts of our own are called, and their waiting is apart from all other.
+
+        Raises `SettingsError` where `fetch_ca` cannot be read.
+        """
+        self._allowed = frozenset[str]() if for_strangers else settings.fetch_allowed_hosts
+        self._resolve = _InTime(resolve or addresses)
+        self._tls = None if settings.fetch_ca is None else _trusting(settings.fetch_ca)
         self._kept: dict[tuple[str, str], _Kept] = {}
         self._locks: dict[tuple[str, str], threading.Lock] = {}
         self._waiting: Counter[str] = Counter()
@@ -164,7 +164,7 @@ class Web:
         backend = _Pinned(self._resolve, self._is_allowed, deadline)
         try:
             with (
-                httpcore2.ConnectionPool(ssl_context=self._tls, network_backend=backend) as pool,
+                httpcore2.ConnectionPool(ssl_context=self._tls or _usual(), network_backend=backend) as pool,
                 pool.stream("GET" if form is None else "POST", url, headers=list(headers.items()), content=content) as answer,
             ):
                 told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
@@ -230,7 +230,7 @@ class Web:
 class _Pinned(httpcore2.NetworkBackend):
     """Connects to the very address that was judged; what a name resolves to later does not matter. Every step ends at the deadline."""
 
-    def __init__(self, resolve: Resolve, is_allowed: Callable[[str, int], bool], deadline: float) -> None:
+    def __init__(self, resolve: "_InTime", is_allowed: Callable[[str, int], bool], deadline: float) -> None:
         self._resolve = resolve
         self._is_allowed = is_allowed
         self._deadline = deadline
@@ -244,7 +244,7 @@ class _Pinned(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        found = self._resolve(host, port)
+        found = self._resolve(host, port, self._deadline)
         if not self._is_allowed(host, port) and not all(map(is_public, found)):
             raise Refused("a URL that is fetched has a public address; for a host of your own see fetch_allowed_hosts")
         for number, address in enumerate(found, 1):
@@ -254,6 +254,33 @@ class _Pinned(httpcore2.NetworkBackend):
                 if number == len(found):
                     raise
         raise httpcore2.ConnectError("the name has no address")
+
+
+class _InTime:
+    """Names are resolved within the deadline too, which the system's resolver does not know: in a thread that is left behind if it is late."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._free = threading.Semaphore(_AT_ONCE)
+
+    def __call__(self, host: str, port: int, deadline: float) -> Sequence[str]:
+        """Raises `OSError`, `httpcore2.TimeoutException`, and `Busy` where too many are late already."""
+        if not self._free.acquire(blocking=False):
+            raise Busy("too many requests wait for the names of other servers; try again")
+        found: Future[Sequence[str]] = Future()
+        threading.Thread(target=self._into, args=(found, host, port), daemon=True).start()
+        try:
+            return found.result(_left(deadline))
+        except TimeoutError:
+            raise httpcore2.ConnectTimeout("the name is not resolved in time") from None
+
+    def _into(self, found: "Future[Sequence[str]]", host: str, port: int) -> None:
+        try:
+            found.set_result(self._resolve(host, port))
+        except Exception as error:  # noqa: BLE001 it is the caller's, whatever it is
+            found.set_exception(error)
+        finally:
+            self._free.release()
 
 
 class _Timed(httpcore2.NetworkStream):
@@ -279,6 +306,22 @@ class _Timed(httpcore2.NetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
+
+
+@functools.cache
+def _usual() -> ssl.SSLContext:
+    """For the authorities that the system trusts. To read them all takes longer than the rest of a start, and few processes fetch anything."""
+    return ssl.create_default_context()
+
+
+def _trusting(authority: Path) -> ssl.SSLContext:
+    """For those and what is in this file of certificates."""
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(authority)
+    except OSError:  # ssl.SSLError is one
+        raise SettingsError("IMAGESHARE_FETCH_CA cannot be read; it is a file of certificates in PEM") from None
+    return context
 
 
 def addresses(host: str, port: int) -> tuple[str, ...]:

@@ -54,6 +54,11 @@ def same(connection: Connection, id_: str) -> frozenset[str]:
     return frozenset({id_, target, *connection.execute(found).scalars()})
 
 
+def former(connection: Connection, id_: str) -> frozenset[str]:
+    """The ids of the Patients who were merged into this one."""
+    return frozenset() if replaced_by(connection, id_) else same(connection, id_) - {id_}
+
+
 def move(connection: Connection, study_pk: int, patient_pk: int) -> bool:
     """The study is that patient's; its images keep naming the former one, and more of them may come. Returns whether it was another's."""
     former = connection.execute(select(STUDY.c.patient_pk).where(STUDY.c.pk == study_pk)).scalar_one()

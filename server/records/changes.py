@@ -91,10 +91,11 @@ def read(
     )
 
 
-def latest(connection: Connection) -> Changed | None:
-    """The newest change, None where nothing ever changed."""
-    rows = connection.execute(select(CHANGE).order_by(CHANGE.c.sequence.desc()).limit(1)).mappings().all()
-    return next(iter(_told(connection, rows)), None)
+def newest(connection: Connection, limit: int = 1, before: int | None = None) -> list[Changed]:
+    """The newest `limit` changes, of those before the number `before`, the last one first."""
+    wanted = [] if before is None else [CHANGE.c.sequence < before]
+    found = select(CHANGE).where(*wanted).order_by(CHANGE.c.sequence.desc()).limit(limit)
+    return _told(connection, connection.execute(found).mappings().all())
 
 
 def _told(connection: Connection, rows: Iterable[RowMapping]) -> list[Changed]:

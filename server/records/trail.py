@@ -34,6 +34,7 @@ from sqlalchemy import (
 
 from profiles.audit_event import SUCCESS, Agent, AuditedAction, AuditedEntity, Kind, Outcome, Subtype, audit_event
 from profiles.audit_forms import audit_event_json
+from server.errors import ImageShareError
 from server.records.packing import packed, unpacked
 from server.store.db import Database, instant, micros
 from server.store.group_commit import GroupCommit
@@ -98,7 +99,8 @@ class RecordedEvent:
 class Audited:
     """What the trail shall say of an interaction: `reference` is that of the version, `patient` the one whose it is, or empty.
 
-    A search has the `query` as the client wrote it instead, and is one of these for each patient of whom it told.
+    A search has the `query` as the client wrote it instead, and is one of these for each patient of whom it told. With an `error` it was refused,
+    though the client is told that there was nothing to do.
     """
 
     kind: Kind
@@ -106,6 +108,7 @@ class Audited:
     reference: str
     patient: str = ""
     query: bytes = b""
+    error: ImageShareError | None = None
 
 
 class Trail:

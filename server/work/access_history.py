@@ -36,7 +36,8 @@ _OURS: Final = ("imageshare", "command line", "retention")
 class AccessRow:
     """One access, or the attempt. `when` is UTC. `who` is empty for a program by itself, `app` what was used.
 
-    `outcome` is allowed, refused or failed; `event` the id of the AuditEvent, `place` where the rows after this one begin.
+    `outcome` is allowed, refused or failed; `event` the id of the AuditEvent, `place` where the rows after this one begin. `patient` is whose list it
+    is in; `is_former` says that it was of somebody who was merged into that patient.
     """
 
     when: datetime
@@ -49,6 +50,7 @@ class AccessRow:
     patient: str
     event: str
     place: Place
+    is_former: bool = False
 
 
 def rows(
@@ -62,11 +64,14 @@ def rows(
 ) -> tuple[AccessRow, ...]:
     """Up to `count` accesses to data of these patients (resource ids), the newest first, those after the row with the place `before`.
 
-    `start` and `end` are microseconds, half-open. Whether the reader may see them is the caller's to know.
+    What was of others who have been merged into them since is theirs, too. `start` and `end` are microseconds, half-open. Whether the reader may
+    see them is the caller's to know.
     """
+    merged = {former: each for each in sorted(patients) for former in belonging.former(connection, each)}
+    owners = merged | {each: each for each in patients}
 
     def whose(column: ColumnElement[str]) -> Sequence[ColumnElement[bool]]:
-        return [column.in_(sorted(patients))]
+        return [column.in_(sorted(owners))]
 
     def moments(column: ColumnElement[int]) -> Sequence[ColumnElement[bool]]:
         return [*([column >= start] if start is not None else []), *([column < end] if end is not None else [])]
@@ -74,16 +79,16 @@ def rows(
     wanted = trail.Wanted(patients=whose, moments=moments, few=True)
     found = list(trail.events(connection, wanted=wanted, limit=count, after=before))
     names = _Names(connection)
-    return tuple(_row(each, names) for each in found)
+    return tuple(_row(each, owners[each.patient], names) for each in found)
 
 
-def _row(event: RecordedEvent, names: "_Names") -> AccessRow:
+def _row(event: RecordedEvent, owner: str, names: "_Names") -> AccessRow:
     body: Json = orjson.loads(event.body)
     said, client, user = words(body), _client(body), _user(body)
     who, organization = names.person(user, event.patient, body) if user else ("", "")
     return AccessRow(
-        moment(event.recorded), who, organization, names.program(client), said.what, said.purpose, said.outcome, event.patient, event.id,
-        (event.recorded, event.pk, event.number),
+        moment(event.recorded), who, organization, names.program(client), said.what, said.purpose, said.outcome, owner, event.id,
+        (event.recorded, event.pk, event.number), owner != event.patient,
     )  # fmt: skip
 
 
@@ -146,13 +151,11 @@ class _Names:
         return self._accounts[id_]
 
     def _private(self, account: Account, patient: str) -> str:
-        """The patient, who is or was a proxy, or somebody who is neither. A patient who was merged into another is the other."""
+        """The patient, who is or was a proxy, or somebody who is neither. Who were merged are one."""
         if (account.id, patient) not in self._related:
-            own = accounts.own_patients(self._connection, account.id)
-            others = {each.patient for each in proxies.of_account(self._connection, account.id)}
-            is_own, is_proxy = (
-                any(belonging.is_same(self._connection, each, patient) for each in some) for some in (own, others)
-            )
+            them = belonging.same(self._connection, patient)
+            is_own = not them.isdisjoint(accounts.own_patients(self._connection, account.id))
+            is_proxy = any(each.patient in them for each in proxies.of_account(self._connection, account.id))
             self._related[account.id, patient] = PATIENT if is_own else account.name if is_proxy else ANOTHER
         return self._related[account.id, patient]
 

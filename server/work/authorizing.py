@@ -15,8 +15,9 @@ from authlib.oauth2.rfc6749 import OAuth2Error
 from sqlalchemy import Connection, Row, delete, select, update
 
 from profiles.smart.configuration import style_path
-from profiles.smart.scopes import narrowed, parse_scope, words_of
+from profiles.smart.scopes import narrowed, of_studies, parse_scope, words_of
 from server.access import rights
+from server.access.consents import NOTHING
 from server.access.oauth import clients, granting, launches
 from server.access.oauth.authorization_code import CODE_SECONDS, CodeGrant, new_code
 from server.access.oauth.clients import REFRESH_TOKEN, Client, hashed, new_secret
@@ -25,19 +26,23 @@ from server.access.oauth.launches import Launch
 from server.access.oauth.messages import Message, Pairs, Request
 from server.access.oauth.pkce import S256
 from server.access.oauth.server import OAuthServer
-from server.access.people import accounts
+from server.access.people import accounts, sessions
 from server.access.people.accounts import Account
 from server.access.people.sessions import Session
 from server.errors import Forbidden, NotFound, Refused
 from server.store.db import micros
 from server.store.tables import AuthorizationRequest
+from server.work import emergencies
 from server.work.choosing import Choices, choices, encounter_of, is_patient, uids_of
+from server.work.connected import Connected, connected
 
 _REQUEST: Final = AuthorizationRequest.__table__  # type: ignore[attr-defined]
 
 REQUEST_SECONDS: Final = 600
 _OVER: Final = "this request is over; go back to the app and begin anew"
 _STAYING: Final = ("offline_access", "online_access")
+_LONGEST_SCOPE: Final = 4096
+"""Characters: the access token has them, and goes in a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,8 @@ class Asked:
     patient: str | None = None
     encounter: str | None = None
     account: str | None = None
-    prompt: str = ""
+    since: int = 0
+    """When the person has to have signed in at the earliest, in microseconds."""
     context: Mapping[str, Any] = field(default_factory=dict)
     state: str = field(default="", repr=False)
     challenge: str = field(default="", repr=False)
@@ -84,22 +90,14 @@ class Asked:
         return "launch/imagingstudy" in self.scopes and not self.context.get("fhirContext")
 
     @property
+    def is_of_one(self) -> bool:
+        """Whether the app will have one patient in context."""
+        return self.patient is not None or self.needs_patient
+
+    @property
     def wants_to_stay(self) -> bool:
         """Whether the app asks for access beyond this hour."""
         return any(word in _STAYING for word in self.scopes)
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """An app that a person has given access. Moments are microseconds; `patient` is a resource id or None."""
-
-    grant: str
-    client: Client
-    scopes: tuple[str, ...]
-    patient: str | None
-    since: int
-    expires: int
-    stays: bool
 
 
 class Authorizing:
@@ -130,22 +128,40 @@ class Authorizing:
         with self._server.database.read() as connection:
             return self._asked(connection, request_id)
 
-    def choices(self, asked: Asked, account: Account, *, patient: str | None = None, search: str = "") -> Choices:
+    def choices(
+        self, asked: Asked, account: Account, *, patient: str | None = None, search: str = "", emergency: str = "", address: str = "",
+        trace: str = "",
+    ) -> Choices:  # fmt: skip
         """Whom this person may choose, and of `patient` (a resource id), if it is one of them, which studies.
 
         Of many patients those whose name begins with `search`, or whose patient id it is. They are told to the person, so the trail has it.
+        With `emergency`, the reason of a practitioner, nothing is withheld. Raises `Forbidden`.
         """
+        told, named = self._server.told, asked.patient or patient
+        if emergency:
+            emergencies.require(told, account, asked.client.id, named, address=address, trace=trace)
         with self._server.database.read() as connection:
             now, permits = micros(), self._server.settings.consent_default == "permit"
             reach, _ = accounts.reach(connection, account, now)
-            kept = rights.kept_from(connection, account, now, permits=permits)
-            found = choices(connection, reach, patient=asked.patient or patient, search=search, kept=kept)
-        self._server.told.chosen_from(account, asked.client.id, [each.id for each in found.patients])
+            kept = NOTHING if emergency else rights.kept_from(connection, account, now, permits=permits)
+            found = choices(connection, reach, patient=named, search=search, kept=kept)
+        told.chosen_from(account, asked.client.id, [each.id for each in found.patients], emergency)
         return found
 
-    def digest(self, asked: Asked, session: Session, *, patient: str | None, studies: Sequence[str] = ()) -> str:
-        """What stands in the form of the consent page: bound to the session, the request, the patient and the studies that it shows."""
-        shown = [asked.request_id, asked.client.id, asked.redirect_uri, *asked.scopes, "", patient or "", *sorted(studies)]
+    def digest(
+        self, asked: Asked, session: Session, *, patient: str | None, studies: Sequence[str] = (), emergency: str = ""
+    ) -> str:
+        """What stands in the form of the consent page: bound to the session, the request, the patient, the studies and the reason that it shows."""
+        shown = [
+            asked.request_id,
+            asked.client.id,
+            asked.redirect_uri,
+            *asked.scopes,
+            "",
+            patient or "",
+            emergency,
+            *sorted(studies),
+        ]
         return hmac.digest(session.csrf.encode(), orjson.dumps([session.id, *shown]), "sha256").hex()
 
     def approve(
@@ -159,23 +175,30 @@ class Authorizing:
         studies: Sequence[str] = (),
         offline: bool = False,
         only_these: bool = False,
+        emergency: str = "",
         address: str = "",
         trace: str = "",
     ) -> str:
         """Gives the app what the person left checked. Returns the URL to send the browser to, with code, state and iss.
 
         `shown` is the `digest` of the page; `studies` are ImagingStudy ids, and with `only_these` all that the app will see of studies.
+        With `emergency`, a practitioner's reason, what is withheld of the patient is open to the app until its access token ends.
         `address` and `trace` (the request id) are for the trail. Raises `NotFound`, `Forbidden` or `Refused`.
         """
+        told = self._server.told
+        if emergency and (waiting := self.asked(request_id)) is not None:
+            emergencies.require(told, session.account, waiting.client.id, patient, address=address, trace=trace)
         with self._server.database.write() as connection:
             asked = self._answered(connection, request_id, session)
-            if not hmac.compare_digest(shown, self.digest(asked, session, patient=patient, studies=studies)):
+            if not hmac.compare_digest(shown, self.digest(asked, session, patient=patient, studies=studies, emergency=emergency)):
                 raise Forbidden("this is not what the page showed; go back to the app and begin anew")
-            kept = _kept_scopes(asked, session.account, scopes, offline=offline)
+            kept = _kept_scopes(asked, session.account, scopes, offline=offline and not emergency)
             patient = self._patient(connection, asked, session.account, patient, kept)
             granted = self._granted(connection, asked, session, kept, patient, tuple(studies) if only_these else None, studies)
             granted = granting.begin(connection, granted)
-            self._server.told.began(connection, granted, address, trace)
+            told.began(connection, granted, address, trace)
+            if emergency:
+                emergencies.begin(connection, told, granted, emergency, address=address, trace=trace)
             code = new_code(connection, granted, redirect_uri=asked.redirect_uri, challenge=asked.challenge, nonce=asked.nonce)
         return self._back(asked.redirect_uri, asked.state, code=code)
 
@@ -188,14 +211,7 @@ class Authorizing:
 
     def connected(self, account: Account) -> tuple[Connected, ...]:
         """The apps that have access just now, the newest first."""
-        with self._server.database.read() as connection:
-            held = granting.of_account(connection, account.id, micros())
-            known = {each.id: each for each in clients.every(connection)}
-        return tuple(
-            Connected(each.id, known[each.client], words_of(each.scope), each.patient, each.created, each.expires, each.offline)
-            for each in held
-            if each.client in known
-        )
+        return connected(self._server, account)
 
     def disconnect(self, account: Account, grant: str, *, address: str = "", trace: str = "") -> None:
         """Ends what an app was given, from the next request on. Of what is not this person's nothing happens."""
@@ -207,9 +223,12 @@ class Authorizing:
     # --- beginning
 
     def _refused(self, error: OAuth2Error, request: Request) -> Begun:
-        """RFC 6749 section 4.1.2.1: told to the app where its redirect URI is known to be its own, else to the person."""
-        said = error.description or error.error
-        if not error.redirect_uri:
+        """RFC 6749 section 4.1.2.1: told to the app where its redirect URI is known to be its own, else to the person.
+
+        To the person also where anybody may have registered that URI (RFC 9700 section 4.11.2): nobody is sent to strangers by a mere link.
+        """
+        said, client = error.description or error.error, self._server.query_client(request.payload.client_id or "")
+        if not error.redirect_uri or client is None or client.registered_itself:
             return Begun(error=said)
         state = request.payload.state or ""
         return Begun(redirect=self._back(error.redirect_uri, state, error=error.error, error_description=said))
@@ -223,21 +242,19 @@ class Authorizing:
     def _kept(self, connection: Connection, request: Request) -> str:
         given, client = request.payload.data, request.client
         scope = _allowed(given.get("scope", ""), client)
-        prompts = given.get("prompt", "").split()
-        if "none" in prompts:
-            raise OAuth2Error(error="login_required", description="a person has to be asked here")
+        now = micros()
+        since = _since(given, now)
         launch = _launch(connection, scope, given.get("launch"), client)
         connection.execute(
-            delete(_REQUEST).where(_REQUEST.c.expires <= micros())
+            delete(_REQUEST).where(_REQUEST.c.expires <= now)
         )  # anybody may make them: none is kept for longer
         request_id = new_secret()
         connection.execute(
             _REQUEST.insert().values(
                 id=hashed(request_id), client=client.id, redirect_uri=request.payload.redirect_uri, scope=" ".join(scope),
                 state=given["state"], challenge=given["code_challenge"], nonce=given.get("nonce", ""),
-                prompt=" ".join(each for each in prompts if each in ("login", "consent", "select_account")),
-                patient=launch.patient, encounter=launch.encounter, account=launch.account, context=dict(launch.context),
-                expires=micros() + REQUEST_SECONDS * SECOND,
+                since=since, patient=launch.patient, encounter=launch.encounter, account=launch.account, context=dict(launch.context),
+                expires=now + REQUEST_SECONDS * SECOND,
             )
         )  # fmt: skip
         return request_id
@@ -257,6 +274,8 @@ class Authorizing:
             raise NotFound(_OVER)
         if asked.account is not None and asked.account != session.account.id:
             raise Forbidden("the app was opened for somebody else; sign in as that person")
+        if not sessions.is_open(connection, session, micros()) or session.authenticated < asked.since:
+            raise Forbidden("you are signed out, or have to sign in anew; sign in, then go back to the app and begin anew")
         claimed = update(_REQUEST).where(_REQUEST.c.id == hashed(request_id), _REQUEST.c.answered.is_(None))
         if connection.execute(claimed.values(answered=micros()).returning(_REQUEST.c.id)).first() is None:
             raise NotFound(_OVER)
@@ -287,6 +306,8 @@ class Authorizing:
         uids = uids_of(connection, patient, studies)
         if len(uids) < len(set(studies)):
             raise Forbidden("one of these studies is not this patient's")
+        if only is not None:
+            scopes = _of_studies(scopes, uids, patient)
         context = dict(asked.context)
         if studies:
             context["fhirContext"] = [
@@ -311,7 +332,7 @@ class Authorizing:
 def _of(request_id: str, client: Client, row: Row[Any]) -> Asked:
     return Asked(
         request_id, client, row.redirect_uri, words_of(row.scope), row.expires, patient=row.patient, encounter=row.encounter,
-        account=row.account, prompt=row.prompt, context=row.context, state=row.state, challenge=row.challenge, nonce=row.nonce,
+        account=row.account, since=row.since, context=row.context, state=row.state, challenge=row.challenge, nonce=row.nonce,
     )  # fmt: skip
 
 
@@ -328,6 +349,18 @@ def _allowed(asked: str, client: Client) -> tuple[str, ...]:
     return kept
 
 
+def _since(given: Mapping[str, str], now: int) -> int:
+    """OpenID Connect Core section 3.1.2.1, `prompt` and `max_age`: when the person has to have signed in at the earliest. Raises `OAuth2Error`."""
+    prompts, age = given.get("prompt", "").split(), given.get("max_age")
+    if "none" in prompts:
+        raise OAuth2Error(error="login_required", description="a person has to be asked here")
+    if age is not None and not (age.isascii() and age.isdigit() and len(age) <= 9):
+        raise OAuth2Error(error="invalid_request", description="max_age is a number of seconds")
+    if {"login", "select_account"} & set(prompts):
+        return now
+    return 0 if age is None else now - int(age) * SECOND
+
+
 def _launch(connection: Connection, scope: Sequence[str], handle: str | None, client: Client) -> Launch:
     """SMART App Launch 2.2: the scope `launch` and the parameter `launch` go together. Raises `OAuth2Error`."""
     if ("launch" in scope) != bool(handle):
@@ -338,6 +371,16 @@ def _launch(connection: Connection, scope: Sequence[str], handle: str | None, cl
     if found is None:
         raise OAuth2Error(error="invalid_request", description="the launch is over or not for this app; open the app anew")
     return found
+
+
+def _of_studies(scopes: Sequence[str], uids: Sequence[str], patient: str | None) -> tuple[str, ...]:
+    """The scopes for these studies alone, as the token, its response and its introspection tell them. Raises `Refused`."""
+    kept = of_studies(scopes, uids, patient)
+    if not any(map(parse_scope, kept)):
+        raise Refused("what the app asks for is not about single studies; let it see all of them, or choose Don't allow")
+    if sum(map(len, kept)) > _LONGEST_SCOPE:
+        raise Refused("these are too many studies for one access; choose fewer, or let the app see all of them")
+    return kept
 
 
 def _kept_scopes(asked: Asked, account: Account, chosen: Sequence[str], *, offline: bool) -> tuple[str, ...]:

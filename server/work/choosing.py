@@ -55,9 +55,15 @@ def choices(
     With a `patient` that is the only one. What consents have `kept` from the person is not among them.
     """
     ids, more = _patients(connection, reach, search, kept) if patient is None else ([patient], False)
-    within = [id_ for id_ in ids if (reach is None or id_ in reach) and _is_told(connection, id_, kept)]
-    found = tuple(choice for id_ in within if (choice := _choice(connection, id_)) is not None)
+    found = tuple(filter(None, (choice(connection, id_, reach, kept) for id_ in ids)))
     return Choices(found, _studies(connection, patient, kept) if patient is not None and found else (), more)
+
+
+def choice(connection: Connection, id: str, reach: frozenset[str] | None, kept: Withheld = NOTHING) -> PatientChoice | None:
+    """The patient of this id, where who has this `reach` may be told of it."""
+    if (reach is not None and id not in reach) or not _is_told(connection, id, kept):
+        return None
+    return _choice(connection, id)
 
 
 def is_patient(connection: Connection, id: str) -> bool:

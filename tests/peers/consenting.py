@@ -34,6 +34,8 @@ class Caller:
     purposes: frozenset[str]
     permits: bool = True
     today: str = "2026-06-01"
+    named: bool = False
+    """A proxy: only denials that name an actor, around them or in them, are for her."""
 
 
 def told(entry: Entry, world: Sequence[Entry], consents: Mapping[str, Sequence[Json]], caller: Caller) -> bool:
@@ -45,23 +47,27 @@ def told(entry: Entry, world: Sequence[Entry], consents: Mapping[str, Sequence[J
     return True
 
 
-def _verdict(provision: Json, entry: Entry, world: Sequence[Entry], caller: Caller, *, is_root: bool = False) -> str:
-    """`deny`, `permit`, or nothing where the provision does not apply."""
+def _verdict(
+    provision: Json, entry: Entry, world: Sequence[Entry], caller: Caller, *, is_root: bool = False, named: bool = False
+) -> str:
+    """`deny`, `permit`, or nothing where the provision does not apply. `named`: one around it names an actor."""
     denies = provision["type"] == "deny"
+    named = named or bool(provision.get("actor"))
+    denial = "deny" if named or not caller.named else ""
     if not _is_for(provision, caller):
         return ""
     data = list(_data(provision, denies, entry, world))
     if is_root and not denies and data:  # IHE PCF: what is permitted, and nothing else
-        below = {_verdict(each, entry, world, caller) for each in provision.get("provision", ())}
+        below = {_verdict(each, entry, world, caller, named=named) for each in provision.get("provision", ())}
         if all(data) or entry.name.startswith("Patient/"):
             below.add("permit")
-        return "permit" if "permit" in below and "deny" not in below else "deny"
+        return "deny" if "deny" in below else "permit" if "permit" in below else denial
     if not all(data):
         return ""
-    below = {_verdict(each, entry, world, caller) for each in provision.get("provision", ())} - {""}
+    below = {_verdict(each, entry, world, caller, named=named) for each in provision.get("provision", ())} - {""}
     if below:
         return "deny" if "deny" in below else "permit"
-    return "deny" if denies else "permit"
+    return denial if denies else "permit"
 
 
 def _is_for(provision: Json, caller: Caller) -> bool:

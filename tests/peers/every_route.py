@@ -301,13 +301,18 @@ def _subscribed(site: Site, method: str, more: str) -> Asked:
     return Asked(method, f"{at}{more}", concerned=None, named=False)
 
 
+def _latest_change(site: Site) -> Asked:
+    site.study()
+    return Asked("GET", "/dicomweb/changefeed/latest", named=False)
+
+
 _LABEL: Final = {"00741204": {"vr": "LO", "Value": ["Alba"]}}
 _CLAIM: Final = {"00741000": {"vr": "CS", "Value": ["IN PROGRESS"]}, "00081195": {"vr": "UI", "Value": ["2.25.7"]}}
 
 DICOMWEB: Final[dict[tuple[str, str], Build]] = {
     **{("GET", f"/dicomweb/{level}"): _search(level) for level in ("studies", "series", "instances")},
     ("GET", "/dicomweb/changefeed"): lambda site: Asked("GET", "/dicomweb/changefeed?limit=200", concerned="AB", named=False),
-    ("GET", "/dicomweb/changefeed/latest"): lambda site: Asked("GET", "/dicomweb/changefeed/latest", named=False),
+    ("GET", "/dicomweb/changefeed/latest"): _latest_change,
     **{("GET", path): _get(path) for path in (
         f"{STUDY}/series", f"{STUDY}/instances", f"{_SERIES}/instances", STUDY, _SERIES, _INSTANCE, f"{_INSTANCE}/frames/{{frames}}",
         f"{STUDY}/metadata", f"{_SERIES}/metadata", f"{_INSTANCE}/metadata", f"{_INSTANCE}/bulkdata/{{path:path}}",

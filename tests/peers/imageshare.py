@@ -51,7 +51,8 @@ def _node(data: Path, database_url: str | None, **settings: object) -> Iterator[
     )
     if database_url is None and not (data / "imageshare.db").exists():
         prepared.sqlite(data / "imageshare.db")
-    prepared.migrated(made.database)
+    else:
+        prepared.migrated(made.database)
     opened = open_node(made)
     try:
         yield opened

@@ -17,14 +17,20 @@ from sqlalchemy import select
 from conformance.smart.target import Study, Target, target_of
 from server.access.oauth import clients
 from server.access.oauth.clients import CLIENT_CREDENTIALS, INTROSPECT, LAUNCH, Client
-from server.access.people import passwords
+from server.access.people import accounts, passwords, proxies
 from server.app import create_app
+from server.records import resources
 from server.records.catalogue import PATIENT
+from server.store.db import micros
 
 _AUTHORITY: Final = "1.2.3.4"
 REGISTRATION: Final = "kit-may-register-here"
 _LABELS: Final = {"allow": ["Sign in", "Continue", "Allow"], "deny": ["Don’t allow"]}
-_USERS: Final = {"patient": "patient", "patient_b": "other", "proxy": "proxy", "practitioner": "practitioner"}
+_USERS: Final = {"patient": "patient", "patient_b": "other", "proxy": "parent", "practitioner": "practitioner"}
+_HIDDEN: Final = Made(study=5, patient="A", name="Alba^Anna")
+_OPEN, _CLOSED = (Made(study=6, series=each, patient="A", name="Alba^Anna") for each in (1, 2))
+"""A study that a Consent keeps from some, and the series of another of which it keeps one."""
+_FROM: Final = {"proxy": "RelatedPerson/parent", "backend": "Device/kit"}
 _CONTEXT: Final = {"intent": "look", "tenant": "t1", "need_patient_banner": False}
 
 
@@ -43,7 +49,11 @@ def smart_target(site: SmartSite, jwks_uri: str = "") -> Target:
     rsa, ec = RSA.as_dict(private=True), EC.as_dict(private=True)
     by_url = {"backend_by_url": {"id": "kit-by-url", "key": rsa, "jku": jwks_uri}} if jwks_uri else {}
     app = {"redirect_uri": BACK, "origin": ORIGIN, "scope": SCOPE}
-    studies = [_study(site, name, number) for name in STUDIES for number in range(len(STUDIES[name]))]
+    _withhold(site)
+    studies = [_study(site, f"{name}{number}", made) for name in STUDIES for number, made in enumerate(STUDIES[name])]
+    studies.append({**_study(site, "hidden", _HIDDEN), "withheld_from": list(_FROM)})
+    partial = {"series": [_OPEN.series_uid, _CLOSED.series_uid], "instances": 2, "withheld_series": [_CLOSED.series_uid]}
+    studies.append({**_study(site, "partial", _OPEN), **partial, "series_withheld_from": list(_FROM)})
     return target_of(
         {
             "fhir": f"{site.base}/fhir",
@@ -126,11 +136,16 @@ def _prepared(site: SmartSite, jwks_uri: str) -> str:
     common: dict[str, Any] = {"redirect_uris": (BACK,), "scope": SCOPE, "origins": (ORIGIN,)}
     hashed = quick_hashing().hash(PASSWORD)
     with site.node.database.write() as connection:
+        parent = accounts.add(connection, kind="proxy", email="parent@example.org", name="Parent", fhir_user=_FROM["proxy"])
+        proxies.begin(connection, account=parent.id, patient=site.patients["A"], relation="parent", begins=micros() - 1)
+        site.people["parent"] = parent
         for account in site.people.values():
             passwords.store(connection, account.id, hashed)
         secret = clients.add(connection, Client("kit-secret", "An app with a secret", "secret", **common))
         clients.add(connection, Client("kit-asymmetric", "An app with a key", "asymmetric", jwks=JWKS, **common))
-        backend = Client("kit-backend", "A service", "asymmetric", jwks=JWKS, scope="system/ImagingStudy.rs")
+        backend = Client(
+            "kit-backend", "A service", "asymmetric", jwks=JWKS, scope="system/ImagingStudy.rs", device=_FROM["backend"]
+        )
         reach, may = frozenset([site.patients["A"]]), frozenset({INTROSPECT, LAUNCH})
         backend = replace(backend, reach=reach, may=may, grant_types=frozenset({CLIENT_CREDENTIALS}))
         clients.add(connection, backend)
@@ -149,14 +164,32 @@ def _user(site: SmartSite, who: str) -> dict[str, Any]:
     return {"fields": fields, "fhir_user": account.fhir_user, **_LABELS}
 
 
-def _study(site: SmartSite, patient: str, number: int) -> dict[str, Any]:
-    made = STUDIES[patient][number]
+def _withhold(site: SmartSite) -> None:
+    """More studies of A, and a Consent that keeps one, and a series of another, from those who are named."""
+    send(site.node, _HIDDEN, _OPEN, _CLOSED)
+    imageshare.publish_all(site.node)
+    data = [
+        {"meaning": "instance", "reference": {"identifier": {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}}}
+        for uid in (_HIDDEN.study_uid, _CLOSED.series_uid)
+    ]
+    actors = [{"role": {"coding": [{"code": "IRCP"}]}, "reference": {"reference": each}} for each in _FROM.values()]
+    consent = {
+        "resourceType": "Consent", "id": "kit", "status": "active", "scope": {"text": "privacy"}, "category": [{"text": "privacy"}],
+        "patient": {"reference": f"Patient/{site.patients['A']}"}, "policy": [{"uri": "urn:policy"}],
+        "provision": {"type": "permit", "provision": [{"type": "deny", "actor": actors, "data": data}]},
+    }  # fmt: skip
+    with site.node.database.write() as connection:
+        resources.put(connection, {"resourceType": "RelatedPerson", "id": "parent", "patient": consent["patient"]})
+        resources.put(connection, consent)
+
+
+def _study(site: SmartSite, name: str, made: Made) -> dict[str, Any]:
     token = site.node.tokens.issue(client="kit", scope="system/*.rs")
     found = site.fhir(f"ImagingStudy?identifier=urn:oid:{made.study_uid}", token).json()
     return {
-        "name": f"{patient}{number}",
+        "name": name,
         "uid": made.study_uid,
-        "patient": patient.lower(),
+        "patient": made.patient.lower(),
         "series": [made.series_uid],
         "instance": [made.series_uid, made.uid],
         "instances": 1,

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +69,11 @@ class Validator:
 
 
 @contextmanager
-def running() -> Iterator[Validator]:
-    """A validator that knows R4 and our own profiles. Raises `NoValidator`."""
+def running(more: Iterable[Mapping[str, Any]] = ()) -> Iterator[Validator]:
+    """A validator that knows R4, our own profiles and `more` definitions. Raises `NoValidator`."""
     libraries = _downloaded()
     with tempfile.TemporaryDirectory() as folder:
-        for number, definition in enumerate(structure_definitions().values()):
+        for number, definition in enumerate([*structure_definitions().values(), *more]):
             (Path(folder) / f"{number}.json").write_bytes(serialize(definition))
         command = ["java", "-Xmx1500m", "-cp", f"{libraries}/*", str(_HERE / "Validator.java"), folder]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -18,6 +18,9 @@ from profiles.audit_event import (
     RAD_107,
     REFUSED,
     REST_DELETE,
+    REST_HISTORY_INSTANCE,
+    REST_HISTORY_TYPE,
+    REST_OPERATION,
     REST_PATCH,
     REST_READ,
     REST_UPDATE,
@@ -148,14 +151,35 @@ def test_a_create_names_its_author() -> None:
     assert set(roles(event)) == {"110152", "110153", "AUT"}
 
 
-def test_an_update_and_a_patch_meet_one_pattern_and_a_delete_none() -> None:
-    """BALP's Delete lets no agent say which token it had."""
+def test_an_update_and_a_patch_meet_one_pattern() -> None:
     for subtype in (REST_UPDATE, REST_PATCH):
         event = event_of(replace(READ, kind="update", subtypes=(subtype,)))
         assert event["meta"] == {"profile": [BALP + "PatientUpdate"]}
         assert (event["action"], event["subtype"][0]["code"]) == ("U", subtype.code)  # type: ignore[index]
         assert set(roles(event)) == {"110152", "110153", "AUT"}
-    assert "meta" not in event_of(replace(READ, kind="delete", subtypes=(REST_DELETE,)))
+
+
+def test_a_delete_is_by_an_application_at_a_custodian() -> None:
+    """BALP 1.1.4, IHE.BasicAudit.PatientDelete: other roles than the other patterns have. Agents may name their token there."""
+    event = event_of(replace(READ, kind="delete", subtypes=(REST_DELETE,), user=None, client=APP))
+    assert event["meta"] == {"profile": [BALP + "PatientDelete", BY_TOKEN]}
+    assert (event["action"], event["subtype"][0]["code"]) == ("D", "delete")  # type: ignore[index]
+    client, server, user = parts(event, "agent")
+    assert [codes(each) for each in (client, server, user)] == [["110150"], ["custodian"], ["AUT", "IRCP"]]
+    assert user["policy"] == ["6dd5f9c0"]
+    assert event_of(replace(READ, kind="delete", subtypes=(REST_DELETE,), patient_id=""))["meta"] == {
+        "profile": [BALP + "Delete"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("read", REST_HISTORY_INSTANCE), ("query", REST_HISTORY_TYPE), ("query", REST_OPERATION)]
+)
+def test_what_no_pattern_is_for_claims_none(kind: Kind, subtype: Subtype) -> None:
+    """BALP 1.1.4: Read and Query ask for one subtype of reads, or of searches."""
+    entity = QUERY.entities if kind == "query" else READ.entities
+    event = event_of(replace(READ, kind=kind, subtypes=(subtype,), entities=entity, client=APP, user=None))
+    assert event["meta"] == {"profile": [BY_TOKEN]}
 
 
 def test_without_a_patient_it_is_the_plain_pattern() -> None:

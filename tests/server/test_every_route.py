@@ -194,11 +194,18 @@ def _channel(town: Town) -> Response:
 PERSONAL: Final[dict[Row, tuple[int, Callable[[Town], Response]]]] = {
     ("GET", "/account"): (200, _page("/account")),
     ("GET", "/account/apps"): (200, _page("/account/apps")),
+    ("GET", "/logos/{client}"): (404, _page("/logos/public")),
     ("GET", "/account/activity"): (200, _page("/account/activity?before=9999999999999999-1-1")),
     ("GET", "/sign-out"): (200, _page("/sign-out")),
     ("POST", "/sign-out"): (303, _posted("/sign-out", session="{session}")),
     ("GET", "/authorize/{request_id}"): (403, _open_consent),
     ("POST", "/authorize/{request_id}"): (403, _answered_consent),
+    ("POST", "/account/name"): (400, _posted("/account/name", account="{account}")),
+    ("POST", "/account/email"): (400, _posted("/account/email", account="{account}", email="no address")),
+    ("POST", "/account/email/confirm"): (
+        401,
+        _posted("/account/email/confirm", account="{account}", email="x@new.example.org", code="0000 0000"),
+    ),
     ("POST", "/account/password"): (
         401,
         _posted("/account/password", account="{account}", current=GUESS, password="a long new password"),
@@ -231,7 +238,7 @@ OPEN: Final[dict[Row, Callable[[Town], Response]]] = {
     **{("GET", path): _page(path) for path in (
         "/fhir/.well-known/smart-configuration", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/oauth/jwks",
         "/brands", style_path(), "/sign-in", "/recover", "/signed-out", "/sign-in/code", "/sign-in/with-code", "/sign-in/passkey",
-        "/recover/password", "/account/password", "/account/passkeys", "/", "/livez", "/readyz", "/metrics",
+        "/recover/password", "/account/password", "/account/passkeys", "/account/name", "/account/email", "/account/email/confirm", "/", "/livez", "/readyz", "/metrics",
     )},
     ("GET", "/assets/{digest}/{name}"): _page("/assets/x/..%2f..%2fimageshare.db"),
     ("GET", "/sign-in/hospital/{provider}"): _page("/sign-in/hospital/none"),

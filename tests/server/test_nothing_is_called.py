@@ -138,8 +138,8 @@ def test_dicomweb(trap: Trap) -> None:
 
 
 def test_a_client_that_registers_itself(trap: Trap) -> None:
-    """Its keys would be fetched when it first asks for a token; its logo never is."""
-    url, site = trap.url, trap.site
+    """Its keys would be fetched when it first asks for a token; so would its logo for a page. Without TLS it does not come so far."""
+    url, site = trap.url.replace("http:", "https:"), trap.site
     body = {
         "client_name": "An app", "redirect_uris": ["https://app.example.org/back"], "token_endpoint_auth_method": "private_key_jwt",
         "grant_types": ["authorization_code"], "jwks_uri": url, "logo_uri": url, "client_uri": url, "tos_uri": url, "policy_uri": url,
@@ -152,6 +152,11 @@ def test_a_client_that_registers_itself(trap: Trap) -> None:
     }
     told = told if told.status_code == 201 else site.http.post("/oauth/register", json=plain)
     assert told.status_code == 201, told.text
+    if url != trap.url:
+        for name in ("jwks_uri", "logo_uri", "client_uri", "initiate_login_uri"):
+            refused = site.http.post("/oauth/register", json={**plain, name: trap.url})
+            # Apps in the making are opened by a browser of their own machine: that URL alone may be without TLS.
+            assert refused.status_code == (201 if name == "initiate_login_uri" else 400), name
     id_ = told.json()["client_id"]
     for header in ({}, {"jku": url}, {"x5u": url}):
         site.keys[id_] = site.keys["asymmetric"]
@@ -160,6 +165,7 @@ def test_a_client_that_registers_itself(trap: Trap) -> None:
         )
         assert refused.status_code in (400, 401)
         assert refused.json()["error"] == "invalid_client"
+    assert site.node.logos.picture(url) is None  # as where somebody opens the page of the app
     for name in ("request_uri", "request", "aud", "redirect_uri", "launch", "logo_uri"):
         assert site.authorize({**site.asking(id_), name: url}).status_code < 500
 

@@ -13,6 +13,7 @@ from peers import imageshare
 from typer.testing import CliRunner, Result
 
 from server.access.people import accounts, proxies
+from server.access.people.hospital import Identity
 from server.access.people.people import FIRST
 from server.cli import app
 from server.edges.context import Node
@@ -124,6 +125,60 @@ def test_a_proxy_begins_and_ends_and_the_trail_has_it(opened: Node) -> None:
     with opened.database.read() as connection:
         told = [json.loads(each.body)["outcomeDesc"] for each in events(connection, limit=10) if each.patient == "child"]
     assert told == ["proxy ended: parent", "proxy begun: parent"]
+
+
+def test_somebody_is_linked_to_a_hospital_and_unlinked(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By issuer and subject, by whoever knows them; what the trail says of it names neither."""
+    issuer = "https://login.hospital.example.org"
+    provider = {"id": "general", "title": "General Hospital", "issuer": issuer, "client_id": "us"}
+    monkeypatch.setenv("IMAGESHARE_HOSPITAL_SIGN_IN", json.dumps([provider]))
+    with imageshare.node(tmp_path / "data", database_url, hospital_sign_in=[provider]) as node:
+        for name in ("anna", "bert"):
+            run(node, "add", f"{name}@example.org", "--mail")
+        whom = "--issuer", issuer, "--subject", "s-77"
+        linked = run(node, "link", "anna@example.org", *whom)
+        assert linked.exit_code == 0, linked.output
+        assert "General Hospital" in linked.output
+        known = node.hospital.account(Identity("general", issuer, "s-77"))
+        assert known is not None
+        assert known.email == "anna@example.org"
+        taken = run(node, "link", "bert@example.org", *whom)
+        assert taken.exit_code == 1
+        assert "another account" in taken.output
+        elsewhere = run(node, "link", "bert@example.org", "--issuer", "https://evil.example.org", "--subject", "s-77")
+        assert elsewhere.exit_code == 1
+        assert issuer in elsewhere.output
+        assert run(node, "unlink", "bert@example.org", *whom).exit_code == 1
+        monkeypatch.delenv("IMAGESHARE_HOSPITAL_SIGN_IN")  # what is not set up any more can still be taken away
+        assert run(node, "unlink", "anna@example.org", *whom).exit_code == 0
+        assert node.hospital.account(Identity("general", issuer, "s-77")) is None
+        with node.database.read() as connection:
+            told = [json.loads(each.body) for each in events(connection, limit=10)]
+        assert [each["outcomeDesc"].rpartition(" ")[2] for each in told[:2]] == ["unlinked", "linked"]
+        assert all("s-77" not in json.dumps(each) for each in told)
+
+
+def test_every_change_is_in_the_trail(opened: Node) -> None:
+    """Of each command that changes what somebody may do: once, by the command line, of that account. A refused one is none."""
+    words = ["account added: proxy", "account disabled", "account enabled", "password reset by an administrator", "proxy begun: parent", "proxy ended: parent"]  # fmt: skip
+    mail = "mum@example.org"
+    for arguments in (
+        ("add", mail, "--kind", "proxy", "--mail"), ("disable", mail), ("enable", mail), ("password", mail, "--once"), ("proxy", mail, "child"),
+        ("proxy", mail, "child", "--end"),
+    ):  # fmt: skip
+        assert run(opened, *arguments).exit_code == 0, arguments
+    for arguments in (("add", mail, "--mail"), ("disable", "nobody@example.org"), ("proxy", mail, "child", "--end")):
+        assert run(opened, *arguments).exit_code == 1, arguments
+    with opened.database.read() as connection:
+        account = accounts.by_email(connection, mail)
+        told = [json.loads(each.body) for each in events(connection, limit=50)]
+    assert account is not None
+    assert [each["outcomeDesc"] for each in reversed(told)] == words
+    for each in told:
+        assert each["agent"][0]["who"]["identifier"]["value"] == "command line"
+        assert account.id in json.dumps(each["entity"])
 
 
 def test_a_new_server_on_loopback_has_an_administrator_whose_password_is_printed_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError, OAuth
 from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant
 from sqlalchemy import Connection, select, update
 
-from profiles.smart.scopes import words_of
+from profiles.smart.scopes import narrowed, words_of
 from server.access.oauth import granting, refresh
 from server.access.oauth.clients import REFRESH_TOKEN, Client, hashed, new_secret
 from server.access.oauth.granting import SECOND, Granted
@@ -142,8 +142,9 @@ class CodeGrant(AuthorizationCodeGrant):
             refresh.first(connection, user, self.server.refresh_micros) if lives and REFRESH_TOKEN in client.grant_types else ""
         )
         person = accounts.find(connection, user.account) if user.account else None
+        scope = narrowed(user.scope, client.scope)  # what it is registered for by now
         self.request.issue = Issue(
-            client, user, user.scope, self.server.access_seconds, token, person, self.request.authorization_code.nonce,
+            client, user, scope, self.server.access_seconds, token, person, self.request.authorization_code.nonce,
             with_id_token="openid" in words,
         )  # fmt: skip
         return {}

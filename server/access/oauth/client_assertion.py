@@ -52,10 +52,10 @@ class ClientAssertion(JWTBearerClientAssertion):
 
     CLIENT_AUTH_METHOD = "private_key_jwt"
 
-    def __init__(self, audiences: frozenset[str], fetch: JwksFetch) -> None:
+    def __init__(self, audiences: frozenset[str], fetch: JwksFetch, fetch_of_strangers: JwksFetch) -> None:
         super().__init__()
         self._audiences = audiences
-        self._fetch = fetch
+        self._fetch, self._fetch_of_strangers = fetch, fetch_of_strangers
         self._refetched: dict[str, float] = {}
 
     def __call__(self, query_client: Callable[[str], Client | None], request: Request) -> Client:
@@ -94,7 +94,7 @@ class ClientAssertion(JWTBearerClientAssertion):
         if client.jwks is not None:
             return client.jwks
         try:
-            return self._fetch(client.jwks_uri, fresh=fresh)
+            return (self._fetch_of_strangers if client.registered_itself else self._fetch)(client.jwks_uri, fresh=fresh)
         except ImageShareError:
             raise InvalidClientError("the keys of the client could not be fetched from their URL") from None
 
@@ -119,8 +119,8 @@ class ClientAssertion(JWTBearerClientAssertion):
             not isinstance(claims.get(name, 0), int | float) or claims.get(name, 0) > now + _LEEWAY for name in ("nbf", "iat")
         ):
             raise InvalidClientError("the assertion is not valid yet")
-        if not isinstance(jti, str) or not 0 < len(jti) <= 255 or "\0" in jti:
-            raise InvalidClientError("jti of the assertion has to be 1 to 255 characters")
+        if not isinstance(jti, str) or not 0 < len(jti) <= 255 or not jti.isprintable():
+            raise InvalidClientError("jti of the assertion has to be 1 to 255 printable characters")
         return Assertion(client.id, jti, expires)
 
 

@@ -60,6 +60,11 @@ class Client(ClientMixin):
     secret_hash: str = field(default="", repr=False)
     registration_hash: str | None = field(default=None, repr=False)
 
+    @property
+    def registered_itself(self) -> bool:
+        """RFC 7591: it is then a stranger, who says of itself what it likes."""
+        return self.registration_hash is not None
+
     def get_client_id(self) -> str:
         return self.id
 
@@ -104,7 +109,9 @@ def new_secret() -> str:
 
 
 def find(connection: Connection, id: str) -> Client | None:
-    """The client, also if it is disabled."""
+    """The client, also if it is disabled. Anybody may ask for anything: what is no client id at all is not asked of the database."""
+    if not _is_id(id):
+        return None
     row = connection.execute(select(CLIENT).where(CLIENT.c.id == id)).first()
     return None if row is None else _of(row)
 
@@ -188,7 +195,7 @@ def _values(client: Client) -> dict[str, Any]:
 
 def require_valid(client: Client, hosts: Iterable[str] = ()) -> None:
     """Raises `Refused`, which says what a registration lacks. `hosts` is the setting `fetch_allowed_hosts`."""
-    if not client.id or not client.id.isascii() or not client.id.isprintable() or any(mark in client.id for mark in ' ":'):
+    if not _is_id(client.id):
         raise Refused("a client id is of printable ASCII without spaces, quotes and colons")
     if not client.name.strip() or len(client.name) > 200 or not client.name.isprintable():
         raise Refused("a client has a name for people, of at most 200 characters")
@@ -203,6 +210,10 @@ def require_valid(client: Client, hosts: Iterable[str] = ()) -> None:
         _require_web(client.launch_uri, (*hosts, *_LOCAL))  # opened by a browser, and of apps in the making on its own machine
     for origin in client.origins:
         require_origin(origin)
+
+
+def _is_id(text: str) -> bool:
+    return bool(text) and text.isascii() and text.isprintable() and not any(mark in text for mark in ' ":')
 
 
 def _require_grants(client: Client) -> None:

@@ -45,6 +45,7 @@ class Granted:
     purposes: tuple[str, ...] = ()
     created: int = 0
     expires: int = 0
+    used: int = 0
     ended: int | None = None
     offline: bool = False
     session: str | None = None
@@ -73,7 +74,7 @@ def begin(connection: Connection, granted: Granted) -> Granted:
         "encounter": granted.encounter, "context": dict(granted.context),
         "reach": None if granted.reach is None else list(granted.reach),
         "studies": None if granted.studies is None else list(granted.studies), "purposes": list(granted.purposes),
-        "created": now, "expires": granted.expires, "ended_why": "", "offline": int(granted.offline),
+        "created": now, "expires": granted.expires, "used": now, "ended_why": "", "offline": int(granted.offline),
         "session": granted.session, "authenticated": granted.authenticated, "methods": " ".join(granted.methods),
     }  # fmt: skip
     row = connection.execute(GRANT.insert().values(**values).returning(GRANT)).one()
@@ -87,8 +88,8 @@ def find(connection: Connection, id: str) -> Granted | None:
 
 
 def extend(connection: Connection, id: str, expires: int) -> None:
-    """It holds until then at least. No epoch: what was decided for a shorter time is decided anew after that."""
-    connection.execute(update(GRANT).where(GRANT.c.id == id, GRANT.c.expires < expires).values(expires=expires))
+    """It is used just now, and holds until then at least. No epoch: what was decided for a shorter time is decided anew after that."""
+    connection.execute(update(GRANT).where(GRANT.c.id == id, GRANT.c.expires < expires).values(expires=expires, used=micros()))
 
 
 def end(connection: Connection, id: str, why: str) -> bool:
@@ -141,6 +142,6 @@ def _of(row: Row[Any]) -> Granted:
         id=row.id, client=row.client, scope=row.scope, account=row.account, patient=row.patient, encounter=row.encounter,
         context=row.context, reach=None if row.reach is None else tuple(row.reach),
         studies=None if row.studies is None else tuple(row.studies), purposes=tuple(row.purposes), created=row.created,
-        expires=row.expires, ended=row.ended, offline=bool(row.offline), session=row.session, authenticated=row.authenticated,
+        expires=row.expires, used=row.used, ended=row.ended, offline=bool(row.offline), session=row.session, authenticated=row.authenticated,
         methods=tuple(row.methods.split()),
     )  # fmt: skip

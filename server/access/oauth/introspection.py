@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError, OAuth2Error
+from authlib.oauth2.rfc6749 import InvalidClientError, InvalidGrantError, InvalidRequestError, OAuth2Error
 from sqlalchemy import Connection, select
 
-from profiles.smart.scopes import words_of
+from profiles.smart.scopes import narrowed, parse_scopes, words_of
 from server.access import rights
+from server.access.decisions import Decision
 from server.access.oauth import clients, granting
 from server.access.oauth.clients import INTROSPECT, Client, hashed
 from server.access.oauth.granting import SECOND, Granted
+from server.access.oauth.issuing import is_out_of_reach, require_right
 from server.access.oauth.messages import Answer, Message, Request, answer, bearer
 from server.access.oauth.refresh import REFRESH
 from server.access.oauth.server import OAuthServer
@@ -60,11 +62,11 @@ def _may_know(caller: Client, client: str) -> bool:
 def _of_access_token(server: OAuthServer, connection: Connection, caller: Client, token: str) -> dict[str, Any] | None:
     """What to say of it; None where it is none of our access tokens."""
     try:
-        claims = server.tokens.claims(token)
-        rights.decision(connection, claims=claims, now=micros())
+        claims = server.tokens.claims(token, connection)
+        decided, _ = rights.decision(connection, claims=claims, now=micros())
     except Unauthenticated:
         return None
-    if not _may_know(caller, str(claims["client_id"])):
+    if not _may_know(caller, str(claims["client_id"])) or not _opens_all(decided, str(claims["scope"])):
         return dict(_INACTIVE)
     granted = granting.find(connection, str(claims["grant"])) if claims.get("grant") else None
     return {
@@ -77,6 +79,15 @@ def _of_access_token(server: OAuthServer, connection: Connection, caller: Client
         **{name: claims[name] for name in ("exp", "iat", "jti", "aud")},
         **_identity(server, connection, granted, claims),
     }
+
+
+def _opens_all(decided: Decision, scope: str) -> bool:
+    """Whether the token still opens what its scope says: other servers go by that, and it has to be that of the token response (SMART).
+
+    It does not where a proxy has ended, or where the client is registered for less than before; that client gets another token by its refresh
+    token, or asks anew.
+    """
+    return not is_out_of_reach(decided) and set(parse_scopes(scope)) <= set(decided.scopes)
 
 
 def _identity(server: OAuthServer, connection: Connection, granted: Granted | None, claims: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,4 +110,8 @@ def _of_refresh_token(connection: Connection, caller: Client, token: str) -> dic
     client = clients.enabled(connection, granted.client)
     if client is None or not _may_know(caller, client.id):
         return dict(_INACTIVE)
-    return {**granted.told, "active": True, "scope": granted.scope, "client_id": client.id, "exp": row.expires // SECOND}
+    try:
+        require_right(connection, granted, now)
+    except InvalidGrantError:
+        return dict(_INACTIVE)
+    return {**granted.told, "active": True, "scope": narrowed(granted.scope, client.scope), "client_id": client.id, "exp": row.expires // SECOND}

@@ -10,6 +10,7 @@ from authlib.oauth2.rfc6749 import InvalidGrantError
 from sqlalchemy import Connection
 
 from server.access import rights
+from server.access.decisions import Decision
 from server.access.oauth.clients import Client
 from server.access.oauth.granting import Granted
 from server.access.people.accounts import Account
@@ -54,5 +55,10 @@ def require_right(connection: Connection, granted: Granted, now: int) -> None:
         decided, _ = rights.decision(connection, claims={"grant": granted.id, "client_id": granted.client, "scope": ""}, now=now)
     except Unauthenticated:
         raise InvalidGrantError("what was granted has ended; the person has to authorize anew") from None
-    if granted.patient and decided.reach is not None and granted.patient not in decided.reach:
+    if is_out_of_reach(decided):
         raise InvalidGrantError("the person may not see this patient any more")
+
+
+def is_out_of_reach(decided: Decision) -> bool:
+    """Whether the person may not see the patient in context any more."""
+    return decided.patient is not None and decided.reach is not None and decided.patient not in decided.reach

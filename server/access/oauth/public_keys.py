@@ -41,7 +41,10 @@ def _usable(key: Mapping[str, Any], algorithm: str) -> RSAKey | ECKey | None:
     public = {name: value for name, value in key.items() if name not in ("x5u", "x5c", "x5t", "x5t#S256")}
     if not isinstance(key.get("kid"), str) or any(name in key for name in _PRIVATE):
         return None
-    if key.get("use", "sig") != "sig" or "verify" not in key.get("key_ops", ["verify"]) or key.get("alg", algorithm) != algorithm:
+    operations = key.get("key_ops", ["verify"])
+    if key.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
+        return None
+    if key.get("alg", algorithm) != algorithm:
         return None
     try:
         if algorithm == "RS384" and key.get("kty") == "RSA":

@@ -128,7 +128,7 @@ class RefreshGrant(RefreshTokenGrant):
 
     def issue_token(self, user: Granted, _: Presented) -> dict[str, Any]:
         """Leaves the `Issue` on the request. What it returns Authlib would log."""
-        scope = " ".join(words_of(self.request.payload.scope or user.scope))
+        scope = narrowed(self.request.payload.scope or user.scope, self.request.client.scope)  # it may be registered for less by now
         self.request.issue = Issue(self.request.client, user, scope, self.server.access_seconds, self.request.successor)
         return {}
 

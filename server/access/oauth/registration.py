@@ -2,19 +2,24 @@
 
 import hmac
 import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from authlib.oauth2.rfc6749 import OAuth2Error
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Connection
 
+from profiles.audit_event import Agent
 from profiles.smart.scopes import narrowed
 from server.access.oauth import clients, granting
 from server.access.oauth.clients import AUTHORIZATION_CODE, METHODS, REFRESH_TOKEN, Client, hashed, new_secret
 from server.access.oauth.granting import SECOND
 from server.access.oauth.messages import Answer, Message, answer, bearer
 from server.access.oauth.server import OAuthServer
-from server.errors import ImageShareError
+from server.errors import ImageShareError, TooManyAttempts
+from server.settings import bracketed
 from server.store.db import micros
 
 _KINDS: Final = {method: kind for kind, methods in METHODS.items() for method in methods}
@@ -47,7 +52,8 @@ def register(server: OAuthServer, message: Message) -> Answer:
         token = new_secret()
         client = replace(client, registration_hash=hashed(token))
         with server.database.write() as connection:
-            secret = clients.add(connection, client, server.settings.fetch_allowed_hosts)
+            secret = clients.add(connection, client)
+            _tell(server, connection, client.id, "client registered by itself", message)
     except OAuth2Error as error:
         return server.refusal(error)
     except ImageShareError as error:
@@ -55,17 +61,24 @@ def register(server: OAuthServer, message: Message) -> Answer:
     return answer(201, _told(server, replace(client, created=micros()), secret, token))
 
 
-def manage(server: OAuthServer, message: Message, client_id: str) -> Answer:
-    """RFC 7592 section 2: GET, PUT and DELETE of a client by itself, with its registration access token."""
+def manage(server: OAuthServer, message: Message, client_id: str, count: Callable[[str], None]) -> Answer:
+    """RFC 7592 section 2: GET, PUT and DELETE of a client by itself, with its registration access token.
+
+    `count` is called with the client's id before it is changed, and may raise `TooManyAttempts`: every change has all rights looked at anew.
+    """
     try:
         client, token = _own(server, message, client_id)
         if message.method == "DELETE":
             with server.database.write() as connection:
                 granting.end_of_client(connection, client.id, "the app was deregistered")
                 clients.remove(connection, client.id)
+                _tell(server, connection, client.id, "client removed by itself", message)
             return answer(204, None)
         if message.method == "PUT":
-            client = _changed(server, client, message.body)
+            count(client.id)
+            client = _changed(server, client, message)
+    except TooManyAttempts:
+        raise
     except OAuth2Error as error:
         return server.refusal(error)
     except ImageShareError as error:
@@ -73,16 +86,23 @@ def manage(server: OAuthServer, message: Message, client_id: str) -> Answer:
     return answer(200, _told(server, client, "", token))
 
 
-def _changed(server: OAuthServer, client: Client, body: object) -> Client:
+def _changed(server: OAuthServer, client: Client, message: Message) -> Client:
     """RFC 7592 section 2.2: all of it anew. How it authenticates stays: a secret is not made of nothing."""
+    body = message.body
     if not isinstance(body, dict) or body.get("client_id") != client.id:
         raise _wrong("client_id has to be that of the client")
     changed = _client(server, client, body)
     if changed.kind != client.kind:
         raise _wrong("the kind of client stays; register a new one for another token_endpoint_auth_method")
     with server.database.write() as connection:
-        clients.change(connection, changed, server.settings.fetch_allowed_hosts)
+        clients.change(connection, changed)
+        _tell(server, connection, client.id, "client changed by itself", message)
     return changed
+
+
+def _tell(server: OAuthServer, connection: Connection, client: str, what: str, message: Message) -> None:
+    by = Agent(identifier=client, address=message.address)
+    server.told.client_changed(connection, client, what, by, message.request_id)
 
 
 def _require_open(server: OAuthServer, message: Message) -> None:
@@ -128,11 +148,18 @@ def _client(server: OAuthServer, before: Client, body: object) -> Client:
         launch_uri=given.launch_uri, contacts=tuple(given.contacts), jwks_uri=given.jwks_uri, jwks=given.jwks,
     )  # fmt: skip
     try:
-        clients.require_valid(client, server.settings.fetch_allowed_hosts)
+        clients.require_valid(client)  # no hosts of our own: whoever registers is a stranger
     except ImageShareError as error:
         code = "invalid_redirect_uri" if "redirect URI" in error.detail else "invalid_client_metadata"
         raise OAuth2Error(error=code, description=_plain(error.detail)) from None
-    return client
+    return replace(client, origins=_origins(client.redirect_uris) if kind == "public" else ())
+
+
+def _origins(redirect_uris: Sequence[str]) -> tuple[str, ...]:
+    """SMART App Launch 2.2, CORS: an app in a browser calls from where it is sent back to. RFC 7591 has no member that would say it."""
+    parts = [urlsplit(uri) for uri in redirect_uris]
+    hosts = [(bracketed(each.hostname), each.port) for each in parts if each.scheme == "https" and each.hostname]
+    return tuple(dict.fromkeys(f"https://{host}" if port in (None, 443) else f"https://{host}:{port}" for host, port in hosts))
 
 
 def _wrong(detail: str) -> OAuth2Error:

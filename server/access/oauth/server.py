@@ -7,12 +7,14 @@ from typing import Any, Final
 from authlib.oauth2.rfc6749 import AuthorizationServer, InvalidClientError, InvalidRequestError, OAuth2Error
 from sqlalchemy import Connection
 
+from server.access import rights
+from server.access.consents import BREAK_GLASS
 from server.access.oauth import clients, refresh
 from server.access.oauth.authorization_code import CodeGrant
 from server.access.oauth.client_assertion import ClientAssertion, JwksFetch, claim
 from server.access.oauth.client_credentials import BackendGrant
 from server.access.oauth.clients import GRANT_TYPES, REFRESH_TOKEN, Client
-from server.access.oauth.granting import SECOND
+from server.access.oauth.granting import SECOND, Granted
 from server.access.oauth.id_token import id_token
 from server.access.oauth.issuing import Issue
 from server.access.oauth.messages import Answer, Message, Request, answer, basic
@@ -20,6 +22,7 @@ from server.access.oauth.pkce import S256
 from server.access.oauth.refresh import RefreshGrant
 from server.access.oauth.telling import Told
 from server.access.tokens import Issued, Tokens
+from server.records import consent_rules
 from server.records.trail import Trail
 from server.settings import Settings
 from server.store.db import Database, micros
@@ -30,10 +33,12 @@ _DAY: Final = 86_400 * SECOND
 class OAuthServer(AuthorizationServer):
     """Safe for threads. Everything here is synchronous: the edge calls it in a thread of its pool.
 
-    `issuer` and `audience` (the FHIR base) are URLs without a slash at the end.
+    `issuer` and `audience` (the FHIR base) are URLs without a slash at the end. `fetch_of_strangers` is for clients that registered themselves.
     """
 
-    def __init__(self, settings: Settings, database: Database, tokens: Tokens, trail: Trail, fetch: JwksFetch) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, tokens: Tokens, trail: Trail, fetch: JwksFetch, fetch_of_strangers: JwksFetch
+    ) -> None:
         super().__init__()
         logging.getLogger("authlib").setLevel(logging.INFO)  # at DEBUG it writes tokens into the log
         self.settings, self.database, self.tokens, self.told = settings, database, tokens, Told(trail)
@@ -46,7 +51,7 @@ class OAuthServer(AuthorizationServer):
         self.register_grant(RefreshGrant)
         self.register_grant(BackendGrant)
         self.register_client_auth_method("client_secret_basic", _by_basic)
-        self.register_client_auth_method("private_key_jwt", ClientAssertion(frozenset({self.token_url, self.issuer}), fetch))
+        self.register_client_auth_method("private_key_jwt", ClientAssertion(frozenset({self.token_url, self.issuer}), fetch, fetch_of_strangers))
 
     # --- what Authlib asks for
 
@@ -152,7 +157,18 @@ class OAuthServer(AuthorizationServer):
             seconds=issue.seconds, more={name: granted.told[name] for name in ("patient", "encounter") if name in granted.told},
         )  # fmt: skip
         self.told.issued(connection, granted, request.message, issued.id)
+        if consents := self._held_against(connection, granted, request.now):
+            self.told.decided(connection, granted, consents, request.message, issued.id)
         return issued
+
+    def _held_against(self, connection: Connection, granted: Granted, now: int) -> list[str]:
+        """The Consents of the grant's patient, where any of what they say can concern who asks."""
+        found = consent_rules.of_patient(connection, granted.patient) if granted.patient else []
+        if not found:
+            return []
+        claims, permits = {"grant": granted.id, "client_id": granted.client}, self.settings.consent_default == "permit"
+        made, _ = rights.decision(connection, claims=claims, now=now, permits=permits)
+        return [] if made.withheld.is_nothing and BREAK_GLASS not in made.purposes else found
 
 
 def _by_basic(query_client: Any, request: Request) -> Client | None:

@@ -7,8 +7,17 @@ from urllib.parse import urlencode
 
 from sqlalchemy import Connection
 
-from profiles.audit_event import GET_ACCESS_TOKEN, USER_SECURITY_CHANGED, Agent, AuditedEntity, Kind, Subtype
+from profiles.audit_event import (
+    AUTHORIZED_BY_CONSENT,
+    GET_ACCESS_TOKEN,
+    USER_SECURITY_CHANGED,
+    Agent,
+    AuditedEntity,
+    Kind,
+    Subtype,
+)
 from profiles.vocabulary import DCM_QUERY, DCM_SYSTEM, IHE_TRANSACTION
+from server.access.consents import BREAK_GLASS
 from server.access.oauth.granting import Granted
 from server.access.oauth.messages import Message
 from server.access.people.accounts import Account
@@ -32,6 +41,15 @@ class Told:
         entity = AuditedEntity(query=asked, details=(("grant", granted.id), ("scope", granted.scope)))
         self._record(connection, "sign-in", GET_ACCESS_TOKEN, granted, message.address, message.request_id, token_id, entity)
 
+    def decided(
+        self, connection: Connection, granted: Granted, consents: Sequence[str], message: Message, token_id: str
+    ) -> None:
+        """BALP AuthZconsent: the token was issued with these Consents (ids) held against all that it will ask for."""
+        named = tuple(AuditedEntity(reference=f"Consent/{each}") for each in consents)
+        self._record(
+            connection, "security", AUTHORIZED_BY_CONSENT, granted, message.address, message.request_id, token_id, *named
+        )
+
     def began(self, connection: Connection, granted: Granted, address: str, request_id: str) -> None:
         """A person has allowed this."""
         self._record(connection, "security", USER_SECURITY_CHANGED, granted, address, request_id)
@@ -39,6 +57,16 @@ class Told:
     def ended(self, connection: Connection, granted: Granted, address: str = "", request_id: str = "") -> None:
         """It is over before its time."""
         self._record(connection, "security", USER_SECURITY_CHANGED, granted, address, request_id)
+
+    def client_changed(self, connection: Connection, client_id: str, what: str, by: Agent, request_id: str = "") -> None:
+        """RFC 7591, and the command `client`: what a program may ask for is another thing from now on."""
+        entity = AuditedEntity(identifier=client_id, details=(("changed", what),))
+        self.trail.record(
+            connection,
+            self.trail.action(
+                "security", USER_SECURITY_CHANGED, by, rest=False, outcome_desc=what, entities=(entity,), request_id=request_id
+            ),
+        )
 
     def introspected(self, caller: str, told: Mapping[str, Any], message: Message) -> None:
         """ITI-102: `caller` was told whose token it is, and for which patient. Returns when it is durable."""
@@ -51,16 +79,28 @@ class Told:
             )
         )  # fmt: skip
 
-    def chosen_from(self, account: Account, client: str, patients: Sequence[str]) -> None:
-        """A person was shown these patients, to choose for which of them an app shall work. Returns when it is durable."""
+    def chosen_from(self, account: Account, client: str, patients: Sequence[str], emergency: str = "") -> None:
+        """A person was shown these patients, to choose for which of them an app shall work; `emergency`: the reason why nothing was withheld.
+
+        Returns when it is durable.
+        """
         if patients:
-            entity = AuditedEntity(identifier=client, details=(("shown", "choice of a patient for an app"),))
+            why = (("reason", emergency),) if emergency else ()
+            entity = AuditedEntity(identifier=client, details=(("shown", "choice of a patient for an app"), *why))
+            asking = Agent(identifier="browser", purposes=(BREAK_GLASS,) if emergency else ())
+            action = self.trail.action("query", QUERY, asking, rest=False, entities=(entity,))
+            self.trail.write(replace(action, user=Agent(identifier=account.id, reference=account.fhir_user)), patients=patients)
+
+    def shown_connected(self, account: Account, patients: Sequence[str]) -> None:
+        """A person was shown for which of these patients apps have access. Returns when it is durable."""
+        if patients:
+            entity = AuditedEntity(identifier=account.id, details=(("shown", "connected apps"),))
             action = self.trail.action("query", QUERY, Agent(identifier="browser"), rest=False, entities=(entity,))
             self.trail.write(replace(action, user=Agent(identifier=account.id, reference=account.fhir_user)), patients=patients)
 
     def _record(
         self, connection: Connection, kind: Kind, subtype: Subtype, granted: Granted, address: str, request_id: str,
-        token_id: str = "", entity: AuditedEntity | None = None,
+        token_id: str = "", *entities: AuditedEntity,
     ) -> None:  # fmt: skip
         user = Agent(identifier=granted.account) if granted.account else None
         client = Agent(identifier=granted.client, address=address, user=user, purposes=granted.purposes)
@@ -68,7 +108,7 @@ class Told:
         self.trail.record(
             connection,
             self.trail.action(
-                kind, subtype, client, rest=False, patient_id=granted.patient or "", entities=(entity or known,),
+                kind, subtype, client, rest=False, patient_id=granted.patient or "", entities=entities or (known,),
                 request_id=request_id, token_id=token_id,
             ),
         )  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy.exc import IntegrityError
 
 from server.access import epoch
 from server.access.oauth import granting
@@ -29,6 +30,7 @@ KINDS: Final = ("patient", "proxy", "practitioner", "staff", "administrator")
 _OWN_RIGHT: Final = frozenset({"patient", "proxy"})
 """Kinds that reach single patients; the others reach every one."""
 FOREVER: Final = proxies.FOREVER
+_TAKEN: Final = "there is an account with this e-mail address already"
 _EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"]{1,64}@[^\s@<>()\[\],;:\\\"]{1,189}")
 _FHIR_USER = re.compile(r"(Patient|Practitioner|PractitionerRole|RelatedPerson|Person)/[A-Za-z0-9.-]{1,64}")
 
@@ -53,6 +55,14 @@ class Account:
 def fold(email: str) -> str:
     """The form of an e-mail address that is looked up and counted by: whichever way somebody writes it, it is one."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).casefold()).strip()
+
+
+def plain_email(email: str) -> str:
+    """The e-mail address as it is kept and shown. Raises `Refused` for what is none."""
+    email = unicodedata.normalize("NFKC", email).strip()
+    if not _EMAIL.fullmatch(email) or not email.isprintable():
+        raise Refused("this is no e-mail address; it is like name@example.org")
+    return email
 
 
 def find(connection: Connection, id: str) -> Account | None:
@@ -85,11 +95,9 @@ def add(
     Raises `Refused` for what is no address or kind, `Conflict` where the address has an account already.
     """
     own = tuple(dict.fromkeys(patients))
-    email = unicodedata.normalize("NFKC", email).strip()
     if kind not in KINDS:
         raise Refused(f"an account is one of {', '.join(KINDS)}")
-    if not _EMAIL.fullmatch(email) or not email.isprintable():
-        raise Refused("this is no e-mail address; it is like name@example.org")
+    email = plain_email(email)
     if fhir_user and not _FHIR_USER.fullmatch(fhir_user):
         raise Refused("a person is a Patient, Practitioner, PractitionerRole, RelatedPerson or Person, such as Practitioner/x")
     if not fhir_user and kind == "patient" and len(own) == 1:
@@ -100,10 +108,24 @@ def add(
     }  # fmt: skip
     adding = insert(connection, ACCOUNT).values(row).on_conflict_do_nothing().returning(ACCOUNT.c.id)
     if connection.execute(adding).first() is None:
-        raise Conflict("there is an account with this e-mail address already")
+        raise Conflict(_TAKEN)
     for patient in own:
         connection.execute(OWN.insert().values(account=row["id"], patient=patient))
     return Account(str(row["id"]), kind, name, email, fhir_user, assurance, language)
+
+
+def rename(connection: Connection, id: str, name: str) -> None:
+    """Pages call the person so from now on."""
+    connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == id).values(name=name))
+
+
+def readdress(connection: Connection, id: str, email: str, now: int) -> None:
+    """Another e-mail address, which the person has shown to read. Raises `Conflict`, after which the transaction is over."""
+    changed = {"email": email, "email_folded": fold(email), "email_verified": now}
+    try:
+        connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == id).values(changed))
+    except IntegrityError:
+        raise Conflict(_TAKEN) from None
 
 
 def own(connection: Connection, id: str, patient: str) -> None:
@@ -146,6 +168,11 @@ def _able(connection: Connection, id: str, since: int) -> None:
 def own_patients(connection: Connection, id: str) -> frozenset[str]:
     """The resource ids of the person's own records."""
     return frozenset(connection.execute(select(OWN.c.patient).where(OWN.c.account == id)).scalars())
+
+
+def of_patient(connection: Connection, patient: str) -> frozenset[str]:
+    """The ids of the accounts of which this patient is the person."""
+    return frozenset(connection.execute(select(OWN.c.account).where(OWN.c.patient == patient)).scalars())
 
 
 def reach(connection: Connection, account: Account, now: int) -> tuple[frozenset[str] | None, int]:

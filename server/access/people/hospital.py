@@ -143,10 +143,8 @@ class Hospital:
 
     def unlink(self, account: Account, issuer: str, subject: str, address: str) -> None:
         """It does not any more. Raises `NotFound`."""
-        mine = EXTERNAL.c.issuer == issuer, EXTERNAL.c.subject == subject, EXTERNAL.c.account == account.id
         with self._database.write() as connection:
-            if connection.execute(EXTERNAL.delete().where(*mine).returning(EXTERNAL.c.account)).first() is None:
-                raise NotFound("this account is not linked so")
+            unlink(connection, account.id, issuer, subject)
             self._events.changed(connection, account.id, account, "sign-in through a hospital was unlinked", address)
 
     def linked(self, account: str) -> tuple[tuple[str, str], ...]:
@@ -214,6 +212,13 @@ def link(connection: Connection, account: str, issuer: str, subject: str) -> Non
     mine = select(EXTERNAL.c.account).where(EXTERNAL.c.issuer == issuer, EXTERNAL.c.subject == subject)
     if connection.execute(mine).scalar_one() != account:
         raise Conflict("this hospital sign-in belongs to another account; remove it there first")
+
+
+def unlink(connection: Connection, account: str, issuer: str, subject: str) -> None:
+    """It does not any more. Raises `NotFound`."""
+    mine = EXTERNAL.c.issuer == issuer, EXTERNAL.c.subject == subject, EXTERNAL.c.account == account
+    if connection.execute(EXTERNAL.delete().where(*mine).returning(EXTERNAL.c.account)).first() is None:
+        raise NotFound("this account is not linked so")
 
 
 def _says_issuer(metadata: Mapping[str, Any]) -> bool:

@@ -120,8 +120,8 @@ class Passkeys:
             if connection.execute(removing.returning(PASSKEY.c.id)).first() is None:
                 raise NotFound("there is no such passkey")
             self._events.changed(connection, session.account.id, session.account, "passkey removed", address)
+            sessions.end_all(connection, session.account.id, session.id)  # first, as in `recovery`
             granting.end_of_account(connection, session.account.id, "passkey removed")
-            sessions.end_all(connection, session.account.id, session.id)
 
     # --- signing in
 

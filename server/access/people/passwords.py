@@ -1,26 +1,24 @@
 """Passwords: argon2 by pwdlib, few at once, and the same work whether or not there is an account.
 
-One hash takes 64 MiB and half a second. So two are made at once in a process, sixteen wait, and who comes then is told to come back:
-a flood of sign-ins must not take the machine's memory. Nor its processors: each hash works in four threads, which stand back behind all others.
+One hash takes 64 MiB and half a second. So two are made at once by a process, sixteen wait, and who comes then is told to come back:
+a flood of sign-ins must not take the machine's memory. Nor its processors: they are made apart (`apart`), behind all else.
 """
 
-import contextlib
 import hashlib
 import hmac
-import os
 import secrets
-import sys
 import threading
 import unicodedata
 from base64 import b32encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final, TypeVar
 
 from pwdlib import PasswordHash
 from sqlalchemy import Connection, select
 
+from server.access.people.apart import Apart
 from server.errors import Refused, TooManyAttempts
 from server.store.db import Database, insert, micros
 from server.store.tables import Password
@@ -30,8 +28,6 @@ SHORTEST: Final = 12
 LONGEST: Final = 256
 _AT_ONCE: Final = 2
 _WAITING: Final = 16
-_PRIORITY: Final = 10
-"""As of `nice`: a tenth of what a thread without one is given where both want to work."""
 _ONCE: Final = "sha256:"
 _NOBODYS: Final = "$argon2id$v=19$m=65536,t=3,p=4$6UmoDwy5SXfD4rxLKJtM6g$6cihvi9/fLiPn6z6sEwuz1Kq3hwMUf57KeptlzT8KWg"
 """Of no password: what is compared with where there is no account, at the cost of the recommended profile."""
@@ -39,13 +35,14 @@ T = TypeVar("T")
 
 
 class Hashing:
-    """argon2 with bounded concurrency, for one process. `hasher` is pwdlib's recommended profile; tests take a cheaper one."""
+    """argon2 with bounded concurrency, for one process. Tests take a cheaper `hasher` than pwdlib's recommended profile."""
 
     def __init__(self, hasher: PasswordHash | None = None, *, at_once: int = _AT_ONCE, waiting: int = _WAITING) -> None:
-        self._hasher = hasher or PasswordHash.recommended()
+        self._hasher = hasher or Apart()
         self._nobodys = _NOBODYS if hasher is None else hasher.hash(secrets.token_urlsafe())
-        self._threads = ThreadPoolExecutor(at_once, "argon2", _stand_back)
+        self._threads = ThreadPoolExecutor(at_once, "argon2")
         self._places = threading.BoundedSemaphore(at_once + waiting)
+        self._mine = threading.local()
 
     def hash(self, password: str) -> str:
         """Raises `TooManyAttempts` where too many wait already."""
@@ -64,12 +61,31 @@ class Hashing:
         return right and stored is not None and len(given) <= LONGEST, better or ""
 
     def require_place(self) -> None:
-        """Before any other work for a sign-in, such as counting it, which writes. Raises `TooManyAttempts` where too many wait already."""
+        """Raises `TooManyAttempts` where too many wait already."""
         with self._place():
             pass
 
-    def _in_turn(self, work: Callable[[], T]) -> T:
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Keeps a place for this thread, whose hash needs no other: what comes before it, such as counting, which writes, is not done in vain.
+
+        Raises `TooManyAttempts` where too many wait already.
+        """
         with self._place():
+            self._mine.kept = True
+            try:
+                yield
+            finally:
+                self._mine.kept = False
+
+    def close(self) -> None:
+        """Waits for those that are being made; none can be made afterwards."""
+        self._threads.shutdown()
+        if isinstance(self._hasher, Apart):
+            self._hasher.close()
+
+    def _in_turn(self, work: Callable[[], T]) -> T:
+        with nullcontext() if getattr(self._mine, "kept", False) else self._place():
             return self._threads.submit(work).result()
 
     @contextmanager
@@ -80,13 +96,6 @@ class Hashing:
             yield
         finally:
             self._places.release()
-
-
-def _stand_back() -> None:
-    """Linux has a priority for each thread, which those have too that argon2 begins from it."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, max(_PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))  # 0 is the thread that asks
 
 
 class Passwords:

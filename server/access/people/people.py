@@ -10,6 +10,7 @@ from server.access.people.events import Events, Refusal
 from server.access.people.one_time_codes import OneTimeCodes
 from server.access.people.passkeys import Passkeys
 from server.access.people.passwords import Hashing, Passwords
+from server.access.people.profile import Profile
 from server.access.people.proxying import Proxying
 from server.access.people.recovery import Recovery
 from server.access.people.sessions import Sessions
@@ -51,6 +52,7 @@ class People:
             throttles=self.throttles, events=self.events,
         )  # fmt: skip
         self.recovery = Recovery(database, self.passwords, self.sign_in, self.events)
+        self.profile = Profile(database, settings, self.codes, self.sign_in, self.events)
         self.proxying = Proxying(database, self.events)
         self._database = database
 
@@ -65,6 +67,7 @@ class People:
 
     def close(self) -> None:
         self.sign_in.close()
+        self.passwords.hashing.close()
 
 
 def first_administrator(database: Database) -> str | None:

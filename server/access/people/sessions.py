@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, or_, select
 
 from server.access.oauth import granting
 from server.access.people.accounts import ACCOUNT, Account
@@ -158,9 +158,16 @@ def _ended(connection: Connection, *which: ColumnElement[bool]) -> None:
         granting.end_of_session(connection, each)
 
 
+def is_open(connection: Connection, session: Session, now: int) -> bool:
+    """Whether a session that was found before is still open in this transaction. Who would close it then waits until this one has ended."""
+    mine = SESSION.c.id == session.id, SESSION.c.account == session.account.id, SESSION.c.expires > now, SESSION.c.idle > now
+    found = select(SESSION.c.id).join(ACCOUNT, ACCOUNT.c.id == SESSION.c.account).where(*mine, ACCOUNT.c.disabled == 0)
+    return connection.execute(found.with_for_update(read=True, of=SESSION)).first() is not None
+
+
 def forget(connection: Connection, now: int) -> None:
-    """Removes those that are over. One that is idle only is no use to its cookie, but apps may have been granted its whole time."""
-    connection.execute(SESSION.delete().where(SESSION.c.expires <= now))
+    """Removes those that are over."""
+    connection.execute(SESSION.delete().where(or_(SESSION.c.expires <= now, SESSION.c.idle <= now)))
 
 
 def cookie(settings: Settings) -> tuple[str, bool]:

@@ -1,23 +1,26 @@
 """The one door for every way in: password, e-mailed code, passkey.
 
-Failures are counted before a secret is looked at, by account and by network, in the database: however many are tried at once, and
-after a restart, no more than the allowed number are looked at. An unknown account, a wrong secret, one that is over and an account that
-is locked are answered with the same words and after the same work. What fails of another reason does not count.
+Failures are counted before a secret is looked at (`tries`), in the database: however many are tried at once, and after a restart, no more
+than the allowed number are looked at. An unknown account, a wrong secret, one that is over and an account that is locked are answered with
+the same words and after the same work. What fails of another reason does not count.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from server.access.people import accounts, passkeys
 from server.access.people.accounts import Account
+from server.access.people.browsers import NO_BROWSER, Browser
 from server.access.people.events import Events
 from server.access.people.one_time_codes import DIGITS, MINUTES, OneTimeCodes
 from server.access.people.passkeys import Passkeys
 from server.access.people.passwords import Passwords
-from server.access.people.throttles import Throttles, network, rate
-from server.errors import SignInRefused, TooManyAttempts
+from server.access.people.throttles import Throttles
+from server.access.people.tries import Try, Tries
+from server.errors import Refused, SignInRefused
 from server.settings import Settings
 from server.store.db import Database, micros
 from server.telemetry import failure, log
@@ -26,8 +29,6 @@ Mail = Callable[[str, str, str], None]
 """Sends to an address, with a subject, a text. May wait for a mail server."""
 SIGN_IN: Final = "sign-in"
 RECOVER: Final = "recover"
-_HOUR: Final = 3600
-_UNLIMITED: Final = 1 << 30
 _AT_ONCE: Final = 2
 """E-mails that are sent at the same time by one process."""
 
@@ -48,36 +49,34 @@ class SignIn:
         events: Events,
     ) -> None:
         self._database, self._mail, self._events = database, mail, events
-        self._passwords, self._codes, self._keys, self._throttles = passwords, codes, keys, throttles
-        self._url = settings.base_url
-        window = settings.sign_in_window
-        self._of_account = rate(settings.sign_in_failures, window, "account")
-        self._of_address = rate(settings.sign_in_failures_per_address or _UNLIMITED, window, "address")
-        self._codes_of_account = rate(5, _HOUR, "codes")
-        self._codes_of_address = rate(max(30, 6 * settings.sign_in_failures_per_address), _HOUR, "codes-address")
+        self._passwords, self._codes, self._keys = passwords, codes, keys
+        self.tries = Tries(throttles, settings)
+        self._url, self._site = settings.base_url, settings.organization
         self._later = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mail")
 
-    def password(self, email: str, password: str, address: str) -> Account:
+    def require_place(self, address: str, browser: Browser = NO_BROWSER) -> None:
+        """Before any other work for a password. Asks no database. Raises `TooManyAttempts` for whom it is known that nothing would be looked at."""
+        self.tries.require_room(address, browser)
+        self._passwords.hashing.require_place()
+
+    def password(self, email: str, password: str, address: str, browser: Browser = NO_BROWSER) -> Account:
         """The account of an e-mail address and its password. Raises `SignInRefused`, `TooManyAttempts`."""
-        account = self.confirmed(email, password, address)
+        account = self.confirmed(email, password, address, browser)
         self._events.signed_in(account, "password", address)
         return account
 
-    def confirmed(self, email: str, password: str, address: str) -> Account:
+    def confirmed(self, email: str, password: str, address: str, browser: Browser = NO_BROWSER) -> Account:
         """The same of somebody who is signed in already."""
-        self._passwords.hashing.require_place()
-        with self._counted("password", email, address) as (account, locked):
-            usable = account is not None and not account.disabled and not locked
+        with self._passwords.hashing.place(), self._counted("password", email, address, browser) as (account, usable):
             right = self._passwords.is_right(account.id if account and usable else None, password)
             if account is None or not right:
                 raise SignInRefused
         return account
 
-    def code(self, email: str, code: str, address: str, purpose: str = SIGN_IN) -> Account:
-        """The account of an e-mail address and the code that was sent there. Raises `SignInRefused`, `TooManyAttempts`."""
-        with self._counted("code", email, address) as (account, locked):
-            usable = account is not None and not account.disabled and not locked
-            right = self._codes.claim(account.id if account and usable else None, purpose, code)
+    def code(self, email: str, code: str, address: str, purpose: str = SIGN_IN, browser: Browser = NO_BROWSER) -> Account:
+        """The account of an e-mail address and the code that was sent there, as this browser asked. Raises `SignInRefused`, `TooManyAttempts`."""
+        with self._counted("code", email, address, browser) as (account, usable):
+            right = self._codes.claim(account.id if account and usable else None, purpose, code, browser.form)
             if account is None or not right:
                 raise SignInRefused
             with self._database.write() as connection:
@@ -88,28 +87,36 @@ class SignIn:
             self._events.signed_in(account, "code", address)
         return account
 
-    def send_code(self, email: str, address: str, purpose: str = SIGN_IN) -> None:
+    def send_code(self, email: str, address: str, purpose: str = SIGN_IN, browser: Browser = NO_BROWSER) -> None:
         """Sends a code, if there is an account. What the caller sees is the same if there is none. Raises `TooManyAttempts`."""
-        if not self._throttles.take(self._codes_of_address, network(address)):
-            raise TooManyAttempts(self._throttles.wait(self._codes_of_address, network(address)))
-        if not self._throttles.take(self._codes_of_account, accounts.fold(email)):
-            raise TooManyAttempts(self._throttles.wait(self._codes_of_account, accounts.fold(email)))
-        self._later.submit(self._send_quietly, email, purpose)
+        self.count_letter(accounts.fold(email), address, browser if browser.knows(self._id(email, browser)) else NO_BROWSER)
+        self.later(partial(self._send, email, purpose, browser.form))
 
-    def passkey_options(self, binding: str, address: str) -> dict[str, Any]:
+    def count_letter(self, of: str, address: str, browser: Browser = NO_BROWSER) -> None:
+        """Counts an e-mail that somebody asks for; `of` is whom it is for, or who asks. Raises `TooManyAttempts`."""
+        self.tries.letter(of, address, browser)
+
+    def mail(self, to: str, subject: str, text: str) -> None:
+        """Sends it now. Raises `Unavailable` where the mail server does not take it."""
+        self._mail(to, subject, text)
+
+    def later(self, send: Callable[[], None]) -> None:
+        """Does it in a thread of its own: how long this takes says whether there is an account. What fails is in the log."""
+        self._later.submit(_quietly, send)
+
+    def passkey_options(self, binding: str, address: str, browser: Browser = NO_BROWSER) -> dict[str, Any]:
         """See `Passkeys.options`. Raises `TooManyAttempts`."""
-        if self._throttles.is_spent(self._of_address, network(address)):
-            raise TooManyAttempts(self._throttles.wait(self._of_address, network(address)))
+        self.tries.challenge(address, browser)
         return self._keys.options(binding)
 
-    def passkey(self, response: Mapping[str, Any], binding: str, address: str) -> Account:
+    def passkey(self, response: Mapping[str, Any], binding: str, address: str, browser: Browser = NO_BROWSER) -> Account:
         """The account whose key has signed the challenge that this browser was given. Raises `SignInRefused`, `TooManyAttempts`."""
-        with self._counted("passkey", "", address):
+        with self._counted("passkey", "", address, browser):
             id_ = self._keys.verify(response, binding)
             with self._database.read() as connection:
                 account = accounts.find(connection, id_)
-            if account is None or account.disabled:
-                raise SignInRefused
+                if account is None or account.disabled or not passkeys.is_of(connection, id_, str(response["id"])):
+                    raise SignInRefused
         self._events.signed_in(account, "passkey", address)
         return account
 
@@ -118,51 +125,49 @@ class SignIn:
         self._later.shutdown(wait=True)
 
     @contextmanager
-    def _counted(self, way: str, email: str, address: str) -> Iterator[tuple[Account | None, bool]]:
-        """The account of the address, and whether it is locked. Counts a failure, unless the block ends well or fails of something else."""
-        here, who = network(address), (way, accounts.fold(email))
-        if not self._throttles.take(self._of_address, here):
-            raise TooManyAttempts(self._throttles.wait(self._of_address, here))
-        locked = bool(email) and not self._throttles.take(self._of_account, *who)
-        account: Account | None = None
-        try:
-            with self._database.read() as connection:
-                account = accounts.by_email(connection, email) if email else None
-            yield account, locked
-        except SignInRefused:
-            self._events.failed(None if locked else account, way, address)
-            raise
-        except BaseException:
-            self._uncount(here, who if email else None)
-            raise
-        self._throttles.give_back(self._of_address, here)
-        if email:
-            self._throttles.clear(self._of_account, *who)
+    def _counted(self, way: str, email: str, address: str, browser: Browser) -> Iterator[tuple[Account | None, bool]]:
+        """The account of the address, and whether its secrets are looked at. Counts a failure, unless the block ends well or fails of something else."""
+        with self._database.read() as connection:
+            account = accounts.by_email(connection, email) if email else None
+        one = Try(way, accounts.fold(email), account.id if account is not None else None, address, browser)
+        with self.tries.counted(one) as free:
+            try:
+                yield account, free and account is not None and not account.disabled
+            except SignInRefused:
+                self._events.failed(account if free else None, way, address)
+                raise
+        if account is not None and self.tries.has_closed(one):
+            self.later(partial(self.mail, account.email, *_closed(self._url)))
 
-    def _uncount(self, here: str, who: tuple[str, str] | None) -> None:
-        self._throttles.give_back(self._of_address, here)
-        if who is not None:
-            self._throttles.give_back(self._of_account, *who)
+    def _id(self, email: str, browser: Browser) -> str | None:
+        """The account of the address, where the browser may know it."""
+        if not browser.accounts:
+            return None
+        with self._database.read() as connection:
+            account = accounts.by_email(connection, email)
+        return None if account is None else account.id
 
-    def invite(self, email: str) -> None:
-        """Sends a code at once, for an administrator. Raises `Unavailable` where the mail server does not take it."""
-        self._send(email, SIGN_IN)
+    def invite(self, account: Account) -> None:
+        """Tells somebody that there is an account. Raises `Unavailable` where the mail server does not take it, `Refused` for an address of no mailbox."""
+        if not accounts.is_reachable(account.email):
+            raise Refused("no e-mail is sent to an address of this machine itself")
+        self.mail(account.email, *_invitation(account.email, self._site, self._url))
 
-    def _send_quietly(self, email: str, purpose: str) -> None:
-        """In a thread of its own: how long this takes says whether there is an account."""
-        try:
-            self._send(email, purpose)
-        except Exception as error:  # noqa: BLE001 nobody waits for it; the log has what it was
-            log().error("code not sent", **failure(error))
-
-    def _send(self, email: str, purpose: str) -> None:
+    def _send(self, email: str, purpose: str, form: str) -> None:
         with self._database.write() as connection:
             account = accounts.by_email(connection, email)
-            if account is None or account.disabled:
+            if account is None or account.disabled or not accounts.is_reachable(account.email):
                 return
             protected = passkeys.has_any(connection, account.id)
-            code = "" if protected else self._codes.make(connection, account.id, purpose)
-        self._mail(account.email, *_letter(code, purpose, self._url))
+            code = "" if protected else self._codes.make(connection, account.id, purpose, form)
+        self.mail(account.email, *_letter(code, purpose, self._url))
+
+
+def _quietly(send: Callable[[], None]) -> None:
+    try:
+        send()
+    except Exception as error:  # noqa: BLE001 nobody waits for it; the log has what it was
+        log().error("mail not sent", **failure(error))
 
 
 def _letter(code: str, purpose: str, url: str) -> tuple[str, str]:

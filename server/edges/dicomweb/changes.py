@@ -30,6 +30,8 @@ from server.work.retrieve import STUDY_TYPE
 
 _LIMIT: Final = 100
 _MOST: Final = 200
+_PAGES: Final = 50
+"""How far back the newest change is looked for that may be told."""
 _KEY: Final = b'"BulkDataURI":"'
 _ACTIONS: Final = {
     "create": "create",
@@ -56,11 +58,10 @@ def feed(request: Request) -> Response:
 
 @answering("query", REST_SEARCH)
 def latest(request: Request) -> Response:
-    """The newest change as a JSON object; 204 where nothing ever changed."""
+    """The newest change that consents do not withhold, as a JSON object; 204 where nothing ever changed."""
     asked = _asked(request, {"includemetadata"})
     with context.reading(request) as connection:
-        newest = changes.latest(connection)
-        found = _told(request, connection, [newest] if newest is not None else [])
+        found = _newest(request, connection)
         rows = _rows(request, connection, found, asked)
     return _answer(request, found, rows[0]) if rows else Response(status_code=204)
 
@@ -77,6 +78,17 @@ def _asked(request: Request, known: set[str]) -> dict[str, str]:
             raise MalformedQuery("the change feed takes each of offset, limit, startTime, endTime and includeMetadata once")
         asked[name.lower()] = value
     return asked
+
+
+def _newest(request: Request, connection: Connection) -> Sequence[Changed]:
+    """The newest one that may be told."""
+    page = changes.newest(connection)
+    for _ in range(_PAGES):
+        found = _told(request, connection, page)
+        if found or not page:
+            return found[:1]
+        page = changes.newest(connection, _MOST, before=page[-1].sequence)
+    return ()
 
 
 def _told(request: Request, connection: Connection, found: Sequence[Changed]) -> Sequence[Changed]:

@@ -262,7 +262,8 @@ def _notes(audited: Iterable[Audited]) -> Iterator[Note]:
     for each in audited:
         found.setdefault(replace(each, patient=""), set()).add(each.patient)
     for each, patients in found.items():
-        yield Note(each.kind, each.subtype, (AuditedEntity(reference=each.reference, query=each.query),), frozenset(patients))
+        asked = (AuditedEntity(reference=each.reference, query=each.query),)
+        yield Note(each.kind, each.subtype, asked, frozenset(patients), each.error)
 
 
 def _asked(entry: Entry) -> tuple[AuditedEntity, ...]:

@@ -6,22 +6,55 @@ from starlette.responses import JSONResponse, Response
 
 from profiles.smart.words import wish
 from server.access.people import passkeys
+from server.access.people.one_time_codes import MINUTES
 from server.access.people.passwords import SHORTEST
 from server.edges.context import request_id
+from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit
 from server.edges.pages.entering import credential
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import host_of, ways
-from server.errors import Refused, SignInRefused, StepUpNeeded
-from server.work.authorizing import Connected
+from server.errors import Conflict, Refused, SignInRefused, StepUpNeeded
+from server.work.connected import Connected
 
+_WRONG_CODE = "This is not the code, or it is too old. Check it, or have a new one sent."
 _WRONG_PASSWORD = "This is not your password so far. Check it and type it again."
 
 
 def account(visit: Visit) -> Response:
     """`GET /account`"""
     return _account(visit)
+
+
+def rename(visit: Visit) -> Response:
+    """`POST /account/name`"""
+    try:
+        visit.node.people.profile.rename(visit.person, visit.value("full-name"), visit.address)
+    except Refused as error:
+        return _account(visit, error.http_status, faults={"full-name": sentence(error.detail)})
+    return visit.redirect("/account", done="name")
+
+
+def new_email(visit: Visit) -> Response:
+    """`POST /account/email`: a code goes to the new address. The page is the same whether or not another account has it."""
+    try:
+        email = visit.node.people.profile.ask(visit.person, visit.value("email"), visit.address)
+    except Refused as error:
+        return _account(visit, error.http_status, faults={"email": sentence(error.detail)})
+    return visit.page("new_email.html", email=email, minutes=MINUTES, fault="")
+
+
+def confirm_email(visit: Visit) -> Response:
+    """`POST /account/email/confirm`: from now on it is the address to sign in with."""
+    email = visit.value("email")
+    try:
+        visit.node.people.profile.confirm(visit.person, email, visit.value("code"), visit.address)
+    except SignInRefused as error:
+        return visit.page("new_email.html", error.http_status, email=email, minutes=MINUTES, fault=_(_WRONG_CODE))
+    except (Refused, Conflict) as error:
+        return _account(visit, error.http_status, faults={"email": sentence(error.detail)})
+    return visit.redirect("/account", done="email")
 
 
 def password(visit: Visit) -> Response:
@@ -73,7 +106,7 @@ def apps(visit: Visit) -> Response:
     """`GET /account/apps`"""
     connected = visit.node.authorizing.connected(visit.person.account)
     done = visit.request.query_params.get("done", "")
-    return visit.page("apps.html", apps=[_app(each) for each in connected], done=done)
+    return visit.page("apps.html", apps=[_app(visit, each) for each in connected], done=done)
 
 
 def disconnect(visit: Visit) -> Response:
@@ -101,10 +134,11 @@ def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
     return visit.page("account.html", status, **{**known, **values})
 
 
-def _app(each: Connected) -> dict[str, Any]:
+def _app(visit: Visit, each: Connected) -> dict[str, Any]:
     told = [wish(word) for word in each.scopes if not word.startswith("launch") and not word.endswith("_access")]
     return {
-        "grant": each.grant, "name": each.client.name, "since": each.since, "expires": each.expires, "stays": each.stays,
+        "grant": each.grant, "name": each.client.name, "logo": logo.address(visit, each.client), "since": each.since, "expires": each.expires, "stays": each.stays, "used": each.used,
+        "whose": each.whose, "is_own": each.is_own, "patient": each.patient, "of_all": each.of_all, "studies": each.studies,
         "host": host_of(each.client.client_uri or next(iter(each.client.redirect_uris), "")),
         "wishes": [one.sentence.said(_) for one in told],
     }  # fmt: skip

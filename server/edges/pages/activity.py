@@ -7,10 +7,12 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from profiles.audit_event import REST_OPERATION, Agent, AuditedEntity
+from server.access import rights
 from server.access.people import accounts
 from server.edges.context import request_id
 from server.edges.pages.browser import Visit
 from server.edges.pages.showing import translated as _
+from server.records import belonging
 from server.store.db import micros
 from server.work.access_history import PATIENT, AccessRow, Place, rows
 from server.work.choosing import choices
@@ -26,9 +28,11 @@ def activity(visit: Visit) -> Response:
         reach, _until = accounts.reach(connection, visit.person.account, micros())
         if not reach:
             return visit.page("activity.html", groups=[], more="", names={}, nobody=True, earlier=False)
+        reach = rights.whole_records(connection, visit.person.account, micros())
         before = _place(visit.request.query_params.get("before", ""))
         found = rows(connection, reach, before, _COUNT + 1)
-        own = accounts.own_patients(connection, visit.person.account.id)
+        records = accounts.own_patients(connection, visit.person.account.id)
+        own = frozenset(same for each in records for same in belonging.same(connection, each))
         names = {each.id: each.name for each in choices(connection, reach).patients} if len(reach) > 1 else {}
     _note(visit, reach)
     shown, more = found[:_COUNT], "-".join(map(str, found[_COUNT - 1].place)) if len(found) > _COUNT else ""

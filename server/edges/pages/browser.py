@@ -20,7 +20,7 @@ from starlette.responses import RedirectResponse, Response
 from server.access.people import sessions
 from server.access.people.sessions import Session
 from server.edges.context import address, node, request_id
-from server.edges.pages.showing import root, secured, sentence, shown, translated
+from server.edges.pages.showing import root, secured, sentence, shown, translated, waiting
 from server.errors import Forbidden, ImageShareError, Refused, StepUpNeeded, TooLarge, TooManyAttempts, UnsupportedMediaType
 from server.settings import is_local_name
 from server.telemetry import failure, log
@@ -152,6 +152,7 @@ class Visit:
 
 
 Handler = Callable[[Visit], Response]
+First = Callable[[Visit], None]
 
 
 def page(handler: Handler, *, of: str = "") -> Callable[[Request], Awaitable[Response]]:
@@ -159,17 +160,19 @@ def page(handler: Handler, *, of: str = "") -> Callable[[Request], Awaitable[Res
     return _endpoint(handler, _signed_in, of)
 
 
-def open_page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """`handler` as an endpoint for everybody: signing in, recovering."""
-    return _endpoint(handler, _anybody, SIGN_IN)
+def open_page(handler: Handler, first: First | None = None) -> Callable[[Request], Awaitable[Response]]:
+    """`handler` as an endpoint for everybody: signing in, recovering. `first` may raise before anything is read; it waits for nothing."""
+    return _endpoint(handler, _anybody, SIGN_IN, first)
 
 
 def _endpoint(
-    handler: Handler, admit: Callable[[Visit, str], Response | None], of: str
+    handler: Handler, admit: Callable[[Visit, str], Response | None], of: str, first: First | None = None
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answered(request: Request) -> Response:
         visit = Visit(request, {})
         try:
+            if first is not None:
+                first(visit)
             if request.method == "POST":
                 visit = Visit(request, await _form(request))
         except ImageShareError as error:
@@ -209,11 +212,11 @@ def _anybody(visit: Visit, _: str) -> Response | None:
 
 
 def problem(visit: Visit, error: ImageShareError, title: str = "") -> Response:
-    """The page that says what was wrong and what to do. Where it is our fault nothing else is asked of us."""
-    person = {"person": None} if error.http_status >= 500 else {}
+    """The page that says what was wrong and what to do. Where it is our fault, or others are too many, nothing else is asked of us."""
+    person = {"person": None} if error.http_status >= 500 or isinstance(error, TooManyAttempts) else {}
     values = {
         "error": error,
-        "said": sentence(error.detail),
+        "said": waiting(error) if isinstance(error, TooManyAttempts) else sentence(error.detail),
         "title": translated(title) if title else "",
         "request_id": request_id(visit.request),
         **person,

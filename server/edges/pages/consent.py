@@ -3,20 +3,22 @@
 The steps are one address. What was chosen goes through the forms; what the last page showed is bound to the answer by its digest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from starlette.responses import Response
 
 from profiles.smart.scopes import parse_scope
 from profiles.smart.words import Wish, wish
+from server.access import break_glass
 from server.edges.context import request_id
+from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import host_of, kinds
 from server.errors import Forbidden, NotFound, Refused
-from server.work.authorizing import REQUEST_SECONDS, Asked
+from server.work.authorizing import Asked
 from server.work.choosing import PatientChoice, StudyChoice
 
 _STAYING: Final = ("offline_access", "online_access")
@@ -30,6 +32,8 @@ class _Chosen:
     patient: str | None = None
     studies: tuple[str, ...] | None = None
     search: str = ""
+    emergency: str = ""
+    """Why a practitioner wants to see all of the record."""
 
 
 def authorize(visit: Visit) -> Response:
@@ -43,18 +47,26 @@ def authorize(visit: Visit) -> Response:
     if answer == "deny":
         return _onward(visit, asked, visit.node.authorizing.deny(asked.request_id, visit.person))
     chosen = _chosen(visit, answer)
+    if answer == "emergency":
+        return _emergency(visit, asked, chosen)
+    if answer == "back":
+        chosen = replace(chosen, emergency="")
+    elif "emergency" in visit.form:
+        try:
+            chosen = replace(chosen, emergency=break_glass.reason(chosen.emergency))
+        except Refused as error:
+            return _emergency(visit, asked, chosen, sentence(error.detail))
     if answer == "allow":
         return _allowed(visit, asked, chosen)
     return _next(visit, asked, chosen)
 
 
 def _other_person(visit: Visit, asked: Asked) -> Response | None:
-    """Where somebody else, or the same person anew, has to sign in first (OpenID Connect Core section 3.1.2.1, `prompt`)."""
+    """Where somebody else, or the same person anew, has to sign in first (OpenID Connect Core section 3.1.2.1, `prompt` and `max_age`)."""
     here = f"/authorize/{asked.request_id}"
     if asked.account is not None and asked.account != visit.person.account.id:
         return visit.page("other_person.html", 403, client=asked.client.name, goes_to=here)
-    began = asked.expires - REQUEST_SECONDS * 1_000_000
-    if {"login", "select_account"} & set(asked.prompt.split()) and visit.person.authenticated < began:
+    if visit.person.authenticated < asked.since:
         return visit.redirect(SIGN_IN, next=here, again="yes")
     return None
 
@@ -62,40 +74,71 @@ def _other_person(visit: Visit, asked: Asked) -> Response | None:
 def _chosen(visit: Visit, answer: str) -> _Chosen:
     studies = tuple(dict.fromkeys(visit.values("study")))
     asked_studies = answer in ("studies", "allow")
-    return _Chosen(visit.value("patient") or None, studies if asked_studies else None, visit.value("search").strip()[:100])
+    return _Chosen(
+        visit.value("patient") or None, studies if asked_studies else None, visit.value("search").strip()[:100], visit.value("emergency")
+    )  # fmt: skip
 
 
 def _next(visit: Visit, asked: Asked, chosen: _Chosen, fault: str = "") -> Response:
     """The first question that has no answer yet."""
     patient = asked.patient or chosen.patient
-    found = visit.node.authorizing.choices(asked, visit.person.account, patient=patient, search=chosen.search)
+    found = visit.node.authorizing.choices(
+        asked, visit.person.account, patient=patient, search=chosen.search, emergency=chosen.emergency, address=visit.address,
+        trace=request_id(visit.request),
+    )  # fmt: skip
     if asked.needs_patient and patient is None:
         if len(found.patients) == 1 and not found.more and not chosen.search:
-            return _next(visit, asked, _Chosen(found.patients[0].id, chosen.studies))
+            return _next(visit, asked, replace(chosen, patient=found.patients[0].id))
         missing = _("Choose whose records this is about.") if visit.value("answer") == "patient" else ""
         return _ask(
-            visit, asked, "choose_patient.html", patients=found.patients, more=found.more, search=chosen.search, fault=missing
-        )
+            visit, asked, "choose_patient.html", patients=found.patients, more=found.more, search=chosen.search, fault=missing,
+            emergency=chosen.emergency,
+        )  # fmt: skip
     if patient is not None and not found.patients:
+        if _may_break(visit, asked) and not chosen.emergency:
+            return _emergency(visit, asked, chosen, is_closed=True)
         raise Forbidden("you may not see the records of this patient", frozenset([patient]))
     subject = found.patients[0] if patient is not None else None
     if asked.needs_study and subject is not None and chosen.studies is None:
-        return _ask(visit, asked, "choose_studies.html", patient=subject, studies=[*map(_study, found.studies)])
-    return _consent(visit, asked, subject, [each for each in found.studies if each.id in (chosen.studies or ())], fault)
+        return _ask(
+            visit,
+            asked,
+            "choose_studies.html",
+            patient=subject,
+            studies=[*map(_study, found.studies)],
+            emergency=chosen.emergency,
+        )
+    named = [each for each in found.studies if each.id in (chosen.studies or ())]
+    return _consent(visit, asked, subject, named, chosen.emergency, fault)
+
+
+def _may_break(visit: Visit, asked: Asked) -> bool:
+    """Whether emergency access is offered: whether or not there is anything that it would open, which is not told."""
+    return asked.is_of_one and break_glass.may(visit.person.account)
+
+
+def _emergency(visit: Visit, asked: Asked, chosen: _Chosen, fault: str = "", *, is_closed: bool = False) -> Response:
+    """IHE PCF section 53.4, break-glass: asks for the reason, and says what comes of it."""
+    break_glass.require(visit.person.account, chosen.patient)
+    return _ask(
+        visit, asked, "emergency.html", 403 if is_closed else 400 if fault else 200, fault=fault, is_closed=is_closed, patient=chosen.patient,
+        reason=chosen.emergency, minutes=visit.settings.access_token_seconds // 60,
+    )  # fmt: skip
 
 
 def _consent(
-    visit: Visit, asked: Asked, patient: PatientChoice | None, studies: list[StudyChoice], fault: str
-) -> Response:  # fmt: skip
+    visit: Visit, asked: Asked, patient: PatientChoice | None, studies: list[StudyChoice], emergency: str, fault: str
+) -> Response:
     known = [each.id for each in studies]
     named = patient.id if patient is not None else None
     wishes = [wish(word) for word in asked.scopes if word not in _STAYING]
     return _ask(
         visit, asked, "consent.html", 400 if fault else 200, patient=patient, studies=[*map(_study, studies)], fault=fault,
-        shown=visit.node.authorizing.digest(asked, visit.person, patient=named, studies=known),
+        shown=visit.node.authorizing.digest(asked, visit.person, patient=named, studies=known, emergency=emergency),
+        emergency=emergency,
         wishes=[_told(each) for each in wishes if not _is_context(each)],
         contexts=[_told(each) for each in wishes if _is_context(each)],
-        offline="offline_access" in asked.scopes, online="online_access" in asked.scopes,
+        offline="offline_access" in asked.scopes and not emergency, online="online_access" in asked.scopes and not emergency,
         minutes=visit.settings.access_token_seconds // 60, days=visit.settings.refresh_token_days,
         left=_left(visit, [each.word for each in wishes]),
     )  # fmt: skip
@@ -112,7 +155,7 @@ def _allowed(visit: Visit, asked: Asked, chosen: _Chosen) -> Response:
     try:
         onward = visit.node.authorizing.approve(
             asked.request_id, visit.person, scopes=scopes, patient=asked.patient or chosen.patient, shown=visit.value("shown"),
-            studies=chosen.studies or (), offline=stay, only_these=visit.value("only") == "yes", address=visit.address,
+            studies=chosen.studies or (), offline=stay, only_these=visit.value("only") == "yes", emergency=chosen.emergency, address=visit.address,
             trace=request_id(visit.request),
         )  # fmt: skip
     except Refused as error:
@@ -130,9 +173,8 @@ def _onward(visit: Visit, asked: Asked, url: str) -> Response:
 
 def _ask(visit: Visit, asked: Asked, template: str, status: int = 200, **values: Any) -> Response:
     client = asked.client
-    logo = client.logo_uri if client.logo_uri.startswith("data:image/") else ""
     return visit.page(
-        template, status, **{"fault": "", **values}, client=client.name, logo=logo, host=host_of(client.client_uri or asked.redirect_uri),
+        template, status, **{"fault": "", "emergency": "", "may_break": _may_break(visit, asked), **values}, client=client.name, logo=logo.address(visit, client), host=host_of(client.client_uri or asked.redirect_uri),
         action=f"/authorize/{asked.request_id}",
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.edges.pages import account, activity, assets, consent, hospital, sign_in
+from server.edges.pages import account, activity, assets, consent, hospital, logo, sign_in
 from server.edges.pages.browser import open_page, page, problem_page
 
 _BOTH: Final = ["GET", "POST"]
@@ -28,7 +28,7 @@ def install(app: FastAPI) -> None:
         [
             Route(assets.PATH, assets.asset),
             Route("/sign-in", open_page(sign_in.sign_in), methods=_GET),
-            Route("/sign-in", open_page(sign_in.with_password), methods=_POST),
+            Route("/sign-in", open_page(sign_in.with_password, sign_in.require_place), methods=_POST),
             Route("/sign-in/code", open_page(sign_in.send_code), methods=_POST),
             Route("/sign-in/with-code", open_page(sign_in.with_code), methods=_POST),
             Route("/sign-in/passkey/options", open_page(sign_in.passkey_options), methods=_POST),
@@ -42,7 +42,11 @@ def install(app: FastAPI) -> None:
             Route("/signed-out", open_page(sign_in.signed_out), methods=_GET),
             Route("/sign-out", page(sign_in.sign_out), methods=_BOTH),
             Route("/authorize/{request_id}", page(consent.authorize), methods=_BOTH),
+            Route(logo.PATH, page(logo.logo, of="/account"), methods=_GET),
             Route("/account", page(account.account), methods=_GET),
+            Route("/account/name", page(account.rename, of="/account"), methods=_POST),
+            Route("/account/email", page(account.new_email, of="/account"), methods=_POST),
+            Route("/account/email/confirm", page(account.confirm_email, of="/account"), methods=_POST),
             Route("/account/password", page(account.password, of="/account"), methods=_POST),
             Route("/account/passkeys/options", page(account.passkey_options, of="/account"), methods=_POST),
             Route("/account/passkeys", page(account.add_passkey, of="/account"), methods=_POST),
@@ -56,6 +60,9 @@ def install(app: FastAPI) -> None:
                 for path in ("/sign-in/code", "/sign-in/with-code", "/sign-in/passkey")
             ),
             Route("/recover/password", _back_to("/recover"), methods=_GET),
-            *(Route(path, _back_to("/account"), methods=_GET) for path in ("/account/password", "/account/passkeys")),
+            *(
+                Route(f"/account/{path}", _back_to("/account"), methods=_GET)
+                for path in ("name", "email", "email/confirm", "password", "passkeys")
+            ),
         ]
     )

@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from server.edges.context import node, request_id
 from server.edges.pages import assets
 from server.edges.pages.wording import day, moment
+from server.errors import TooManyAttempts
 from server.settings import Settings
 
 _CSP: Final = (
@@ -37,6 +38,14 @@ def sentence(detail: str) -> str:
     """The words of an error as a sentence of its own."""
     said = translated(detail)
     return f"{said[:1].upper()}{said[1:]}."
+
+
+def waiting(error: TooManyAttempts) -> str:
+    """When to come back."""
+    minutes = -(-error.retry_after // 60)
+    if minutes <= 1:
+        return translated("There were too many attempts. Wait a minute, then try again.")
+    return translated("There were too many attempts. Try again in {minutes} minutes.").format(minutes=minutes)
 
 
 def root(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from server.access.people.one_time_codes import MINUTES
 from server.access.people.passwords import SHORTEST
 from server.edges.pages.browser import HOME, Visit
 from server.edges.pages.entering import credential, early_page, enter, sign_in_form
-from server.edges.pages.showing import sentence
+from server.edges.pages.showing import sentence, waiting
 from server.edges.pages.showing import translated as _
 from server.errors import AccessError, Refused, SignInRefused, TooManyAttempts
 
@@ -31,6 +31,11 @@ def sign_in(visit: Visit) -> Response:
     if visit.session is not None and not again:
         return visit.redirect(visit.goes_to)
     return sign_in_form(visit)
+
+
+def require_place(visit: Visit) -> None:
+    """Who is turned away anyhow costs a flood more than us: no thread, no form, no database."""
+    visit.node.people.sign_in.require_place(visit.address)
 
 
 def with_password(visit: Visit) -> Response:
@@ -68,7 +73,7 @@ def with_code(visit: Visit) -> Response:
     except SignInRefused as error:
         return _code_form(visit, error.http_status, faults={"code": _(_BAD_CODE)})
     except TooManyAttempts as error:
-        return _later(_code_form(visit, error.http_status, fault=_waiting(error)), error)
+        return _later(_code_form(visit, error.http_status, fault=waiting(error)), error)
     return enter(visit, account, "code", 1)
 
 
@@ -77,7 +82,7 @@ def passkey_options(visit: Visit) -> Response:
     try:
         return JSONResponse(visit.node.people.sign_in.passkey_options(visit.browser, visit.address))
     except TooManyAttempts as error:
-        return _later(JSONResponse({"detail": _waiting(error)}, error.http_status), error)
+        return _later(JSONResponse({"detail": waiting(error)}, error.http_status), error)
 
 
 def with_passkey(visit: Visit) -> Response:
@@ -118,7 +123,7 @@ def recover(visit: Visit) -> Response:
     try:
         visit.node.people.recovery.send(email, visit.address)
     except TooManyAttempts as error:
-        return _later(_recover_form(visit, error.http_status, fault=_waiting(error)), error)
+        return _later(_recover_form(visit, error.http_status, fault=waiting(error)), error)
     return _new_password_form(visit)
 
 
@@ -132,7 +137,7 @@ def recovered(visit: Visit) -> Response:
     except SignInRefused as error:
         return _new_password_form(visit, error.http_status, faults={"code": _(_BAD_CODE)})
     except TooManyAttempts as error:
-        return _later(_new_password_form(visit, error.http_status, fault=_waiting(error)), error)
+        return _later(_new_password_form(visit, error.http_status, fault=waiting(error)), error)
     except Refused as error:
         return _new_password_form(visit, error.http_status, faults={"password": sentence(error.detail)})
     visit.leave()
@@ -141,15 +146,8 @@ def recovered(visit: Visit) -> Response:
 
 def _refused(visit: Visit, error: AccessError, text: str) -> Response:
     if isinstance(error, TooManyAttempts):
-        return _later(sign_in_form(visit, error.http_status, fault=_waiting(error)), error)
+        return _later(sign_in_form(visit, error.http_status, fault=waiting(error)), error)
     return sign_in_form(visit, error.http_status, fault=_(text))
-
-
-def _waiting(error: TooManyAttempts) -> str:
-    minutes = -(-error.retry_after // 60)
-    if minutes <= 1:
-        return _("There were too many attempts. Wait a minute, then try again.")
-    return _("There were too many attempts. Try again in {minutes} minutes.").format(minutes=minutes)
 
 
 def _later(response: Response, error: TooManyAttempts) -> Response:

@@ -4,6 +4,7 @@ Never with credentials: cookies of a browser open nothing here that an app could
 """
 
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from server.access.decisions import Decision
 from server.access.oauth import clients
 from server.edges.context import node
 from server.errors import ImageShareError
+from server.settings import TrustedIssuer
 from server.store.db import Database
 
 OPEN: Final = frozenset(
@@ -41,20 +43,21 @@ _FRESH_SECONDS: Final = 1.0
 
 
 class Origins:
-    """The origins of registered clients. Reads the table at most once a second."""
+    """The origins of registered clients and of `trusted_issuers`. Reads the table at most once a second."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, issuers: Iterable[TrustedIssuer]) -> None:
         self._database = database
+        self._issuers = tuple(issuers)
         self._known: dict[str, frozenset[str]] = {}
         self._until = 0.0
 
-    def clients(self, origin: str) -> frozenset[str]:
-        """The clients that are registered with this origin."""
+    def whose(self, origin: str) -> frozenset[str]:
+        """The clients that are registered with this origin, by their ids, and the foreign issuers of which it is, which no client id is like."""
         if self._until < time.monotonic():
             with self._database.read() as connection:
                 self._known = clients.origins(connection)
             self._until = time.monotonic() + _FRESH_SECONDS
-        return self._known.get(origin, frozenset())
+        return self._known.get(origin, frozenset()) | {each.issuer for each in self._issuers if origin in each.origins}
 
 
 class Cors:
@@ -73,7 +76,7 @@ class Cors:
         if scope["path"] in OPEN:
             known = None
         else:
-            known = await self._clients(scope, origin)
+            known = await self._whose(scope, origin)
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             await _preflight(origin, known)(scope, receive, send)
             return
@@ -87,11 +90,12 @@ class Cors:
 
         await self._app(scope, receive, allowed)
 
-    async def _clients(self, scope: Scope, origin: str) -> frozenset[str]:
+    async def _whose(self, scope: Scope, origin: str) -> frozenset[str]:
         if self._origins is None:
-            self._origins = Origins(node(HTTPConnection(scope)).database)
+            own = node(HTTPConnection(scope))
+            self._origins = Origins(own.database, own.settings.trusted_issuers)
         try:
-            return await run_in_threadpool(self._origins.clients, origin)
+            return await run_in_threadpool(self._origins.whose, origin)
         except ImageShareError:  # without a database no origin is known
             return frozenset()
 
@@ -111,14 +115,20 @@ def _preflight(origin: str, known: frozenset[str] | None) -> Response:
     return response
 
 
+def _is_of(known: frozenset[str], decided: Decision | None) -> bool:
+    """Whether the token of a request, if it has one, is of a client or foreign issuer of its origin. One of the command line is nobody's."""
+    if decided is None:
+        return True
+    return decided.issuer in known if decided.issuer else not decided.grant or decided.subject in known
+
+
 def _allow(headers: MutableHeaders, origin: str, known: frozenset[str] | None, scope: Scope) -> None:
     """The page of this origin may read the answer: an open document, or what its own client's token opens."""
     if known is None:
         headers["Access-Control-Allow-Origin"] = "*"
     else:
         headers.add_vary_header("Origin")
-        decided: Decision | None = scope.get("state", {}).get("decision")
-        if not known or (decided is not None and decided.grant and decided.subject not in known):
+        if not known or not _is_of(known, scope.get("state", {}).get("decision")):
             return
         headers["Access-Control-Allow-Origin"] = origin
     headers["Access-Control-Expose-Headers"] = _EXPOSED

@@ -8,7 +8,7 @@ from starlette.responses import RedirectResponse, Response
 
 from server.access.oauth import introspection, launches, registration, revocation
 from server.access.oauth.messages import Answer, Message
-from server.access.people.throttles import network, rate
+from server.access.people.throttles import counts, network, rate
 from server.edges.context import node, problem_page, request_id
 from server.edges.smart.messages import received
 from server.errors import ImageShareError, Refused, TooManyAttempts
@@ -22,6 +22,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 _REGISTRATIONS: Final = rate(60, 3600, "registration")
+_CHANGES: Final = rate(60, 3600, "change of a registration")
 _AUTHORIZATIONS: Final = 20
 """Times `sign_in_failures_per_address` within the time that a request waits; any number where that is any number."""
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -49,7 +50,7 @@ def _begun(request: Request, message: Message) -> Begun:
     own = node(request)
     most = _AUTHORIZATIONS * own.settings.sign_in_failures_per_address
     limit, of = rate(most or 1, REQUEST_SECONDS, "authorization"), network(message.address)
-    if most and not own.people.throttles.take(limit, of):
+    if most and counts(message.address, own.settings) and not own.people.throttles.take(limit, of):
         raise TooManyAttempts(own.people.throttles.wait(limit, of))
     begun = own.authorizing.begin(message.form if request.method == "POST" else message.query)
     if begun.error:
@@ -76,13 +77,21 @@ def launch(request: Request, message: Message) -> Answer:
 def register(request: Request, message: Message) -> Answer:
     """Where anybody may register, so many from one address: every registration is kept."""
     own = node(request)
-    if own.settings.client_registration == "open" and not own.people.throttles.take(_REGISTRATIONS, network(message.address)):
+    counted = own.settings.client_registration == "open" and counts(message.address, own.settings)
+    if counted and not own.people.throttles.take(_REGISTRATIONS, network(message.address)):
         raise TooManyAttempts(own.people.throttles.wait(_REGISTRATIONS, network(message.address)))
     return registration.register(node(request).oauth, message)
 
 
 def manage(request: Request, message: Message) -> Answer:
-    return registration.manage(node(request).oauth, message, request.path_params["client"])
+    """So many changes of one client: counted when it has shown its token, so that nobody else uses them up."""
+    throttles = node(request).people.throttles
+
+    def count(client: str) -> None:
+        if not throttles.take(_CHANGES, client):
+            raise TooManyAttempts(throttles.wait(_CHANGES, client))
+
+    return registration.manage(node(request).oauth, message, request.path_params["client"], count)
 
 
 def _problem(request: Request, error: ImageShareError) -> Response:

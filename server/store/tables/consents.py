@@ -16,6 +16,8 @@ class ConsentRule(Row, table=True):
     patient: str = Field(index=True)
     """Whose consent it is: the id of the Patient, or of the one into whom she was merged."""
     denies: int
+    names_some: int
+    """Whether it is for named actors, so that it holds proxies, too."""
     parent: int | None = Field(default=None, sa_type=BigInteger, nullable=True, index=True)
     """The rule that this one is an exception of."""
     parts: int

@@ -69,6 +69,8 @@ class AccessGrant(Row, table=True):
     purposes: list[str] = Field(default=[], sa_column=_json())
     created: int = Field(sa_type=BigInteger)
     expires: int = Field(sa_type=BigInteger)
+    used: int = Field(sa_type=BigInteger)
+    """When a token of it was last issued."""
     ended: int | None = Field(default=None, sa_type=BigInteger)
     ended_why: str = ""
     offline: int = 0
@@ -90,7 +92,8 @@ class AuthorizationRequest(Row, table=True):
     state: str
     challenge: str
     nonce: str = ""
-    prompt: str = ""
+    since: int = Field(default=0, sa_type=BigInteger)
+    """When the person has to have signed in at the earliest (`prompt`, `max_age`)."""
     patient: str | None = None
     encounter: str | None = None
     account: str | None = None

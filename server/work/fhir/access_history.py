@@ -5,8 +5,8 @@ from typing import Any, Final
 from sqlalchemy import Connection
 
 from profiles.fhir.json import serialize
-from server.access.decisions import OTHER_PATIENT, Interaction
-from server.errors import Forbidden, NotFound
+from server.access.decisions import Interaction
+from server.errors import NotFound
 from server.records import resources
 from server.store.db import instant, micros
 from server.work.access_history import AccessRow, Place, rows
@@ -21,22 +21,24 @@ DEFINITION: Final = "http://imageshare.example/fhir/OperationDefinition/patient-
 DEFAULT_COUNT: Final = 50
 MOST: Final = 500
 _TYPE: Final = "AuditEvent"
+_NOBODY: Final = "there is no Patient with this id"
 Json = dict[str, Any]
 
 
 def access_history(connection: Connection, caller: Caller, id_: str, inputs: Inputs, *, key: bytes) -> bytes:
     """OperationDefinition patient-access-history: a Parameters resource, as JSON, with an `access` for each event, the newest first.
 
-    It is for who may search the AuditEvents of the patient: the patient's own token, that of a proxy, or of staff. Refused attempts are in it.
+    It is for who may search the AuditEvents of the patient: the patient's own token, that of a proxy, or of staff. Refused attempts are in it,
+    and what was done to those who were merged into this patient: without their AuditEvents, which are of Patients whom the caller may not see.
     Raises `Forbidden`, `NotFound`, `ParameterError`.
     """
     inputs.only(PARAMETERS)
     made = caller.decision
     made.require_patient(_TYPE, Interaction.SEARCH, id_)
     if not made.sees_whose(connection, _TYPE, Interaction.SEARCH, id_):
-        raise Forbidden(OTHER_PATIENT, frozenset([id_]))
+        raise made.unseen(_TYPE, Interaction.SEARCH, id_, _NOBODY)
     if not FHIR_ID.fullmatch(id_) or resources.last(connection, "Patient", id_) is None:
-        raise NotFound("there is no Patient with this id")
+        raise NotFound(_NOBODY)
     start, end = inputs.moments("start"), inputs.moments("end")
     count = min(inputs.number("_count") or DEFAULT_COUNT, MOST)
     path, given = f"Patient/{id_}/$access-history", [(name, inputs.text(name)) for name in PARAMETERS[:3] if inputs.text(name)]
@@ -66,6 +68,6 @@ def _access(row: AccessRow) -> Json:
             {"name": "when", "valueInstant": instant(micros(row.when))},
             *({"name": name, "valueString": text} for name, text in texts if text),
             {"name": "outcome", "valueCode": row.outcome},
-            {"name": "event", "valueReference": {"reference": f"{_TYPE}/{row.event}"}},
+            *([] if row.is_former else [{"name": "event", "valueReference": {"reference": f"{_TYPE}/{row.event}"}}]),
         ],
     }

@@ -19,7 +19,7 @@ from profiles.fhir.issues import Issue
 from profiles.fhir.json import serialize
 from profiles.fhir.references import parse_reference
 from server.access.decisions import OTHER_PATIENT, Interaction, Unseen
-from server.errors import Conflict, Forbidden, Gone, Invalid, NotFound, NotSupported
+from server.errors import Conflict, Forbidden, Invalid, NotFound, NotSupported
 from server.records import binaries, documents, resources
 from server.records.resources import Stored
 from server.records.trail import Audited
@@ -27,6 +27,7 @@ from server.store.blobs import Blob
 from server.work.fhir import permission
 from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.create import new_id
+from server.work.fhir.delete import refused
 from server.work.fhir.offered import MethodNotOffered
 from server.work.fhir.reading import FHIR_ID, Deleted
 from server.work.fhir.storing import require_targets, require_version
@@ -158,7 +159,11 @@ def delete(connection: Connection, caller: Caller, id_: str, *, if_match: str = 
         permission.require_absent(caller.decision, "Binary", Interaction.DELETE)
         require_version(if_match, before)
         return Outcome(204)
-    (patient, *_) = _require_of(connection, caller, Interaction.DELETE, before)
+    try:
+        (patient, *_) = _require_of(connection, caller, Interaction.DELETE, before)
+    except Unseen as error:
+        require_version(if_match, None)
+        return Outcome(204, audited=refused(f"Binary/{id_}", error))
     require_version(if_match, before)
     stored = resources.delete(connection, "Binary", id_)
     return Outcome(204, stored, audited=(Audited("delete", REST_DELETE, f"Binary/{id_}/_history/{stored.version}", patient),))
@@ -213,15 +218,19 @@ def _judged(caller: Caller, interaction: Interaction) -> str:
 def _require(connection: Connection, caller: Caller, interaction: Interaction, binary: Json) -> str:
     """The patient whose it is, or empty. Raises `Forbidden` unless the caller may do to the security context what it wants to do here.
 
-    Without a context, or where that is no more, it is nobody's: a patient/ scope does not open it. To write below a context is to update that.
+    Without a context, or where that is no more, it is nobody's: a patient/ scope does not open it. What consents withhold of a context they
+    withhold when that is deleted too. To write below a context is to update that.
     """
     of = _context(connection, caller, binary)
-    if of is None:
+    if of is None or of.deleted:
         caller.decision.require_patient("Binary", interaction, "")
+    if of is None:
         return ""
     asked = Interaction.READ if interaction is Interaction.READ else Interaction.UPDATE
     try:
-        permission.require_resource(connection, caller.decision, of.type, asked, of.id, of.patient)
+        if of.type == "Patient" and caller.decision.studies is not None:  # all that hangs on the patient is of more than the study
+            raise Forbidden(OTHER_PATIENT)
+        permission.require_resource(connection, caller.decision, of.type, asked, of.id, of.patient, now=not of.deleted)
     except Forbidden as error:
         raise Forbidden(error.detail, frozenset([of.patient])) from None
     return of.patient
@@ -244,14 +253,11 @@ def _said(connection: Connection, stored: Stored) -> Json:
 
 
 def _context(connection: Connection, caller: Caller, binary: Json) -> Stored | None:
-    """FHIR R4 section 2.44.2: the resource of this server that is its security context, if there is one."""
+    """FHIR R4 section 2.44.2: the resource of this server that is its security context, deleted or not, if there is one."""
     given = binary.get("securityContext")
     reference = given.get("reference") if isinstance(given, dict) else None
     target = parse_reference(reference, caller.base) if isinstance(reference, str) else None
-    try:
-        return resources.read(connection, target.type, target.id) if target is not None and target.id and not target.url else None
-    except (NotFound, Gone):
-        return None
+    return resources.last(connection, target.type, target.id) if target is not None and target.id and not target.url else None
 
 
 def _writable(connection: Connection, caller: Caller, id_: str, given: Json, before: Stored | None) -> str:
@@ -265,7 +271,7 @@ def _writable(connection: Connection, caller: Caller, id_: str, given: Json, bef
         patient = _require(connection, caller, interaction, given)
     except Forbidden as error:
         raise Forbidden(_NOT_HERS if error.detail == OTHER_PATIENT else error.detail, error.patients) from None
-    if "securityContext" in given and _context(connection, caller, given) is None:
+    if "securityContext" in given and ((of := _context(connection, caller, given)) is None or of.deleted):
         why = (
             "the security context is a reference to a resource of this server, such as DocumentReference/7, that is there already"
         )

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from profiles.audit_event import REST_DELETE
 from profiles.fhir.issues import Issue
-from server.access.decisions import Interaction
+from server.access.decisions import Interaction, Unseen
 from server.errors import PreconditionFailed
 from server.records import resources
 from server.records.trail import Audited
@@ -24,21 +24,25 @@ _NOTHING = Issue("information", "informational", "", "There is no such resource,
 def delete(connection: Connection, caller: Caller, type_: str, id_: str, *, if_match: str = "") -> Outcome:
     """FHIR R4 section 3.1.0.7: the resource is gone (410), its earlier versions stay. What is not there, or no more, is deleted as well: 204.
 
-    To a patient/ scope what never was there is as another patient's. Raises `PreconditionFailed`, `Forbidden`, and `Conflict` for what the catalogue
+    To a patient/ scope what never was there is as another patient's, and what consents withhold is not there. Raises `PreconditionFailed`, `Forbidden`, and `Conflict` for what the catalogue
     owns.
     """
     offered.require(type_, "delete")
     caller.require(type_, Interaction.DELETE)
     before = resources.locked(connection, type_, id_)
+    unseen: tuple[Audited, ...] = ()
     if before is None:
         permission.require_absent(caller.decision, type_, Interaction.DELETE)
     else:
-        permission.require_resource(
-            connection, caller.decision, type_, Interaction.DELETE, id_, before.patient, now=not before.deleted
-        )
+        try:
+            permission.require_resource(
+                connection, caller.decision, type_, Interaction.DELETE, id_, before.patient, now=not before.deleted
+            )
+        except Unseen as error:
+            before, unseen = None, refused(f"{type_}/{id_}", error)
     require_version(if_match, before)
     if before is None:
-        return Outcome(204, issues=(_NOTHING,))
+        return Outcome(204, issues=(_NOTHING,), audited=unseen)
     if before.deleted:  # which tells that it was there
         told = Audited("delete", REST_DELETE, f"{type_}/{id_}/_history/{before.version}", before.patient)
         return Outcome(204, before, issues=(_NOTHING,), audited=(told,))
@@ -46,6 +50,11 @@ def delete(connection: Connection, caller: Caller, type_: str, id_: str, *, if_m
     stored = resources.delete(connection, type_, id_)
     reference = f"{type_}/{id_}/_history/{stored.version}"
     return Outcome(204, stored, issues=(_DELETED,), audited=(Audited("delete", REST_DELETE, reference, before.patient),))
+
+
+def refused(reference: str, error: Unseen) -> tuple[Audited, ...]:
+    """For the trail: somebody would have deleted what consents withhold, and is answered as if it were not there."""
+    return tuple(Audited("delete", REST_DELETE, reference, each, error=error) for each in sorted(error.patients))
 
 
 def conditional_delete(connection: Connection, caller: Caller, type_: str, query: str, *, if_match: str = "") -> Outcome:

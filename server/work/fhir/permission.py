@@ -25,7 +25,7 @@ def is_granted(made: Decision, type_: str, interaction: Interaction) -> bool:
 
 def require(made: Decision, type_: str, interaction: Interaction) -> None:
     """Raises `Forbidden` if no scope covers this at all. Who may see studies may see where they are."""
-    if type_ == "Endpoint" and _sees_studies(made, interaction):
+    if _is_open(type_, interaction) and made.some_of("ImagingStudy", interaction) != frozenset():
         return
     made.require(type_, interaction)
 
@@ -38,7 +38,7 @@ def require_resource(
     `now` False: to what it was before, or to know that it was there. What consents keep from somebody who is not limited otherwise is answered as
     what is not there.
     """
-    if type_ == "Endpoint":
+    if _is_open(type_, interaction):
         require(made, type_, interaction)
         return
     made.require_some(type_, interaction, frozenset([patient]))
@@ -76,22 +76,22 @@ def require_absent(made: Decision, type_: str, interaction: Interaction) -> None
 
 def confined(made: Decision, type_: str, interaction: Interaction = Interaction.SEARCH) -> frozenset[str] | None:
     """The only patients of whose `type_` resources one or another may be told; None: no such limit."""
-    return None if type_ == "Endpoint" else made.some_of(type_, interaction)
+    return None if _is_open(type_, interaction) else made.some_of(type_, interaction)
 
 
 def is_limited(made: Decision, type_: str, interaction: Interaction = Interaction.SEARCH) -> bool:
     """Whether some resources of the type only may be told, before any consent."""
-    return type_ != "Endpoint" and made.is_limited(type_, interaction)
+    return not _is_open(type_, interaction) and made.is_limited(type_, interaction)
 
 
 def is_by_patient(made: Decision, type_: str, interaction: Interaction = Interaction.SEARCH) -> bool:
     """Whether `confined` says all of what may be told."""
-    return type_ == "Endpoint" or made.is_by_patient(type_, interaction)
+    return _is_open(type_, interaction) or made.is_by_patient(type_, interaction)
 
 
 def require_patients(made: Decision, type_: str, patients: frozenset[str], interaction: Interaction = Interaction.SEARCH) -> None:
     """Raises `Forbidden` if one of the patients that are searched for is not the caller's, whether or not there is such a patient."""
-    if type_ == "Endpoint":
+    if _is_open(type_, interaction):
         require(made, type_, interaction)
     else:
         made.require_some(type_, interaction, patients)
@@ -103,7 +103,7 @@ def allowed(made: Decision, interaction: Interaction = Interaction.SEARCH) -> Al
     def where(type_: str, row: ResourceRow) -> ColumnElement[bool]:
         if type_ == "Binary":  # is its security context's (FHIR R4 section 2.44.2), so that it comes along with nothing
             return false()
-        if type_ == "Endpoint" and is_granted(made, type_, interaction):
+        if _is_open(type_, interaction) and is_granted(made, type_, interaction):
             return true()
         return made.rows(type_, interaction, row)
 
@@ -145,8 +145,10 @@ def _of_version(
         yield version.c.patient.in_(sorted(whom))
     if not is_by_patient(made, type_, interaction):
         is_there = and_(row.c.deleted == 0, version.c.version == row.c.version)
-        yield or_(is_there, and_(made.earlier(type_, interaction, row), made.where(type_, interaction, version.c.patient)))
+        was = made.earlier(type_, interaction, row, version), made.where(type_, interaction, version.c.patient)
+        yield or_(is_there, and_(*was))
 
 
-def _sees_studies(made: Decision, interaction: Interaction) -> bool:
-    return interaction in (Interaction.READ, Interaction.SEARCH) and made.some_of("ImagingStudy", interaction) != frozenset()
+def _is_open(type_: str, interaction: Interaction) -> bool:
+    """Whether all resources of the type are for whoever may see any: Endpoints, to be looked at. They are changed as other resources of nobody's are."""
+    return type_ == "Endpoint" and interaction in (Interaction.READ, Interaction.SEARCH)

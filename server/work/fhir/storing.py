@@ -1,9 +1,10 @@
 """What create, update and patch have in common: a resource is checked before anything is written, and whose it has become is checked after."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Literal
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, tuple_
 
 from profiles.audit_event import REST_CREATE, Kind, Subtype
 from profiles.fhir import references, validation
@@ -14,6 +15,7 @@ from profiles.smart import consent
 from server.access.decisions import Interaction
 from server.errors import AccessError, Forbidden, Invalid, NotFound, PreconditionFailed
 from server.records import parameters, resources
+from server.records.identities import by_identity
 from server.records.resources import RESOURCE, Stored
 from server.records.trail import Audited
 from server.work.fhir import projections
@@ -89,7 +91,8 @@ def put(
     if type_ == "SearchParameter":
         parameters.check(connection, resource)
     # A conflict would tell who is confined to one patient that somebody else has a document of this identifier.
-    stored = resources.put(connection, resource, method=method, base=caller.base, yields=is_confined)
+    yields = is_confined or _has_unseen_namesakes(connection, caller, resource)
+    stored = resources.put(connection, resource, method=method, base=caller.base, yields=yields)
     if before is None:
         caller.require_new(type_, interaction, stored.patient)
     else:
@@ -103,6 +106,17 @@ def put(
         is_changed=before is None or before.version != stored.version,
         audit=audit,
     )
+
+
+def _has_unseen_namesakes(connection: Connection, caller: Caller, resource: Resource) -> bool:
+    """Whether a business identifier of the resource is that of one which consents withhold. That stays whose it is, and nobody is told."""
+    type_, kept = str(resource["resourceType"]), caller.decision.withheld
+    if kept.is_nothing:
+        return False
+    found = (by_identity(connection, type_, system, value) for system, value in unique_identifiers(resource))
+    ids = {each for each in found if each is not None and each != resource.get("id")}
+    told = select(RESOURCE.c.id).where(RESOURCE.c.type == type_, RESOURCE.c.id.in_(ids), kept.told(type_, RESOURCE))
+    return bool(ids) and ids != set(connection.execute(told).scalars())
 
 
 def _require_within(connection: Connection, caller: Caller, stored: Stored, interaction: Interaction) -> None:
@@ -188,6 +202,13 @@ def nowhere(connection: Connection, caller: Caller, resource: Resource) -> list[
     there, targets = {(str(resource["resourceType"]), str(resource.get("id")))}, sorted(set(leads.values()))
     for first in range(0, len(targets), _AT_ONCE):
         wanted = tuple_(RESOURCE.c.type, RESOURCE.c.id).in_(targets[first : first + _AT_ONCE])
-        found = select(RESOURCE.c.type, RESOURCE.c.id).where(wanted, RESOURCE.c.deleted == 0)
+        found = select(RESOURCE.c.type, RESOURCE.c.id).where(wanted, RESOURCE.c.deleted == 0, *_told(caller, targets))
         there |= {(row.type, row.id) for row in connection.execute(found)}
     return [(path, target[0]) for path, target in leads.items() if target not in there]
+
+
+def _told(caller: Caller, targets: Iterable[tuple[str, str]]) -> list[ColumnElement[bool]]:
+    """That consents do not withhold a resource of these types: to the caller such a one is not there."""
+    kept = caller.decision.withheld
+    types = sorted({type_ for type_, _ in targets})
+    return [] if kept.is_nothing else [or_(*(and_(RESOURCE.c.type == each, kept.told(each, RESOURCE)) for each in types))]

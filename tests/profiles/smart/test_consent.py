@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from profiles.fhir.date_range import date_range
-from profiles.smart.consent import DEEPEST, FOREVER, MOST_RULES, Directive, Kind, Rule, Term, read
+from profiles.smart.consent import DEEPEST, MOST_RULES, Directive, Rule, read
+from profiles.smart.consent_terms import FOREVER, Kind, Term
 
 Json = dict[str, Any]
 DENIAL = Rule(denies=True)

@@ -42,10 +42,12 @@ def trail(database: Database) -> Trail:
     return Trail(database, Agent(identifier="urn:here"))
 
 
-def _granted(database: Database, kind: str = "practitioner", patient: str | None = "p", user: str = "Practitioner/d") -> str:
+def _granted(
+    database: Database, kind: str = "practitioner", patient: str | None = "p", user: str = "Practitioner/d", scope: str = SCOPE
+) -> str:
     with database.write() as connection:
         account = accounts.add(connection, kind=kind, email=f"{time.time_ns()}@example.org", fhir_user=user)
-        return granting.begin(connection, Granted("", "app", SCOPE, account.id, patient, expires=micros() + 10**9)).id
+        return granting.begin(connection, Granted("", "app", scope, account.id, patient, expires=micros() + 10**9)).id
 
 
 def _decision(connection: Connection, grant: str) -> Decision:
@@ -99,9 +101,13 @@ def test_it_needs_a_reason(database: Database, trail: Trail, reason: str) -> Non
         {"kind": "administrator", "user": ""},
         {"patient": None},
         {"kind": "patient", "user": "Patient/q"},
+        {"scope": f"{SCOPE} offline_access"},
+        {"scope": f"{SCOPE} online_access"},
     ],
 )
-def test_it_is_for_practitioners_and_for_a_patient(database: Database, trail: Trail, given: dict[str, Any]) -> None:
+def test_it_is_for_practitioners_for_a_patient_and_for_a_short_time(
+    database: Database, trail: Trail, given: dict[str, Any]
+) -> None:
     grant = _granted(database, **given)
     with pytest.raises(Forbidden) as caught:
         _begin(database, trail, grant)

@@ -10,13 +10,13 @@ from peers.imageshare import node, publish_all
 from sqlalchemy import Connection, literal, select
 
 from profiles.audit_event import Agent
-from server.access.consents import NOTHING, Withheld, withheld
+from server.access.consents import NOTHING, Withheld, withheld, withheld_from_proxy
 from server.access.decisions import Decision, Interaction, parse_scopes
 from server.records import epoch, resources
 from server.records.catalogue import PATIENT
-from server.records.consent_rules import RULE, TERM
 from server.records.fhir_search.matches import Whose
 from server.records.fhir_search.terms import RESOURCE
+from server.store.consent_rows import RULE, TERM
 from server.store.db import Database, micros
 from server.store.migrations import configuration, migrate
 from server.store.tables import Reindexing
@@ -166,6 +166,9 @@ def test_a_merged_patients_consents_are_about_the_records_of_both(tmp_path: Path
             assert len(_told(connection, _held(connection), "ImagingStudy")) == 2
             resources.put(connection, _consent(ids["P1"]))
             assert _told(connection, _held(connection), "ImagingStudy") == []
+        _made_anew(opened.database)
+        with opened.database.read() as connection:
+            assert {row.patient for row in connection.execute(select(RULE))} == {ids["P1"], ids["P2"]}
 
 
 def test_consents_that_were_here_before_have_their_rules_after_the_migration(database: Database) -> None:
@@ -174,11 +177,38 @@ def test_consents_that_were_here_before_have_their_rules_after_the_migration(dat
         resources.put(connection, _consent())
         resources.put(connection, _consent(id_="gone"))
         resources.delete(connection, "Consent", "gone")
+    _made_anew(database)
+    with database.read() as connection:
+        assert [row.patient for row in connection.execute(select(RULE))] == ["p"]
+        assert _told(connection, _held(connection), "Patient") == []
+
+
+def _made_anew(database: Database) -> None:
+    """Down to the revision that has no rules, and up again."""
     with database.rebuild() as connection:
         config = configuration()
         config.attributes["connection"] = connection
         command.downgrade(config, "0011")
     migrate(database)
-    with database.read() as connection:
-        assert [row.patient for row in connection.execute(select(RULE))] == ["p"]
-        assert _told(connection, _held(connection), "Patient") == []
+
+
+def test_a_proxy_is_held_by_denials_that_name_her_or_somebody_who_is_not_known(filled: Database) -> None:
+    """Not by one of everybody: a proxy stands in the patient's place."""
+    role, treat = (
+        {"coding": [{"code": "IRCP"}]},
+        {"purpose": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "TREAT"}]},
+    )
+    parent, group, other = (
+        {"role": role, "reference": {"reference": each}} for each in ("RelatedPerson/parent", "Group/g", "Practitioner/d")
+    )
+    for actors, more, is_held in (
+        ([], {}, False), ([other], {}, False), ([parent], {}, True), ([group], {}, True), ([parent, group], {}, True), ([parent], treat, True),
+        ([other, group], {}, True),
+    ):  # fmt: skip
+        provision = {"type": "deny", **({"actor": actors} if actors else {}), **more}
+        with filled.write() as connection:
+            resources.put(connection, _consent(provision={"type": "permit", "provision": [provision]}))
+        with filled.read() as connection:
+            proxy = withheld_from_proxy(connection, user="RelatedPerson/parent", patients={"p"}, own=frozenset())
+            assert ("p" in _told(connection, proxy, "Patient")) is not is_held, provision
+            assert withheld_from_proxy(connection, user="RelatedPerson/parent", patients={"p"}, own=frozenset({"p"})) == NOTHING

@@ -4,7 +4,7 @@ What it lets through has to be exactly what the oracle tells, whichever way it i
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from peers.consenting import ACT_CODE, ACT_REASON, CONFIDENTIALITY, RESOURCE_TYP
 from sqlalchemy import Connection, select
 
 from profiles.fhir.search_request import read
-from profiles.smart.consent import Kind
+from profiles.smart.consent_terms import Kind
 from server.access.consents import Withheld
 from server.access.decisions import Decision, Interaction, parse_scopes
 from server.records import fhir_search, resources
@@ -205,8 +205,9 @@ CALLERS = st.builds(
     st.frozensets(st.sampled_from(["Practitioner/d1", "Organization/o", "Device/x"]), max_size=2),
     st.frozensets(st.sampled_from(["TREAT", "HRESCH", "HPAYMT"]), min_size=1, max_size=2),
     st.booleans(),
+    named=st.sampled_from([False, False, True]),
 )
-QUERIES = {
+QUERIES: dict[str, Callable[[Entry], bool]] = {
     "": lambda entry: True,
     "status=final": lambda entry: entry.json.get("status") == "final",
     "code=urn:c|A": lambda entry: "A" in str(entry.json.get("code", "")),
@@ -273,21 +274,23 @@ EVERY_KIND = frozenset(kind.value for kind in Kind)
 
 
 def _kept(caller: Caller) -> Withheld:
-    usual = caller.permits and caller.purposes <= {"TREAT", "HPAYMT"}
-    return Withheld(caller.actors, caller.purposes, usual, EVERY_KIND)
+    usual = caller.named or (caller.permits and caller.purposes <= {"TREAT", "HPAYMT"})
+    return Withheld(caller.actors, caller.purposes, usual, EVERY_KIND, named=caller.named)
 
 
 def _usual(asking: Asking) -> Asking:
     """Purposes beyond treatment, payment and operations need a consent, whatever the setting."""
     caller = asking.caller
     return Asking(
-        asking.grants, asking.patient, asking.reach, asking.studies, Caller(caller.actors, caller.purposes, _kept(caller).permits)
-    )
+        asking.grants, asking.patient, asking.reach, asking.studies,
+        Caller(caller.actors, caller.purposes, _kept(caller).permits, named=caller.named),
+    )  # fmt: skip
 
 
 # --- the property
 
 
+@pytest.mark.timeout(7200 if DEEP else 900)
 @settings(
     max_examples=2000 if DEEP else 120,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],

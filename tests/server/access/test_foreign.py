@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from server.access.decisions import Interaction
 from server.app import create_app
 from server.edges.context import Node
-from server.errors import SettingsError, Unauthenticated, Unavailable
+from server.errors import Busy, SettingsError, Unauthenticated, Unavailable
 from server.records import trail
 from server.records.catalogue import PATIENT
 from server.records.identities import IDENTITY
@@ -289,6 +289,31 @@ def test_a_patient_there_is_no_practitioner_here(tmp_path: Path, user: str) -> N
         assert own.patients("ImagingStudy", Interaction.READ) == frozenset([_id(node, "A")])
 
 
+@pytest.mark.parametrize("allowed", ["user/*.cruds", "user/*.cruds system/Patient.rs patient/*.cruds"])
+def test_a_user_who_is_not_named_is_not_everybody(tmp_path: Path, allowed: str) -> None:
+    """SMART App Launch 2.2, "Scopes for requesting clinical data": `user/` is what the user may see; of nobody that is nothing.
+
+    Whatever the settings open: what the patient context gives is left.
+    """
+    study = f"/dicomweb/studies/{ANNA[0].study_uid}/metadata"
+    with _keyed(tmp_path, scope=allowed) as (node, _):
+        for user in (None, "", "Practitioner", "Practitioner/", "/Practitioner/", "Person/p9", "Group/g", "practitioner/p9", 7):
+            token = _token(scope="user/*.cruds", patient=None, fhirUser=user)
+            nobody = node.tokens.decide(token)
+            assert nobody.patients("ImagingStudy", Interaction.READ) == frozenset(), user
+            assert nobody.patients("Patient", Interaction.SEARCH) == frozenset(), user
+            assert _get(node, study, token).status_code in (403, 404), user
+            in_context = node.tokens.decide(_token(scope="user/*.cruds", fhirUser=user))
+            assert in_context.patients("ImagingStudy", Interaction.READ) == frozenset([_id(node, "A")]), user
+
+
+def test_a_program_keeps_what_is_its_own_beside_a_user_who_is_not_named(tmp_path: Path) -> None:
+    with _keyed(tmp_path, scope="user/*.rs system/ImagingStudy.rs") as (node, _):
+        decision = node.tokens.decide(_token(scope="user/*.rs system/ImagingStudy.rs", patient=None))
+        assert decision.patients("ImagingStudy", Interaction.READ) is None
+        assert decision.patients("Patient", Interaction.READ) == frozenset()
+
+
 def test_consents_are_for_foreign_tokens_too(tmp_path: Path) -> None:
     """A denial acts on the next request of somebody whom the issuer knows; what a patient keeps from others is not kept from the patient."""
     with _keyed(tmp_path, scope="patient/*.rs user/*.rs") as (node, _):
@@ -404,6 +429,81 @@ def test_what_is_not_active_is_refused(tmp_path: Path, changed: Mapping[str, Any
 def test_an_answer_that_is_neither_yes_nor_no_serves_nothing(tmp_path: Path, told: Any, status: str) -> None:
     with _asked(tmp_path, told, status) as (node, _), pytest.raises(Unavailable):
         node.tokens.decide("opaque-token")
+
+
+def test_what_is_kept_of_an_answer_is_not_kept_beyond_the_tokens_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [{**INTROSPECTED, "exp": int(time.time()) + 30}]
+    with listening(lambda connection: answer(json.dumps(told[0]).encode())(connection)) as server:
+        trusted = {"introspection_endpoint": f"http://127.0.0.1:{server.port}/i", "client_id": "a", "client_secret": "b", "cache_seconds": 60}
+        with _node(tmp_path, **trusted) as node:
+            node.tokens.decide("opaque")
+            told[0] = {"active": False}
+            node.tokens.decide("opaque")
+            now = time.time
+            monkeypatch.setattr("server.access.foreign.time.time", lambda: now() + 31)
+            with pytest.raises(Unauthenticated):
+                node.tokens.decide("opaque")
+
+
+def _numbered(*values: str, **more: Any) -> dict[str, Any]:
+    return {"resourceType": "Patient", "id": "p1", "identifier": [{"system": f"urn:oid:{AUTHORITY}", "value": each, **more} for each in values]}
+
+
+@pytest.mark.parametrize(
+    "patient",
+    [
+        _numbered("A", "B"),
+        {**_numbered("A"), "id": "other"},
+        {**_numbered("A"), "resourceType": "Group"},
+        _numbered("A", use="old"),
+        {**_numbered("A"), "identifier": "A"},
+        {"resourceType": "Patient", "id": "p1", "identifier": [{"system": "urn:oid:1.2.3.5", "value": "A"}]},
+    ],
+    ids=["two people", "another id", "another type", "an old number", "no list", "another system"],
+)
+def test_a_patient_of_whom_it_is_not_sure_who_that_is_here_is_nobody(tmp_path: Path, patient: Mapping[str, Any]) -> None:
+    with listening(answer(json.dumps(patient).encode())) as fhir:
+        told = {**INTROSPECTED, "patient": "p1"}
+        with _asked(tmp_path, told, fhir_base=f"http://127.0.0.1:{fhir.port}/fhir") as (node, _):
+            assert node.tokens.decide("opaque-token").patients("ImagingStudy", Interaction.READ) == frozenset()
+
+
+def test_who_the_patient_is_is_asked_for_as_often_as_the_token(tmp_path: Path) -> None:
+    """Whoever may not read the Patient there any more has no patient here, though the token is still active."""
+    told = [answer(json.dumps(_numbered("A")).encode())]
+    with listening(lambda connection: told[0](connection)) as fhir:
+        base = f"http://127.0.0.1:{fhir.port}/fhir"
+        with _asked(tmp_path, {**INTROSPECTED, "patient": "p1"}, fhir_base=base, cache_seconds=0) as (node, _):
+            assert node.tokens.decide("opaque-token").patient == _id(node, "A")
+            told[0] = answer(b"{}", status="403 Forbidden")
+            assert node.tokens.decide("opaque-token").patient is None
+
+
+def test_guesses_do_not_flood_who_is_asked_about_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many unknown tokens in a second; whose token was active before is not held up."""
+    clock, good = [100.0], b"opaque-token"
+    monkeypatch.setattr("server.access.guesses.monotonic", lambda: clock[0])
+
+    def told(connection: socket.socket) -> None:
+        answer(json.dumps(INTROSPECTED if good in server.requests[-1] else {"active": False}).encode())(connection)
+
+    with listening(told) as server:
+        trusted = {"introspection_endpoint": f"http://127.0.0.1:{server.port}/i", "client_id": "a", "client_secret": "b", "cache_seconds": 0}
+        with _node(tmp_path, **trusted) as node:
+            node.tokens.decide("opaque-token")
+            for number in range(50):
+                with pytest.raises(Unauthenticated):
+                    node.tokens.decide(f"guess-{number}")
+            asked = server.connections
+            for token in ("guess-51", "guess-1"):
+                with pytest.raises(Busy):
+                    node.tokens.decide(token)
+            assert server.connections == asked
+            assert _get(node, "/fhir/ImagingStudy", "guess-52").status_code == 503
+            assert node.tokens.decide("opaque-token").patient == _id(node, "A")
+            clock[0] += 1
+            with pytest.raises(Unauthenticated):
+                node.tokens.decide("guess-53")
 
 
 def test_settings_of_an_issuer_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

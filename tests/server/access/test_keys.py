@@ -1,6 +1,7 @@
 """Signing keys: made once, told without what is private, rotated with an overlap, and gone at once when they are compromised."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,40 @@ def test_what_a_compromised_key_signed_is_refused_by_every_process_at_once(datab
         with pytest.raises(Unauthenticated):
             each.decide(token)
     assert there.decide(here.issue(client="d", scope="")).subject == "d"
+
+
+def test_a_verification_under_way_when_a_compromised_key_goes_is_worth_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its result comes after everything of the key was thrown away, and would stay."""
+    tokens = Tokens(database, installation(database))
+    forged, verify, interrupted = tokens.issue(client="thief", scope="system/*.cruds"), Tokens._verify, []
+
+    def slowly(self: Tokens, token: str) -> Any:
+        found = verify(self, token)
+        if token == forged and not interrupted:
+            interrupted.append(token)
+            rotate(database, compromised=True)
+            worker = threading.Thread(target=lambda: self.decide(self.issue(client="x", scope="")))
+            worker.start()
+            worker.join()
+        return found
+
+    monkeypatch.setattr(Tokens, "_verify", slowly)
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            tokens.decide(forged)
+    assert interrupted
+
+
+def test_who_asks_for_claims_of_a_view_asks_with_the_keys_of_that_view(database: Database) -> None:
+    site = installation(database)
+    here, there = Tokens(database, site), Tokens(database, site)
+    token = here.issue(client="c", scope="")
+    assert there.claims(token)["client_id"] == "c"
+    rotate(database, compromised=True)
+    with database.read() as connection, pytest.raises(Unauthenticated):
+        there.claims(token, connection)
 
 
 def test_a_key_serves_its_own_algorithm_only(database: Database) -> None:

@@ -258,6 +258,11 @@ def test_online_access_dies_with_the_session(town: Town) -> None:
     town.do(lambda connection: connection.execute(SESSION.insert().values(**row, methods="", assurance=1)))
     grant = town.grant(account=anna, patient="a", session="s")
     assert town.decided(grant)[1] == now + HOUR // 3
+    town.do(lambda connection: connection.execute(SESSION.update().values(idle=now + HOUR // 4)))
+    assert town.decided(grant)[1] == now + HOUR // 4
+    with pytest.raises(Unauthenticated):  # signed out, because nothing was asked for
+        town.decided(grant, now=now + HOUR // 4)
+    town.do(lambda connection: connection.execute(SESSION.update().values(idle=now + HOUR)))
     with pytest.raises(Unauthenticated):
         town.decided(grant, now=now + HOUR // 3)
     town.do(lambda connection: connection.execute(SESSION.delete()))
@@ -340,12 +345,18 @@ def test_a_decision_is_made_once_in_an_epoch(town: Town, monkeypatch: pytest.Mon
     assert len(made) == 2
 
 
-def test_what_ends_by_the_clock_needs_no_epoch(town: Town) -> None:
-    grant = town.grant(patient="a", expires=micros() + 300_000)
+def test_what_ends_by_the_clock_needs_no_epoch(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    grant = town.grant(patient="a", expires=micros() + HOUR // 60)
     token = town.token(grant)
     town.tokens.decide(token)
-    time.sleep(0.35)
+    _later(monkeypatch, 61)
     _refused(town, token)
+
+
+def _later(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """So many seconds on for who decides about tokens."""
+    now = time.time_ns
+    monkeypatch.setattr("server.access.tokens.time.time_ns", lambda: now() + seconds * 1_000_000_000)
 
 
 def test_a_decision_is_that_of_the_view_it_is_asked_for(town: Town) -> None:
@@ -393,11 +404,11 @@ def test_nothing_is_decided_in_favour_once_the_revocation_has_committed(town: To
     assert late == []
 
 
-def test_an_expired_grant_that_is_extended_holds_again(town: Town) -> None:
-    grant = town.grant(patient="a", expires=micros() + 100_000)
+def test_an_expired_grant_that_is_extended_holds_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    grant = town.grant(patient="a", expires=micros() + HOUR // 60)
     token = town.token(grant)
     town.tokens.decide(token)
-    time.sleep(0.15)
+    _later(monkeypatch, 61)
     _refused(town, token)
     town.do(lambda connection: connection.execute(update(GRANT).where(GRANT.c.id == grant).values(expires=micros() + HOUR)))
     assert town.tokens.decide(token).patient == "a"

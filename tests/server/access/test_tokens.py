@@ -96,6 +96,8 @@ def _claims(tokens: Tokens, **changed: object) -> dict[str, object]:
         ({"exp": "9999999999"}, "expired"),
         ({"iat": 9999999999}, "not valid yet"),
         ({"iat": None}, "not valid yet"),
+        ({"exp": 9999999999}, "not one of this server's"),
+        ({"iat": 1}, "not one of this server's"),
     ],
 )
 def test_signed_with_our_key_but_not_an_access_token_of_ours(

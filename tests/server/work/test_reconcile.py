@@ -396,5 +396,5 @@ def test_the_feed_has_no_gaps_and_says_what_is_newest(opened: Node, reconciler: 
         assert changes.read(connection, offset=2, limit=1) == found[2:3]
         assert changes.read(connection, start=moment) == found[3:]
         assert changes.read(connection, end=moment, offset=1) == found[1:3]
-        assert changes.latest(connection) == found[3]
+        assert changes.newest(connection) == [found[3]]
         assert [one.version for one in found] == [1, 1, 1, 2]

@@ -82,7 +82,7 @@ def _grants() -> None:
         _json("reach", nullable=True),
         _json("studies", nullable=True),
         _json("purposes"),
-        *map(_number, ("created", "expires")),
+        *map(_number, ("created", "expires", "used")),
         _number("ended", nullable=True),
         _text("ended_why"),
         _flag("offline"),
@@ -98,7 +98,8 @@ def _grants() -> None:
 def _requests() -> None:
     op.create_table(
         "authorization_request",
-        *map(_text, ("id", "client", "redirect_uri", "scope", "state", "challenge", "nonce", "prompt")),
+        *map(_text, ("id", "client", "redirect_uri", "scope", "state", "challenge", "nonce")),
+        _number("since"),
         _text("patient", nullable=True),
         _text("encounter", nullable=True),
         _text("account", nullable=True),

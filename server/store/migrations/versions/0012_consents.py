@@ -3,8 +3,13 @@
 Revision 0012.
 """
 
+import orjson
 import sqlalchemy as sa
+import zstandard
 from alembic import op
+
+from profiles.smart.consent import read
+from server.store import consent_rows
 
 revision = "0012"
 down_revision = "0011"
@@ -19,6 +24,7 @@ def upgrade() -> None:
         sa.Column("consent", sa.BigInteger(), nullable=False),
         sa.Column("patient", sa.String(), nullable=False),
         sa.Column("denies", sa.Integer(), nullable=False),
+        sa.Column("names_some", sa.Integer(), nullable=False),
         sa.Column("parent", sa.BigInteger(), nullable=True),
         sa.Column("parts", sa.Integer(), nullable=False),
         sa.Column("begins", sa.BigInteger(), nullable=False),
@@ -45,8 +51,6 @@ def upgrade() -> None:
 
 def _take_in(connection: sa.Connection) -> None:
     """The rules of Consents that are here already, as if each were written again."""
-    from server.records import consent_rules
-
     resource = sa.table(
         "resource", sa.column("pk"), sa.column("type"), sa.column("deleted"), sa.column("body"), sa.column("patient")
     )
@@ -54,7 +58,25 @@ def _take_in(connection: sa.Connection) -> None:
         resource.c.type == "Consent", resource.c.deleted == 0
     )
     for pk, body, patient in connection.execute(consents).all():
-        consent_rules.stored(connection, pk, bytes(body), patient)
+        directive = read(orjson.loads(_unpacked(bytes(body))), patient)
+        consent_rows.add(connection, pk, _same(connection, patient), directive)
+
+
+def _same(connection: sa.Connection, id_: str) -> set[str]:
+    """The ids of all patients who were merged with this one."""
+    patient = sa.table("patient", sa.column("pk"), sa.column("id"))
+    merge = sa.table("patient_merge", sa.column("source_pk"), sa.column("target_pk"))
+    into = sa.select(sa.func.coalesce(merge.c.target_pk, patient.c.pk)).select_from(
+        patient.outerjoin(merge, merge.c.source_pk == patient.c.pk)
+    )
+    target = connection.execute(into.where(patient.c.id == id_)).scalar()
+    former = sa.select(merge.c.source_pk).where(merge.c.target_pk == target)
+    theirs = sa.select(patient.c.id).where(sa.or_(patient.c.pk == target, patient.c.pk.in_(former)))
+    return {id_, *connection.execute(theirs).scalars()}
+
+
+def _unpacked(stored: bytes) -> bytes:
+    return stored[1:] if stored[:1] == b"\x00" else zstandard.decompress(stored[1:])
 
 
 def downgrade() -> None:

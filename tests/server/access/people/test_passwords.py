@@ -1,8 +1,7 @@
 """Passwords: few at once, the same work for nobody, once means once."""
 
-import os
-import sys
 import threading
+from contextlib import ExitStack
 
 import pytest
 from peers.people import PASSWORD, Town, quick_hashing
@@ -30,12 +29,14 @@ class _Slow(Argon2Hasher):
         super().__init__(time_cost=1, memory_cost=8, parallelism=1)
         self.now = self.most = 0
         self.lock = threading.Lock()
-        self.go = threading.Event()
+        self.two, self.go = threading.Event(), threading.Event()
 
     def verify(self, password: str | bytes, hash: str | bytes) -> bool:
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)
+            if self.most == 2:
+                self.two.set()
         self.go.wait(30)
         with self.lock:
             self.now -= 1
@@ -54,6 +55,7 @@ def test_two_are_hashed_at_once_sixteen_wait_and_the_rest_is_told_to_come_back()
         except TooManyAttempts as error:
             answers.append(error.retry_after)
             if answers.count(error.retry_after) == 32:
+                slow.two.wait(30)  # threads that stand back may begin after all who were told to come back
                 slow.go.set()
 
     assert together(*[guess] * 50) == []
@@ -62,21 +64,21 @@ def test_two_are_hashed_at_once_sixteen_wait_and_the_rest_is_told_to_come_back()
     assert hashing.verify(PASSWORD, stored) == (True, ""), "the places are free again"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own elsewhere")
-def test_hashing_stands_back_behind_all_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of sign-ins leaves the processors to who is signed in; the thread that asks keeps its priority."""
-    hashing, seen = quick_hashing(), []
-    verify = hashing._hasher.verify_and_update
-
-    def noted(given: str, stored: str) -> tuple[bool, str | None]:
-        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        return verify(given, stored)
-
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    monkeypatch.setattr(hashing._hasher, "verify_and_update", noted)
-    assert hashing.verify(PASSWORD, hashing.hash(PASSWORD)) == (True, "")
-    assert seen == [max(own, 10)]
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
+def test_a_place_that_is_kept_is_the_hashs() -> None:
+    """Who finds one has it until the password was looked at: nobody is counted and turned away then."""
+    hashing = quick_hashing()
+    with ExitStack() as full:
+        full.enter_context(hashing.place())
+        for _ in range(17):
+            full.enter_context(hashing._place())
+        with pytest.raises(TooManyAttempts):
+            hashing.require_place()
+        assert hashing.verify(PASSWORD, None) == (False, "")
+    with ExitStack() as full:
+        for _ in range(18):
+            full.enter_context(hashing._place())
+        with pytest.raises(TooManyAttempts):
+            hashing.verify(PASSWORD, None)
 
 
 @pytest.mark.parametrize("given", ["", "x", PASSWORD + "x", PASSWORD.upper(), "x" * 100_000])

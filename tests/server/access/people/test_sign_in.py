@@ -167,6 +167,20 @@ def test_what_fails_of_another_reason_does_not_count(lively: Town, monkeypatch: 
     assert lively.people.sign_in.password(anna.email, PASSWORD, HERE) == anna
 
 
+def test_what_fails_of_another_reason_unlocks_nobody(lively: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    anna = lively.account(password=PASSWORD)
+    for _ in range(lively.people.sign_in._of_account.amount):
+        with pytest.raises(SignInRefused):
+            lively.people.sign_in.password(anna.email, "wrong", HERE)
+    with monkeypatch.context() as patched:
+        patched.setattr(lively.people.passwords, "is_right", lambda *_: (_ for _ in ()).throw(Busy("busy")))
+        for _ in range(3):
+            with pytest.raises(Busy):
+                lively.people.sign_in.password(anna.email, PASSWORD, HERE)
+    with pytest.raises(SignInRefused):
+        lively.people.sign_in.password(anna.email, PASSWORD, HERE)
+
+
 def test_whom_a_flood_keeps_out_is_not_even_counted(lively: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counting writes: a flood would have everybody else wait for the database."""
     anna = lively.account(password=PASSWORD)

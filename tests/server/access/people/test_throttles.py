@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from peers.people import Town, town
 from peers.together import together
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from server.access.people import throttles
 from server.access.people.throttles import THROTTLE, Throttles, network, rate
@@ -46,6 +46,29 @@ def test_what_is_given_back_or_cleared_does_not_count(lively: Town) -> None:
     assert [counted.take(TEN, "y") for _ in range(11)] == [True] * 10 + [False], "it is never below none"
     counted.clear(TEN, "y")
     assert counted.take(TEN, "y")
+
+
+def test_who_is_beyond_the_rate_writes_nothing(lively: Town) -> None:
+    """Or a flood that is refused would take the disk, and on SQLite the turns of all who write."""
+    counted, said = lively.people.throttles, list[str]()
+    assert [counted.take(TEN, "x") for _ in range(10)] == [True] * 10
+    event.listen(lively.database.engine, "before_cursor_execute", lambda *args: said.append(args[2]))
+    assert not counted.take(TEN, "x")
+    assert said
+    assert all(each.startswith("SELECT") for each in said), said
+
+
+def test_who_was_beyond_it_is_known_for_a_moment_without_the_database(lively: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, now = lively.people.throttles, micros()
+    monkeypatch.setattr(throttles, "micros", lambda: now)
+    assert [counted.take(TEN, "x") for _ in range(10)] == [True] * 10
+    assert counted.was_beyond(TEN, "x") == 0, "the ten were within it"
+    assert not counted.take(TEN, "x")
+    event.listen(lively.database.engine, "before_cursor_execute", lambda *_: pytest.fail("the database was asked"))
+    assert 1 <= counted.was_beyond(TEN, "x") <= 61
+    assert counted.was_beyond(TEN, "y") == 0
+    now += 1_000_001
+    assert counted.was_beyond(TEN, "x") == 0, "another process may have given one back"
 
 
 def test_who_is_counted_is_not_stored(lively: Town) -> None:

@@ -448,6 +448,7 @@ def test_a_search_parameter_that_cannot_be_indexed_is_refused(site: FhirSite) ->
 
 
 def test_every_write_is_in_the_trail_as_one_event(site: FhirSite) -> None:
+    """BALP 1.1.4 section 3:5.7.3: PatientCreate, PatientUpdate for an update and a patch, PatientDelete."""
     mark = site.mark()
     id_ = made(site)
     site.ask("PUT", f"Patient/{id_}", body={**PATIENT, "id": id_, "active": True})
@@ -463,7 +464,7 @@ def test_every_write_is_in_the_trail_as_one_event(site: FhirSite) -> None:
         references = [each["what"].get("reference") for each in event["entity"]]
         assert references[:2] == [f"Patient/{id_}/_history/{version}", f"Patient/{id_}"]
     assert [each.get("meta", {}).get("profile", [""])[0].rpartition(".")[2] for each in events] == [
-        "",
+        "PatientDelete",
         "PatientUpdate",
         "PatientUpdate",
         "PatientCreate",

@@ -1,9 +1,15 @@
 """The account page: password, browsers that are signed in, connected apps."""
 
-from peers.visitor import Pages
+from typing import Any
 
-from server.access.people import passwords
+from peers.visitor import Pages
+from sqlalchemy import select
+
+from server.access.oauth.granting import GRANT
+from server.access.people import passwords, proxies
 from server.access.people.passwords import Passwords
+from server.records.catalogue import STUDY
+from server.records.trail import events
 from server.store.tables import Session
 
 
@@ -28,6 +34,48 @@ def test_who_signed_in_long_ago_does_so_again_before_changing_it(town: Pages) ->
     visitor.press("Save the new password", current="correct horse battery", password="another long password")
     assert visitor.page.url.path == "/sign-in"
     assert "Sign in again" in visitor.text
+
+
+def test_a_name_and_an_address_are_changed(town: Pages) -> None:
+    visitor = town.signed_in("staff")
+    assert visitor.press("Save the name", form={"full-name": " "}).status_code == 400
+    assert visitor.tree.get_element_by_id("full-name").get("aria-invalid") == "true"
+    visitor.press("Save the name", form={"full-name": "Stefan <b>Stab</b>"})
+    assert "Your name is saved" in visitor.text
+    assert "Stefan <b>Stab</b>" in visitor.text
+    assert visitor.press("Send the code", email="nowhere").status_code == 400
+    assert "no e-mail address" in visitor.tree.get_element_by_id("email-fault").text_content()
+    visitor.press("Send the code", email="stefan@new.example.org")
+    assert "stefan@new.example.org" in visitor.text
+    code = town.code()
+    assert visitor.press("Use this address", code="0000 0000" if code != "0000 0000" else "1").status_code == 401
+    assert visitor.tree.get_element_by_id("code").get("aria-invalid") == "true"
+    visitor.press("Use this address", code=code)
+    assert "Your new e-mail address is saved" in visitor.text
+    assert "has another one now" in town.letter()
+    again = town.visitor()
+    again.get("/sign-in")
+    again.sign_in("stefan@new.example.org")
+    assert "stefan@new.example.org" in again.text
+
+
+def test_the_page_is_the_same_where_another_account_has_the_address(town: Pages) -> None:
+    visitor = town.signed_in("proxy")
+    told = []
+    for email in ("patient@example.org", "nobody@example.org"):
+        visitor.get("/account")
+        visitor.press("Send the code", email=email)
+        told.append((visitor.page.status_code, visitor.text.replace(email, "")))
+    assert told[0] == told[1]
+
+
+def test_who_signed_in_long_ago_does_so_again_before_changing_name_or_address(town: Pages) -> None:
+    for button, field in (("Save the name", "full-name"), ("Send the code", "email")):
+        visitor = town.signed_in("practitioner")
+        with town.site.node.database.write() as connection:
+            connection.execute(Session.__table__.update().values(authenticated=0))  # type: ignore[attr-defined]
+        visitor.press(button, form={field: "x@example.org"})
+        assert visitor.page.url.path == "/sign-in"
 
 
 def test_other_browsers_are_signed_out_one_by_one_and_all_at_once(town: Pages) -> None:
@@ -71,6 +119,56 @@ def test_connected_apps_can_be_disconnected_by_their_owner_only(town: Pages) -> 
     visitor.press("Disconnect")
     assert "sees nothing any more" in visitor.text
     assert town.site.fhir(f"Patient/{patient}", token).status_code == 401
+
+
+def test_it_is_told_whose_records_an_app_may_see_and_when_it_last_did(town: Pages) -> None:
+    """Of a proxy: which child."""
+    site = town.site
+    told = site.tokens(scope="patient/ImagingStudy.rs launch/patient offline_access", who="proxy")
+    visitor = town.signed_in("proxy", "/account/apps")
+    (card,) = visitor.tree.xpath("//article")
+    rows = dict(zip((each.text_content() for each in card.xpath(".//dt")), (" ".join(each.text_content().split()) for each in card.xpath(".//dd")), strict=True))  # fmt: skip
+    assert rows["Whose records"].startswith("Anna Alba")
+    assert "(you)" not in rows["Whose records"]
+    assert "imaging studies with their pictures" in rows["It may"]
+    assert rows["Last used"] == rows["Since"]
+    with site.node.database.write() as connection:
+        connection.execute(GRANT.update().where(GRANT.c.account == site.people["proxy"].id).values(used=0))
+    visitor.get("/account/apps")
+    assert "1 January 1970" in visitor.text
+    assert site.refresh(told["refresh_token"]).status_code == 200
+    visitor.get("/account/apps")
+    assert "1970" not in visitor.text
+    with site.node.database.write() as connection:
+        for each in proxies.of_account(connection, site.people["proxy"].id):
+            proxies.end(connection, each.id)
+    visitor.get("/account/apps")
+    assert "Alba" not in visitor.text
+    assert "you may not see any more" in visitor.text
+
+
+def test_whose_names_the_apps_page_shows_is_in_their_trail(town: Pages) -> None:
+    town.site.tokens(scope="patient/*.rs launch/patient", who="patient")
+    visitor = town.signed_in("patient", "/account/apps")
+    assert "Anna Alba (you)" in visitor.text
+    patient = town.site.patients["A"]
+    with town.site.node.database.read() as connection:
+        last = next(iter(events(connection, limit=1)))
+    assert last.patient == patient
+    assert b"connected apps" in last.body
+
+
+def test_an_app_that_may_see_all_or_single_studies_says_so(town: Pages) -> None:
+    site = town.site
+    with site.node.database.read() as connection:
+        study = connection.execute(select(STUDY.c.id).where(STUDY.c.uid == site.studies["B"][0])).scalar_one()
+    asked: dict[str, Any] = {"patient": site.patients["B"], "studies": (study,), "only_these": True}
+    site.tokens(scope="patient/*.rs launch/patient launch/imagingstudy", who="practitioner", **asked)
+    site.tokens(scope="user/ImagingStudy.rs", who="practitioner")
+    visitor = town.signed_in("practitioner", "/account/apps")
+    assert "1 imaging study that you chose" in visitor.text
+    assert "Bert Berg" in visitor.text
+    assert "All whom you may see yourself" in visitor.text
 
 
 def test_who_never_chose_a_password_chooses_one(town: Pages) -> None:

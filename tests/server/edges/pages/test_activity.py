@@ -1,8 +1,11 @@
 """Who saw the records, for those whose records they are."""
 
+from typing import Any
+
 import orjson
 from peers.visitor import Pages
 
+from profiles.audit_event import DISCLOSED, EMERGENCY_STARTED, REFUSED, Agent, AuditedEntity
 from server.access.people import proxies
 from server.records import trail
 from server.store.db import micros
@@ -28,6 +31,25 @@ def test_a_patient_sees_who_looked_and_who_was_refused(town: Pages) -> None:
     assert "Another person: looked at personal details" in visitor.text
     assert "Berg" not in visitor.text
     assert b not in visitor.page.text
+
+
+def test_emergencies_and_disclosures_are_told_in_plain_words(town: Pages) -> None:
+    ours, doctor = town.site.node.trail, Agent(identifier=town.site.people["practitioner"].id, reference="Practitioner/p1")
+    client = Agent(identifier="public", address="192.0.2.1", user=doctor, purposes=("BTG",))
+    about: dict[str, Any] = {
+        "rest": False,
+        "patient_id": town.site.patients["A"],
+        "entities": (AuditedEntity(reference="ImagingStudy/x"),),
+    }
+    ours.write(
+        ours.action("security", EMERGENCY_STARTED, client, **about),
+        ours.action("security", EMERGENCY_STARTED, client, outcome=REFUSED, **about),
+        ours.action("export", DISCLOSED, Agent(identifier="secret", address="192.0.2.2"), **about),
+    )
+    said = town.signed_in("patient", "/account/activity").text
+    assert said.count("Practitioner: began emergency access") == 2
+    assert "with A public app · emergency access refused" in said
+    assert "An app with a secret: passed records on" in said
 
 
 def test_to_look_at_it_is_in_it(town: Pages) -> None:

@@ -129,6 +129,34 @@ def test_finding_a_patient(view: Window, real: Pages) -> None:
     _is_good(view, "May An app with a secret see the records of Bert Berg?")
 
 
+def test_an_emergency(view: Window, real: Pages) -> None:
+    page = view.page
+    end = _app_answers(page, real)
+    page.goto(_app(real, "launch/patient launch/imagingstudy user/*.rs online_access", "secret"))
+    _sign_in(page, "practitioner@example.org")
+    _press(page, "This is an emergency")
+    _is_good(view, "Is this an emergency?")
+    expect(page.get_by_label("Why?")).to_be_focused()
+    page.get_by_label("Why?").fill(" ")
+    _press(page, "Open the record")
+    expect(page.get_by_label("Why?")).to_have_attribute("aria-invalid", "true")
+    _is_good(view, "Is this an emergency?")
+    page.get_by_label("Why?").fill("unconscious, no time to ask")
+    page.keyboard.press("Enter")
+    _is_good(view, "Whose records is this about?")
+    page.get_by_label("Find a patient").fill("berg")
+    _press(page, "Search")
+    page.get_by_label("Bert Berg").check()
+    _is_good(view, "Whose records is this about?")
+    _press(page, "Continue")
+    _is_good(view, "Which images is this about?")
+    _press(page, "Continue")
+    expect(page.get_by_text("Your reason: unconscious, no time to ask")).to_be_visible()
+    _is_good(view, "May An app with a secret see the records of Bert Berg?")
+    _press(page, "Allow")
+    page.wait_for_url(end)
+
+
 def test_the_account_and_its_apps(view: Window, real: Pages) -> None:
     page = view.page
     real.site.tokens(scope="patient/*.rs offline_access", who="patient")
@@ -154,6 +182,34 @@ def test_the_account_and_its_apps(view: Window, real: Pages) -> None:
     _is_good(view, "Sign out?")
     _press(page, "Sign out")
     _is_good(view, "You are signed out")
+
+
+def test_another_name_and_address(view: Window, real: Pages) -> None:
+    page = view.page
+    page.goto(f"{real.site.base}/account")
+    _sign_in(page, "other@example.org")
+    page.get_by_label("What we call you").fill("")
+    _press(page, "Save the name")
+    expect(page.get_by_label("What we call you")).to_be_focused()
+    _is_good(view, "Your account")
+    page.get_by_label("What we call you").fill("Bert Berg")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("Your name is saved")
+    page.get_by_label("New e-mail address").fill("nowhere")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("New e-mail address")).to_be_focused()
+    _is_good(view, "Your account")
+    page.get_by_label("New e-mail address").fill("patient@example.org")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Code")).to_be_focused()
+    _is_good(view, "Look into your e-mails")
+    page.keyboard.type("1234 5678")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Code")).to_be_focused()
+    expect(page.get_by_label("Code")).to_have_attribute("aria-invalid", "true")
+    _is_good(view, "Look into your e-mails")
+    page.get_by_role("link", name="Keep the address that I have").click()
+    _is_good(view, "Your account")
 
 
 def test_a_passkey_is_added_used_and_removed(view: Window, real: Pages) -> None:

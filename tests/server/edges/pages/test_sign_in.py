@@ -1,10 +1,12 @@
 """Signing in and out, codes by e-mail, forgotten passwords, without script."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from peers.people import PASSWORD
 from peers.visitor import Pages, Visitor, pages
+from sqlalchemy import event
 
 from server.access.people.sessions import cookie
 
@@ -76,6 +78,23 @@ def test_too_many_attempts_say_when_to_come_back(tmp_path: Path) -> None:
         assert visitor.sign_in("nobody@example.org", "x").status_code == 429
         assert int(visitor.page.headers["retry-after"]) > 60
         assert "Try again in 15 minutes" in visitor.text
+
+
+def test_a_flood_is_turned_away_before_anything_is_read(town: Pages) -> None:
+    """No form, no session, no question to the database: to refuse must cost less than to ask."""
+    node, asked, visitor = town.site.node, list[object](), town.visitor()
+    noted = lambda *args: asked.append(args[2])  # noqa: E731
+    given = {"Content-Type": "text/plain", "Cookie": f"{cookie(node.settings)[0]}={'x' * 43}"}
+    with ExitStack() as full:
+        for _ in range(18):
+            full.enter_context(node.people.passwords.hashing._place())
+        event.listen(node.database.engine, "before_cursor_execute", noted)
+        full.callback(event.remove, node.database.engine, "before_cursor_execute", noted)
+        answer = visitor.http.post("/sign-in", content=b"\0 no form", headers=given)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+    assert "Wait a minute, then try again" in answer.text
+    assert asked == []
+    assert "Content-Security-Policy" in answer.headers
 
 
 def test_the_cookie_is_a_new_one_with_every_sign_in(town: Pages) -> None:

@@ -1,15 +1,25 @@
 """RFC 7591 and 7592: apps that register themselves, where that is allowed."""
 
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc.jwk import ECKey
+from hypothesis import example, given
+from hypothesis import strategies as st
+from joserfc.jwk import ECKey, RSAKey
+from peers.listener import answer, listening
 from peers.requires import requires
-from peers.smart_site import BACK, SmartSite, smart_site
+from peers.smart_site import ASSERTION_TYPE, BACK, SmartSite, smart_site
 
 from server.access.oauth import clients
+from server.access.oauth.public_keys import ALGORITHMS, chosen, require_public
+from server.errors import Refused
 
 INITIAL = "initial-access-token-of-this-test"
 KEYS = {"keys": [ECKey.generate_key("P-384", {"kid": "k1"}).as_dict(private=False)]}
@@ -149,3 +159,138 @@ def test_a_client_reads_changes_and_deletes_itself(site: SmartSite) -> None:
     assert site.http.delete(url, headers=headers).status_code == 204
     assert site.http.get(url, headers=headers).status_code == 401
     assert site.fhir("ImagingStudy", tokens["access_token"]).status_code == 401
+
+
+def test_what_a_client_does_with_itself_is_in_the_trail(site: SmartSite) -> None:
+    """Who, what and from where; no secret and no token. What was refused is no change."""
+    told = register(site, token_endpoint_auth_method="client_secret_basic").json()
+    url, own = f"/oauth/register/{told['client_id']}", {"Authorization": f"Bearer {told['registration_access_token']}"}
+    changed = {"client_id": told["client_id"], "client_name": "Another", "redirect_uris": [BACK]}
+    assert site.http.put(url, json=changed, headers=own).status_code == 200
+    assert site.http.put(url, json={**changed, "redirect_uris": []}, headers=own).status_code == 400
+    assert site.http.delete(url, headers=own).status_code == 204
+    mine = [each for each in reversed(site.events()) if told["client_id"] in str(each.get("entity"))]
+    assert [each["outcomeDesc"] for each in mine] == [f"client {what} by itself" for what in ("registered", "changed", "removed")]
+    for each in mine:
+        assert each["agent"][0]["who"]["identifier"]["value"] == told["client_id"]
+        assert each["agent"][0]["network"]["address"]
+        assert not any(told[name] in str(each) for name in ("client_secret", "registration_access_token"))
+
+
+# --- strangers: whoever registers itself says what it likes
+
+
+@pytest.fixture
+def opened(tmp_path: Path, database_url: str) -> Iterator[SmartSite]:
+    with smart_site(tmp_path / "data", database_url, client_registration="open", fetch_allowed_hosts=["127.0.0.1"]) as made:
+        yield made
+
+
+def _asserted(site: SmartSite, client: str) -> Any:
+    key = ECKey.generate_key("P-384", {"kid": "k1"})
+    form = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": site.assertion(client, key=key)}
+    return site.http.post("/oauth/token", data={"grant_type": "authorization_code", "code": "x", **form})
+
+
+@pytest.mark.parametrize("name", ["jwks_uri", "logo_uri", "client_uri"])
+def test_hosts_of_our_own_are_none_of_strangers(opened: SmartSite, name: str) -> None:
+    """`fetch_allowed_hosts` is for whom an administrator registers."""
+    with listening(answer(b'{"keys":[]}')) as inside:
+        url = f"http://127.0.0.1:{inside.port}/admin/restart?now=yes"
+        told = register(opened, token_endpoint_auth_method="private_key_jwt", **{"jwks_uri": "https://app.example.org/jwks", name: url})
+        assert told.json()["error"] == "invalid_client_metadata"
+        told = register(opened, token_endpoint_auth_method="private_key_jwt", **{"jwks_uri": url.replace("http:", "https:")})
+        assert told.status_code == 201
+        assert _asserted(opened, told.json()["client_id"]).json()["error"] == "invalid_client"
+        with opened.node.database.write() as connection:  # as if it had been taken once
+            connection.execute(clients.CLIENT.update().where(clients.CLIENT.c.id == told.json()["client_id"]).values(jwks_uri=url, logo_uri=url))
+        assert _asserted(opened, told.json()["client_id"]).json()["error"] == "invalid_client"
+        assert opened.node.logos.picture(url, of_stranger=True) is None
+        assert inside.connections == 0
+        assert opened.node.logos.picture(url) is None
+        assert inside.connections == 1
+
+
+def test_slow_urls_of_strangers_keep_nobody_elses_waiting(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as may wait at once wait for them; the issuer of the settings is still asked."""
+    monkeypatch.setattr("server.outbound.web.is_public", lambda _: True)
+    held = threading.Event()
+    trusted = {"issuer": "https://ehr.example.org", "patient_authority": "1.2.3.4", "client_id": "a", "client_secret": "b"}
+    with listening(answer(b'{"active":false}')) as ehr, _silent(held) as one, _silent(held) as two, ThreadPoolExecutor(24) as pool:
+        asked = {**trusted, "introspection_endpoint": f"http://127.0.0.1:{ehr.port}/i"}
+        settings = {"client_registration": "open", "fetch_allowed_hosts": ["127.0.0.1"], "trusted_issuers": [asked]}
+        with smart_site(tmp_path / "data", database_url, **settings) as site:
+            urls = [f"https://{host}:{port}/jwks" for host, port in (("127.0.0.1", one), ("localhost", two))]
+            told = [register(site, token_endpoint_auth_method="private_key_jwt", jwks_uri=each).json()["client_id"] for each in urls]
+            fetch = site.node.oauth.query_client
+            assert all(fetch(each) is not None for each in told)
+            waiting = [pool.submit(_asserted, site, each) for each in told * 12]
+            while not (busy := _are_busy(site, told)) and not all(each.done() for each in waiting):
+                time.sleep(0.01)
+            assert busy
+            assert site.fhir("ImagingStudy", "an-opaque-token-of-the-ehr").status_code == 401
+            held.set()
+            assert {each.result().json()["error"] for each in waiting} == {"invalid_client"}
+
+
+def test_a_browser_app_may_call_from_where_it_is_sent_back_to(opened: SmartSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.edges.smart.cors._FRESH_SECONDS", -1.0)
+    uris = ["https://SPA.example.net/back", "https://spa.example.net:443/other", "https://[2001:db8::1]:8443/b", "org.example.app:/back"]
+    told = register(opened, redirect_uris=[*uris, "http://127.0.0.1/back"]).json()
+    known = opened.node.oauth.query_client(told["client_id"])
+    assert known is not None
+    assert known.origins == ("https://spa.example.net", "https://[2001:db8::1]:8443")
+    for origin, allowed in (("https://spa.example.net", True), ("https://evil.example.net", False)):
+        preflight = opened.http.options("/oauth/token", headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
+        assert preflight.headers.get("access-control-allow-origin") == (origin if allowed else None)
+    secret = register(opened, token_endpoint_auth_method="client_secret_basic").json()
+    held = opened.node.oauth.query_client(secret["client_id"])
+    assert held is not None
+    assert held.origins == ()
+
+
+def test_a_client_that_changes_itself_all_day_is_stopped(opened: SmartSite) -> None:
+    """Each change has every kept Decision made anew. Of nobody else's changes any are used up."""
+    app, other = register(opened).json(), register(opened).json()
+
+    def change(whose: dict[str, Any], token: str) -> int:
+        body = {"client_id": whose["client_id"], "client_name": "x", "redirect_uris": [BACK], "token_endpoint_auth_method": "none"}
+        url = whose["registration_client_uri"]
+        return int(opened.http.put(url, json=body, headers={"Authorization": f"Bearer {token}"}).status_code)
+
+    assert [change(app, "wrong") for _ in range(3)] == [401] * 3
+    assert [change(app, app["registration_access_token"]) for _ in range(61)] == [200] * 60 + [429]
+    assert change(other, other["registration_access_token"]) == 200
+    own = {"Authorization": f"Bearer {app['registration_access_token']}"}
+    assert opened.http.get(app["registration_client_uri"], headers=own).status_code == 200
+    assert opened.http.delete(app["registration_client_uri"], headers=own).status_code == 204
+
+
+def test_an_error_sends_nobody_to_whom_a_stranger_registered(opened: SmartSite) -> None:
+    """RFC 9700 section 4.11.2: a link to us with a slip in it must not lead to them. What the person answers goes back."""
+    app = register(opened, redirect_uris=["https://evil.example.net/back"]).json()
+    for wrong in ({"scope": "nothing"}, {"response_type": "token"}, {"state": None}, {"prompt": "none"}, {"code_challenge": None}):
+        asking = opened.asking(app["client_id"], **{"redirect_uri": "https://evil.example.net/back", **wrong})
+        for post in (False, True):
+            answer = opened.authorize(asking, post=post)
+            assert answer.status_code == 400
+            assert "location" not in answer.headers
+            assert "evil.example.net" not in answer.text
+    asking = opened.asking(app["client_id"], redirect_uri="https://evil.example.net/back")
+    assert "code" in opened.agree(opened.authorize(asking))
+
+
+_VALUES = st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers() | st.text(max_size=5), max_size=2) | st.just({})
+_MEMBERS = st.sampled_from(["kty", "kid", "use", "key_ops", "alg", "crv", "x", "y", "n", "e"])
+
+
+@given(changed=st.dictionaries(_MEMBERS, _VALUES, max_size=4), key=st.sampled_from([ECKey.generate_key("P-384"), RSAKey.generate_key(2048)]))
+@example(changed={"key_ops": 5}, key=ECKey.generate_key("P-384"))
+def test_whatever_a_key_is_made_of_it_is_taken_or_refused(changed: dict[str, Any], key: Any) -> None:
+    jwks = {"keys": [{**key.as_dict(private=False), "kid": "k1", **changed}]}
+    with suppress(Refused):
+        require_public(jwks)
+    for algorithm in ALGORITHMS:
+        chosen(jwks, "k1", algorithm)
