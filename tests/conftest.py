@@ -1,5 +1,6 @@
 """What every test may ask for: a new database on either engine, dcmtk's programs, a free port."""
 
+import gc
 import os
 import shutil
 import socket
@@ -31,6 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("deep"):
                 item.add_marker(pytest.mark.skip(reason="deep: runs in `make test-deep`"))
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays to the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The patch interaction (FHIR R4 section 3.1.0.6): one resource, one patch of any kind that the standard knows, the resource that comes of it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from profiles.fhir import fhirpath_patch, json_patch, xml_patch
@@ -10,10 +10,13 @@ from profiles.fhir.json import Malformed, parse
 from profiles.fhir.patch_error import PatchError, inapplicable, malformed
 from profiles.fhir.plain_json import copied
 from profiles.fhir.xml import from_xml
+from profiles.fhir.xml_reading import parsed
 
-__all__ = ["MEDIA_TYPES", "PatchError", "patched", "patched_by_parameters"]
+__all__ = ["MEDIA_TYPES", "PatchError", "asks", "patched", "patched_by_parameters"]
 
 Json = dict[str, Any]
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(\[[0-9]+\])?(\.[A-Za-z][A-Za-z0-9]*(\[[0-9]+\])?)*", re.ASCII)
+"""A path of FHIRPath that says where, and nothing of what is there."""
 _FRAME: Final = b'{"operations":'
 _GENERATED: Final = ("generated", "extensions")
 
@@ -38,12 +41,46 @@ def patched_by_parameters(resource: Json, parameters: Json) -> Json:
     return _finished(resource, _by_parameters(copied(resource), parameters))
 
 
+def asks(given: tuple[bytes, str] | Json) -> bool:
+    """Whether a patch, a body with its media type or Parameters, is carried out only where elements have values that it names.
+
+    Such are JSON Patch's `test`, XML Patch's conditions, and of FHIRPath all but names and indexes. False for what is no patch.
+    """
+    try:
+        return any(_asking(given))
+    except (PatchError, Malformed):
+        return False
+
+
+def _asking(given: tuple[bytes, str] | Json) -> Iterator[bool]:
+    if isinstance(given, tuple):
+        body, kind = given[0], given[1].partition(";")[0].strip().lower()
+        if kind == "application/json-patch+json":
+            yield from (isinstance(each, dict) and each.get("op") == "test" for each in _operations(body))
+            return
+        if kind == "application/xml-patch+xml":
+            yield from ("=" in (each.get("sel") or "") for each in parsed(body))
+            return
+        given = from_xml(body) if kind == "application/fhir+xml" else parse(body)
+    for operation in _objects(given.get("parameter")):
+        for part in _objects(operation.get("part")):
+            yield part.get("name") == "path" and not _PLAIN.fullmatch(str(part.get("valueString")))
+
+
+def _objects(value: object) -> list[Json]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def _finished(before: Json, made: Any) -> Json:
     _check_identity(before, made)
     return _with_true_narrative(before, made)
 
 
 def _json_patch(resource: Json, body: bytes) -> Any:
+    return _tidied(json_patch.apply(resource, _operations(body)))
+
+
+def _operations(body: bytes) -> list[Any]:
     body = body.removeprefix(b"\xef\xbb\xbf")
     if not body.lstrip().startswith(b"["):
         raise malformed("a JSON Patch is an array of operations (RFC 6902 section 3)")
@@ -54,7 +91,8 @@ def _json_patch(resource: Json, body: bytes) -> Any:
         raise malformed(text) from None
     if framed.keys() != {"operations"}:
         raise malformed("a JSON Patch is an array of operations, and nothing else (RFC 6902 section 3)")
-    return _tidied(json_patch.apply(resource, framed["operations"]))
+    found: list[Any] = framed["operations"]
+    return found
 
 
 def _fhirpath_patch(read: Callable[[bytes], Json]) -> Callable[[Json, bytes], Any]:

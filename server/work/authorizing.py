@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, delete, select, update
 from profiles.smart.configuration import style_path
 from profiles.smart.scopes import narrowed, of_studies, parse_scope, words_of
 from server.access import rights
-from server.access.consents import NOTHING
+from server.access.consents import NOTHING, Withheld
 from server.access.oauth import clients, granting, launches
 from server.access.oauth.authorization_code import CODE_SECONDS, CodeGrant, new_code
 from server.access.oauth.clients import REFRESH_TOKEN, Client, hashed, new_secret
@@ -141,9 +141,8 @@ class Authorizing:
         if emergency:
             emergencies.require(told, account, asked.client.id, named, address=address, trace=trace)
         with self._server.database.read() as connection:
-            now, permits = micros(), self._server.settings.consent_default == "permit"
-            reach, _ = accounts.reach(connection, account, now)
-            kept = NOTHING if emergency else rights.kept_from(connection, account, now, permits=permits)
+            reach, _ = accounts.reach(connection, account, micros())
+            kept = NOTHING if emergency else self._kept_from(connection, account)
             found = choices(connection, reach, patient=named, search=search, kept=kept)
         told.chosen_from(account, asked.client.id, [each.id for each in found.patients], emergency)
         return found
@@ -194,7 +193,9 @@ class Authorizing:
                 raise Forbidden("this is not what the page showed; go back to the app and begin anew")
             kept = _kept_scopes(asked, session.account, scopes, offline=offline and not emergency)
             patient = self._patient(connection, asked, session.account, patient, kept)
-            granted = self._granted(connection, asked, session, kept, patient, tuple(studies) if only_these else None, studies)
+            kept_from = NOTHING if emergency else self._kept_from(connection, session.account)
+            only = tuple(studies) if only_these else None
+            granted = self._granted(connection, asked, session, kept, patient, only, studies, kept_from)
             granted = granting.begin(connection, granted)
             told.began(connection, granted, address, trace)
             if emergency:
@@ -299,9 +300,12 @@ class Authorizing:
             raise Forbidden("you may not see the records of this patient", frozenset([patient]))
         return patient
 
+    def _kept_from(self, connection: Connection, account: Account) -> Withheld:
+        return rights.kept_from(connection, account, micros(), permits=self._server.settings.consent_default == "permit")
+
     def _granted(
         self, connection: Connection, asked: Asked, session: Session, scopes: tuple[str, ...], patient: str | None,
-        only: tuple[str, ...] | None, studies: Sequence[str],
+        only: tuple[str, ...] | None, studies: Sequence[str], kept_from: Withheld,
     ) -> Granted:  # fmt: skip
         uids = uids_of(connection, patient, studies)
         if len(uids) < len(set(studies)):
@@ -319,7 +323,7 @@ class Authorizing:
             context["smart_style_url"] = self._server.issuer + style_path()
         encounter = asked.encounter
         if encounter is None and patient is not None and "launch/encounter" in scopes:
-            encounter = encounter_of(connection, patient)
+            encounter = encounter_of(connection, patient, kept_from)
         return Granted(
             "", asked.client.id, " ".join(scopes), session.account.id, patient=patient, encounter=encounter, context=context,
             studies=None if only is None else tuple(uids), offline="offline_access" in scopes,
@@ -354,11 +358,11 @@ def _since(given: Mapping[str, str], now: int) -> int:
     prompts, age = given.get("prompt", "").split(), given.get("max_age")
     if "none" in prompts:
         raise OAuth2Error(error="login_required", description="a person has to be asked here")
-    if age is not None and not (age.isascii() and age.isdigit() and len(age) <= 9):
+    if age and not (age.isascii() and age.isdigit() and len(age) <= 9):
         raise OAuth2Error(error="invalid_request", description="max_age is a number of seconds")
     if {"login", "select_account"} & set(prompts):
         return now
-    return 0 if age is None else now - int(age) * SECOND
+    return now - int(age) * SECOND if age else 0
 
 
 def _launch(connection: Connection, scope: Sequence[str], handle: str | None, client: Client) -> Launch:

@@ -80,9 +80,11 @@ def uids_of(connection: Connection, patient: str | None, studies: Sequence[str])
     return sorted(rows.scalars())
 
 
-def encounter_of(connection: Connection, patient: str) -> str | None:
-    """The patient's Encounter that was written last; None where there is none."""
-    mine = RESOURCE.c.type == "Encounter", RESOURCE.c.patient == patient, RESOURCE.c.deleted == 0
+def encounter_of(connection: Connection, patient: str, kept: Withheld = NOTHING) -> str | None:
+    """The patient's Encounter that was written last, of those that consents have not `kept` from the person; None where there is none."""
+    mine = [RESOURCE.c.type == "Encounter", RESOURCE.c.patient == patient, RESOURCE.c.deleted == 0]
+    if not kept.is_nothing:
+        mine.append(kept.told("Encounter", RESOURCE))
     found: str | None = connection.execute(
         select(RESOURCE.c.id).where(*mine).order_by(RESOURCE.c.updated.desc(), RESOURCE.c.pk.desc()).limit(1)
     ).scalar()

@@ -310,12 +310,15 @@ class Reconciler:
     def forget_documents(self, change: Changing) -> None:
         """Removes a study's documents altogether: entries, what their DocumentReferences said, and bytes."""
         removed = documents.remove(change.connection, change.study_pk)
+        study = resources.last(change.connection, "ImagingStudy", catalogue.study_id(change.connection, change.study_pk))
+        said = {} if study is None or study.deleted else resources.unstamped(study.body)
         for entry_uuid, _ in removed:
             id_ = entry_uuid.removeprefix("urn:uuid:")
             body = resources.content(change.connection, "DocumentReference", id_)
             kept: dict[str, object] = {key: body[key] for key in ("resourceType", "id", "subject") if key in body}
             gone = {"status": "entered-in-error", "content": [{"attachment": {"title": "deleted"}}]}
-            resources.put(change.connection, {**kept, **gone}, now=change.now, base=self.base)
+            left = projections.labelled(said, projections.labelled(body, {**kept, **gone}))
+            resources.put(change.connection, left, now=change.now, base=self.base)
             resources.forget_history(change.connection, "DocumentReference", id_)
         rejections.forget_blobs(change.connection, [blob_id for _, blob_id in removed])
 

@@ -81,10 +81,11 @@ def hidden(
 def require_arrived(connection: Connection, decision: Decision, interaction: Interaction, study_uid: str) -> None:
     """Raises `Unavailable` where a study of a patient to whom the caller is confined has begun to arrive and is not shown yet.
 
-    Of other patients' studies nothing is told. Who may see every patient asks for what there is, and is not kept waiting.
+    Of other patients' studies nothing is told, nor of one from whose records consents keep something. Who may see every patient asks for what there is, and is not kept waiting.
     """
     own = None if decision.studies is not None else decision.some_of(STUDY_TYPE, interaction)
-    if own and catalogue.arriving_patient(connection, study_uid) in own:
+    patient = catalogue.arriving_patient(connection, study_uid) if own else None
+    if own and patient in own and decision.sees_whose(connection, STUDY_TYPE, interaction, patient):
         raise Unavailable("this study is arriving just now; send the same request again in a few seconds")
 
 

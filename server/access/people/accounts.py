@@ -8,10 +8,10 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, select, true
 from sqlalchemy.exc import IntegrityError
 
 from server.access import epoch
@@ -19,6 +19,7 @@ from server.access.oauth import granting
 from server.access.people import proxies
 from server.errors import Conflict, NotFound, Refused
 from server.records import belonging
+from server.settings import is_local_name
 from server.store.db import insert, micros
 from server.store.tables import Account as AccountRow
 from server.store.tables import AccountPatient, Session
@@ -50,6 +51,8 @@ class Account:
     assurance: int = 1
     language: str = ""
     disabled: bool = False
+    generation: int | None = field(default=None, compare=False)
+    """How often everybody was signed out when this was read; None where that does not matter."""
 
 
 def fold(email: str) -> str:
@@ -63,6 +66,12 @@ def plain_email(email: str) -> str:
     if not _EMAIL.fullmatch(email) or not email.isprintable():
         raise Refused("this is no e-mail address; it is like name@example.org")
     return email
+
+
+def is_reachable(email: str) -> bool:
+    """Whether e-mail for this address goes to its person: `administrator@localhost` would be whoever reads that mailbox at the mail server."""
+    host = email.rpartition("@")[2].casefold().rstrip(".")
+    return not is_local_name(host) and not host.endswith((".localhost", ".localdomain"))
 
 
 def find(connection: Connection, id: str) -> Account | None:
@@ -104,7 +113,7 @@ def add(
         fhir_user = f"Patient/{own[0]}"
     row = {
         "id": str(uuid.uuid4()), "kind": kind, "name": name, "email": email, "email_folded": fold(email), "email_verified": 0,
-        "fhir_user": fhir_user, "assurance": assurance, "language": language, "disabled": 0, "created": now or micros(),
+        "fhir_user": fhir_user, "assurance": assurance, "language": language, "disabled": 0, "generation": 0, "created": now or micros(),
     }  # fmt: skip
     adding = insert(connection, ACCOUNT).values(row).on_conflict_do_nothing().returning(ACCOUNT.c.id)
     if connection.execute(adding).first() is None:
@@ -145,9 +154,22 @@ def verified(connection: Connection, id: str, now: int) -> None:
     connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == id, ACCOUNT.c.email_verified == 0).values(email_verified=now))
 
 
+def bar(connection: Connection, id: str) -> None:
+    """Who was about to sign in just now does not: what they showed is not what counts any more."""
+    connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == id).values(generation=ACCOUNT.c.generation + 1))
+
+
+def may_enter(connection: Connection, account: Account) -> bool:
+    """Whether a session may be opened for who has just signed in: the account is as it was when that began."""
+    unbarred = ACCOUNT.c.generation == account.generation if account.generation is not None else true()
+    mine = select(ACCOUNT.c.id).where(ACCOUNT.c.id == account.id, ACCOUNT.c.disabled == 0, unbarred).with_for_update()
+    return connection.execute(mine).first() is not None
+
+
 def disable(connection: Connection, id: str) -> None:
     """Nobody signs in with it any more; its sessions end, and what it granted to apps, from the next request on."""
     _able(connection, id, micros())
+    bar(connection, id)
     connection.execute(_SESSION.delete().where(_SESSION.c.account == id))
     granting.end_of_account(connection, id, "the account was disabled")
     epoch.raise_(connection)
@@ -190,7 +212,7 @@ def reach(connection: Connection, account: Account, now: int) -> tuple[frozenset
     return found.union(filter(None, merged)), until
 
 
-def _accounts() -> "Select[str, str, str, str, str, int, str, int]":
+def _accounts() -> "Select[str, str, str, str, str, int, str, int, int]":
     columns = ACCOUNT.c
     return select(
         columns.id,
@@ -201,13 +223,16 @@ def _accounts() -> "Select[str, str, str, str, str, int, str, int]":
         columns.assurance,
         columns.language,
         columns.disabled,
+        columns.generation,
     )
 
 
-def _one(connection: Connection, query: "Select[str, str, str, str, str, int, str, int]") -> Account | None:
+def _one(connection: Connection, query: "Select[str, str, str, str, str, int, str, int, int]") -> Account | None:
     row = connection.execute(query).first()
     return None if row is None else _account(row)
 
 
-def _account(row: "Row[str, str, str, str, str, int, str, int]") -> Account:
-    return Account(row.id, row.kind, row.name, row.email, row.fhir_user, row.assurance, row.language, disabled=row.disabled > 0)
+def _account(row: "Row[str, str, str, str, str, int, str, int, int]") -> Account:
+    return Account(
+        row.id, row.kind, row.name, row.email, row.fhir_user, row.assurance, row.language, row.disabled > 0, row.generation
+    )  # fmt: skip

@@ -4,6 +4,7 @@ An account is named by its id and its FHIR resource, never by name or e-mail add
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -33,19 +34,31 @@ class Events:
 
     def __init__(self, trail: Trail, refused: Refusal | None = None) -> None:
         self._trail, self._refused = trail, refused or trail.write
+        self._later = ThreadPoolExecutor(1, thread_name_prefix="refusals")
+
+    def settled(self) -> None:
+        """Waits until the failures that were told of so far are in the trail."""
+        self._later.submit(int).result()
+
+    def close(self) -> None:
+        """The same; nothing more is told afterwards."""
+        self._later.shutdown(wait=True)
 
     def signed_in(self, account: Account, method: str, address: str) -> None:
         """Returns when it is durable."""
         self._trail.write(self._action("sign-in", LOGIN, account, address, said=f"signed in by {method}"))
 
     def failed(self, account: Account | None, method: str, address: str) -> None:
-        """A failure to sign in: of an account that there is, or of whoever it was, who may come as often as the network allows."""
+        """A failure to sign in: of an account that there is, or of whoever it was, who may come as often as the network allows.
+
+        It is written after the answer: how long that takes must not say whether there is an account.
+        """
         said = f"signing in by {method} was refused"
         action = self._action("sign-in", LOGIN, account, address, outcome=REFUSED, said=said)
         if account is None:
-            self._refused(action)
+            self._later.submit(self._refused, action)
         else:
-            self._trail.write(action)
+            self._later.submit(self._trail.write, action)
 
     def signed_out(self, account: Account, address: str) -> None:
         """Returns when it is durable."""

@@ -5,6 +5,7 @@ is claimed once. A signature counter that does not grow is that of a copied key:
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ _MOST: Final = 20
 """Of one account."""
 _LONGEST: Final = 65_536
 """Bytes of a response: attestations of some keys hold certificates."""
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,1400}")
+"""WebAuthn section 4: credential ids have 1023 bytes at most."""
 Json = Mapping[str, Any]
 
 
@@ -155,7 +158,7 @@ class Passkeys:
 
     def _found(self, id: str) -> Any:
         with self._database.read() as connection:
-            row = connection.execute(select(PASSKEY).where(PASSKEY.c.id == id.rstrip("="))).first()
+            row = connection.execute(select(PASSKEY).where(PASSKEY.c.id == _plain(id))).first()
         if row is None:
             raise SignInRefused
         return row
@@ -174,6 +177,7 @@ class Passkeys:
         challenge = secrets.token_bytes(32)
         row = {"hash": _hash(challenge), "bound": _hash(bound.encode()), "expires": now + _LIVES}
         with self._database.write() as connection:
+            forget(connection, now)  # anybody may ask for them, and most are never answered
             connection.execute(CHALLENGE.insert().values(row))
         return challenge
 
@@ -202,6 +206,12 @@ def has_any(connection: Connection, account: str) -> bool:
     return found > 0
 
 
+def is_of(connection: Connection, account: str, id: str) -> bool:
+    """Whether it is a key of the account, as a browser names it."""
+    mine = select(PASSKEY.c.id).where(PASSKEY.c.account == account, PASSKEY.c.id == _plain(id))
+    return connection.execute(mine).first() is not None
+
+
 def remove_all(connection: Connection, account: str) -> None:
     """For who has lost them, and was seen by an administrator."""
     connection.execute(PASSKEY.delete().where(PASSKEY.c.account == account))
@@ -218,6 +228,13 @@ def require_strong(connection: Connection, session: Session, now: int) -> None:
 def forget(connection: Connection, now: int) -> None:
     """Removes challenges that are over."""
     connection.execute(CHALLENGE.delete().where(CHALLENGE.c.expires <= now))
+
+
+def _plain(id: str) -> str:
+    """base64url without padding (RFC 4648 section 5); raises `ValueError` for what is none, which a database may not even be able to read."""
+    if not _ID.fullmatch(id := id.rstrip("=")):
+        raise ValueError("no id of a key")
+    return id
 
 
 def _hash(value: bytes) -> str:

@@ -6,11 +6,12 @@ a flood of sign-ins must not take the machine's memory. Nor its processors: they
 
 import hashlib
 import hmac
+import re
 import secrets
 import threading
 import unicodedata
 from base64 import b32encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Final, TypeVar
@@ -31,6 +32,11 @@ _WAITING: Final = 16
 _ONCE: Final = "sha256:"
 _NOBODYS: Final = "$argon2id$v=19$m=65536,t=3,p=4$6UmoDwy5SXfD4rxLKJtM6g$6cihvi9/fLiPn6z6sEwuz1Kq3hwMUf57KeptlzT8KWg"
 """Of no password: what is compared with where there is no account, at the cost of the recommended profile."""
+_SERVICE: Final = "imageshare"
+_GUESSES: Final = 10**8
+"""As many as a password must take of who tries the likely ones first."""
+_LOOKED_AT: Final = 64
+"""Characters: looking takes longer and longer with them."""
 T = TypeVar("T")
 
 
@@ -153,9 +159,9 @@ def for_once(connection: Connection, account: str) -> str:
 
 
 def require_fit(password: str, *about: str) -> None:
-    """NIST SP 800-63B section 3.1.1: long enough, not what everybody would try; no rules about kinds of characters.
+    """NIST SP 800-63B-4 section 3.1.1.2: long enough, not what everybody would try; no rules about kinds of characters.
 
-    `about` is what is known of the person, such as name and e-mail address. Raises `Refused`.
+    `about` is what is known of the person and the place, such as name, e-mail address and hospital. Raises `Refused`.
     """
     given = normal(password)
     if not SHORTEST <= len(given) <= LONGEST:
@@ -165,6 +171,18 @@ def require_fit(password: str, *about: str) -> None:
     words = {word for text in about for word in (text, text.partition("@")[0]) if len(word) >= 4}
     if any(given.casefold() in (word.casefold(), word.casefold()[::-1]) for word in words):
         raise Refused("a password that is your name or e-mail address is the first that is tried")
+    if _is_common(given, words):
+        raise Refused("this password is among the first that are tried; take other words, a few in a row that nobody would guess")
+
+
+def _is_common(password: str, about: Collection[str]) -> bool:
+    """By lists of passwords, names and words, rows of keys, repeats and years, however they are put together and spelt; with and without spaces."""
+    from zxcvbn import zxcvbn  # its lists take 15 MB: not before they are needed
+
+    known = [_SERVICE, *about, *(part for each in about for part in re.split(r"[\W_]+", each) if len(part) >= 4)]
+    plain = "".join(each for each in password if each.isalnum())
+    ways = (each[:_LOOKED_AT] for each in {password, plain} if each)
+    return min(zxcvbn(each, user_inputs=known)["guesses"] for each in ways) < _GUESSES
 
 
 def normal(password: str) -> str:

@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from server.access.people import accounts, one_time_codes, passkeys, passwords, sessions, throttles
 from server.access.people.accounts import Account
+from server.access.people.browsers import Browsers
 from server.access.people.events import Events, Refusal
 from server.access.people.one_time_codes import OneTimeCodes
 from server.access.people.passkeys import Passkeys
@@ -42,6 +43,7 @@ class People:
         """`refused` puts refusals of strangers into the trail, counted."""
         key = hmac.digest(installation.cursor_key, b"people", "sha256")
         self.events = Events(trail, refused)
+        self.browsers = Browsers(key)
         self.sessions = Sessions(database, seconds=settings.session_seconds, idle=settings.session_idle)
         self.throttles = Throttles(database, key)
         self.passwords = Passwords(database, hashing or Hashing())
@@ -67,6 +69,7 @@ class People:
 
     def close(self) -> None:
         self.sign_in.close()
+        self.events.close()
         self.passwords.hashing.close()
 
 

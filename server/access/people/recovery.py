@@ -7,6 +7,7 @@ signed in with the passkey. Whoever changes a password signs out all other brows
 from server.access.oauth import granting
 from server.access.people import one_time_codes, passkeys, passwords, sessions
 from server.access.people.accounts import Account
+from server.access.people.browsers import NO_BROWSER, Browser
 from server.access.people.events import Events
 from server.access.people.passkeys import require_strong
 from server.access.people.passwords import Passwords
@@ -22,18 +23,19 @@ class Recovery:
     def __init__(self, database: Database, passwords: Passwords, sign_in: SignIn, events: Events) -> None:
         self._database, self._passwords, self._sign_in, self._events = database, passwords, sign_in, events
 
-    def send(self, email: str, address: str) -> None:
+    def send(self, email: str, address: str, browser: Browser = NO_BROWSER) -> None:
         """Sends a code to choose a new password with; see `SignIn.send_code`."""
-        self._sign_in.send_code(email, address, RECOVER)
+        self._sign_in.send_code(email, address, RECOVER, browser)
 
-    def recover(self, email: str, code: str, password: str, address: str) -> Account:
+    def recover(self, email: str, code: str, password: str, address: str, browser: Browser = NO_BROWSER) -> Account:
         """The account has this password from now on; all of its browsers are signed out.
 
         Raises `Refused` for a password that is none, `SignInRefused` for a wrong code, `TooManyAttempts`.
         """
-        passwords.require_fit(password, email)
-        hashed = self._passwords.hashing.hash(password)  # before the code is claimed: this may be refused when many are waiting
-        account = self._sign_in.code(email, code, address, RECOVER)
+        passwords.require_fit(password, email, *self._sign_in.site)
+        with self._passwords.hashing.place():  # before the code is claimed: this may be refused when many are waiting
+            account = self._sign_in.code(email, code, address, RECOVER, browser)
+            hashed = self._passwords.hashing.hash(password)
         self._store(account, hashed, address, None, "password recovered by e-mail", account)
         return account
 
@@ -43,7 +45,7 @@ class Recovery:
         Raises `Refused` for a password that is none, `StepUpNeeded`, `SignInRefused` for a wrong `current`, `TooManyAttempts`.
         """
         account = session.account
-        passwords.require_fit(password, account.email, account.name)
+        passwords.require_fit(password, account.email, account.name, *self._sign_in.site)
         with self._database.read() as connection:
             require_strong(connection, session, micros())
         if self._passwords.has_one(account.id) and "passkey" not in session.methods:
@@ -60,7 +62,7 @@ class Recovery:
         """
         hashed = ""
         if password:
-            passwords.require_fit(password, account.email, account.name)
+            passwords.require_fit(password, account.email, account.name, *self._sign_in.site)
             hashed = self._passwords.hashing.hash(password)
         if without_passkeys:
             with self._database.write() as connection:

@@ -15,7 +15,8 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, or_, select
 
 from server.access.oauth import granting
-from server.access.people.accounts import ACCOUNT, Account
+from server.access.people.accounts import ACCOUNT, Account, bar, may_enter
+from server.errors import SignInRefused
 from server.settings import Settings
 from server.store.db import Database, micros
 from server.store.tables import Session as SessionRow
@@ -54,16 +55,24 @@ class Sessions:
         self._database = database
         self._seconds, self._idle = seconds * 1_000_000, idle * 1_000_000
 
-    def open(self, account: Account, methods: Collection[str], assurance: int, now: int | None = None) -> tuple[Session, str]:
-        """A new session, and the value of its cookie, which is told this once."""
+    def open(
+        self, account: Account, methods: Collection[str], assurance: int, now: int | None = None, authenticated: int | None = None
+    ) -> tuple[Session, str]:
+        """A new session, and the value of its cookie, which is told this once. `authenticated` is when the person signed in, if not now.
+
+        Raises `SignInRefused` where the account was disabled, or everybody signed out of it, since the person has shown who they are.
+        """
         now, cookie, id_ = now or micros(), secrets.token_urlsafe(32), secrets.token_urlsafe(16)
+        authenticated = now if authenticated is None else authenticated
         row = {
             "id": id_, "hash": _hash(cookie), "account": account.id, "began": now, "expires": now + self._seconds,
-            "idle": now + self._idle, "authenticated": now, "methods": " ".join(methods), "assurance": assurance,
+            "idle": now + self._idle, "authenticated": authenticated, "methods": " ".join(methods), "assurance": assurance,
         }  # fmt: skip
         with self._database.write() as connection:
+            if not may_enter(connection, account):
+                raise SignInRefused
             connection.execute(SESSION.insert().values(row))
-        return Session(id_, account, now, now, tuple(methods), assurance, _csrf(cookie)), cookie
+        return Session(id_, account, now, authenticated, tuple(methods), assurance, _csrf(cookie)), cookie
 
     def find(self, cookie: str, now: int | None = None) -> Session | None:
         """The session of a cookie; none for one that is over, was closed, or whose account is disabled."""
@@ -93,22 +102,23 @@ class Sessions:
         return Session(row.id, account, row.began, row.authenticated, methods, row.assurance, _csrf(cookie))
 
     def rotate(
-        self, session: Session, methods: Collection[str], assurance: int, now: int | None = None
+        self, session: Session, methods: Collection[str], assurance: int, now: int | None = None, authenticated: int | None = None
     ) -> tuple[Session, str] | None:
         """The same session after its person has proved more: a new cookie, the old one is void. None where it was closed meanwhile."""
         now, cookie = now or micros(), secrets.token_urlsafe(32)
+        authenticated = now if authenticated is None else max(authenticated, session.authenticated)
         known = tuple(dict.fromkeys((*session.methods, *methods)))
         strongest = max(session.assurance, assurance)
         changing = (
             SESSION.update()
             .where(SESSION.c.id == session.id, SESSION.c.expires > now)
-            .values(hash=_hash(cookie), authenticated=now, idle=now + self._idle, methods=" ".join(known), assurance=strongest)
+            .values(hash=_hash(cookie), authenticated=authenticated, idle=now + self._idle, methods=" ".join(known), assurance=strongest)
             .returning(SESSION.c.id)
         )
         with self._database.write() as connection:
             if connection.execute(changing).first() is None:
                 return None
-        changed = replace(session, authenticated=now, methods=known, assurance=strongest, csrf=_csrf(cookie))
+        changed = replace(session, authenticated=authenticated, methods=known, assurance=strongest, csrf=_csrf(cookie))
         return changed, cookie
 
     def close(self, session: Session) -> None:
@@ -149,7 +159,8 @@ def end(connection: Connection, account: str, id: str) -> None:
 
 
 def end_all(connection: Connection, account: str, but: str | None = None) -> None:
-    """The same of all sessions of an account, except `but`."""
+    """The same of all sessions of an account, except `but`, and of those that are about to be opened."""
+    bar(connection, account)
     _ended(connection, SESSION.c.account == account, SESSION.c.id != (but or ""))
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from server.access.people import accounts, passkeys
 from server.access.people.accounts import Account
@@ -19,7 +20,7 @@ from server.access.people.one_time_codes import DIGITS, MINUTES, OneTimeCodes
 from server.access.people.passkeys import Passkeys
 from server.access.people.passwords import Passwords
 from server.access.people.throttles import Throttles
-from server.access.people.tries import Try, Tries
+from server.access.people.tries import IN_A_ROW, Try, Tries
 from server.errors import Refused, SignInRefused
 from server.settings import Settings
 from server.store.db import Database, micros
@@ -51,7 +52,9 @@ class SignIn:
         self._database, self._mail, self._events = database, mail, events
         self._passwords, self._codes, self._keys = passwords, codes, keys
         self.tries = Tries(throttles, settings)
-        self._url, self._site = settings.base_url, settings.organization
+        self._url = settings.base_url
+        self.site = (settings.organization, urlsplit(settings.base_url).hostname or "")
+        """What this place is called: words that nobody should have as a password."""
         self._later = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mail")
 
     def require_place(self, address: str, browser: Browser = NO_BROWSER) -> None:
@@ -135,9 +138,13 @@ class SignIn:
                 yield account, free and account is not None and not account.disabled
             except SignInRefused:
                 self._events.failed(account if free else None, way, address)
+                if free and account is not None:
+                    self.later(partial(self._tell_if_closed, account, one))
                 raise
-        if account is not None and self.tries.has_closed(one):
-            self.later(partial(self.mail, account.email, *_closed(self._url)))
+
+    def _tell_if_closed(self, account: Account, one: Try) -> None:
+        if self.tries.has_closed(one) and not account.disabled:
+            self.mail(account.email, *_closed(self._url))
 
     def _id(self, email: str, browser: Browser) -> str | None:
         """The account of the address, where the browser may know it."""
@@ -151,7 +158,7 @@ class SignIn:
         """Tells somebody that there is an account. Raises `Unavailable` where the mail server does not take it, `Refused` for an address of no mailbox."""
         if not accounts.is_reachable(account.email):
             raise Refused("no e-mail is sent to an address of this machine itself")
-        self.mail(account.email, *_invitation(account.email, self._site, self._url))
+        self.mail(account.email, *_invitation(account.email, self.site[0], self._url))
 
     def _send(self, email: str, purpose: str, form: str) -> None:
         with self._database.write() as connection:
@@ -183,4 +190,19 @@ def _letter(code: str, purpose: str, url: str) -> tuple[str, str]:
         f"Your code to {what} at {url} is\n\n    {code[: DIGITS // 2]} {code[DIGITS // 2 :]}\n\n"
         f"It works once, within {MINUTES} minutes. Nobody who works here will ever ask you for it. If you have not asked for it, do nothing:\n"
         "without the code nobody gets in.\n"
+    )
+
+
+def _closed(url: str) -> tuple[str, str]:
+    return "Your password was closed", (
+        f"Somebody has tried a wrong password for your account at {url} {IN_A_ROW} times in a row. So your password is taken in no new browser any\n"
+        f"more. Choose another one at\n\n    {url}/recover\n\nNobody got in by these tries, and nothing else is changed.\n"
+    )
+
+
+def _invitation(email: str, site: str, url: str) -> tuple[str, str]:
+    return f"Your account at {site}", (
+        f"{site} has made an account for you, where you can see medical images, and decide who else may see them.\n\n"
+        f"To begin, open\n\n    {url}/sign-in\n\ntype your e-mail address, {email}, and choose \"E-mail me a code instead\". Nothing here is secret, and it\n"
+        "does not run out. If you do not know what this is about, do nothing.\n"
     )

@@ -45,6 +45,8 @@ class Throttles:
 
     def take_each(self, *each: Counted) -> tuple[bool, ...]:
         """The same of several, with one commit: each is counted by itself."""
+        if not each:
+            return ()
         known = self._storage.found([rate.key_for(*of) for rate, of in each])
         within = [count < rate.amount for (rate, _), (count, _) in zip(each, known, strict=True)]
         counting = [(rate.key_for(*of), rate.get_expiry(), 1) for (rate, of), free in zip(each, within, strict=True) if free]

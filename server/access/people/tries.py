@@ -49,6 +49,7 @@ class Tries:
         self.of_account = rate(NETWORKS * settings.sign_in_failures, window, "account-all")
         self.of_address = rate(of_address or _UNLIMITED, window, "address")
         self.in_a_row = rate(IN_A_ROW, _YEARS, "row")
+        self._nobodys_row = rate(_UNLIMITED, _HOUR, "no-row")
         self.letters = rate(LETTERS, _HOUR, "codes")
         self.all_letters = rate(ALL_LETTERS, _HOUR, "codes-all")
         self.asked_of_address = rate(max(30, 6 * of_address), _HOUR, "codes-address")
@@ -84,7 +85,7 @@ class Tries:
 
     def has_closed(self, one: Try) -> bool:
         """Whether it was the last of too many in a row."""
-        return one.way == "password" and one.account is not None and self._throttles.is_spent(*self._row(one))
+        return one.way == "password" and one.account is not None and self._throttles.is_spent(self.in_a_row, *self._row(one)[1])
 
     def reopen(self, account: str) -> None:
         """The password is another one: what was tried before counts no more."""
@@ -131,3 +132,8 @@ class Tries:
         if one.browser.knows(one.account):
             return [(self.of_network, (one.way, one.email, one.browser.id)), *row]
         return [(self.of_network, (one.way, one.email, network(one.address))), (self.of_account, (one.way, one.email)), *row]
+
+    def _row(self, one: Try) -> Counted:
+        if one.account is None:
+            return self._nobodys_row, ()
+        return self.in_a_row, (one.account, one.browser.id if one.browser.knows(one.account) else "")

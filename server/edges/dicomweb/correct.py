@@ -16,9 +16,11 @@ from server.access.decisions import Interaction
 from server.edges import context
 from server.edges.dicomweb.answers import answering_async
 from server.edges.dicomweb.delete import permitted, reconciler, target
-from server.errors import MalformedBody, TooLarge
-from server.work.corrections import Corrector
+from server.errors import Forbidden, MalformedBody, TooLarge
+from server.records import catalogue
+from server.work.corrections import PATIENT_TAGS, Corrector
 from server.work.reconcile import Actor
+from server.work.retrieve import STUDY_TYPE
 
 _MOST = 1 << 20
 
@@ -43,6 +45,19 @@ def _correct(request: Request, body: bytes, actor: Actor) -> None:
         raise MalformedBody("the body is no JSON") from None
     except CannotCorrect as error:
         raise MalformedBody(str(error)) from None
+    if PATIENT_TAGS & attributes.keys() and "00100020" not in attributes:
+        _require_all_of_patient(request)
     node = context.node(request)
     corrector = Corrector(reconciler(request), node.database, node.blobs, node.installation.patients.oid)
     corrector.correct(target(request).study_uid, attributes, node.installation.domains(node.settings), actor=actor)
+
+
+def _require_all_of_patient(request: Request) -> None:
+    """Raises `Forbidden` for a patient of whom consents keep something from the caller: her name is corrected in every study."""
+    decision, uid = context.decision(request), target(request).study_uid
+    if decision.is_by_patient(STUDY_TYPE, Interaction.UPDATE):
+        return
+    with context.reading(request) as connection:
+        patient = catalogue.study_patient(connection, uid)
+        if not decision.sees_whose(connection, STUDY_TYPE, Interaction.UPDATE, patient):
+            raise Forbidden("this corrects all studies of the patient, and the token may not be for all of them", frozenset([patient]))

@@ -14,7 +14,7 @@ from server.edges.pages.browser import SIGN_IN, Visit
 from server.edges.pages.entering import credential
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
-from server.edges.pages.wording import host_of, ways
+from server.edges.pages.wording import host_of, joined, ways
 from server.errors import Conflict, Refused, SignInRefused, StepUpNeeded
 from server.work.connected import Connected
 
@@ -139,6 +139,6 @@ def _app(visit: Visit, each: Connected) -> dict[str, Any]:
     return {
         "grant": each.grant, "name": each.client.name, "logo": logo.address(visit, each.client), "since": each.since, "expires": each.expires, "stays": each.stays, "used": each.used,
         "whose": each.whose, "is_own": each.is_own, "patient": each.patient, "of_all": each.of_all, "studies": each.studies,
-        "host": host_of(each.client.client_uri or next(iter(each.client.redirect_uris), "")),
+        "host": joined([*dict.fromkeys(map(host_of, each.client.redirect_uris))]),
         "wishes": [one.sentence.said(_) for one in told],
     }  # fmt: skip

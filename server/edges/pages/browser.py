@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from server.access.people import sessions
+from server.access.people.browsers import Browser
 from server.access.people.sessions import Session
 from server.edges.context import address, node, request_id
 from server.edges.pages.showing import root, secured, sentence, shown, translated, waiting
@@ -31,6 +32,8 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _OWN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.~-]*)+")
 HOME: Final = "/account"
+KNOWN: Final = "known"
+"""The cookie of a browser in which somebody has signed in before."""
 SIGN_IN: Final = "/sign-in"
 Form = Mapping[str, tuple[str, ...]]
 
@@ -44,6 +47,7 @@ class Visit:
         self.settings = self.node.settings
         self.address = address(request)
         self._cookies: dict[str, str] = {}
+        self._lasting: dict[str, int | None] = {}
 
     # --- who
 
@@ -66,6 +70,11 @@ class Visit:
             return given
         self.keep("form", made := secrets.token_urlsafe(32))
         return made
+
+    @property
+    def asking(self) -> Browser:
+        """The same as tries are counted by it, and codes are bound to it: with who signed in in it before."""
+        return self.node.people.browsers.known(self.kept(KNOWN), self.kept("form"))
 
     @property
     def csrf(self) -> str:
@@ -124,9 +133,10 @@ class Visit:
         """What the browser keeps for us under this name; empty where it keeps nothing."""
         return self.request.cookies.get(self._cookie_name(name), "")
 
-    def keep(self, name: str, value: str) -> None:
-        """Has the browser keep it until it is closed; an empty one is forgotten."""
+    def keep(self, name: str, value: str, seconds: int | None = None) -> None:
+        """Has the browser keep it until it is closed, or so long; an empty one is forgotten."""
         self._cookies[self._cookie_name(name)] = value
+        self._lasting[self._cookie_name(name)] = seconds
 
     def finish(self, response: Response) -> Response:
         """The answer with all headers and cookies."""
@@ -134,7 +144,8 @@ class Visit:
             response.headers.setdefault(name, value)
         for name, value in self._cookies.items():
             if value:
-                response.set_cookie(name, value, secure=self._is_secure, httponly=True, samesite="lax")
+                lasting = self._lasting.get(name)
+                response.set_cookie(name, value, lasting, secure=self._is_secure, httponly=True, samesite="lax")
             else:
                 response.delete_cookie(name, secure=self._is_secure, httponly=True, samesite="lax")
         return response

@@ -174,7 +174,7 @@ def _onward(visit: Visit, asked: Asked, url: str) -> Response:
 def _ask(visit: Visit, asked: Asked, template: str, status: int = 200, **values: Any) -> Response:
     client = asked.client
     return visit.page(
-        template, status, **{"fault": "", "emergency": "", "may_break": _may_break(visit, asked), **values}, client=client.name, logo=logo.address(visit, client), host=host_of(client.client_uri or asked.redirect_uri),
+        template, status, **{"fault": "", "emergency": "", "may_break": _may_break(visit, asked), **values}, client=client.name, logo=logo.address(visit, client), host=host_of(asked.redirect_uri),
         action=f"/authorize/{asked.request_id}",
     )  # fmt: skip
 

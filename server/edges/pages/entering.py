@@ -6,20 +6,24 @@ import orjson
 from starlette.responses import Response
 
 from server.access.people.accounts import Account
-from server.edges.pages.browser import Visit
+from server.access.people.browsers import SECONDS
+from server.edges.pages.browser import KNOWN, Visit
 from server.errors import Refused
 
 
-def enter(visit: Visit, account: Account, method: str, assurance: int, goes_to: str = "") -> Response:
-    """The person is known: a session, and on to where they wanted to go."""
+def enter(
+    visit: Visit, account: Account, method: str, assurance: int, goes_to: str = "", authenticated: int | None = None
+) -> Response:
+    """The person is known: a session, and on to where they wanted to go. `authenticated` is when they have shown who they are, if not now."""
     sessions, before = visit.node.people.sessions, visit.session
     stronger = None
     if before is not None and before.account.id == account.id:
-        stronger = sessions.rotate(before, [method], assurance)
+        stronger = sessions.rotate(before, [method], assurance, authenticated=authenticated)
     elif before is not None:
         visit.node.people.sign_out(before, visit.address)
-    _session, cookie = stronger or sessions.open(account, [method], assurance)
+    _session, cookie = stronger or sessions.open(account, [method], assurance, authenticated=authenticated)
     visit.enter(cookie)
+    visit.keep(KNOWN, visit.node.people.browsers.cookie(visit.asking, account.id), SECONDS)
     return visit.redirect(goes_to or visit.goes_to)
 
 

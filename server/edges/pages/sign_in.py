@@ -35,7 +35,7 @@ def sign_in(visit: Visit) -> Response:
 
 def require_place(visit: Visit) -> None:
     """Who is turned away anyhow costs a flood more than us: no thread, no form, no database."""
-    visit.node.people.sign_in.require_place(visit.address)
+    visit.node.people.sign_in.require_place(visit.address, visit.asking)
 
 
 def with_password(visit: Visit) -> Response:
@@ -45,7 +45,7 @@ def with_password(visit: Visit) -> Response:
     if faults:
         return sign_in_form(visit, 400, faults=faults)
     try:
-        account = visit.node.people.sign_in.password(email, password, visit.address)
+        account = visit.node.people.sign_in.password(email, password, visit.address, visit.asking)
     except (SignInRefused, TooManyAttempts) as error:
         return _refused(visit, error, _NOT_KNOWN)
     return enter(visit, account, "password", 1)
@@ -57,7 +57,7 @@ def send_code(visit: Visit) -> Response:
     if not email:
         return sign_in_form(visit, 400, faults={"email": _(_NO_EMAIL)})
     try:
-        visit.node.people.sign_in.send_code(email, visit.address)
+        visit.node.people.sign_in.send_code(email, visit.address, browser=visit.asking)
     except TooManyAttempts as error:
         return _refused(visit, error, "")
     return _code_form(visit)
@@ -69,7 +69,7 @@ def with_code(visit: Visit) -> Response:
     if not code:
         return _code_form(visit, 400, faults={"code": _(_NO_CODE)})
     try:
-        account = visit.node.people.sign_in.code(email, code, visit.address)
+        account = visit.node.people.sign_in.code(email, code, visit.address, browser=visit.asking)
     except SignInRefused as error:
         return _code_form(visit, error.http_status, faults={"code": _(_BAD_CODE)})
     except TooManyAttempts as error:
@@ -80,7 +80,7 @@ def with_code(visit: Visit) -> Response:
 def passkey_options(visit: Visit) -> Response:
     """`POST /sign-in/passkey/options`: for `navigator.credentials.get`."""
     try:
-        return JSONResponse(visit.node.people.sign_in.passkey_options(visit.browser, visit.address))
+        return JSONResponse(visit.node.people.sign_in.passkey_options(visit.browser, visit.address, visit.asking))
     except TooManyAttempts as error:
         return _later(JSONResponse({"detail": waiting(error)}, error.http_status), error)
 
@@ -89,7 +89,7 @@ def with_passkey(visit: Visit) -> Response:
     """`POST /sign-in/passkey`: what the browser's key said, as JSON in a field."""
     try:
         said = credential(visit.value("response"))
-        account = visit.node.people.sign_in.passkey(said, visit.browser, visit.address)
+        account = visit.node.people.sign_in.passkey(said, visit.browser, visit.address, visit.asking)
     except (SignInRefused, TooManyAttempts) as error:
         return _refused(visit, error, _BAD_KEY)
     except Refused as error:
@@ -121,7 +121,7 @@ def recover(visit: Visit) -> Response:
     if not email:
         return _recover_form(visit, 400, faults={"email": _(_NO_EMAIL)})
     try:
-        visit.node.people.recovery.send(email, visit.address)
+        visit.node.people.recovery.send(email, visit.address, visit.asking)
     except TooManyAttempts as error:
         return _later(_recover_form(visit, error.http_status, fault=waiting(error)), error)
     return _new_password_form(visit)
@@ -133,7 +133,7 @@ def recovered(visit: Visit) -> Response:
     if not code:
         return _new_password_form(visit, 400, faults={"code": _(_NO_CODE)})
     try:
-        visit.node.people.recovery.recover(email, code, password, visit.address)
+        visit.node.people.recovery.recover(email, code, password, visit.address, visit.asking)
     except SignInRefused as error:
         return _new_password_form(visit, error.http_status, faults={"code": _(_BAD_CODE)})
     except TooManyAttempts as error:

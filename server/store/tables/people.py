@@ -22,6 +22,8 @@ class Account(Row, table=True):
     """How well it is known who this is: 1 as they say, 2 checked remotely, 3 checked in person."""
     language: str = ""
     disabled: int = Field(default=0, sa_type=BigInteger)
+    generation: int = 0
+    """Raised with whatever signs everybody out: who was about to sign in just then does not."""
     created: int = Field(sa_type=BigInteger)
 
 
@@ -81,11 +83,13 @@ class PasskeyChallenge(Row, table=True):
 
 
 class OneTimeCode(Row, table=True):
-    """The one live code of an account for a purpose. `hash` is an HMAC under a key of this installation."""
+    """The one live code of an account for a purpose and the browser that asked. `hash` is an HMAC under a key of this installation."""
 
     __tablename__ = "one_time_code"
     account: str = Field(primary_key=True, foreign_key="account.id")
     purpose: str = Field(primary_key=True)
+    browser: str = Field(default="", primary_key=True)
+    """SHA-256 of what its forms are bound to."""
     hash: str
     tries: int = 0
     expires: int = Field(index=True, sa_type=BigInteger)

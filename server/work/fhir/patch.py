@@ -14,12 +14,13 @@ from profiles.fhir import patching
 from profiles.fhir.json import parse
 from profiles.fhir.patching import PatchError
 from server.access.decisions import Interaction
-from server.errors import Conflict, Invalid, NotFound
+from server.errors import AccessError, Conflict, Invalid, NotFound
 from server.records import resources
 from server.records.resources import Stored
 from server.store.db import Database
 from server.work.fhir import conditional, offered
 from server.work.fhir.caller import Caller, Outcome
+from server.work.fhir.permission import require_resource
 from server.work.fhir.reading import judged
 from server.work.fhir.storing import checked, put, require_version
 
@@ -50,7 +51,7 @@ def work_out(
     _require(caller, type_)
     with database.read() as connection:
         id_ = patched_id(connection, caller, type_, query) if query else id_
-        before = _before(connection, caller, type_, resources.last(connection, type_, id_), if_match)
+        before = _before(connection, caller, type_, resources.last(connection, type_, id_), given, if_match)
     return Ready(id_, before.version, _made(type_, before, given))
 
 
@@ -71,7 +72,7 @@ def patch(
     be applied or its result is no valid resource; else as `update`.
     """
     _require(caller, type_)
-    before = _before(connection, caller, type_, resources.locked(connection, type_, id_), if_match)
+    before = _before(connection, caller, type_, resources.locked(connection, type_, id_), given, if_match)
     if ready is not None and (ready.id, ready.version) != (id_, before.version):
         raise Changed("the resource is being changed by others at the same time; try again")
     made = _made(type_, before, given) if ready is None else ready.made
@@ -107,9 +108,14 @@ def _require(caller: Caller, type_: str) -> None:
     caller.require(type_, Interaction.UPDATE)
 
 
-def _before(connection: Connection, caller: Caller, type_: str, found: Stored | None, if_match: str) -> Stored:
-    """What is to be patched, if the caller may."""
+def _before(connection: Connection, caller: Caller, type_: str, found: Stored | None, given: Patch, if_match: str) -> Stored:
+    """What is to be patched, if the caller may. To change is not to read: what asks for values is for those who may read them."""
     known = judged(connection, caller, type_, found, Interaction.UPDATE)
+    try:
+        require_resource(connection, caller.decision, type_, Interaction.READ, known.id, known.patient)
+    except (AccessError, NotFound):
+        if patching.asks(given):
+            raise
     require_version(if_match, known)
     return known
 

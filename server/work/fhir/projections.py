@@ -148,7 +148,7 @@ def published(
     forget: bool = False,
     said: Collection[str] = (),
 ) -> Stored:
-    """Stores what the catalogue says, with what clients added; `forget` leaves nothing of that. `base` is our FHIR base URL.
+    """Stores what the catalogue says, with what clients added; `forget` leaves nothing of that but security labels. `base` is our FHIR base URL.
 
     Somebody corrected the elements that are `said`: what was there is replaced by them, also by their not being there. Raises `Unavailable`
     if a client made a resource of the same identity at the same moment: it is to be done again, and is that one then.
@@ -156,9 +156,9 @@ def published(
     type_, id_ = str(projection["resourceType"]), str(projection["id"])
     current = resources.locked(connection, type_, id_)
     made = dict(projection)
-    if current is not None and not current.deleted and not forget:
+    if current is not None and not current.deleted:
         before = {key: value for key, value in resources.unstamped(current.body).items() if key not in said}
-        made = _ADDED.get(type_, _with_meta)(before, made)
+        made = labelled(before, made) if forget else _ADDED.get(type_, _with_meta)(before, made)
     stored = resources.put(connection, made, now=now, base=base, yields=True)
     if current is None or current.deleted:
         adoption.require_sole(connection, made)
@@ -201,6 +201,13 @@ def _study_with_added(before: Resource, projection: Resource) -> Resource:
 
 def _patient_with_added(before: Resource, projection: Resource) -> Resource:
     return {**projection, **before, "identifier": _identifiers(before, projection)}
+
+
+def labelled(before: Resource, made: Resource) -> Resource:
+    """With the security labels of before too: who may not know of what it was may not know of what is left of it, or of what comes in its place."""
+    meta: Resource = made.get("meta", {})
+    labels = [*meta.get("security", ()), *before.get("meta", {}).get("security", ())]
+    return {**made, "meta": {**meta, "security": labels}} if labels else made
 
 
 def _with_meta(before: Resource, projection: Resource) -> Resource:

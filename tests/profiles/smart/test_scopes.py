@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from peers.requires import requires
 
-from profiles.smart.scopes import Interaction, Scope, is_resource_scope, narrowed, parse_scope, parse_scopes, words_of
+from profiles.smart.scopes import Interaction, Scope, is_resource_scope, narrowed, of_studies, parse_scope, parse_scopes, words_of
 
 DEEP = os.environ.get("IMAGESHARE_TEST_DEEP") == "1"
 PAIRS = 100_000 if DEEP else 3_000
@@ -223,3 +223,24 @@ def test_what_is_a_scope_for_resources() -> None:
     assert [is_resource_scope(word) for word in ("patient/Patient.sr", "user/x", "launch/patient", "openid", "Patient/*.rs")] == [
         True, True, False, False, False,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "limited"),
+    [
+        ("patient/*.rs", "patient/ImagingStudy.rs?identifier={} patient/Patient.rs"),
+        ("patient/*.read", "patient/ImagingStudy.rs?identifier={} patient/Patient.read"),
+        ("patient/*.* openid", "patient/ImagingStudy.cruds?identifier={} patient/Patient.* openid"),
+        ("user/*.rs", "user/ImagingStudy.rs?identifier={} user/Patient.rs?_id=p"),
+        ("patient/ImagingStudy.r?status=available", "patient/ImagingStudy.r?status=available&identifier={}"),
+        ("patient/Patient.r", "patient/Patient.r"),
+        ("patient/Observation.rs launch/imagingstudy", "launch/imagingstudy"),
+    ],
+)
+def test_a_scope_for_single_studies(words: str, limited: str) -> None:
+    named = "urn:dicom:uid|urn:oid:1.2,urn:dicom:uid|urn:oid:1.3"
+    found = of_studies(words_of(words), ["1.3", "1.2"], "p")
+    assert found == words_of(limited.format(named))
+    assert all(parse_scope(word) or not is_resource_scope(word) for word in found)
+    assert narrowed(" ".join(found), words) == " ".join(found)
+    assert [word for word in of_studies(words_of(words), [], "p") if is_resource_scope(word)] == []

@@ -432,8 +432,12 @@ def test_an_answer_that_is_neither_yes_nor_no_serves_nothing(tmp_path: Path, tol
 
 
 def test_what_is_kept_of_an_answer_is_not_kept_beyond_the_tokens_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = [{**INTROSPECTED, "exp": int(time.time()) + 30}]
-    with listening(lambda connection: answer(json.dumps(told[0]).encode())(connection)) as server:
+    told: list[Mapping[str, Any]] = [{**INTROSPECTED, "exp": int(time.time()) + 30}]
+
+    def tell(connection: socket.socket) -> None:
+        answer(json.dumps(told[0]).encode())(connection)
+
+    with listening(tell) as server:
         trusted = {"introspection_endpoint": f"http://127.0.0.1:{server.port}/i", "client_id": "a", "client_secret": "b", "cache_seconds": 60}
         with _node(tmp_path, **trusted) as node:
             node.tokens.decide("opaque")
@@ -471,7 +475,11 @@ def test_a_patient_of_whom_it_is_not_sure_who_that_is_here_is_nobody(tmp_path: P
 def test_who_the_patient_is_is_asked_for_as_often_as_the_token(tmp_path: Path) -> None:
     """Whoever may not read the Patient there any more has no patient here, though the token is still active."""
     told = [answer(json.dumps(_numbered("A")).encode())]
-    with listening(lambda connection: told[0](connection)) as fhir:
+
+    def tell(connection: socket.socket) -> None:
+        told[0](connection)
+
+    with listening(tell) as fhir:
         base = f"http://127.0.0.1:{fhir.port}/fhir"
         with _asked(tmp_path, {**INTROSPECTED, "patient": "p1"}, fhir_base=base, cache_seconds=0) as (node, _):
             assert node.tokens.decide("opaque-token").patient == _id(node, "A")
@@ -481,16 +489,17 @@ def test_who_the_patient_is_is_asked_for_as_often_as_the_token(tmp_path: Path) -
 
 def test_guesses_do_not_flood_who_is_asked_about_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many unknown tokens in a second; whose token was active before is not held up."""
-    clock, good = [100.0], b"opaque-token"
+    clock, told = [100.0], [json.dumps(INTROSPECTED).encode()]
     monkeypatch.setattr("server.access.guesses.monotonic", lambda: clock[0])
 
-    def told(connection: socket.socket) -> None:
-        answer(json.dumps(INTROSPECTED if good in server.requests[-1] else {"active": False}).encode())(connection)
+    def tell(connection: socket.socket) -> None:
+        answer(told[0])(connection)
 
-    with listening(told) as server:
+    with listening(tell) as server:
         trusted = {"introspection_endpoint": f"http://127.0.0.1:{server.port}/i", "client_id": "a", "client_secret": "b", "cache_seconds": 0}
         with _node(tmp_path, **trusted) as node:
             node.tokens.decide("opaque-token")
+            active, told[0] = told[0], b'{"active":false}'
             for number in range(50):
                 with pytest.raises(Unauthenticated):
                     node.tokens.decide(f"guess-{number}")
@@ -500,8 +509,9 @@ def test_guesses_do_not_flood_who_is_asked_about_them(tmp_path: Path, monkeypatc
                     node.tokens.decide(token)
             assert server.connections == asked
             assert _get(node, "/fhir/ImagingStudy", "guess-52").status_code == 503
+            told[0] = active
             assert node.tokens.decide("opaque-token").patient == _id(node, "A")
-            clock[0] += 1
+            clock[0], told[0] = 101.0, b'{"active":false}'
             with pytest.raises(Unauthenticated):
                 node.tokens.decide("guess-53")
 

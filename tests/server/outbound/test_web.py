@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpcore2
@@ -184,6 +185,48 @@ def _drip(first: bytes) -> Answer:
 def test_who_sends_a_byte_now_and_then_does_not_keep_us(first: bytes) -> None:
     with listening(_drip(first)) as server, pytest.raises(Unavailable):
         _web("127.0.0.1").fetch(_url(server), limit=100_000, seconds=0.3)
+
+
+def test_a_name_that_is_not_resolved_does_not_keep_us() -> None:
+    """Nor does it keep a thread that could fetch from others; the system's resolver knows no deadline of ours."""
+    held = threading.Event()
+
+    def slow(host: str, _: int) -> Sequence[str]:
+        if host != "localhost":
+            held.wait(60)
+        return ("127.0.0.1",)
+
+    fetching = _web("a.example.org", "localhost", resolve=slow)
+    with listening(answer()) as server:
+        for _ in range(24):
+            with pytest.raises(Unavailable):
+                fetching.fetch("http://a.example.org/", limit=10, seconds=0.02)
+            assert not held.is_set()
+        with pytest.raises(Busy):  # so many names are still being resolved
+            fetching.fetch("http://a.example.org/", limit=10, seconds=0.02)
+        held.set()
+        while True:
+            with suppress(Busy):
+                assert fetching.fetch(_url(server, host="localhost"), limit=10, seconds=30).status == 200
+                break
+
+
+@pytest.mark.parametrize("error", [OSError("no such name"), UnicodeError("no name")])
+def test_a_name_that_there_is_not(error: Exception) -> None:
+    def none(_: str, __: int) -> Sequence[str]:
+        raise error
+
+    with pytest.raises(Unavailable):
+        _web(resolve=none).fetch("https://a.example.org/", limit=10, seconds=30)
+
+
+def test_for_strangers_no_host_is_our_own() -> None:
+    with listening(answer()) as server:
+        fetching = Web(Settings(fetch_allowed_hosts=frozenset({"127.0.0.1"})), for_strangers=True)
+        for scheme in ("http", "https"):
+            with pytest.raises(Refused):
+                fetching.fetch(_url(server, scheme), limit=10, seconds=30)
+        assert server.connections == 0
 
 
 def test_who_says_nothing_does_not_keep_us() -> None:

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("assurance", sa.Integer(), nullable=False),
         sa.Column("language", sa.String(), nullable=False),
         sa.Column("disabled", sa.BigInteger(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_account")),
         sa.UniqueConstraint("email_folded", name=op.f("uq_account_email_folded")),
@@ -87,11 +88,12 @@ def upgrade() -> None:
         "one_time_code",
         sa.Column("account", sa.String(), nullable=False),
         sa.Column("purpose", sa.String(), nullable=False),
+        sa.Column("browser", sa.String(), nullable=False),
         sa.Column("hash", sa.String(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("expires", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["account"], ["account.id"], name=op.f("fk_one_time_code_account")),
-        sa.PrimaryKeyConstraint("account", "purpose", name=op.f("pk_one_time_code")),
+        sa.PrimaryKeyConstraint("account", "purpose", "browser", name=op.f("pk_one_time_code")),
     )
     op.create_index("ix_one_time_code_expires", "one_time_code", ["expires"], unique=False)
     op.create_table(

@@ -169,7 +169,7 @@ def test_what_fails_of_another_reason_does_not_count(lively: Town, monkeypatch: 
 
 def test_what_fails_of_another_reason_unlocks_nobody(lively: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     anna = lively.account(password=PASSWORD)
-    for _ in range(lively.people.sign_in._of_account.amount):
+    for _ in range(lively.people.sign_in.tries.of_network.amount):
         with pytest.raises(SignInRefused):
             lively.people.sign_in.password(anna.email, "wrong", HERE)
     with monkeypatch.context() as patched:

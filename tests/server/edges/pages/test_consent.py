@@ -181,9 +181,10 @@ def test_a_launch_for_somebody_else_says_so(town: Pages) -> None:
     assert "May A public app see the records of Anna Alba?" in visitor.text
 
 
-def test_an_app_can_ask_that_the_person_signs_in_anew(town: Pages) -> None:
+@pytest.mark.parametrize("asked", [{"prompt": "login"}, {"max_age": "0"}])
+def test_an_app_can_ask_that_the_person_signs_in_anew(town: Pages, asked: dict[str, str]) -> None:
     visitor = town.signed_in("patient")
-    visitor.get("/oauth/authorize", **town.site.asking(scope="patient/*.rs", prompt="login"))
+    visitor.get("/oauth/authorize", **town.site.asking(scope="patient/*.rs", **asked))
     assert visitor.page.url.path == "/sign-in"
     visitor.sign_in("patient@example.org")
     assert "Anna Alba" in visitor.text

@@ -1,7 +1,8 @@
 """The authorization endpoint: what is asked waits for a person, what is wrong goes back to the app, and nobody is sent elsewhere."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers.requires import requires
 from peers.smart_site import BACK, Pkce, SmartSite, back, smart_site
+from peers.together import together
 from sqlalchemy import func, select
 
-from server.access.oauth import clients
+from server.access.oauth import clients, granting
 from server.access.oauth.clients import Client
+from server.access.people import accounts, sessions
+from server.access.people.sessions import SESSION, Session
 from server.errors import Forbidden, NotFound, Refused
+from server.store.db import micros
 from server.store.tables import AuthorizationRequest
-from server.work.authorizing import Authorizing
+from server.work.authorizing import Asked, Authorizing
+from server.work.choosing import StudyChoice
 
 LOOPBACK = "http://127.0.0.1/back"
 
@@ -348,6 +354,101 @@ def test_a_person_may_show_single_studies_alone(site: SmartSite) -> None:
     with site.node.database.read() as connection:
         granted = connection.exec_driver_sql("SELECT studies FROM access_grant ORDER BY created DESC LIMIT 1").scalar_one()
     assert chosen.uid in str(granted)
+
+
+def test_studies_alone_need_something_that_is_about_studies(site: SmartSite) -> None:
+    ids = [each.id for each in _choices(site)]
+    nothing: list[str] = []
+    for scope, studies, said in (
+        ("launch/imagingstudy patient/Observation.rs", ids, "not about single studies"),
+        ("launch/imagingstudy patient/*.rs", nothing, "not about single studies"),
+        ("launch/imagingstudy " + " ".join(f"patient/ImagingStudy.rs?status={each}" for each in range(50)), ids, "too many"),
+    ):
+        with pytest.raises(Refused, match=said):
+            site.agree(site.authorize(site.asking(scope=scope)), studies=tuple(studies), only_these=True)
+
+
+def _choices(site: SmartSite) -> Sequence[StudyChoice]:
+    asked = site.node.authorizing.asked(site.authorize(site.asking()).headers["location"].rpartition("/")[2])
+    assert asked is not None
+    return site.node.authorizing.choices(asked, site.people["patient"], patient=site.patients["A"]).studies
+
+
+# --- who answers is signed in, in the very moment
+
+
+@pytest.mark.parametrize("how", ["closed", "idle", "over", "disabled"])
+@pytest.mark.parametrize("answer", ["approve", "deny"])
+def test_who_was_signed_out_meanwhile_allows_nothing_any_more(site: SmartSite, how: str, answer: str) -> None:
+    """The page found the session; then another password closed it, before the answer was written."""
+    account = site.people["other"]
+    thief, _ = site.node.people.sessions.open(account, ("password",), 1)
+    request_id = _waiting(site)
+    with site.node.database.write() as connection:
+        row = SESSION.update().where(SESSION.c.id == thief.id)
+        if how == "closed":
+            sessions.end_all(connection, account.id)
+        elif how == "disabled":
+            connection.execute(accounts.ACCOUNT.update().where(accounts.ACCOUNT.c.id == account.id).values(disabled=1))
+        else:
+            connection.execute(row.values(**{"idle" if how == "idle" else "expires": micros()}))
+    asked = site.node.authorizing.asked(request_id)
+    assert asked is not None
+    shown = site.node.authorizing.digest(asked, thief, patient=site.patients["B"])
+    with pytest.raises(Forbidden, match="signed out"):
+        if answer == "deny":
+            site.node.authorizing.deny(request_id, thief)
+        else:
+            site.node.authorizing.approve(request_id, thief, scopes=asked.scopes, patient=site.patients["B"], shown=shown)
+    assert site.node.authorizing.asked(request_id) is not None
+    with site.node.database.write() as connection:
+        connection.execute(accounts.ACCOUNT.update().where(accounts.ACCOUNT.c.id == account.id).values(disabled=0))
+
+
+def test_nothing_is_allowed_beside_another_password(site: SmartSite) -> None:
+    """Approvals and the closing of all sessions at once: no grant of before is left when the closing has returned."""
+    account = site.people["other"]
+    for _ in range(10):
+        session = site.session("other")
+        request_id = _waiting(site)
+        asked = site.node.authorizing.asked(request_id)
+        assert asked is not None
+        shown = site.node.authorizing.digest(asked, session, patient=site.patients["B"])
+
+        def approve(asked: Asked = asked, session: Session = session, shown: str = shown) -> None:
+            with suppress(Forbidden):
+                site.node.authorizing.approve(asked.request_id, session, scopes=asked.scopes, patient=site.patients["B"], shown=shown)
+
+        def close() -> None:
+            with site.node.database.write() as connection:
+                sessions.end_all(connection, account.id)
+                granting.end_of_account(connection, account.id, "another password")
+
+        assert together(approve, close) == []
+        with site.node.database.read() as connection:
+            assert granting.of_account(connection, account.id, micros()) == []
+
+
+# --- OpenID Connect: how long ago they signed in
+
+
+@pytest.mark.parametrize(("more", "fresh"), [({"max_age": "0"}, False), ({"max_age": "60"}, True), ({"max_age": "3"}, False), ({"prompt": "login", "max_age": "60"}, False), ({}, True)])  # fmt: skip
+def test_who_signed_in_too_long_ago_does_so_again(site: SmartSite, more: dict[str, str], fresh: bool) -> None:
+    """OpenID Connect Core sections 3.1.2.1 and 15.1."""
+    session, _ = site.node.people.sessions.open(site.people["patient"], ("password",), 1, now=micros() - 5_000_000)
+    response = site.authorize(site.asking(scope="openid patient/*.rs", **more))
+    if fresh:
+        assert "code" in site.agree(response, session=session)
+    else:
+        with pytest.raises(Forbidden, match="sign in anew"):
+            site.agree(response, session=session)
+        assert "code" in site.agree(response)
+
+
+@pytest.mark.parametrize("age", ["-1", "x", "1.5", "9" * 10, "\u0663"])
+def test_a_max_age_that_is_none(site: SmartSite, age: str) -> None:
+    answer = back(site.authorize(site.asking(max_age=age)).headers["location"])
+    assert answer["error"] == "invalid_request"
 
 
 def test_choices_are_those_of_the_person(site: SmartSite) -> None:

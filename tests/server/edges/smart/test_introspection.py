@@ -13,6 +13,7 @@ from peers.requires import requires
 from peers.smart_site import ASSERTION_TYPE, SmartSite, basic, smart_site
 
 from server.access.oauth import clients
+from server.access.people import proxies
 
 INACTIVE = {"active": False}
 
@@ -104,6 +105,37 @@ def test_what_is_no_live_token(site: SmartSite) -> None:
     site.node.authorizing.disconnect(site.people["patient"], site.node.authorizing.connected(site.people["patient"])[0].grant)
     for token in (later["refresh_token"], later["access_token"], told["access_token"]):
         assert introspect(site, token).json() == INACTIVE
+
+
+def test_a_token_of_whom_the_person_may_not_see_any_more(site: SmartSite) -> None:
+    """Other servers go by what is told here, and know of no proxies."""
+    told = site.tokens(scope="launch/patient patient/*.rs offline_access", who="proxy")
+    for which in ("access_token", "refresh_token"):
+        assert introspect(site, told[which]).json()["active"] is True
+    with site.node.database.write() as connection:
+        (held,) = proxies.of_account(connection, site.people["proxy"].id)
+        proxies.end(connection, held.id)
+    for which in ("access_token", "refresh_token"):
+        assert introspect(site, told[which]).json() == INACTIVE
+
+
+@requires(273)
+def test_a_token_that_opens_less_than_it_says_is_inactive(site: SmartSite) -> None:
+    """Its client is registered for less by now; by its refresh token it gets one that says so."""
+    told = site.tokens("asymmetric", "openid patient/*.rs user/*.read offline_access")
+    assert introspect(site, told["access_token"]).json()["scope"] == told["scope"]
+    with site.node.database.write() as connection:
+        known = clients.find(connection, "asymmetric")
+        assert known is not None
+        clients.change(connection, replace(known, scope="openid patient/Patient.rs offline_access"))
+    assert introspect(site, told["access_token"]).json() == INACTIVE
+    assert introspect(site, told["refresh_token"]).json()["scope"] == "openid patient/Patient.rs offline_access"
+    later = site.refresh(told["refresh_token"], "asymmetric").json()
+    assert later["scope"] == "openid patient/Patient.rs offline_access"
+    assert introspect(site, later["access_token"]).json()["scope"] == later["scope"]
+    with site.node.database.write() as connection:
+        clients.change(connection, known)
+    assert site.refresh(later["refresh_token"], "asymmetric").json()["scope"] == told["scope"]
 
 
 def test_a_token_of_the_command_line(site: SmartSite) -> None:

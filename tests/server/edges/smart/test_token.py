@@ -1,14 +1,18 @@
 """The token endpoint: codes become tokens once, for whom they were made, with what the person gave."""
 
+import base64
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 from peers.requires import requires
-from peers.smart_site import BACK, Pkce, SmartSite, basic, smart_site
+from peers.smart_site import ASSERTION_TYPE, BACK, Pkce, SmartSite, basic, smart_site
 
 from server.access.oauth import clients
 from server.access.people import accounts
@@ -233,6 +237,27 @@ def test_who_is_not_who_it_says(site: SmartSite, headers: dict[str, str]) -> Non
             assert refused.headers["www-authenticate"].startswith("Basic")
         assert refused.headers["cache-control"] == "no-store"
     assert site.redeem(code, pkce, "secret").status_code == 200
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "\ud800", "\x7f", "\u00e9", "a b", "", "x" * 5000])
+def test_odd_characters_are_no_fault_of_ours(site: SmartSite, odd: str) -> None:
+    """Anybody may say anything of who they are; databases do not take all of it."""
+
+    def part(value: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    unsigned = f"{part({'alg': 'ES384', 'kid': 'k1', 'typ': 'JWT'})}.{part({'sub': odd, 'iss': odd})}.AAAA"
+    signed = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": site.assertion("asymmetric", jti=odd + "\0")}
+    quoted = quote(odd.encode("utf-8", "replace"))
+    form = {"grant_type": "authorization_code", "code": "x"}
+    told = [
+        site.http.post("/oauth/token", data=form, headers={"Authorization": basic(quoted, "x")}),
+        site.http.post("/oauth/token", data={**form, **signed, "client_assertion": unsigned}),
+        site.http.post("/oauth/token", data={**form, **signed}),
+        site.http.get(f"/oauth/register/{quoted}", headers={"Authorization": "Bearer x"}),
+        site.http.get("/oauth/authorize", params=site.asking(quoted)),
+    ]
+    assert [each.status_code for each in told if not 400 <= each.status_code < 500] == []
 
 
 def test_a_secret_goes_in_the_form_too(site: SmartSite) -> None:
