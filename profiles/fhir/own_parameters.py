@@ -16,7 +16,7 @@ _STUDY: Final = Parameter(
 )
 """R4 has none for the studies of a report; R5 calls it so. With it `ImagingStudy?_revinclude=DiagnosticReport:study` brings a study's reports.
 
-It finds those too that name the study otherwise (`profiles.fhir.report_studies`)."""
+It finds those too that name the study otherwise (`profiles.fhir.report_studies`), and so is for who may search for ImagingStudy."""
 
 OWN: Final[Mapping[str, Mapping[str, Parameter]]] = MappingProxyType(
     {"DiagnosticReport": MappingProxyType({_STUDY.code: _STUDY})}

@@ -2,8 +2,11 @@
 
 An accession number is an Identifier of type ACSN (FHIR R4 section 8.30.5; IHE MHD: `DocumentReference.context.related.identifier`). It names
 a study only together with its patient, and where both sides say who assigned it, only if they say the same.
+
+A Study Instance UID is an Identifier with the system `urn:dicom:uid`. FHIR R4 section 8.30.5 has its value as `urn:oid:...`; many leave that out.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,6 +17,7 @@ from profiles.vocabulary import ACCESSION_IDENTIFIER_TYPE, DICOM_UID_SYSTEM, V2_
 PARAMETERS: Final[Mapping[str, str]] = MappingProxyType({"DiagnosticReport": "study", "DocumentReference": "related"})
 """Type of a report -> the search parameter that leads to its studies."""
 _STUDY: Final = "ImagingStudy"
+_BARE_UID: Final = re.compile(r"[0-2](\.[0-9]+)+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,8 @@ class Name:
 def names(resource: Mapping[str, Any]) -> frozenset[Name]:
     """By what an ImagingStudy is named, or a report names its studies; empty for other types.
 
-    A report that says by a reference or UID which study it is of does not mean others of the same accession number.
+    A report that says by a reference or UID which study it is of does not mean others of the same accession number. Its own UID may be that of
+    its study, or of the document that it was made of, so that it leads to a study if there is one, and says nothing of others.
     """
     match resource["resourceType"]:
         case "ImagingStudy":
@@ -40,11 +45,12 @@ def names(resource: Mapping[str, Any]) -> frozenset[Name]:
             leads = resource.get("context", {}).get("related", ())
         case _:
             return frozenset()
-    led = list(_logical(leads))
-    uids = frozenset(_uids(led))
-    if uids or any(_leads_to_study(each) for each in leads):
-        return uids
-    return frozenset(_accessions([*led, *resource.get("identifier", ()), *_logical(resource.get("basedOn", ()))]))
+    led, ordered = list(_logical(leads)), list(_logical(resource.get("basedOn", ())))
+    own = resource.get("identifier", ())
+    also = _uids(own) if resource["resourceType"] == "DiagnosticReport" else ()  # a DocumentReference's is the document's
+    if any(_leads_to_study(each) for each in leads):
+        return frozenset([*_uids(led), *also])
+    return frozenset([*(list(_uids([*led, *ordered])) or _accessions([*led, *own, *ordered])), *also])
 
 
 def _logical(references: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -57,7 +63,10 @@ def _leads_to_study(reference: Mapping[str, Any]) -> bool:
 
 
 def _uids(identifiers: Iterable[Mapping[str, Any]]) -> Iterator[Name]:
-    return (Name(each["value"]) for each in identifiers if each.get("system") == DICOM_UID_SYSTEM and "value" in each)
+    for each in identifiers:
+        value = each.get("value", "").strip()
+        if value and each.get("system") == DICOM_UID_SYSTEM:
+            yield Name(f"urn:oid:{value}" if _BARE_UID.fullmatch(value) else value)
 
 
 def _accessions(identifiers: Iterable[Mapping[str, Any]]) -> Iterator[Name]:

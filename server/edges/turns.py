@@ -2,7 +2,8 @@
 
 A thread for each request costs more than to read a resource, and so does a commit. What proves slow leaves its turn and is done again in a
 thread of its own, as is what is like it: for a second, and for twice as long whenever it proves slow again, up to a minute. It holds the others
-up for `SECONDS` of work at most, or once where the work is not the database's.
+up for `SECONDS` of the database's work at most. What is as slow in Python, which nothing breaks off, is answered in its turn, and what is like it
+leaves once two of the last four were.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ _MOST: Final = 32
 _REMEMBERED: Final = (1.0, 60.0)
 """Seconds, at first and at most."""
 _MOST_REMEMBERED: Final = 1024
+_LOOKED_BACK: Final = 4
 
 
 class OutOfTurn(Exception):
@@ -74,8 +76,8 @@ class Turns:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._slow: dict[object, tuple[float, float]] = {}
         """What is like what -> until when it goes its own way, and for how long that was."""
-        self._late: set[object] = set()
-        """Like what the last one took too long, but was answered: one alone may have met a pause of Python's, which looks through its objects."""
+        self._late: dict[object, tuple[bool, ...]] = {}
+        """What is like what -> of the last ones that were answered, whether they took too long; not there where none did."""
         self._thread: threading.Thread | None = None
 
     async def answer(self, request: Request, handler: Handler, like: object) -> Response:
@@ -86,18 +88,27 @@ class Turns:
         until, before = self._slow.get(like, (0.0, 0.0))
         if until < time.monotonic():
             response, was_slow = await self._in_turn(request, handler)
-            if was_slow and (response is None or like in self._late):
+            if was_slow and (response is None or self._is_late_again(like)):
                 self._remember(like, before)
-            elif was_slow:
-                if len(self._late) >= _MOST_REMEMBERED:
-                    self._late.clear()
-                self._late.add(like)
-            else:
-                self._late.discard(like)
-                self._slow.pop(like, None)
+            elif not was_slow:
+                self._was_quick(like)
             if response is not None:
                 return response
         return await run_in_threadpool(handler, request)
+
+    def _is_late_again(self, like: object) -> bool:
+        """One alone may have met a pause of Python's, which looks through its objects; two of four have not."""
+        late = (*self._late.pop(like, ()), True)[-_LOOKED_BACK:]
+        if len(self._late) >= _MOST_REMEMBERED:
+            self._late.clear()
+        self._late[like] = late
+        return late.count(True) > 1
+
+    def _was_quick(self, like: object) -> None:
+        self._slow.pop(like, None)
+        late = (*self._late.pop(like, ()), False)[-_LOOKED_BACK:]
+        if any(late):
+            self._late[like] = late
 
     def _remember(self, like: object, before: float) -> None:
         if len(self._slow) >= _MOST_REMEMBERED:

@@ -33,13 +33,13 @@ def some(connection: Connection, type_: str, *, limit: int, base: str) -> bool:
     state = connection.execute(select(_REINDEXING).where(_REINDEXING.c.type == type_).with_for_update()).first()
     if state is None:
         return False
-    rows = connection.execute(
-        select(*_NEEDED)
-        .where(_RESOURCE.c.type == type_, _RESOURCE.c.deleted == 0, _RESOURCE.c.pk > state.position, _RESOURCE.c.pk <= state.last)
-        .order_by(_RESOURCE.c.pk)
-        .limit(limit)
-        .with_for_update()
-    ).all()
+    span = _RESOURCE.c.pk > state.position, _RESOURCE.c.pk <= state.last
+    here = (
+        select(*_NEEDED).where(_RESOURCE.c.type == type_, _RESOURCE.c.deleted == 0, *span).order_by(_RESOURCE.c.pk).limit(limit)
+    )
+    if type_ in report_links.TYPES:
+        report_links.hold(connection, connection.execute(here.with_only_columns(_RESOURCE.c.patient)).scalars())
+    rows = connection.execute(here.with_for_update()).all()
     parameters.indexer(connection, type_)  # from here on nobody defines others
     for row in rows:
         _one(connection, type_, row, parameters.indexer(connection, type_, row.id), base)
@@ -51,7 +51,7 @@ def some(connection: Connection, type_: str, *, limit: int, base: str) -> bool:
 
 
 def again(connection: Connection, pks: Sequence[int], *, base: str) -> None:
-    """Makes the rows of these resources anew, for what they lead to is another now (`report_links`)."""
+    """Makes the rows of these resources anew, for what they lead to is another now (`report_links`, which holds their patients)."""
     for pk in pks:
         found = select(_RESOURCE.c.type, *_NEEDED).where(_RESOURCE.c.pk == pk, _RESOURCE.c.deleted == 0).with_for_update()
         row = connection.execute(found).first()
@@ -59,10 +59,18 @@ def again(connection: Connection, pks: Sequence[int], *, base: str) -> None:
             _one(connection, row.type, row, parameters.indexer(connection, row.type, row.id), base)
 
 
-def lead_here(connection: Connection, found: index_rows.Found, was: report_links.Keys, *, base: str) -> None:
-    """Reports that name a study as it is named now, by `found`, or was before lead to it from now on, or no longer."""
-    if changed := was ^ report_links.keys_of(found):
-        again(connection, report_links.concerned(connection, changed), base=base)
+def lead_here(
+    connection: Connection, id_: str, found: index_rows.Found, was: report_links.Keys, *, is_back: bool = False, base: str
+) -> None:
+    """Reports that name a study as it is named now, by `found`, lead to it from now on; those that named it as it was before no longer do.
+
+    These are all that lead to it, however many, if it has lost a name or `is_back` after it was deleted: none must lead to another patient's.
+    """
+    named = report_links.keys_of(found)
+    pks = set(report_links.concerned(connection, named - was))
+    if is_back or was - named:
+        pks.update(report_links.leading(connection, id_))
+    again(connection, sorted(pks), base=base)
 
 
 def _one(connection: Connection, type_: str, row: Any, indexer: Indexer, base: str) -> None:
@@ -75,9 +83,9 @@ def _one(connection: Connection, type_: str, row: Any, indexer: Indexer, base: s
         telemetry.log().error("not_indexed", type=type_, pk=row.pk, error=type(error).__name__)
         return
     was = report_links.stored_keys(connection, row.pk) if type_ == report_links.STUDY else report_links.NO_KEYS
-    found = report_links.linked(connection, resource, found)
+    found = report_links.linked(connection, resource, found, frozenset([row.patient]))
     indexed = index_rows.write(connection, row.pk, found, None)
-    lead_here(connection, found, was, base=base)
+    lead_here(connection, row.id, found, was, base=base)
     if found.patient != row.patient:  # the version that is the current one is whose the resource is
         same = (_VERSION.c.resource_pk == row.pk, _VERSION.c.version == row.version)
         connection.execute(update(_VERSION).where(*same).values(patient=found.patient))

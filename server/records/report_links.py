@@ -2,45 +2,56 @@
 
 What the client wrote stays as it is: the link is a row of `reference_value`, as if there were a reference, so that every search that follows
 references finds the report by its study and the study by its report. Whichever comes second makes the link (decision 19).
+
+On PostgreSQL who writes a report or study `hold`s its patient, or of two that come at one moment neither would see the other. Patients are held
+before rows are locked, and all of a transaction in one call where they are known: else two writers could wait for each other.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, or_, select
+from sqlalchemy import Connection, Select, bindparam, or_, select, tuple_
 
 from profiles.fhir.report_studies import PARAMETERS, Name, names
 from server.records import index_keys as keys
 from server.records.index_rows import REFERENCE, RESOURCE, Found
+from server.store import locks
 from server.store.prepared import Prepared
 
 STUDY: Final = "ImagingStudy"
 MOST: Final = 100
-"""Of studies to which one name leads, and of reports that one name concerns: a number that more share tells none apart."""
+"""Of studies to which one name leads, and of reports of one type that one name concerns: a number that more share tells none apart."""
 _NAMED: Final = ":named"
 """After the name of a search parameter: a row that says by what the resource names studies, or is named."""
 _NOWHERE: Final = "~"
 """The `target_type` of such a row, which no reference has."""
 _OF_STUDY: Final = keys.parameter_hash(STUDY, "identifier" + _NAMED)
 _OF_REPORTS: Final = tuple(keys.parameter_hash(type_, code + _NAMED) for type_, code in sorted(PARAMETERS.items()))
+_SPACE: Final = "imageshare/reports"
+_TOGETHER: Final = 400
+TYPES: Final = frozenset({STUDY, *PARAMETERS})
+"""Of what names studies, or is named."""
 Keys = frozenset[str]
 NO_KEYS: Final[Keys] = frozenset()
+Patients = frozenset[str]
+NOBODY: Final[Patients] = frozenset()
 
 
-def linked(connection: Connection, resource: Mapping[str, Any], found: Found) -> Found:
+def linked(connection: Connection, resource: Mapping[str, Any], found: Found, held: Patients = NOBODY) -> Found:
     """The rows `found` of a resource that is to be written, with those by which reports and studies of one patient lead to each other.
 
-    On PostgreSQL who writes what bears a name waits for others who do: else neither of two would see the other.
+    Holds the patient, if not among those who are `held`.
     """
     type_ = str(resource["resourceType"])
-    if not found.patient or (type_ != STUDY and type_ not in PARAMETERS):
+    if not found.patient or type_ not in TYPES:
         return found
     given = {_key(found.patient, each) for each in names(resource)}
     if not given:
         return found
-    hold(connection, given)
+    if found.patient not in held:
+        hold(connection, [found.patient])
     parameter = _OF_STUDY if type_ == STUDY else keys.parameter_hash(type_, PARAMETERS[type_] + _NAMED)
     rows = {(parameter, _NOWHERE, key, found.date) for key in given}
     if type_ != STUDY:
@@ -60,22 +71,44 @@ def stored_keys(connection: Connection, pk: int) -> Keys:
 
 
 def concerned(connection: Connection, given: Iterable[str]) -> list[int]:
-    """The rows of reports that name studies by one of these keys."""
-    return sorted({pk for key in given for pk, _ in _bearing(connection, _OF_REPORTS, key)})
+    """The rows of reports that name studies by one of these keys: of each type `MOST` by each."""
+    return sorted({pk for key in given for parameter in _OF_REPORTS for pk, _ in _bearing(connection, parameter, key)})
 
 
 def leading(connection: Connection, id_: str) -> list[int]:
-    """The rows of reports that lead to the study with this id: they still do when it was deleted, though it may come again as another."""
+    """The rows of all reports that lead to the study with this id: they still do when it was deleted, though it may come again as another."""
     hashes = [keys.parameter_hash(type_, code) for type_, code in PARAMETERS.items()]
     here = REFERENCE.c.parameter.in_(hashes), REFERENCE.c.target_type == STUDY, REFERENCE.c.target_id == id_
     return sorted(connection.execute(select(REFERENCE.c.resource_pk).where(*here)).scalars())
 
 
-def hold(connection: Connection, given: Collection[str]) -> None:
-    """Nobody else writes what bears these names until this transaction ends; always in the same order."""
-    if connection.dialect.name == "postgresql" and given:
-        numbers = sorted({int.from_bytes(bytes.fromhex(key[:16]), "big", signed=True) for key in given})
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(each) FROM unnest(%s::bigint[]) AS each", (numbers,))
+def hold(connection: Connection, patients: Iterable[str]) -> None:
+    """Nobody else writes reports and studies of these patients until this transaction ends."""
+    locks.hold(connection, _SPACE, (each for each in patients if each))
+
+
+def hold_all(connection: Connection, stored: Collection[tuple[str, str]], given: Iterable[Mapping[str, Any]]) -> Patients:
+    """`hold`s, and returns, of whom the reports and studies are that are `stored` (type, id), and of whom those will be that are `given`.
+
+    As far as that can be told by their subjects, before references to other entries of a Bundle are known.
+    """
+    if connection.dialect.name == "sqlite":
+        return NOBODY
+    found = {subject(each) for each in given if each.get("resourceType") in TYPES}
+    wanted = [each for each in stored if each[0] in TYPES]
+    for first in range(0, len(wanted), _TOGETHER):
+        here = tuple_(RESOURCE.c.type, RESOURCE.c.id).in_(wanted[first : first + _TOGETHER])
+        found |= set(connection.execute(select(RESOURCE.c.patient).where(here)).scalars())
+    hold(connection, found)
+    return frozenset(found)
+
+
+def subject(resource: Mapping[str, Any]) -> str:
+    """The id of the Patient whom a report or study names as its subject; empty where it names none so."""
+    said = resource.get("subject")
+    reference = said.get("reference") if isinstance(said, Mapping) else None
+    type_, _, id_ = reference.partition("/_history/")[0].rpartition("/") if isinstance(reference, str) else ("", "", "")
+    return id_ if type_.rpartition("/")[2] == "Patient" else ""
 
 
 def _key(patient: str, name: Name) -> str:
@@ -84,44 +117,46 @@ def _key(patient: str, name: Name) -> str:
     return f"{hashlib.blake2b(said.encode(), digest_size=16).hexdigest()}|{keys.clipped(name.system, keys.FOLDED // 2)}"
 
 
-def _agree(key: str, other: str) -> bool:
-    """Of keys that are the same but for their systems: both may mean the same study, for not both say who assigned the number, or the same."""
-    system, other_system = key.partition("|")[2], other.partition("|")[2]
-    return system == other_system or not (system and other_system)
-
-
 def _studies(connection: Connection, given: Iterable[str]) -> set[str]:
     """The ids of the studies that are named by one of these keys."""
-    return {id_ for key in given for _, id_ in _bearing(connection, (_OF_STUDY, _OF_STUDY), key)}
+    return {id_ for key in given for _, id_ in _bearing(connection, _OF_STUDY, key)}
 
 
-def _bearing(connection: Connection, parameters: tuple[int, ...], key: str) -> "list[tuple[int, str]]":
-    """The rows and ids of resources that bear this name."""
-    one, other = parameters
-    begin = key.partition("|")[0]
-    found = _BEARING.rows(
+def _bearing(connection: Connection, parameter: int, key: str) -> "Sequence[Sequence[Any]]":
+    """The rows and ids of resources that bear this name: `MOST`, those with the earliest dates.
+
+    Systems agree where they are the same, or one side does not say who assigned the number.
+    """
+    begin, bar, _ = key.partition("|")
+    bare = begin + bar
+    return _BEARING.rows(
         connection,
-        {"one_": one, "other_": other, "nowhere_": _NOWHERE, "low_": f"{begin}|", "high_": f"{begin}}}", "most_": MOST},
-    )
-    return [(pk, id_) for pk, id_, named in found if _agree(key, named)]
+        {
+            "parameter_": parameter, "nowhere_": _NOWHERE, "low_": bare, "high_": f"{begin}}}", "bare_": bare, "key_": key,
+            "all_": int(key == bare), "most_": MOST,
+        },
+    )  # fmt: skip
 
 
-def _bearing_statement(_: str) -> "Select[int, str, str]":
-    """Whatever their systems."""
+def _bearing_statement(_: str) -> "Select[int, str]":
+    """In the order of the primary key, so that of very many no more are looked at."""
+    named = REFERENCE.c.target_id
     return (
-        select(REFERENCE.c.resource_pk, RESOURCE.c.id, REFERENCE.c.target_id)
+        select(REFERENCE.c.resource_pk, RESOURCE.c.id)
         .join(RESOURCE, RESOURCE.c.pk == REFERENCE.c.resource_pk)
         .where(
-            or_(REFERENCE.c.parameter == bindparam("one_"), REFERENCE.c.parameter == bindparam("other_")),
+            REFERENCE.c.parameter == bindparam("parameter_"),
             REFERENCE.c.target_type == bindparam("nowhere_"),
-            REFERENCE.c.target_id >= bindparam("low_"),
-            REFERENCE.c.target_id < bindparam("high_"),
+            named >= bindparam("low_"),
+            named < bindparam("high_"),
+            or_(bindparam("all_") == 1, named == bindparam("bare_"), named == bindparam("key_")),
         )
+        .order_by(named, REFERENCE.c.date, REFERENCE.c.resource_pk)
         .limit(bindparam("most_"))
     )
 
 
-_BEARING = Prepared(_bearing_statement, ("one_", "other_", "nowhere_", "low_", "high_", "most_"))
+_BEARING = Prepared(_bearing_statement, ("parameter_", "nowhere_", "low_", "high_", "bare_", "key_", "all_", "most_"))
 _OWN = Prepared(
     lambda _: select(REFERENCE.c.target_id).where(
         REFERENCE.c.resource_pk == bindparam("pk_"), REFERENCE.c.parameter == bindparam("parameter_")

@@ -7,7 +7,7 @@ searches walk (`index_rows`). What was deleted keeps its row and its past.
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -86,7 +86,7 @@ def put(
     Raises `Conflict` if one of its business identifiers belongs to another resource of the type, unless it `yields` it.
     """
     type_, id_ = str(resource["resourceType"]), str(resource["id"])
-    row = _locked(connection, type_, id_)
+    row = _locked(connection, type_, id_, resource)
     now = now or micros()
     if row is None:
         made = _New.of(connection, resource, method, now, index, base)
@@ -97,15 +97,13 @@ def put(
     if not row.deleted and _is_same(before, *_stamped(resource, row.version, row.updated)):
         return _stored(type_, id_, row)
     was = report_links.stored_keys(connection, row.pk) if type_ == report_links.STUDY else report_links.NO_KEYS
-    report_links.hold(connection, was)
-    made = _New.of(connection, resource, method, _later(row.updated, now), index, base, row.version + 1)
+    made = _New.of(connection, resource, method, _later(row.updated, now), index, base, row.version + 1, row.held)
     indexed = index_rows.write(connection, row.pk, made.found, row.indexed)
     _CHANGE.run(connection, {**made.row(), "indexed": indexed, "pk_": row.pk})
     _VERSION.run(connection, made.version_row(row.pk))
     identities.identify(connection, type_, row.pk, made.identities, fresh=False, yields=yields)
-    if row.deleted and type_ == report_links.STUDY:
-        reindexing.again(connection, report_links.leading(connection, id_), base=base)
-    reindexing.lead_here(connection, made.found, was, base=base)
+    if type_ == report_links.STUDY:
+        reindexing.lead_here(connection, id_, made.found, was, is_back=bool(row.deleted), base=base)
     if type_ == "SearchParameter":
         parameters.changed(connection, parse(before) if before else None, resource)
     elif type_ == consent_rules.CONSENT:
@@ -135,7 +133,9 @@ def create_all(
     named = [each if "id" in each else {**each, "id": str(uuid.uuid4())} for each in resources]
     indexers = {type_: parameters.indexer(connection, type_) for type_ in {str(each["resourceType"]) for each in named}}
     indexed = ((each, indexers[each["resourceType"]].index(each, base)) for each in named)
-    stored = _add(connection, [_New.of(connection, each, "POST", now, index, base) for each, index in indexed], base=base)
+    held = report_links.hold_all(connection, (), named)
+    made = [_New.of(connection, each, "POST", now, index, base, held=held) for each, index in indexed]
+    stored = _add(connection, made, base=base)
     found = [each for each in stored if each is not None]
     if len(found) != len(stored):
         raise Conflict("there is, or was, a resource with the id of one of these")
@@ -219,9 +219,12 @@ def last(connection: Connection, type_: str, id_: str) -> Stored | None:
     return _stored(type_, id_, _Row(*rows[0])) if rows else None
 
 
-def locked(connection: Connection, type_: str, id_: str) -> Stored | None:
-    """The current version, deleted or not, which nobody else changes until this transaction ends; None if it never was there."""
-    row = _locked(connection, type_, id_)
+def locked(connection: Connection, type_: str, id_: str, becoming: Mapping[str, Any] | None = None) -> Stored | None:
+    """The current version, deleted or not, which nobody else changes until this transaction ends; None if it never was there.
+
+    `becoming` is what it is to be, where that is known: with it the patient is held whose it will be (`report_links`).
+    """
+    row = _locked(connection, type_, id_, becoming)
     return None if row is None else _stored(type_, id_, row)
 
 
@@ -268,6 +271,7 @@ class _Row:
     body: bytes
     summary: bytes | None
     indexed: bytes | None
+    held: report_links.Patients = report_links.NOBODY
 
 
 _READ = [RESOURCE.c[name] for name in ("pk", "version", "updated", "deleted", "patient", "body", "summary", "indexed")]
@@ -292,9 +296,21 @@ _CURRENT = Prepared(lambda _: _current(locks=False), ("type_", "id_"))
 _LOCKED = Prepared(lambda _: _current(locks=True), ("type_", "id_"))
 
 
-def _locked(connection: Connection, type_: str, id_: str) -> _Row | None:
+def _locked(connection: Connection, type_: str, id_: str, becoming: Mapping[str, Any] | None = None) -> _Row | None:
+    held = report_links.NOBODY
+    if type_ in report_links.TYPES and connection.dialect.name != "sqlite":
+        patient = patient_of(connection, type_, id_)
+        if patient is None:  # who makes it holds whose it will be
+            return None
+        held = frozenset([patient, report_links.subject(becoming or {})])
+        report_links.hold(connection, held)
     rows = _LOCKED.rows(connection, {"type_": type_, "id_": id_})
-    return _Row(*rows[0]) if rows else None
+    if not rows:
+        return None
+    found = replace(_Row(*rows[0]), held=held) if held else _Row(*rows[0])
+    if held and found.patient not in held:  # it became another's just now
+        report_links.hold(connection, [found.patient])
+    return found
 
 
 def _stored(type_: str, id_: str, row: _Row) -> Stored:
@@ -325,11 +341,12 @@ class _New:
         index: Index | None,
         base: str,
         version: int = 1,
+        held: report_links.Patients = report_links.NOBODY,
     ) -> "_New":
         type_, id_ = str(resource["resourceType"]), str(resource["id"])
         if index is None:
             index = parameters.indexer(connection, type_, id_).index(resource, base)
-        found = report_links.linked(connection, resource, index_rows.found(type_, index))
+        found = report_links.linked(connection, resource, index_rows.found(type_, index), held)
         body, stamped = _stamped(resource, version, now)
         status = resource.get("status")
         stored = Stored(type_, id_, version, now, found.patient, body, summary=summarized(body, stamped))
@@ -415,5 +432,6 @@ def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False, 
             parameters.changed(connection, None, each.content)
         elif each.stored.type == consent_rules.CONSENT:
             consent_rules.changed(connection, pk, each.content, each.stored.patient, base=base)
-        reindexing.lead_here(connection, each.found, report_links.NO_KEYS, base=base)
+        if each.stored.type == report_links.STUDY:
+            reindexing.lead_here(connection, each.stored.id, each.found, report_links.NO_KEYS, base=base)
     return stored

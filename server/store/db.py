@@ -31,8 +31,8 @@ _CHECKPOINT_PAGES = 16000
 _SQLITE_FULL = {sqlite3.SQLITE_FULL}
 _SQLITE_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _POSTGRESQL_FULL = {"53100"}
-_POSTGRESQL_BUSY = {"40001", "40P01", "53300", "55P03"}
-"""PostgreSQL, appendix A: serialization failure, deadlock, too many connections, lock not available."""
+_POSTGRESQL_BUSY = {"40001", "40P01", "53200", "53300", "55P03"}
+"""PostgreSQL, appendix A: serialization failure, deadlock, out of memory (its table of locks is full), too many connections, lock not available."""
 _POSTGRESQL_LIMIT = {"54000"}
 """Program limit exceeded: a value that no index takes. To try again is no use."""
 

@@ -22,7 +22,7 @@ from profiles.manifest_entry import manifest_entry, submission_set
 from profiles.patient import fhir_patient
 from profiles.study import Study
 from profiles.timestamps import dtm
-from server.records import adoption, catalogue, documents, resources
+from server.records import adoption, catalogue, documents, report_links, resources
 from server.records.installation import Installation
 from server.settings import Settings
 from server.store import blobs as blob_store
@@ -100,6 +100,7 @@ class Faces:
         """
         zone, site = self._settings.zone, self._installation
         study = adoption.adopted(connection, study_pk, study)
+        report_links.hold(connection, [study.patient.id])  # before her Patient is locked, as Bundles do
         address = f"{self._settings.base_url}/dicomweb"
         for each in (endpoint(site.endpoint_id, address, self._settings.organization), fhir_patient(study.patient)):
             projections.published(connection, each, now=now, base=self._base)

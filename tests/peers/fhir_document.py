@@ -42,6 +42,7 @@ _CHAPTERS: Final[Mapping[str, tuple[str, str]]] = {
             "What searches can be about besides the parameters of one type. DiagnosticReport has the parameter `study`, as in R5. By it, and by `related` of"
             " DocumentReference, a study has also those reports of its patient that name it by Study Instance UID or accession number (identifiers of type `ACSN` with"
             " the same system, or where one side has none), in whichever order they come ([decision 19](decisions/0019-reports-lead-to-their-studies.md))."
+            " Who asks by these for an ImagingStudy, for `:missing` or in their order needs a scope to search for ImagingStudy."
         ),
     ),
     "result": (

@@ -143,7 +143,7 @@ def _read(criterion: Criterion, type_: str) -> tuple[object, _Values] | None:
         return None
     if parameter.type == "token":
         if parameter.code == "_id":
-            ids = [each.code for each in given if isinstance(each, TokenValue) and each.code and not each.system]
+            ids = [each.code for each in given if isinstance(each, TokenValue) and each.code and each.system is None]
             return (("id", len(given)), ids) if len(ids) == len(set(ids)) == len(given) else None
         tokens = [each for each in given if isinstance(each, TokenValue)]
         hashes = [number for each in tokens for number in _hashes(type_, parameter.code, each)]

@@ -39,6 +39,8 @@ class Caller:
     request_id: str = ""
     lenient: bool = False
     rules: Rules = Rules()
+    request: object = field(default_factory=object, compare=False, repr=False)
+    """Tells requests apart, whatever clients call them: copies of a caller have the same."""
 
     def require(self, type_: str, interaction: Interaction) -> None:
         """Raises `Forbidden` if no scope covers this at all."""

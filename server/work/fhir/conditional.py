@@ -5,7 +5,6 @@ fifty that create what is not there yet, one does.
 """
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
@@ -21,6 +20,7 @@ from server.access.decisions import Interaction
 from server.errors import ImageShareError, Invalid, PreconditionFailed
 from server.records import fhir_search, parameters, resources
 from server.records.trail import Audited
+from server.store import locks
 from server.store.db import micros
 from server.work.fhir import completeness, permission, sight
 from server.work.fhir.caller import Caller
@@ -34,10 +34,6 @@ _EACH: Final = 0.02
 _SPENT: Final = "imageshare.fhir.conditional"
 """In `Connection.info`: the request whose conditions were searched by last, how many they were, and what of its time they took."""
 _SPACE: Final = "imageshare/fhir/conditional"
-_ALL: Final = int.from_bytes(hashlib.blake2b(_SPACE.encode(), digest_size=8).digest(), "big", signed=True)
-"""PostgreSQL's advisory lock of all conditions: shared by who holds some of them."""
-_LOCK: Final = "SELECT pg_advisory_xact_lock_shared(%s), pg_advisory_xact_lock(each) FROM unnest(%s::bigint[]) AS each"
-_MOST_LOCKS: Final = 256
 
 
 def criteria(connection: Connection, caller: Caller, type_: str, query: str) -> Search:
@@ -82,15 +78,15 @@ def several(connection: Connection, caller: Caller, type_: str, query: str, *, l
 @contextlib.contextmanager
 def _allowance(connection: Connection, caller: Caller) -> Iterator[None]:
     """All conditions of a request have `SECONDS` together, and a little more for each: a Bundle may have many."""
-    of, count, spent = connection.info.get(_SPENT, ("", 0, 0.0))
-    if of != caller.request_id or not of:
+    of, count, spent = connection.info.get(_SPENT, (None, 0, 0.0))
+    if of is not caller.request:
         count, spent = 0, 0.0
     began = fhir_search.spent(connection)
     try:
         with fhir_search.limited(connection, max(0.0, SECONDS + count * _EACH - spent)):
             yield
     finally:
-        connection.info[_SPENT] = (caller.request_id, count + 1, spent + fhir_search.spent(connection) - began)
+        connection.info[_SPENT] = (caller.request, count + 1, spent + fhir_search.spent(connection) - began)
 
 
 def tried(connection: Connection, caller: Caller, conditions: Iterable[tuple[str, str]]) -> None:
@@ -133,17 +129,8 @@ def _met(connection: Connection, caller: Caller, search: Search, limit: int = 2)
 
 
 def lock(connection: Connection, conditions: Iterable[tuple[str, str]]) -> None:
-    """Holds (type, query) for this transaction: always in the same order, so that no two transactions wait for each other.
-
-    Who wants very many holds all that there are: PostgreSQL's table of locks has room for some thousands, of all transactions together.
-    """
-    if connection.dialect.name != "postgresql":
-        return
-    numbers = sorted({_number(type_, query) for type_, query in conditions})
-    if len(numbers) > _MOST_LOCKS:
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_ALL,))
-    elif numbers:
-        connection.exec_driver_sql(_LOCK, (_ALL, numbers))
+    """Holds (type, query) for this transaction; ask for all at once (`locks.hold`)."""
+    locks.hold(connection, _SPACE, (_name(*each) for each in conditions))
 
 
 def key(type_: str, id_: str) -> tuple[str, str]:
@@ -151,11 +138,10 @@ def key(type_: str, id_: str) -> tuple[str, str]:
     return type_, f"_id={id_}"
 
 
-def _number(type_: str, query: str) -> int:
+def _name(type_: str, query: str) -> str:
     """The order in which parameters stand makes no other condition."""
     pairs: Sequence[tuple[str, str]] = sorted(parse_qsl(query, keep_blank_values=True))
-    text = "\x1f".join((_SPACE, type_, *(part for pair in pairs for part in pair)))
-    return int.from_bytes(hashlib.blake2b(text.encode(errors="replace"), digest_size=8).digest(), "big", signed=True)
+    return "\x1f".join((type_, *(part for pair in pairs for part in pair)))
 
 
 def _wrong(why: str) -> Invalid:

@@ -9,7 +9,7 @@ from profiles.audit_event import REST_DELETE
 from profiles.fhir.issues import Issue
 from server.access.decisions import Interaction, Unseen
 from server.errors import PreconditionFailed
-from server.records import resources
+from server.records import report_links, resources
 from server.records.trail import Audited
 from server.work.fhir import conditional, offered, permission, projections
 from server.work.fhir.caller import Caller, Outcome
@@ -80,6 +80,7 @@ def _delete_all(connection: Connection, caller: Caller, type_: str, query: str, 
     if len(ids) > MOST:
         why = f"the condition is met by more than {MOST} resources; delete them in parts, such as by a range of _lastUpdated"
         raise PreconditionFailed(why, "too-costly")
+    report_links.hold_all(connection, [(type_, each) for each in ids], ())
     made = [delete(connection, caller, type_, each, if_match=if_match) for each in sorted(ids)]
     patients = {audited.patient for each in made for audited in each.audited}
     told = tuple(Audited("delete", REST_DELETE, "", each, f"{type_}?{query}".encode()) for each in sorted(patients))

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from profiles.fhir.business_identifiers import unique_identifiers
 from server.access.decisions import Interaction
 from server.errors import NotSupported
+from server.records import report_links
 from server.store.db import Database
 from server.work.fhir import binary, conditional, offered
 from server.work.fhir.bundles import Entry
@@ -50,8 +51,14 @@ def prepared(database: Database, caller: Caller, entry: Entry) -> Ready | None:
 
 
 def lock(connection: Connection, entries: Iterable[Entry]) -> None:
-    """Holds what the entries write: ids, conditions and business identifiers. Two Bundles that write the same wait here and nowhere else."""
-    conditional.lock(connection, (each for entry in entries for each in _keys(entry)))
+    """Holds what the entries write: ids, conditions, business identifiers, and whose reports and studies they are.
+
+    Two Bundles that write the same wait here and nowhere else.
+    """
+    given = list(entries)
+    conditional.lock(connection, (each for entry in given for each in _keys(entry)))
+    stored = [(entry.type, entry.id) for entry in given if entry.id]
+    report_links.hold_all(connection, stored, (entry.resource for entry in given if entry.resource is not None))
 
 
 def _keys(entry: Entry) -> Iterator[tuple[str, str]]:

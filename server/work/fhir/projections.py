@@ -154,7 +154,7 @@ def published(
     if a client made a resource of the same identity at the same moment: it is to be done again, and is that one then.
     """
     type_, id_ = str(projection["resourceType"]), str(projection["id"])
-    current = resources.locked(connection, type_, id_)
+    current = resources.locked(connection, type_, id_, projection)
     made = dict(projection)
     if current is not None and not current.deleted:
         before = {key: value for key, value in resources.unstamped(current.body).items() if key not in said}

@@ -5,7 +5,10 @@ from dataclasses import replace
 from typing import Final, TypeAlias, cast
 
 from profiles.fhir.query import All, AnyOf, Chain, Condition, Criterion, InCompartment, Not, ReferenceValue, Reverse, Search
+from profiles.fhir.report_studies import PARAMETERS
+from profiles.r4.search import Parameter
 from server.access.decisions import Decision, Interaction
+from server.records.report_links import STUDY
 from server.work.fhir import permission
 
 Looked: TypeAlias = tuple[str, str]
@@ -66,11 +69,14 @@ def _looked(condition: Condition, types: tuple[str, ...]) -> Iterator[Looked]:
 def granted(made: Decision, search: Search) -> Search:
     """The same search, whose chains go through types only that the caller may search.
 
-    Raises `Forbidden` where a chain, `_has` or sort has no other way: what it asks would be told by what it finds.
+    Raises `Forbidden` where a chain, `_has` or sort has no other way: what it asks would be told by what it finds. So would be that there is a
+    study, by the links of reports that name it (`report_links`).
     """
     for key in search.sort:
         for _, type_ in key.chain:
             permission.require(made, type_, Interaction.SEARCH)
+        if _is_of_studies(key.parameter):
+            permission.require(made, STUDY, Interaction.SEARCH)
     return replace(search, condition=cast("All", _granted(made, search.condition)))
 
 
@@ -88,8 +94,23 @@ def _granted(made: Decision, condition: Condition) -> Condition:
         case Reverse():
             permission.require(made, condition.type, Interaction.SEARCH)
             return replace(condition, condition=_granted(made, condition.condition))
+        case Criterion() if _asks_for_study(condition):
+            permission.require(made, STUDY, Interaction.SEARCH)
+            return condition
         case _:
             return condition
+
+
+def _is_of_studies(parameter: Parameter) -> bool:
+    return any(PARAMETERS.get(type_) == parameter.code for type_ in parameter.bases)
+
+
+def _asks_for_study(criterion: Criterion) -> bool:
+    """Whether a report that names a study may answer as if it had a reference to it."""
+    if not _is_of_studies(criterion.parameter):
+        return False
+    leads = (each for each in criterion.values if isinstance(each, ReferenceValue) and not each.url)
+    return criterion.modifier == "missing" or any(each.type in ("", STUDY) for each in leads)
 
 
 def _patients(conditions: Iterable[Condition]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def update(
         checked(resource, type_)
     if resource.get("id") != id_:
         raise Invalid([Issue("error", "invalid", f"{type_}.id", "the resource has to have the id that is in the URL")])
-    before = current(connection, type_, id_)
+    before = current(connection, type_, id_, resource)
     if before is not None:  # a deleted one too: who takes its id could read what it was
         permission.require_resource(
             connection, caller.decision, type_, Interaction.UPDATE, id_, before.patient, now=not before.deleted
@@ -87,17 +87,17 @@ def updated_id(connection: Connection, caller: Caller, type_: str, query: str, r
         raise Invalid(
             [Issue("error", "invalid", f"{type_}.id", "the condition is met by a resource of another id; leave the id out")]
         )
-    if named and not found and _is_there(current(connection, type_, named)):
+    if named and not found and _is_there(current(connection, type_, named, resource)):
         raise Conflict("the condition is met by no resource, but there is one with this id that does not meet it")
     return found or named
 
 
-def current(connection: Connection, type_: str, id_: str) -> Stored | None:
+def current(connection: Connection, type_: str, id_: str, becoming: dict[str, Any] | None = None) -> Stored | None:
     """What is there, locked. Where nothing is, nobody else makes it until this transaction ends: else it would be overwritten unseen."""
-    found = resources.locked(connection, type_, id_)
+    found = resources.locked(connection, type_, id_, becoming)
     if found is None and connection.dialect.name == "postgresql":
         conditional.lock(connection, [(type_, f"_id={id_}")])
-        found = resources.locked(connection, type_, id_)
+        found = resources.locked(connection, type_, id_, becoming)
     return found
 
 

@@ -141,20 +141,31 @@ def test_what_is_slow_in_python_twice_is_answered_and_no_more_in_a_turn(node: No
     assert where == [True, True, False]
 
 
-def test_a_quick_one_between_two_slow_ones_keeps_them_in_turn(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("slow", "in_turn"),
+    [
+        ((True, False, False, False, True, False, False, False), (True,) * 8),
+        ((True, False, True, False, True), (True, True, True, False, False)),
+        ((True, False, False, True, False), (True, True, True, True, False)),
+        ((False, False, True, False, False, False, False, True, True, False), (True,) * 9 + (False,)),
+    ],
+)
+def test_what_is_slow_in_python_leaves_its_turns_at_two_of_four(
+    node: Node, monkeypatch: pytest.MonkeyPatch, slow: tuple[bool, ...], in_turn: tuple[bool, ...]
+) -> None:
     where: list[bool] = []
 
     def sometimes(request: Request) -> Response:
+        monkeypatch.setattr(turns, "SECONDS", -1.0 if slow[len(where)] else 60.0)
         where.append(turn_of(request) is not None)
-        monkeypatch.setattr(turns, "SECONDS", 60.0 if len(where) % 2 == 0 else -1.0)
         return Response(b"done")
 
     async def several() -> None:
-        for _ in range(6):
+        for _ in slow:
             await node.turns.answer(_request(), sometimes, "like this")
 
     asyncio.run(several())
-    assert where == [True] * 6
+    assert tuple(where) == in_turn
 
 
 def test_an_error_is_its_own_requests(node: Node) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from peers.fhir_search import BASE, LATER, everybody
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from profiles.fhir.search_request import read
 from server.records import fhir_search, parameters, reindexing, report_links, resources
@@ -175,3 +175,59 @@ def test_a_number_that_many_share_leads_to_some(database: Database, monkeypatch:
         put(connection, *(study(f"s{number}", "NONE") for number in range(6)), by_accession("r", "NONE"))
         led = connection.exec_driver_sql("SELECT count(*) FROM reference_value WHERE target_type = 'ImagingStudy'").scalar()
         assert led == 3
+
+
+@pytest.mark.parametrize("leaves", ["another patient", "another number", "deleted and back"])
+def test_no_report_of_a_crowd_leads_on_to_a_study_that_is_anothers(
+    database: Database, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    """However many lead to it: a link must not cross patients."""
+    monkeypatch.setattr(report_links, "MOST", 3)
+    with database.write() as connection:
+        put(connection, study("s1"), *(by_accession(f"r{number}") for number in range(9)))
+        assert len(found(connection, "DiagnosticReport", "study=ImagingStudy/s1")) == 9
+        if leaves == "deleted and back":
+            resources.delete(connection, "ImagingStudy", "s1")
+        put(connection, study("s1", "A2") if leaves == "another number" else study("s1", patient="p2"))
+        assert found(connection, "DiagnosticReport", "study=ImagingStudy/s1") == set()
+
+
+def test_a_study_whose_rows_are_made_anew_leads_none_to_whom_it_left(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_links, "MOST", 3)
+    with database.write() as connection:
+        put(connection, study("s1"), *(by_accession(f"r{number}") for number in range(9)))
+        (body,) = connection.execute(select(resources.RESOURCE.c.body).where(resources.RESOURCE.c.id == "s1")).scalars()
+        moved = resources.packed(resources.unpacked(body).replace(b"Patient/p1", b"Patient/p2"))
+        connection.execute(resources.RESOURCE.update().where(resources.RESOURCE.c.id == "s1").values(body=moved))
+        parameters.begin(connection, "ImagingStudy", parameters.EVERY)
+        assert not reindexing.some(connection, "ImagingStudy", limit=10, base=BASE)
+        assert found(connection, "DiagnosticReport", "study=ImagingStudy/s1") == set()
+
+
+def test_others_of_the_same_number_do_not_hide_the_one_of_its_system(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_links, "MOST", 3)
+    with database.write() as connection:
+        put(connection, *(study(f"s{number}", system=f"urn:oid:1.{number}") for number in range(9)))
+        for number in range(9):
+            put(connection, by_accession(f"r{number}", system=f"urn:oid:1.{number}"))
+            assert found(connection, "DiagnosticReport", f"study=ImagingStudy/s{number}") == {f"r{number}"}
+
+
+def test_a_uid_in_any_place_and_form(database: Database) -> None:
+    bare, whole = ({"system": "urn:dicom:uid", "value": f"{form}1.2.1"} for form in ("", "urn:oid:"))
+    with database.write() as connection:
+        put(
+            connection,
+            study("s1"),
+            report("own", identifier=[whole]), report("led", imagingStudy=[{"identifier": bare}]),
+            report("ordered", basedOn=[{"identifier": whole}]), report("bare", basedOn=[{"identifier": bare}]),
+        )  # fmt: skip
+        assert found(connection, "DiagnosticReport", "study=ImagingStudy/s1") == {"own", "led", "ordered", "bare"}
+
+
+def test_very_many_names_at_once_find_room(database: Database) -> None:
+    """PostgreSQL's table of locks has room for some thousands."""
+    with database.write() as connection:
+        report_links.hold(connection, (f"p{number}" for number in range(40_000)))
+        put(connection, study("s1"), by_accession("r1"))
+        assert found(connection, "DiagnosticReport", "study=ImagingStudy/s1") == {"r1"}

@@ -85,6 +85,16 @@ def test_all_conditions_of_a_request_share_their_time(site: FhirSite, monkeypatc
     assert site.ask("PUT", "Patient?family:contains=e", body=PATIENT).status_code == 201
 
 
+def test_requests_that_clients_call_the_same_have_each_its_own_time(site: FhirSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """X-Request-Id is theirs to choose."""
+    monkeypatch.setattr(conditional, "SECONDS", 3600.0)
+    monkeypatch.setattr(conditional, "_EACH", -1800.0)
+    monkeypatch.setattr(limits, "_STEPS", 1)
+    for _ in range(4):
+        asked = site.ask("PUT", "Patient?family:contains=e", body=PATIENT, X_Request_Id="7e1c8a52-3d5f-4d0e-9b64-3c1a9a6a2f10")
+        assert asked.status_code in (200, 201), asked.text
+
+
 def test_a_search_that_a_busy_machine_could_not_do_may_be_tried_again(site: FhirSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 and Retry-After where it has not worked too long; PostgreSQL does not tell, so there it is what takes too long."""
     monkeypatch.setattr(limits, "_PATIENCE", 0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from peers import imageshare
-from peers.fhir_site import FhirSite, fhir_site
+from peers.fhir_site import FhirSite, fhir_site, issue
 from peers.generated import Made, send
 from peers.shows import shows
 
@@ -93,6 +93,31 @@ def test_a_patients_own_app_finds_them_too(site: FhirSite) -> None:
     assert set(site.ids(f"DiagnosticReport?study=ImagingStudy/{study}", token)) == {"by-accession", "by-reference", "by-uid"}
     assert {"by-accession", "by-uid", "scan", study} <= set(site.ids(f"Patient/{patient}/$everything?_count=100", token))
     assert {"letter", "scan"} <= set(site.ids(f"DocumentReference/$docref?patient={patient}", token))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DiagnosticReport?study:missing=true", "DiagnosticReport?study={}", "DiagnosticReport?study=ImagingStudy/{}",
+        "DiagnosticReport?study:ImagingStudy={}", "DiagnosticReport?_sort=study", "DiagnosticReport?_sort=-study",
+        "DiagnosticReport?_filter=not(study re ImagingStudy/{})", "DiagnosticReport?subject._has:DiagnosticReport:subject:study:missing=false",
+        "DocumentReference?related:missing=false", "DocumentReference?related={}", "DocumentReference?related:ImagingStudy={}",
+        "DocumentReference?_sort=related", "Patient?_has:DiagnosticReport:subject:study:missing=false",
+    ],
+)  # fmt: skip
+def test_that_there_is_a_study_is_not_told_to_who_may_not_search_for_it(site: FhirSite, query: str) -> None:
+    (study,) = site.ids("ImagingStudy")
+    reports = "system/DiagnosticReport.rs system/DocumentReference.rs system/Patient.rs"
+    refused = issue(site.get(query.format(study), site.token(f"{reports} system/ImagingStudy.r")), 403, "forbidden")
+    assert "ImagingStudy" in refused["diagnostics"]
+    assert site.get(query.format(study), site.token(f"{reports} system/ImagingStudy.s")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query", ["DocumentReference?related=Encounter/1", "DiagnosticReport?study:identifier=A1", "DiagnosticReport?study=http://x.example/y"]
+)  # fmt: skip
+def test_what_tells_of_no_study_is_answered_without(site: FhirSite, query: str) -> None:
+    assert site.ids(query, site.token("system/DiagnosticReport.rs system/DocumentReference.rs")) == []
 
 
 def test_it_is_told_in_the_capability_statement(site: FhirSite) -> None:

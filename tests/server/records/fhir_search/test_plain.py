@@ -61,12 +61,12 @@ _PLAIN = [
     "modality=|CT", "identifier=urn:dicom:uid|urn:oid:1.2.7", "encounter=e3", "encounter=Encounter/e1,Encounter/e2",
     "started=ge2015", "started=lt2020-05-03&started=ge2012", "started=2014", "started=ne2014-05-05", "started=ap2019",
     "started=gt2013-05-04T10:00:00Z", "started=sa2013&started=eb2030", "patient=p1&started=ge2012&status=available",
-    "_lastUpdated=ge2001-09-09", "modality=CT&started=le2025&_sort=-started",
+    "_lastUpdated=ge2001-09-09", "modality=CT&started=le2025&_sort=-started", "_id=s1", "_id=s1,s2,s5,s9,s13", "_id=|s1,s2",
 ]  # fmt: skip
 
 
-_NEVER = {"started=ap2019"}
-_LOOKED_UP = {"started=ne2014-05-05", "_lastUpdated=ge2001-09-09"}
+_NEVER = {"started=ap2019", "_id=|s1,s2"}
+_LOOKED_UP = {"started=ne2014-05-05", "_lastUpdated=ge2001-09-09", "_id=s1", "_id=s1,s2,s5,s9,s13"}
 """Whether few resources meet these is asked first, unless the caller sees few anyway."""
 
 
