@@ -242,8 +242,14 @@ class TooManyAttempts(AccessError):
 
 
 class StepUpNeeded(AccessError):
+    """`by` is the way in which it has to be, such as `code`; empty for the strongest of the account."""
+
     number = 3005
     summary = "sign in again, with the strongest way of this account"
+
+    def __init__(self, detail: str, by: str = "") -> None:
+        super().__init__(detail)
+        self.by = by
 
 
 class NotFound(ImageShareError):

@@ -10,7 +10,16 @@ from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from profiles.identifiers import ae_title, uid
@@ -93,7 +102,8 @@ class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
         default="", description="system of that identifier there; urn:oid: and patient_authority where empty"
     )
     origins: frozenset[Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.:\[\]-]+$")]] = Field(
-        default=frozenset(), description="web origins of its apps in browsers, such as https://viewer.example.org: they may read (CORS)"
+        default=frozenset(),
+        description="web origins of its apps in browsers, such as https://viewer.example.org: they may read (CORS)",
     )
 
     @model_validator(mode="after")

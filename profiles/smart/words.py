@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from profiles.smart.scopes import Interaction, Scope, parse_scope
+from profiles.vocabulary import DICOM_UID_SYSTEM
 
 Translate = Callable[[str], str]
 
@@ -92,8 +93,10 @@ def _sentence(scope: Scope) -> Phrase:
     )
     named = _TYPES.get(scope.type)
     what = Phrase(named) if named else Phrase("data of the kind {kind}", {"kind": scope.type})
-    if scope.query:
-        what = Phrase("{what}, but only those with {constraints}", {"what": what, "constraints": _constraints(scope)})
+    if any(map(_is_of_studies, scope.query)):
+        what = Phrase("{what}, but only single ones", {"what": what})
+    if constraints := _constraints(scope):
+        what = Phrase("{what}, but only those with {constraints}", {"what": what, "constraints": constraints})
     if scope.context == "user":
         what = Phrase("{what}, of all patients whom you may see", {"what": what})
     if scope.context == "system":
@@ -101,10 +104,18 @@ def _sentence(scope: Scope) -> Phrase:
     return Phrase(_DOES[letters], {"what": what})
 
 
+def _is_of_studies(constraint: tuple[str, str]) -> bool:
+    """Whether it names studies by their UIDs, which tell people nothing."""
+    name, value = constraint
+    return name == "identifier" and all(each.startswith(f"{DICOM_UID_SYSTEM}|") for each in value.split(","))
+
+
 def _constraints(scope: Scope) -> str:
     """`category: laboratory, status: final`, without the systems of codes, which tell people nothing."""
     return ", ".join(
-        f"{name}: {' / '.join(each.rpartition('|')[2] or each for each in value.split(','))}" for name, value in scope.query
+        f"{name}: {' / '.join(each.rpartition('|')[2] or each for each in value.split(','))}"
+        for name, value in scope.query
+        if not _is_of_studies((name, value))
     )
 
 

@@ -15,24 +15,24 @@ from authlib.oauth2.rfc6749 import OAuth2Error
 from sqlalchemy import Connection, Row, delete, select, update
 
 from profiles.smart.configuration import style_path
-from profiles.smart.scopes import narrowed, of_studies, parse_scope, words_of
+from profiles.smart.scopes import words_of
 from server.access import rights
 from server.access.consents import NOTHING, Withheld
-from server.access.oauth import clients, granting, launches
+from server.access.oauth import clients, granting
 from server.access.oauth.authorization_code import CODE_SECONDS, CodeGrant, new_code
-from server.access.oauth.clients import REFRESH_TOKEN, Client, hashed, new_secret
+from server.access.oauth.clients import Client, hashed, new_secret
 from server.access.oauth.granting import SECOND, Granted
-from server.access.oauth.launches import Launch
 from server.access.oauth.messages import Message, Pairs, Request
 from server.access.oauth.pkce import S256
 from server.access.oauth.server import OAuthServer
-from server.access.people import accounts, sessions
+from server.access.people import accounts, passkeys, sessions
 from server.access.people.accounts import Account
 from server.access.people.sessions import Session
 from server.errors import Forbidden, NotFound, Refused
 from server.store.db import micros
 from server.store.tables import AuthorizationRequest
 from server.work import emergencies
+from server.work.asking import STAYING, allowed, for_studies, kept_scopes, launched, since_when, wants_patient
 from server.work.choosing import Choices, choices, encounter_of, is_patient, uids_of
 from server.work.connected import Connected, connected
 
@@ -40,9 +40,6 @@ _REQUEST: Final = AuthorizationRequest.__table__  # type: ignore[attr-defined]
 
 REQUEST_SECONDS: Final = 600
 _OVER: Final = "this request is over; go back to the app and begin anew"
-_STAYING: Final = ("offline_access", "online_access")
-_LONGEST_SCOPE: Final = 4096
-"""Characters: the access token has them, and goes in a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,7 @@ class Asked:
     @property
     def needs_patient(self) -> bool:
         """SMART App Launch 2.2: whether one patient has to be in context and none is yet."""
-        return self.patient is None and any(_wants_patient(word) for word in self.scopes)
+        return self.patient is None and any(wants_patient(word) for word in self.scopes)
 
     @property
     def needs_study(self) -> bool:
@@ -97,7 +94,7 @@ class Asked:
     @property
     def wants_to_stay(self) -> bool:
         """Whether the app asks for access beyond this hour."""
-        return any(word in _STAYING for word in self.scopes)
+        return any(word in STAYING for word in self.scopes)
 
 
 class Authorizing:
@@ -182,7 +179,7 @@ class Authorizing:
 
         `shown` is the `digest` of the page; `studies` are ImagingStudy ids, and with `only_these` all that the app will see of studies.
         With `emergency`, a practitioner's reason, what is withheld of the patient is open to the app until its access token ends.
-        `address` and `trace` (the request id) are for the trail. Raises `NotFound`, `Forbidden` or `Refused`.
+        `address` and `trace` (the request id) are for the trail. Raises `NotFound`, `Forbidden`, `Refused` or `StepUpNeeded`.
         """
         told = self._server.told
         if emergency and (waiting := self.asked(request_id)) is not None:
@@ -191,7 +188,8 @@ class Authorizing:
             asked = self._answered(connection, request_id, session)
             if not hmac.compare_digest(shown, self.digest(asked, session, patient=patient, studies=studies, emergency=emergency)):
                 raise Forbidden("this is not what the page showed; go back to the app and begin anew")
-            kept = _kept_scopes(asked, session.account, scopes, offline=offline and not emergency)
+            passkeys.require_key(connection, session)
+            kept = kept_scopes(asked.scopes, session.account, scopes, offline=offline and not emergency)
             patient = self._patient(connection, asked, session.account, patient, kept)
             kept_from = NOTHING if emergency else self._kept_from(connection, session.account)
             only = tuple(studies) if only_these else None
@@ -242,13 +240,11 @@ class Authorizing:
 
     def _kept(self, connection: Connection, request: Request) -> str:
         given, client = request.payload.data, request.client
-        scope = _allowed(given.get("scope", ""), client)
+        scope = allowed(given.get("scope", ""), client)
         now = micros()
-        since = _since(given, now)
-        launch = _launch(connection, scope, given.get("launch"), client)
-        connection.execute(
-            delete(_REQUEST).where(_REQUEST.c.expires <= now)
-        )  # anybody may make them: none is kept for longer
+        since = since_when(given, now)
+        launch = launched(connection, scope, given.get("launch"), client)
+        connection.execute(delete(_REQUEST).where(_REQUEST.c.expires <= now))  # anybody may make them: none is kept for longer
         request_id = new_secret()
         connection.execute(
             _REQUEST.insert().values(
@@ -286,13 +282,13 @@ class Authorizing:
         self, connection: Connection, asked: Asked, account: Account, chosen: str | None, scopes: tuple[str, ...]
     ) -> str | None:
         """The patient in context: the launch's, or the one chosen, where the person may see that one. Raises `Forbidden` or `Refused`."""
-        if not any(_wants_patient(word) or word == "launch" for word in scopes):
+        if not any(wants_patient(word) or word == "launch" for word in scopes):
             return None
         if asked.patient is not None and chosen not in (None, asked.patient):
             raise Forbidden("the app was opened for another patient")
         patient = asked.patient or chosen
         if patient is None:
-            if any(_wants_patient(word) for word in scopes):
+            if any(wants_patient(word) for word in scopes):
                 raise Refused("choose whose records the app may see")
             return None
         reach, _ = accounts.reach(connection, account, micros())
@@ -311,7 +307,7 @@ class Authorizing:
         if len(uids) < len(set(studies)):
             raise Forbidden("one of these studies is not this patient's")
         if only is not None:
-            scopes = _of_studies(scopes, uids, patient)
+            scopes = for_studies(scopes, uids, patient)
         context = dict(asked.context)
         if studies:
             context["fhirContext"] = [
@@ -338,63 +334,3 @@ def _of(request_id: str, client: Client, row: Row[Any]) -> Asked:
         request_id, client, row.redirect_uri, words_of(row.scope), row.expires, patient=row.patient, encounter=row.encounter,
         account=row.account, since=row.since, context=row.context, state=row.state, challenge=row.challenge, nonce=row.nonce,
     )  # fmt: skip
-
-
-def _wants_patient(word: str) -> bool:
-    return word.startswith(("patient/", "launch/"))
-
-
-def _allowed(asked: str, client: Client) -> tuple[str, ...]:
-    """Of what is asked what this client may ask a person for. Raises `OAuth2Error` where that is nothing."""
-    unfit = ("system/",) if REFRESH_TOKEN in client.grant_types else ("system/", *_STAYING)
-    kept = tuple(word for word in words_of(narrowed(asked, client.scope)) if not word.startswith(unfit))
-    if not kept:
-        raise OAuth2Error(error="invalid_scope", description="none of these scopes is one that this app is registered for")
-    return kept
-
-
-def _since(given: Mapping[str, str], now: int) -> int:
-    """OpenID Connect Core section 3.1.2.1, `prompt` and `max_age`: when the person has to have signed in at the earliest. Raises `OAuth2Error`."""
-    prompts, age = given.get("prompt", "").split(), given.get("max_age")
-    if "none" in prompts:
-        raise OAuth2Error(error="login_required", description="a person has to be asked here")
-    if age and not (age.isascii() and age.isdigit() and len(age) <= 9):
-        raise OAuth2Error(error="invalid_request", description="max_age is a number of seconds")
-    if {"login", "select_account"} & set(prompts):
-        return now
-    return now - int(age) * SECOND if age else 0
-
-
-def _launch(connection: Connection, scope: Sequence[str], handle: str | None, client: Client) -> Launch:
-    """SMART App Launch 2.2: the scope `launch` and the parameter `launch` go together. Raises `OAuth2Error`."""
-    if ("launch" in scope) != bool(handle):
-        raise OAuth2Error(error="invalid_request", description="the scope launch and the parameter launch need each other")
-    if not handle:
-        return Launch()
-    found = launches.take(connection, client.id, handle, micros())
-    if found is None:
-        raise OAuth2Error(error="invalid_request", description="the launch is over or not for this app; open the app anew")
-    return found
-
-
-def _of_studies(scopes: Sequence[str], uids: Sequence[str], patient: str | None) -> tuple[str, ...]:
-    """The scopes for these studies alone, as the token, its response and its introspection tell them. Raises `Refused`."""
-    kept = of_studies(scopes, uids, patient)
-    if not any(map(parse_scope, kept)):
-        raise Refused("what the app asks for is not about single studies; let it see all of them, or choose Don't allow")
-    if sum(map(len, kept)) > _LONGEST_SCOPE:
-        raise Refused("these are too many studies for one access; choose fewer, or let the app see all of them")
-    return kept
-
-
-def _kept_scopes(asked: Asked, account: Account, chosen: Sequence[str], *, offline: bool) -> tuple[str, ...]:
-    """Of the scopes that were asked those that the person left. Raises `Refused` where none is left."""
-    if not set(chosen) <= set(asked.scopes):
-        raise Forbidden("this is not what the app asked for")
-    kept = tuple(
-        word for word in asked.scopes
-        if word in chosen and (offline or word not in _STAYING) and (word != "fhirUser" or account.fhir_user)
-    )  # fmt: skip
-    if not any(parse_scope(word) or word == "openid" for word in kept):
-        raise Refused("nothing is left that the app may see; choose Don't allow instead")
-    return kept

@@ -114,4 +114,10 @@ def _of_refresh_token(connection: Connection, caller: Client, token: str) -> dic
         require_right(connection, granted, now)
     except InvalidGrantError:
         return dict(_INACTIVE)
-    return {**granted.told, "active": True, "scope": narrowed(granted.scope, client.scope), "client_id": client.id, "exp": row.expires // SECOND}
+    return {
+        **granted.told,
+        "active": True,
+        "scope": narrowed(granted.scope, client.scope),
+        "client_id": client.id,
+        "exp": row.expires // SECOND,
+    }

@@ -128,7 +128,8 @@ class RefreshGrant(RefreshTokenGrant):
 
     def issue_token(self, user: Granted, _: Presented) -> dict[str, Any]:
         """Leaves the `Issue` on the request. What it returns Authlib would log."""
-        scope = narrowed(self.request.payload.scope or user.scope, self.request.client.scope)  # it may be registered for less by now
+        registered = self.request.client.scope  # which may be less by now
+        scope = narrowed(self.request.payload.scope or user.scope, registered)
         self.request.issue = Issue(self.request.client, user, scope, self.server.access_seconds, self.request.successor)
         return {}
 

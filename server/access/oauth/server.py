@@ -37,7 +37,13 @@ class OAuthServer(AuthorizationServer):
     """
 
     def __init__(
-        self, settings: Settings, database: Database, tokens: Tokens, trail: Trail, fetch: JwksFetch, fetch_of_strangers: JwksFetch
+        self,
+        settings: Settings,
+        database: Database,
+        tokens: Tokens,
+        trail: Trail,
+        fetch: JwksFetch,
+        fetch_of_strangers: JwksFetch,
     ) -> None:
         super().__init__()
         logging.getLogger("authlib").setLevel(logging.INFO)  # at DEBUG it writes tokens into the log
@@ -51,7 +57,9 @@ class OAuthServer(AuthorizationServer):
         self.register_grant(RefreshGrant)
         self.register_grant(BackendGrant)
         self.register_client_auth_method("client_secret_basic", _by_basic)
-        self.register_client_auth_method("private_key_jwt", ClientAssertion(frozenset({self.token_url, self.issuer}), fetch, fetch_of_strangers))
+        self.register_client_auth_method(
+            "private_key_jwt", ClientAssertion(frozenset({self.token_url, self.issuer}), fetch, fetch_of_strangers)
+        )
 
     # --- what Authlib asks for
 

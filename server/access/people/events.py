@@ -25,6 +25,8 @@ from profiles.audit_event import (
 from server.access.people.accounts import Account
 from server.records.trail import Trail
 
+Told = Callable[[Connection, str, str], None]
+"""Is told, within a transaction, of which account (its id) what was changed."""
 Refusal = Callable[[AuditedAction], None]
 """Puts a refusal of somebody whom nobody knows into the trail, counted (`records.strangers`)."""
 
@@ -34,6 +36,8 @@ class Events:
 
     def __init__(self, trail: Trail, refused: Refusal | None = None) -> None:
         self._trail, self._refused = trail, refused or trail.write
+        self.also: Told | None = None
+        """Who else is told of changes, besides the trail."""
         self._later = ThreadPoolExecutor(1, thread_name_prefix="refusals")
 
     def settled(self) -> None:
@@ -74,6 +78,8 @@ class Events:
         action = self._action("security", USER_SECURITY_CHANGED, by, address, said=what)
         entity = AuditedEntity(identifier=account, details=(("changed", what),))
         self._trail.record(connection, replace(action, entities=(entity,), patient_id=patient))
+        if self.also is not None:
+            self.also(connection, account, what)
 
     def _action(
         self, kind: Kind, subtype: Subtype, account: Account | None, address: str, *, outcome: Outcome = SUCCESS, said: str = ""

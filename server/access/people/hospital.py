@@ -50,13 +50,17 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who somebody is at a hospital. `name` is only to be shown."""
+    """Who somebody is at a hospital. `name` is only to be shown.
+
+    `authenticated` is when they have shown it there, in microseconds; 0 where the hospital does not say so, which may be long ago.
+    """
 
     provider: str
     issuer: str
     subject: str
     name: str = ""
     assurance: int = 1
+    authenticated: int = 0
 
 
 class Hospital:
@@ -80,10 +84,10 @@ class Hospital:
         """Where the hospital sends the browser back to: of each provider another one, so that none can answer for another (RFC 9700 section 4.4)."""
         return f"{self._base}/sign-in/hospital/{provider}/back"
 
-    def begin(self, provider: str, session: str = "") -> Begun:
+    def begin(self, provider: str, session: str = "", *, again: bool = False) -> Begun:
         """OpenID Connect Core section 3.1.2.1, with PKCE (RFC 7636). `session` is the id of the one in which an account is to be linked.
 
-        Raises `NotFound` for a provider that there is not, `Unavailable` where it does not answer.
+        `again` has the person prove there anew who they are, as linking does: that the hospital knows their browser is not enough. Raises `NotFound` for a provider that there is not, `Unavailable` where it does not answer.
         """
         known = self._provider(provider)
         metadata = self._metadata(known)
@@ -91,8 +95,9 @@ class Hospital:
         url = prepare_grant_uri(
             metadata["authorization_endpoint"], known.client_id, "code", redirect_uri=self.back(provider), scope=known.scope, state=state,
             nonce=nonce, code_challenge=create_s256_code_challenge(verifier), code_challenge_method="S256",
+            **({"prompt": "login", "max_age": 0} if again or session else {}),
         )  # fmt: skip
-        kept = [state, nonce, verifier, int(time.time()) + SECONDS]
+        kept = [state, nonce, verifier, int(time.time()) + SECONDS, again or bool(session)]
         return Begun(url, sealed.seal(self._key, _PURPOSE, kept, (provider, session)))
 
     def finish(self, provider: str, parameters: Sequence[tuple[str, str]], state: str, session: str = "") -> Identity:
@@ -111,7 +116,10 @@ class Hospital:
         if given.get("iss", known.issuer) != known.issuer or (_says_issuer(metadata) and "iss" not in given):
             raise SignInRefused  # RFC 9207
         tokens = self._redeem(known, metadata, given["code"], kept[2])
-        return self._identity(known, metadata, tokens, kept[1])
+        identity = self._identity(known, metadata, tokens, kept[1])
+        if kept[4] and identity.authenticated < (kept[3] - SECONDS - LEEWAY) * 1_000_000:
+            raise SignInRefused  # section 3.1.3.7, step 13: the person was to sign in there just now
+        return identity
 
     def account(self, identity: Identity) -> Account | None:
         """The account that is linked to it, also a disabled one; None where none is."""
@@ -202,7 +210,9 @@ class Hospital:
         subject, name = claims.get("sub"), claims.get("name", "")
         if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST or "\0" in subject:
             raise SignInRefused
-        return Identity(provider.id, provider.issuer, subject, str(name)[:200], provider.assurance)
+        since = claims.get("auth_time", 0)
+        since = min(since, int(time.time())) * 1_000_000 if isinstance(since, int) and since > 0 else 0
+        return Identity(provider.id, provider.issuer, subject, str(name)[:200], provider.assurance, since)
 
 
 def link(connection: Connection, account: str, issuer: str, subject: str) -> None:

@@ -26,6 +26,7 @@ from webauthn.helpers.structs import (
 
 from server.access.oauth import granting
 from server.access.people import sessions
+from server.access.people.accounts import ACCOUNT, is_reachable
 from server.access.people.events import Events
 from server.access.people.sessions import Session
 from server.errors import NotFound, Refused, SignInRefused, StepUpNeeded
@@ -76,6 +77,7 @@ class Passkeys:
         account = session.account
         with self._database.read() as connection:
             require_strong(connection, session, now)
+            _require_reader(connection, session)
             known = [base64url_to_bytes(each.id) for each in of(connection, account.id)]
         options = webauthn.generate_registration_options(
             rp_id=self._host, rp_name=self._name, user_id=account.id.encode(), user_name=account.email,
@@ -101,6 +103,7 @@ class Passkeys:
         made = Passkey(bytes_to_base64url(found.credential_id), name.strip()[:80] or "Passkey", now, 0)
         with self._database.write() as connection:
             require_strong(connection, session, now)
+            _require_reader(connection, session)
             if len(of(connection, session.account.id)) >= _MOST:
                 raise Refused(f"an account has {_MOST} passkeys at most; remove one first")
             adding = insert(connection, PASSKEY).values(
@@ -219,10 +222,28 @@ def remove_all(connection: Connection, account: str) -> None:
 
 def require_strong(connection: Connection, session: Session, now: int) -> None:
     """How somebody signs in is changed only by who has just done so, as strongly as the account can. Raises `StepUpNeeded`."""
-    if has_any(connection, session.account.id) and session.assurance < 2:
-        raise StepUpNeeded("sign in with your passkey first; then this can be changed")
+    require_key(connection, session)
     if not session.is_fresh(now):
         raise StepUpNeeded("sign in again first: it is some time since you did")
+
+
+def require_key(connection: Connection, session: Session) -> None:
+    """What a passkey protects is not open to who has the password alone. Raises `StepUpNeeded` for who has signed in weaker than the account can."""
+    if session.assurance < 2 and has_any(connection, session.account.id):
+        raise StepUpNeeded("sign in with your passkey first; then this can be done")
+
+
+def _require_reader(connection: Connection, session: Session) -> None:
+    """The first passkey shuts out all who have none: whoever adds it shows more than the password, where the e-mail address is known to be read.
+
+    Raises `StepUpNeeded`.
+    """
+    account = session.account
+    if {"code", "hospital", "passkey"} & set(session.methods) or has_any(connection, account.id):
+        return
+    row = connection.execute(select(ACCOUNT.c.email_verified).where(ACCOUNT.c.id == account.id)).first()
+    if row is not None and row.email_verified and is_reachable(account.email):
+        raise StepUpNeeded("sign in by a code first; then the first passkey can be added", by="code")
 
 
 def forget(connection: Connection, now: int) -> None:

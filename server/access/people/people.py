@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from server.access.people import accounts, one_time_codes, passkeys, passwords, sessions, throttles
 from server.access.people.accounts import Account
+from server.access.people.changed_ways import ChangedWays
 from server.access.people.browsers import Browsers
 from server.access.people.events import Events, Refusal
 from server.access.people.one_time_codes import OneTimeCodes
@@ -53,6 +54,7 @@ class People:
             database, settings, mail, passwords=self.passwords, codes=self.codes, keys=self.passkeys,
             throttles=self.throttles, events=self.events,
         )  # fmt: skip
+        self.events.also = ChangedWays(self.sign_in, settings.base_url).tell
         self.recovery = Recovery(database, self.passwords, self.sign_in, self.events)
         self.profile = Profile(database, settings, self.codes, self.sign_in, self.events)
         self.proxying = Proxying(database, self.events)

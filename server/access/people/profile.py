@@ -1,4 +1,4 @@
-"""What people change of themselves: their name, and the e-mail address by which they sign in.
+"""What people change of themselves: their name, if others are not told it, and the e-mail address by which they sign in.
 
 A new address counts when a code that was mailed there has been typed; then the former one is told. Whether an address has an account
 already is told to its owner alone. Both need a person who signed in just before, as strongly as the account can; nobody is signed out.
@@ -8,14 +8,16 @@ import hashlib
 from functools import partial
 from typing import Final
 
-from server.access.people import accounts, one_time_codes
+from sqlalchemy import Connection
+
+from server.access.people import accounts, one_time_codes, proxies
 from server.access.people.accounts import Account
 from server.access.people.events import Events
 from server.access.people.one_time_codes import DIGITS, MINUTES, OneTimeCodes
 from server.access.people.passkeys import require_strong
 from server.access.people.sessions import Session
 from server.access.people.sign_in import SignIn
-from server.errors import Refused, SignInRefused
+from server.errors import Forbidden, Refused, SignInRefused
 from server.settings import Settings
 from server.store.db import Database, micros
 
@@ -30,12 +32,14 @@ class Profile:
         self._url = settings.base_url
 
     def rename(self, session: Session, name: str, address: str) -> None:
-        """The person is called so from now on. Raises `Refused` for what is no name, `StepUpNeeded`."""
+        """The person is called so from now on. Raises `Refused` for what is no name, `Forbidden` (see `may_rename`), `StepUpNeeded`."""
         name = " ".join(name.split())
         if not 0 < len(name) <= _LONGEST or not name.isprintable():
             raise Refused(f"a name has 1 to {_LONGEST} letters")
         with self._database.write() as connection:
             require_strong(connection, session, micros())
+            if not may_rename(connection, session.account):
+                raise Forbidden("others read your name where they are told who saw their records; ask us to change it")
             accounts.rename(connection, session.account.id, name)
             self._events.changed(connection, session.account.id, session.account, "name changed", address)
 
@@ -51,7 +55,7 @@ class Profile:
             require_strong(connection, session, micros())
         self._sign_in.count_letter(session.account.id, address)
         self._sign_in.count_letter(accounts.fold(email), address)
-        self._sign_in.later(partial(self._send, session.account, email))
+        self._sign_in.later(partial(self._send, session, email))
         return email
 
     def confirm(self, session: Session, email: str, code: str, address: str) -> None:
@@ -62,7 +66,8 @@ class Profile:
         account, email = session.account, accounts.plain_email(email)
         with self._database.read() as connection:
             require_strong(connection, session, micros())
-        if not self._codes.claim(account.id, _purpose(email), code):
+        if not self._codes.claim(account.id, _purpose(email), code, session.id):
+            self._events.failed(account, "a code for a new e-mail address", address)
             raise SignInRefused
         with self._database.write() as connection:
             accounts.readdress(connection, account.id, email, micros())
@@ -70,13 +75,19 @@ class Profile:
             self._events.changed(connection, account.id, account, "e-mail address changed", address)
         self._sign_in.later(partial(self._sign_in.mail, account.email, *_farewell(self._url)))
 
-    def _send(self, account: Account, email: str) -> None:
+    def _send(self, session: Session, email: str) -> None:
+        account = session.account
         with self._database.write() as connection:
             other = accounts.by_email(connection, email)
             code = (
-                "" if other is not None and other.id != account.id else self._codes.make(connection, account.id, _purpose(email))
+                "" if other is not None and other.id != account.id else self._codes.make(connection, account.id, _purpose(email), session.id)
             )
         self._sign_in.mail(email, *(_letter(code, self._url) if code else _taken(self._url)))
+
+
+def may_rename(connection: Connection, account: Account) -> bool:
+    """Whether the person may choose what the account is called: nobody who sees the records of others, and is named to them for it."""
+    return account.kind == "patient" and not proxies.of_account(connection, account.id)
 
 
 def _purpose(email: str) -> str:

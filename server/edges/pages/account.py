@@ -15,7 +15,7 @@ from server.edges.pages.entering import credential
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import host_of, joined, ways
-from server.errors import Conflict, Refused, SignInRefused, StepUpNeeded
+from server.errors import Conflict, Forbidden, Refused, SignInRefused, StepUpNeeded
 from server.work.connected import Connected
 
 _WRONG_CODE = "This is not the code, or it is too old. Check it, or have a new one sent."
@@ -31,9 +31,9 @@ def rename(visit: Visit) -> Response:
     """`POST /account/name`"""
     try:
         visit.node.people.profile.rename(visit.person, visit.value("full-name"), visit.address)
-    except Refused as error:
+    except (Refused, Forbidden) as error:
         return _account(visit, error.http_status, faults={"full-name": sentence(error.detail)})
-    return visit.redirect("/account", done="name")
+    return visit.done("/account", "name")
 
 
 def new_email(visit: Visit) -> Response:
@@ -54,7 +54,7 @@ def confirm_email(visit: Visit) -> Response:
         return visit.page("new_email.html", error.http_status, email=email, minutes=MINUTES, fault=_(_WRONG_CODE))
     except (Refused, Conflict) as error:
         return _account(visit, error.http_status, faults={"email": sentence(error.detail)})
-    return visit.redirect("/account", done="email")
+    return visit.done("/account", "email")
 
 
 def password(visit: Visit) -> Response:
@@ -65,15 +65,15 @@ def password(visit: Visit) -> Response:
         return _account(visit, error.http_status, faults={"current": _(_WRONG_PASSWORD)})
     except Refused as error:
         return _account(visit, error.http_status, faults={"password": sentence(error.detail)})
-    return visit.redirect("/account", done="password")
+    return visit.done("/account", "password")
 
 
 def passkey_options(visit: Visit) -> Response:
     """`POST /account/passkeys/options`: for `navigator.credentials.create`, or where to sign in first."""
     try:
         return JSONResponse(visit.node.people.passkeys.begin(visit.person))
-    except StepUpNeeded:
-        return JSONResponse({"location": visit.url(SIGN_IN, next="/account", again="yes")}, 403)
+    except StepUpNeeded as error:
+        return JSONResponse({"location": visit.url(SIGN_IN, next="/account", again=error.by or "yes")}, 403)
 
 
 def add_passkey(visit: Visit) -> Response:
@@ -83,13 +83,13 @@ def add_passkey(visit: Visit) -> Response:
         visit.node.people.passkeys.finish(visit.person, said, visit.value("name"), visit.address)
     except Refused as error:
         return _account(visit, error.http_status, faults={"passkey": sentence(error.detail)})
-    return visit.redirect("/account", done="passkey")
+    return visit.done("/account", "passkey")
 
 
 def remove_passkey(visit: Visit) -> Response:
     """`POST /account/passkeys/remove`"""
     visit.node.people.passkeys.remove(visit.person, visit.value("passkey"), visit.address)
-    return visit.redirect("/account", done="removed")
+    return visit.done("/account", "removed")
 
 
 def close_session(visit: Visit) -> Response:
@@ -99,21 +99,20 @@ def close_session(visit: Visit) -> Response:
         sessions.close_all(id_, but=visit.person.id)
     else:
         sessions.close_one(id_, visit.value("session"))
-    return visit.redirect("/account", done="sessions")
+    return visit.done("/account", "sessions")
 
 
 def apps(visit: Visit) -> Response:
     """`GET /account/apps`"""
     connected = visit.node.authorizing.connected(visit.person.account)
-    done = visit.request.query_params.get("done", "")
-    return visit.page("apps.html", apps=[_app(visit, each) for each in connected], done=done)
+    return visit.page("apps.html", apps=[_app(visit, each) for each in connected], done=visit.take_done())
 
 
 def disconnect(visit: Visit) -> Response:
     """`POST /account/apps/disconnect`: from the next request on the app sees nothing."""
     trace = request_id(visit.request)
     visit.node.authorizing.disconnect(visit.person.account, visit.value("grant"), address=visit.address, trace=trace)
-    return visit.redirect("/account/apps", done="disconnected")
+    return visit.done("/account/apps", "disconnected")
 
 
 def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
@@ -121,7 +120,7 @@ def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
     with visit.node.database.read() as connection:
         keys = passkeys.of(connection, person.account.id)
     known = {
-        "faults": {}, "done": visit.request.query_params.get("done", ""), "keys": keys, "shortest": SHORTEST,
+        "faults": {}, "done": visit.take_done(), "keys": keys, "shortest": SHORTEST,
         "needs_current": people.passwords.has_one(person.account.id) and "passkey" not in person.methods,
         "has_password": people.passwords.has_one(person.account.id),
         "sessions": [

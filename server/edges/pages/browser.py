@@ -32,6 +32,7 @@ _FORM: Final = "application/x-www-form-urlencoded"
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _OWN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.~-]*)+")
 HOME: Final = "/account"
+_DONE: Final = "done"
 KNOWN: Final = "known"
 """The cookie of a browser in which somebody has signed in before."""
 SIGN_IN: Final = "/sign-in"
@@ -138,6 +139,17 @@ class Visit:
         self._cookies[self._cookie_name(name)] = value
         self._lasting[self._cookie_name(name)] = seconds
 
+    def done(self, path: str, what: str) -> Response:
+        """To another page of ours, which says once that it is done. No link can say so: the word is in a cookie."""
+        self.keep(_DONE, what)
+        return self.redirect(path)
+
+    def take_done(self) -> str:
+        """What the page says is done; empty where nothing is. The next page does not say it again."""
+        if what := self.kept(_DONE):
+            self.keep(_DONE, "")
+        return what
+
     def finish(self, response: Response) -> Response:
         """The answer with all headers and cookies."""
         for name, value in secured(self.settings, self.request).items():
@@ -198,8 +210,8 @@ def _answered(visit: Visit, handler: Handler, admit: Callable[[Visit, str], Resp
         if visit.request.method == "POST":
             _require_own_origin(visit)
         response = admit(visit, of) or handler(visit)
-    except StepUpNeeded:
-        response = visit.redirect(SIGN_IN, next=of, again="yes")
+    except StepUpNeeded as error:
+        response = visit.redirect(SIGN_IN, next=of, again=error.by or "yes")
     except ImageShareError as error:
         response = problem(visit, error)
     except Exception as error:  # noqa: BLE001 no trace may leave, whatever happened

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from profiles.smart.scopes import parse_scope
 from profiles.smart.words import Wish, wish
 from server.access import break_glass
+from server.access.people import passkeys
 from server.edges.context import request_id
 from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit
@@ -37,7 +38,7 @@ class _Chosen:
 
 
 def authorize(visit: Visit) -> Response:
-    """`GET` and `POST /authorize/{request_id}`"""
+    """`GET` and `POST /authorize/{request_id}`. Raises `StepUpNeeded` where the person has a passkey and has not used it."""
     asked = visit.node.authorizing.asked(visit.request.path_params["request_id"])
     if asked is None:
         raise NotFound(_OVER)
@@ -46,6 +47,8 @@ def authorize(visit: Visit) -> Response:
     answer = visit.value("answer")
     if answer == "deny":
         return _onward(visit, asked, visit.node.authorizing.deny(asked.request_id, visit.person))
+    with visit.node.database.read() as connection:
+        passkeys.require_key(connection, visit.person)  # before anything is chosen, which would be lost
     chosen = _chosen(visit, answer)
     if answer == "emergency":
         return _emergency(visit, asked, chosen)

@@ -18,8 +18,8 @@ _REFUSED: Final = "Signing in at your hospital did not work. Try again, or sign 
 
 
 def begin(visit: Visit) -> Response:
-    """`GET /sign-in/hospital/{provider}`: to the hospital."""
-    begun = visit.node.hospital.begin(visit.request.path_params["provider"])
+    """`GET /sign-in/hospital/{provider}`: to the hospital. Who is signed in has come here to do so again."""
+    begun = visit.node.hospital.begin(visit.request.path_params["provider"], again=visit.session is not None)
     visit.keep(_COOKIE, f"{begun.state}:{visit.goes_to}")
     return RedirectResponse(begun.url, 303)
 
@@ -40,7 +40,7 @@ def back(visit: Visit) -> Response:
         return sign_in_form(visit, error.http_status, fault=_(_REFUSED))
     if account is None:
         return visit.page("not_connected.html", 403, hospital=dict(visit.node.hospital.providers)[provider])
-    return enter(visit, account, "hospital", identity.assurance, visit.own(goes_to))
+    return enter(visit, account, "hospital", identity.assurance, visit.own(goes_to), identity.authenticated)
 
 
 def connect(visit: Visit) -> Response:
@@ -56,7 +56,7 @@ def disconnect(visit: Visit) -> Response:
     """`POST /account/hospital/remove`. Raises `StepUpNeeded`."""
     _require_strong(visit)
     visit.node.hospital.unlink(visit.person.account, visit.value("issuer"), visit.value("subject"), visit.address)
-    return visit.redirect(HOME, done="unlinked")
+    return visit.done(HOME, "unlinked")
 
 
 def _connected(visit: Visit, identity: Identity) -> Response:
@@ -64,7 +64,7 @@ def _connected(visit: Visit, identity: Identity) -> Response:
         raise SignInRefused
     _require_strong(visit)
     visit.node.hospital.link(visit.person.account, identity, visit.address)
-    return visit.redirect(HOME, done="linked")
+    return visit.done(HOME, "linked")
 
 
 def _require_strong(visit: Visit) -> None:

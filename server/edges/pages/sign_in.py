@@ -15,6 +15,8 @@ from server.edges.pages.showing import sentence, waiting
 from server.edges.pages.showing import translated as _
 from server.errors import AccessError, Refused, SignInRefused, TooManyAttempts
 
+AGAIN: Final = "yes"
+BY_CODE: Final = "code"
 _NO_EMAIL: Final = "Type your e-mail address, such as name@example.org."
 _NO_PASSWORD: Final = "Type your password."
 _NO_CODE: Final = "Type the code from the e-mail, eight digits."
@@ -26,10 +28,12 @@ _BAD_KEY: Final = "This passkey did not work. Try again, or sign in another way.
 
 
 def sign_in(visit: Visit) -> Response:
-    """`GET /sign-in`. Who is signed in goes on at once, unless they have to do so again."""
-    again = visit.request.query_params.get("again") == "yes"
-    if visit.session is not None and not again:
+    """`GET /sign-in`. Who is signed in goes on at once, unless they have to do so again, in any way or by a code."""
+    again = visit.request.query_params.get("again", "")
+    if visit.session is not None and again not in (AGAIN, BY_CODE):
         return visit.redirect(visit.goes_to)
+    if visit.session is not None and again == BY_CODE:
+        return early_page(visit, "sign_in_by_code.html", 200, email=visit.session.account.email)
     return sign_in_form(visit)
 
 

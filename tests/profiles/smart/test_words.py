@@ -26,6 +26,15 @@ ORDERED = ["".join(letter for letter, on in zip("cruds", chosen, strict=True) if
             "patient/Observation.rs?category=http://x|laboratory,vital-signs&status=final",
             "See measurements and laboratory results, but only those with category: laboratory / vital-signs, status: final",
         ),
+        (
+            "patient/ImagingStudy.rs?identifier=urn:dicom:uid|urn:oid:1.2,urn:dicom:uid|urn:oid:1.3",
+            "See imaging studies with their pictures, but only single ones",
+        ),
+        (
+            "patient/ImagingStudy.rs?status=available&identifier=urn:dicom:uid|urn:oid:1.2",
+            "See imaging studies with their pictures, but only single ones, but only those with status: available",
+        ),
+        ("patient/ImagingStudy.rs?identifier=x|7", "See imaging studies with their pictures, but only those with identifier: 7"),
         ("openid", "Know that it is you who signed in"),
         ("offline_access", "Keep access when you are not there"),
         ("colours", "Something that this server does not know: colours"),

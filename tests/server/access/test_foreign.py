@@ -438,7 +438,12 @@ def test_what_is_kept_of_an_answer_is_not_kept_beyond_the_tokens_end(tmp_path: P
         answer(json.dumps(told[0]).encode())(connection)
 
     with listening(tell) as server:
-        trusted = {"introspection_endpoint": f"http://127.0.0.1:{server.port}/i", "client_id": "a", "client_secret": "b", "cache_seconds": 60}
+        trusted = {
+            "introspection_endpoint": f"http://127.0.0.1:{server.port}/i",
+            "client_id": "a",
+            "client_secret": "b",
+            "cache_seconds": 60,
+        }
         with _node(tmp_path, **trusted) as node:
             node.tokens.decide("opaque")
             told[0] = {"active": False}
@@ -450,7 +455,11 @@ def test_what_is_kept_of_an_answer_is_not_kept_beyond_the_tokens_end(tmp_path: P
 
 
 def _numbered(*values: str, **more: Any) -> dict[str, Any]:
-    return {"resourceType": "Patient", "id": "p1", "identifier": [{"system": f"urn:oid:{AUTHORITY}", "value": each, **more} for each in values]}
+    return {
+        "resourceType": "Patient",
+        "id": "p1",
+        "identifier": [{"system": f"urn:oid:{AUTHORITY}", "value": each, **more} for each in values],
+    }
 
 
 @pytest.mark.parametrize(
@@ -496,7 +505,12 @@ def test_guesses_do_not_flood_who_is_asked_about_them(tmp_path: Path, monkeypatc
         answer(told[0])(connection)
 
     with listening(tell) as server:
-        trusted = {"introspection_endpoint": f"http://127.0.0.1:{server.port}/i", "client_id": "a", "client_secret": "b", "cache_seconds": 0}
+        trusted = {
+            "introspection_endpoint": f"http://127.0.0.1:{server.port}/i",
+            "client_id": "a",
+            "client_secret": "b",
+            "cache_seconds": 0,
+        }
         with _node(tmp_path, **trusted) as node:
             node.tokens.decide("opaque-token")
             active, told[0] = told[0], b'{"active":false}'

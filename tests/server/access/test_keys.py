@@ -116,7 +116,8 @@ def test_a_verification_under_way_when_a_compromised_key_goes_is_worth_nothing(
 ) -> None:
     """Its result comes after everything of the key was thrown away, and would stay."""
     tokens = Tokens(database, installation(database))
-    forged, verify, interrupted = tokens.issue(client="thief", scope="system/*.cruds"), Tokens._verify, []
+    forged, verify = tokens.issue(client="thief", scope="system/*.cruds"), Tokens._verify
+    interrupted: list[str] = []
 
     def slowly(self: Tokens, token: str) -> Any:
         found = verify(self, token)

@@ -120,8 +120,13 @@ def test_a_viewer_of_the_ehr_in_a_browser_may_read(tmp_path: Path) -> None:
             assert preflight.headers.get("access-control-allow-origin") == (origin if known else None)
 
 
-@pytest.mark.parametrize("origin", ["https://viewer.example.org/", "viewer.example.org", "*", "https://Viewer.example.org", "https://a b"])
+@pytest.mark.parametrize(
+    "origin", ["https://viewer.example.org/", "viewer.example.org", "*", "https://Viewer.example.org", "https://a b"]
+)
 def test_an_origin_is_one(tmp_path: Path, origin: str) -> None:
     trusted = {"issuer": "https://ehr.example.org", "jwks_uri": "https://ehr.example.org/jwks", "patient_authority": AUTHORITY}
-    with pytest.raises(SettingsError, match="trusted_issuers"), imageshare.node(tmp_path, trusted_issuers=[{**trusted, "origins": [origin]}]):
+    with (
+        pytest.raises(SettingsError, match="trusted_issuers"),
+        imageshare.node(tmp_path, trusted_issuers=[{**trusted, "origins": [origin]}]),
+    ):
         pass

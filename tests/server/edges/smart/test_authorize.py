@@ -417,7 +417,9 @@ def test_nothing_is_allowed_beside_another_password(site: SmartSite) -> None:
 
         def approve(asked: Asked = asked, session: Session = session, shown: str = shown) -> None:
             with suppress(Forbidden):
-                site.node.authorizing.approve(asked.request_id, session, scopes=asked.scopes, patient=site.patients["B"], shown=shown)
+                site.node.authorizing.approve(
+                    asked.request_id, session, scopes=asked.scopes, patient=site.patients["B"], shown=shown
+                )
 
         def close() -> None:
             with site.node.database.write() as connection:

@@ -239,7 +239,7 @@ def test_keys_at_a_url(site: SmartSite) -> None:
 
     def authenticating(fetch: Callable[..., dict[str, Any]]) -> None:
         audiences = frozenset({server.token_url})
-        server.register_client_auth_method("private_key_jwt", ClientAssertion(audiences, fetch))
+        server.register_client_auth_method("private_key_jwt", ClientAssertion(audiences, fetch, broken))
 
     before = server._client_auth._methods["private_key_jwt"]
     try:

@@ -195,13 +195,17 @@ def test_hosts_of_our_own_are_none_of_strangers(opened: SmartSite, name: str) ->
     """`fetch_allowed_hosts` is for whom an administrator registers."""
     with listening(answer(b'{"keys":[]}')) as inside:
         url = f"http://127.0.0.1:{inside.port}/admin/restart?now=yes"
-        told = register(opened, token_endpoint_auth_method="private_key_jwt", **{"jwks_uri": "https://app.example.org/jwks", name: url})
+        told = register(
+            opened, token_endpoint_auth_method="private_key_jwt", **{"jwks_uri": "https://app.example.org/jwks", name: url}
+        )
         assert told.json()["error"] == "invalid_client_metadata"
         told = register(opened, token_endpoint_auth_method="private_key_jwt", jwks_uri=url.replace("http:", "https:"))
         assert told.status_code == 201
         assert _asserted(opened, told.json()["client_id"]).json()["error"] == "invalid_client"
         with opened.node.database.write() as connection:  # as if it had been taken once
-            connection.execute(clients.CLIENT.update().where(clients.CLIENT.c.id == told.json()["client_id"]).values(jwks_uri=url, logo_uri=url))
+            connection.execute(
+                clients.CLIENT.update().where(clients.CLIENT.c.id == told.json()["client_id"]).values(jwks_uri=url, logo_uri=url)
+            )
         assert _asserted(opened, told.json()["client_id"]).json()["error"] == "invalid_client"
         assert opened.node.logos.picture(url, of_stranger=True) is None
         assert inside.connections == 0
@@ -235,7 +239,12 @@ def test_slow_urls_of_strangers_keep_nobody_elses_waiting(
 
 def test_a_browser_app_may_call_from_where_it_is_sent_back_to(opened: SmartSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.edges.smart.cors._FRESH_SECONDS", -1.0)
-    uris = ["https://SPA.example.net/back", "https://spa.example.net:443/other", "https://[2001:db8::1]:8443/b", "org.example.app:/back"]
+    uris = [
+        "https://SPA.example.net/back",
+        "https://spa.example.net:443/other",
+        "https://[2001:db8::1]:8443/b",
+        "org.example.app:/back",
+    ]
     told = register(opened, redirect_uris=[*uris, "http://127.0.0.1/back"]).json()
     known = opened.node.oauth.query_client(told["client_id"])
     assert known is not None
@@ -254,7 +263,12 @@ def test_a_client_that_changes_itself_all_day_is_stopped(opened: SmartSite) -> N
     app, other = register(opened).json(), register(opened).json()
 
     def change(whose: dict[str, Any], token: str) -> int:
-        body = {"client_id": whose["client_id"], "client_name": "x", "redirect_uris": [BACK], "token_endpoint_auth_method": "none"}
+        body = {
+            "client_id": whose["client_id"],
+            "client_name": "x",
+            "redirect_uris": [BACK],
+            "token_endpoint_auth_method": "none",
+        }
         url = whose["registration_client_uri"]
         return int(opened.http.put(url, json=body, headers={"Authorization": f"Bearer {token}"}).status_code)
 
@@ -269,7 +283,13 @@ def test_a_client_that_changes_itself_all_day_is_stopped(opened: SmartSite) -> N
 def test_an_error_sends_nobody_to_whom_a_stranger_registered(opened: SmartSite) -> None:
     """RFC 9700 section 4.11.2: a link to us with a slip in it must not lead to them. What the person answers goes back."""
     app = register(opened, redirect_uris=["https://evil.example.net/back"]).json()
-    for wrong in ({"scope": "nothing"}, {"response_type": "token"}, {"state": None}, {"prompt": "none"}, {"code_challenge": None}):
+    for wrong in (
+        {"scope": "nothing"},
+        {"response_type": "token"},
+        {"state": None},
+        {"prompt": "none"},
+        {"code_challenge": None},
+    ):
         asking = opened.asking(app["client_id"], **{"redirect_uri": "https://evil.example.net/back", **wrong})
         for post in (False, True):
             answer = opened.authorize(asking, post=post)
@@ -280,11 +300,16 @@ def test_an_error_sends_nobody_to_whom_a_stranger_registered(opened: SmartSite) 
     assert "code" in opened.agree(opened.authorize(asking))
 
 
-_VALUES = st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers() | st.text(max_size=5), max_size=2) | st.just({})
+_VALUES: st.SearchStrategy[Any] = (
+    st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers() | st.text(max_size=5), max_size=2) | st.just({})
+)
 _MEMBERS = st.sampled_from(["kty", "kid", "use", "key_ops", "alg", "crv", "x", "y", "n", "e"])
 
 
-@given(changed=st.dictionaries(_MEMBERS, _VALUES, max_size=4), key=st.sampled_from([ECKey.generate_key("P-384"), RSAKey.generate_key(2048)]))
+@given(
+    changed=st.dictionaries(_MEMBERS, _VALUES, max_size=4),
+    key=st.sampled_from([ECKey.generate_key("P-384"), RSAKey.generate_key(2048)]),
+)
 @example(changed={"key_ops": 5}, key=ECKey.generate_key("P-384"))
 def test_whatever_a_key_is_made_of_it_is_taken_or_refused(changed: dict[str, Any], key: Any) -> None:
     jwks = {"keys": [{**key.as_dict(private=False), "kid": "k1", **changed}]}

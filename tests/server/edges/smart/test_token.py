@@ -3,13 +3,14 @@
 import base64
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import KeySet
 from peers.requires import requires
 from peers.smart_site import ASSERTION_TYPE, BACK, Pkce, SmartSite, basic, smart_site
@@ -239,7 +240,7 @@ def test_who_is_not_who_it_says(site: SmartSite, headers: dict[str, str]) -> Non
     assert site.redeem(code, pkce, "secret").status_code == 200
 
 
-@pytest.mark.parametrize("odd", ["a\0b", "\ud800", "\x7f", "\u00e9", "a b", "", "x" * 5000])
+@pytest.mark.parametrize("odd", ["a\0b", "\ud800", "\x7f", "\u00e9", "a b", "x" * 5000])
 def test_odd_characters_are_no_fault_of_ours(site: SmartSite, odd: str) -> None:
     """Anybody may say anything of who they are; databases do not take all of it."""
 
@@ -247,7 +248,16 @@ def test_odd_characters_are_no_fault_of_ours(site: SmartSite, odd: str) -> None:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
     unsigned = f"{part({'alg': 'ES384', 'kid': 'k1', 'typ': 'JWT'})}.{part({'sub': odd, 'iss': odd})}.AAAA"
-    signed = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": site.assertion("asymmetric", jti=odd + "\0")}
+    claims = {
+        "iss": "asymmetric",
+        "sub": "asymmetric",
+        "aud": f"{site.base}/oauth/token",
+        "exp": int(time.time()) + 200,
+        "jti": f"{odd}\0",
+    }
+    header = {"alg": "RS384", "kid": "k1", "typ": "JWT"}
+    assertion = jws.serialize_compact(header, json.dumps(claims).encode(), site.keys["asymmetric"], algorithms=["RS384"])
+    signed = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
     quoted = quote(odd.encode("utf-8", "replace"))
     form = {"grant_type": "authorization_code", "code": "x"}
     told = [
