@@ -164,6 +164,10 @@ class Settings(BaseSettings):
     timezone: str = Field(default="UTC", description="the site's zone, for DICOM times that name none")
     language: str = Field(default="en-US", description="of documents and resources that are made here")
     organization: str = Field(default="imageshare", description="who runs this server, as documents and the audit trail name it")
+    help_text: str = Field(
+        default="",
+        description="how people reach whom they ask for help, such as: call 0123 45 67 89, weekdays 8 to 17; on every page and in every e-mail",
+    )
 
     devices: tuple[Device, ...] = Field(default=(), description="DICOM peers; loopback only where empty")
     authorities: dict[str, Oid] = Field(default={}, description="Issuer of Patient ID (0010,0021) -> OID")

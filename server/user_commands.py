@@ -127,6 +127,20 @@ def list_users(data: Data = None) -> None:
     wide().print(table)
 
 
+@user_app.command("rename")
+def rename_user(email: Email, name: Annotated[str, typer.Argument(help="As patients read it.")], data: Data = None) -> None:
+    """Call the person so. Only patients who act for nobody change their names themselves: others' are told to patients."""
+    from server.access.people import accounts
+    from server.access.people.profile import plain_name
+
+    with _opened(data) as node:
+        found, name = _account(node, email), plain_name(name)
+        with node.database.write() as connection:
+            accounts.rename(connection, found.id, name)
+            node.people.events.changed(connection, found.id, None, "name changed", "")
+    typer.echo(f"{found.email} is called {name}")
+
+
 @user_app.command("disable")
 def disable_user(email: Email, data: Data = None) -> None:
     """Nobody signs in with the account any more; sessions and apps end at once."""

@@ -27,6 +27,7 @@ class Mail:
         self._server = server_of(settings)
         self._from = settings.mail_from
         self._folder = folder(settings)
+        self._closing = _closing(settings)
 
     def send(self, to: str, subject: str, text: str) -> None:
         """Raises `Unavailable` where the mail server does not take it, or none can be reached."""
@@ -38,7 +39,7 @@ class Mail:
             message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday notice comes back
         except ValueError:  # line breaks, which would be headers of their own
             raise Unavailable("this e-mail address cannot be written to") from None
-        message.set_content(text)
+        message.set_content(f"{text}\n{self._closing}")
         if self._server is None:
             self._keep(message)
             return
@@ -70,6 +71,11 @@ def server_of(settings: Settings) -> SplitResult | None:
             "IMAGESHARE_SMTP_URL is like smtp://user:password@mail.example.org:587, or smtps:// for TLS from the first byte"
         )
     return parts
+
+
+def _closing(settings: Settings) -> str:
+    """Below every e-mail (RFC 3676 section 4.3): who has sent it, and how to reach whom one asks for help."""
+    return "\n".join(["-- ", settings.organization, *([settings.help_text.strip()] if settings.help_text.strip() else []), ""])
 
 
 def folder(settings: Settings) -> Path:

@@ -40,23 +40,25 @@ class StudyChoice:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """`more` says that there are more patients than these: search for one."""
+    """`more` says that there are more patients than these: search for one. `more_studies`: there are older ones than these."""
 
     patients: tuple[PatientChoice, ...] = ()
     studies: tuple[StudyChoice, ...] = ()
     more: bool = False
+    more_studies: bool = False
 
 
 def choices(
     connection: Connection, reach: frozenset[str] | None, *, patient: str | None = None, search: str = "", kept: Withheld = NOTHING
 ) -> Choices:  # fmt: skip
-    """The patients of `reach` (None: every one, of whom only those that `search` finds), and the newest studies of `patient` if it is one of them.
+    """The patients of `reach` (None: every one) that `search` finds, of whom it needs one where that is every one, and the newest studies of `patient` if it is one of them.
 
     With a `patient` that is the only one. What consents have `kept` from the person is not among them.
     """
     ids, more = _patients(connection, reach, search, kept) if patient is None else ([patient], False)
     found = tuple(filter(None, (choice(connection, id_, reach, kept) for id_ in ids)))
-    return Choices(found, _studies(connection, patient, kept) if patient is not None and found else (), more)
+    studies = _studies(connection, patient, kept) if patient is not None and found else ()
+    return Choices(found, studies[:_MOST], more, len(studies) > _MOST)
 
 
 def choice(connection: Connection, id: str, reach: frozenset[str] | None, kept: Withheld = NOTHING) -> PatientChoice | None:
@@ -92,18 +94,20 @@ def encounter_of(connection: Connection, patient: str, kept: Withheld = NOTHING)
 
 
 def _patients(connection: Connection, reach: frozenset[str] | None, search: str, kept: Withheld) -> tuple[list[str], bool]:
-    if reach is not None:
-        return sorted(reach)[:_MOST], len(reach) > _MOST
     wanted = search.strip()
+    if reach is not None and not wanted:
+        return sorted(reach)[:_MOST], len(reach) > _MOST
     if not wanted:
         return [], True
     named = PATIENT.c.name_folded.startswith(folded(wanted), autoescape=True)
     either = or_(named, PATIENT.c.value == wanted, PATIENT.c.id == wanted)
-    rows = connection.execute(
-        select(PATIENT.c.id).where(either, *_told(kept)).order_by(PATIENT.c.name_folded, PATIENT.c.id).limit(_MOST + 1)
-    )
-    found = list(rows.scalars())
+    mine = select(PATIENT.c.id).where(either, *_of(reach), *_told(kept))
+    found = list(connection.execute(mine.order_by(PATIENT.c.name_folded, PATIENT.c.id).limit(_MOST + 1)).scalars())
     return found[:_MOST], len(found) > _MOST
+
+
+def _of(reach: frozenset[str] | None) -> list[ColumnElement[bool]]:
+    return [] if reach is None else [PATIENT.c.id.in_(sorted(reach))]
 
 
 def _told(kept: Withheld) -> list[ColumnElement[bool]]:
@@ -151,7 +155,7 @@ def _studies(connection: Connection, patient: str, kept: Withheld) -> tuple[Stud
         mine.append(select(row.c.pk).where(*told).correlate_except(row).exists())
     rows = connection.execute(
         select(*columns).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk).where(*mine)
-        .order_by(STUDY.c.date.desc(), STUDY.c.time.desc(), STUDY.c.pk.desc()).limit(_MOST)
+        .order_by(STUDY.c.date.desc(), STUDY.c.time.desc(), STUDY.c.pk.desc()).limit(_MOST + 1)
     )  # fmt: skip
     return tuple(
         StudyChoice(row.id, row.uid, row.description, row.date, tuple(filter(None, row.modalities.split("\\"))), row.institution)

@@ -215,3 +215,16 @@ def test_one_that_others_reach_makes_none(tmp_path: Path, given: dict[str, str])
 
     with imageshare.node(tmp_path / "data", **given) as opened:
         assert upkeep.first_administrator(opened.settings) is None
+
+
+def test_who_may_not_rename_themselves_is_renamed(opened: Node) -> None:
+    run(opened, "add", "doc@example.org", "--kind", "staff", "--name", "Dora", input=f"{PASSWORD}\n{PASSWORD}\n")
+    renamed = run(opened, "rename", "doc@example.org", "Dr.  Dora  Doe")
+    assert (renamed.exit_code, renamed.output) == (0, "doc@example.org is called Dr. Dora Doe\n")
+    with opened.database.read() as connection:
+        found = accounts.by_email(connection, "doc@example.org")
+        assert found is not None
+        assert found.name == "Dr. Dora Doe"
+        assert "name changed" in next(iter(events(connection, limit=1))).body.decode()
+    for wrong in ("", "x" * 201, "a\u202eb"):
+        assert run(opened, "rename", "doc@example.org", wrong).exit_code == 1

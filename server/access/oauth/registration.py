@@ -160,7 +160,7 @@ def _require_own_pages(client: Client) -> None:
     """RFC 7591 section 5: an app shows people no page or picture of a host that it is not sent back to. Raises `OAuth2Error`."""
     hosts = {urlsplit(uri).hostname for uri in client.redirect_uris}
     if any(urlsplit(uri).hostname not in hosts for uri in (client.client_uri, client.logo_uri) if uri):
-        raise _wrong("client_uri and logo_uri are of a host that a redirect URI has, so that no app shows itself as somebody else")
+        raise _wrong("client_uri and logo_uri are of a host that a redirect URI has: no app shows itself as somebody else")
 
 
 def _origins(redirect_uris: Sequence[str]) -> tuple[str, ...]:

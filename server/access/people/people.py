@@ -6,8 +6,8 @@ from sqlalchemy import Connection
 
 from server.access.people import accounts, one_time_codes, passkeys, passwords, sessions, throttles
 from server.access.people.accounts import Account
-from server.access.people.changed_ways import ChangedWays
 from server.access.people.browsers import Browsers
+from server.access.people.changed_ways import ChangedWays
 from server.access.people.events import Events, Refusal
 from server.access.people.one_time_codes import OneTimeCodes
 from server.access.people.passkeys import Passkeys
@@ -64,6 +64,17 @@ class People:
         """Ends the session, and says so in the trail."""
         self.sessions.close(session)
         self.events.signed_out(session.account, address)
+
+    def sign_out_elsewhere(self, session: sessions.Session, id: str, address: str) -> None:
+        """Ends another session of the same person, or all others where `id` is empty, and says so in the trail."""
+        account = session.account
+        with self._database.write() as connection:
+            if id:
+                sessions.end(connection, account.id, id)
+            else:
+                sessions.end_all(connection, account.id, session.id)
+            what = "another browser was signed out" if id else "all other browsers were signed out"
+            self.events.changed(connection, account.id, account, what, address)
 
     def account(self, id: str) -> Account | None:
         with self._database.read() as connection:

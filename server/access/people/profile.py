@@ -33,9 +33,7 @@ class Profile:
 
     def rename(self, session: Session, name: str, address: str) -> None:
         """The person is called so from now on. Raises `Refused` for what is no name, `Forbidden` (see `may_rename`), `StepUpNeeded`."""
-        name = " ".join(name.split())
-        if not 0 < len(name) <= _LONGEST or not name.isprintable():
-            raise Refused(f"a name has 1 to {_LONGEST} letters")
+        name = plain_name(name)
         with self._database.write() as connection:
             require_strong(connection, session, micros())
             if not may_rename(connection, session.account):
@@ -79,10 +77,17 @@ class Profile:
         account = session.account
         with self._database.write() as connection:
             other = accounts.by_email(connection, email)
-            code = (
-                "" if other is not None and other.id != account.id else self._codes.make(connection, account.id, _purpose(email), session.id)
-            )
+            is_taken = other is not None and other.id != account.id
+            code = "" if is_taken else self._codes.make(connection, account.id, _purpose(email), session.id)
         self._sign_in.mail(email, *(_letter(code, self._url) if code else _taken(self._url)))
+
+
+def plain_name(name: str) -> str:
+    """The name as it is kept, in one line. Raises `Refused` for what is none."""
+    name = " ".join(name.split())
+    if not 0 < len(name) <= _LONGEST or not name.isprintable():
+        raise Refused(f"a name has 1 to {_LONGEST} letters")
+    return name
 
 
 def may_rename(connection: Connection, account: Account) -> bool:

@@ -5,7 +5,8 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from profiles.smart.words import wish
-from server.access.people import passkeys
+from server.access.people import accounts, passkeys, profile
+from server.access.people.acting import Acting, who_act_for
 from server.access.people.one_time_codes import MINUTES
 from server.access.people.passwords import SHORTEST
 from server.edges.context import request_id
@@ -14,10 +15,12 @@ from server.edges.pages.browser import SIGN_IN, Visit
 from server.edges.pages.entering import credential
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
-from server.edges.pages.wording import host_of, joined, ways
+from server.edges.pages.wording import day, host_of, joined, ways
 from server.errors import Conflict, Forbidden, Refused, SignInRefused, StepUpNeeded
+from server.store.db import micros, moment
 from server.work.connected import Connected
 
+_RELATIONS = {"parent": "your parent", "carer": "your carer", "guardian": "your guardian"}
 _WRONG_CODE = "This is not the code, or it is too old. Check it, or have a new one sent."
 _WRONG_PASSWORD = "This is not your password so far. Check it and type it again."
 
@@ -94,11 +97,8 @@ def remove_passkey(visit: Visit) -> Response:
 
 def close_session(visit: Visit) -> Response:
     """`POST /account/sessions/close`: one other browser, or all of them."""
-    sessions, id_ = visit.node.people.sessions, visit.person.account.id
-    if visit.value("session") == "others":
-        sessions.close_all(id_, but=visit.person.id)
-    else:
-        sessions.close_one(id_, visit.value("session"))
+    which = visit.value("session")
+    visit.node.people.sign_out_elsewhere(visit.person, "" if which == "others" else which, visit.address)
     return visit.done("/account", "sessions")
 
 
@@ -119,6 +119,9 @@ def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
     people, person = visit.node.people, visit.person
     with visit.node.database.read() as connection:
         keys = passkeys.of(connection, person.account.id)
+        may_rename = profile.may_rename(connection, person.account)
+        own = accounts.own_patients(connection, person.account.id)
+        acting = [_acting(visit, each) for each in who_act_for(connection, own, micros())]
     known = {
         "faults": {}, "done": visit.take_done(), "keys": keys, "shortest": SHORTEST,
         "needs_current": people.passwords.has_one(person.account.id) and "passkey" not in person.methods,
@@ -128,9 +131,16 @@ def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
             for each in people.sessions.of(person.account.id)
         ],
         "hospitals": visit.node.hospital.providers,
+        "may_rename": may_rename, "has_records": bool(own), "proxies": acting,
         "linked": [(*each, host_of(each[0])) for each in visit.node.hospital.linked(person.account.id)],
     }  # fmt: skip
     return visit.page("account.html", status, **{**known, **values})
+
+
+def _acting(visit: Visit, each: Acting) -> dict[str, Any]:
+    days = {"begins": each.begins, "ends": each.ends}
+    said = {name: day(f"{moment(at).astimezone(visit.settings.zone):%Y%m%d}") if at else "" for name, at in days.items()}
+    return {"name": each.name, "relation": _(_RELATIONS.get(each.relation, "")), "is_to_come": each.begins > micros(), **said}
 
 
 def _app(visit: Visit, each: Connected) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from server.access import break_glass
 from server.access.people import passkeys
 from server.edges.context import request_id
 from server.edges.pages import logo
-from server.edges.pages.browser import SIGN_IN, Visit
+from server.edges.pages.browser import SIGN_IN, Visit, problem
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import host_of, kinds
@@ -39,6 +39,13 @@ class _Chosen:
 
 def authorize(visit: Visit) -> Response:
     """`GET` and `POST /authorize/{request_id}`. Raises `StepUpNeeded` where the person has a passkey and has not used it."""
+    try:
+        return _authorize(visit)
+    except NotFound:
+        return problem(visit, NotFound("go back to the app and begin anew"), "This request is over")
+
+
+def _authorize(visit: Visit) -> Response:
     asked = visit.node.authorizing.asked(visit.request.path_params["request_id"])
     if asked is None:
         raise NotFound(_OVER)
@@ -109,6 +116,7 @@ def _next(visit: Visit, asked: Asked, chosen: _Chosen, fault: str = "") -> Respo
             "choose_studies.html",
             patient=subject,
             studies=[*map(_study, found.studies)],
+            more=found.more_studies,
             emergency=chosen.emergency,
         )
     named = [each for each in found.studies if each.id in (chosen.studies or ())]

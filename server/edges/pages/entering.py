@@ -8,6 +8,7 @@ from starlette.responses import Response
 from server.access.people.accounts import Account
 from server.access.people.browsers import SECONDS
 from server.edges.pages.browser import KNOWN, Visit
+from server.edges.pages.wording import host_of
 from server.errors import Refused
 
 
@@ -56,7 +57,7 @@ def credential(text: str) -> dict[str, Any]:
 
 
 def _asker(visit: Visit) -> str:
-    """The name of the app on whose behalf somebody signs in; empty where that is not why."""
+    """The app on whose behalf somebody signs in, by its name and where it is; empty where that is not why."""
     where, _, request_id = visit.goes_to.rpartition("/")
     asked = visit.node.authorizing.asked(request_id) if where == "/authorize" else None
-    return asked.client.name if asked is not None else ""
+    return f"{asked.client.name} ({host_of(asked.redirect_uri)})" if asked is not None else ""

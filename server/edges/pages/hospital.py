@@ -30,9 +30,9 @@ def back(visit: Visit) -> Response:
     visit.keep(_COOKIE, "")
     connects = goes_to == _CONNECTING
     session = visit.session.id if connects and visit.session is not None else ""
-    provider, parameters = visit.request.path_params["provider"], visit.request.query_params.multi_items()
+    provider = visit.request.path_params["provider"]
     try:
-        identity = visit.node.hospital.finish(provider, parameters, state, session)
+        identity = _identity(visit, state, session)
         if connects:
             return _connected(visit, identity)
         account = visit.node.hospital.sign_in(identity, visit.address)
@@ -57,6 +57,17 @@ def disconnect(visit: Visit) -> Response:
     _require_strong(visit)
     visit.node.hospital.unlink(visit.person.account, visit.value("issuer"), visit.value("subject"), visit.address)
     return visit.done(HOME, "unlinked")
+
+
+def _identity(visit: Visit, state: str, session: str) -> Identity:
+    """Who came back. What is refused is in the trail; of whom it was nothing is known."""
+    try:
+        return visit.node.hospital.finish(
+            visit.request.path_params["provider"], visit.request.query_params.multi_items(), state, session
+        )
+    except SignInRefused:
+        visit.node.people.events.failed(None, "hospital", visit.address)
+        raise
 
 
 def _connected(visit: Visit, identity: Identity) -> Response:

@@ -14,6 +14,10 @@ from server.edges.pages.browser import open_page, page, problem_page
 _BOTH: Final = ["GET", "POST"]
 _GET: Final = ["GET"]
 _POST: Final = ["POST"]
+_FORMS: Final = (
+    "name", "email", "email/confirm", "password", "passkeys", "passkeys/remove", "sessions/close", "hospital/remove", "hospital/{provider}",
+)  # fmt: skip
+"""What forms of the account are sent to."""
 
 
 def _back_to(path: str) -> Callable[[Request], Awaitable[Response]]:
@@ -60,9 +64,7 @@ def install(app: FastAPI) -> None:
                 for path in ("/sign-in/code", "/sign-in/with-code", "/sign-in/passkey")
             ),
             Route("/recover/password", _back_to("/recover"), methods=_GET),
-            *(
-                Route(f"/account/{path}", _back_to("/account"), methods=_GET)
-                for path in ("name", "email", "email/confirm", "password", "passkeys")
-            ),
+            *(Route(f"/account/{path}", _back_to("/account"), methods=_GET) for path in _FORMS),
+            Route("/account/apps/disconnect", _back_to("/account/apps"), methods=_GET),
         ]
     )

@@ -40,9 +40,11 @@ def sentence(detail: str) -> str:
     return f"{said[:1].upper()}{said[1:]}."
 
 
-def waiting(error: TooManyAttempts) -> str:
-    """When to come back."""
+def waiting(error: TooManyAttempts, text: str = "") -> str:
+    """When to come back; `text`, if given, is what is said of it, with `{minutes}`."""
     minutes = -(-error.retry_after // 60)
+    if text:
+        return text.format(minutes=max(minutes, 1))
     if minutes <= 1:
         return translated("There were too many attempts. Wait a minute, then try again.")
     return translated("There were too many attempts. Try again in {minutes} minutes.").format(minutes=minutes)
@@ -73,12 +75,13 @@ def secured(settings: Settings, request: Request) -> dict[str, str]:
 
 
 def shown(request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
-    """The page of `template`. It knows `root`, `site`, `asset`, `day` and `moment` besides `values`."""
+    """The page of `template`. It knows `root`, `site`, `help`, `asset`, `day` and `moment` besides `values`."""
     settings = node(request).settings
     zone = settings.zone
     always = {
         "root": root(settings),
         "site": settings.organization,
+        "help": settings.help_text.strip(),
         "day": day,
         "moment": lambda micros: moment(_at(micros, zone)),
     }

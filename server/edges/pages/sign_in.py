@@ -19,6 +19,7 @@ AGAIN: Final = "yes"
 BY_CODE: Final = "code"
 _NO_EMAIL: Final = "Type your e-mail address, such as name@example.org."
 _NO_PASSWORD: Final = "Type your password."
+_MANY_CODES: Final = "No more codes are sent for now. You can sign in another way, or have a new code sent in {minutes} minutes."
 _NO_CODE: Final = "Type the code from the e-mail, eight digits."
 _NOT_KNOWN: Final = (
     "That did not work. Check what you typed. If you have tried several times, wait a few minutes before you try again."
@@ -63,7 +64,7 @@ def send_code(visit: Visit) -> Response:
     try:
         visit.node.people.sign_in.send_code(email, visit.address, browser=visit.asking)
     except TooManyAttempts as error:
-        return _refused(visit, error, "")
+        return _later(sign_in_form(visit, error.http_status, fault=waiting(error, _(_MANY_CODES))), error)
     return _code_form(visit)
 
 
@@ -144,8 +145,10 @@ def recovered(visit: Visit) -> Response:
         return _later(_new_password_form(visit, error.http_status, fault=waiting(error)), error)
     except Refused as error:
         return _new_password_form(visit, error.http_status, faults={"password": sentence(error.detail)})
+    if visit.session is not None:  # of whoever was signed in in this browser
+        visit.node.people.sign_out(visit.session, visit.address)
     visit.leave()
-    return visit.page("recovered.html")
+    return visit.page("recovered.html", person=None)
 
 
 def _refused(visit: Visit, error: AccessError, text: str) -> Response:

@@ -159,3 +159,29 @@ def test_a_narrative_stays_when_nothing_else_changes_or_it_changes_too() -> None
     assert patched(narrated("additional"), tag, JSON_PATCH)["text"]["div"] == DIV
     both = json_patch({"op": "remove", "path": "/name"}, {"op": "replace", "path": "/text/div", "value": DIV.replace("a", "b")})
     assert "text" in patched(narrated("additional"), both, JSON_PATCH)
+
+
+# --- what asks
+
+
+def _parameters(path: str) -> dict[str, Any]:
+    part = [{"name": "type", "valueCode": "delete"}, {"name": "path", "valueString": path}]
+    return {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": part}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "asks"),
+    [
+        ((b'[{"op": "test", "path": "/a", "value": 1}]', "application/json-patch+json; charset=utf-8"), True),
+        ((b'[{"op": "replace", "path": "/a", "value": "test"}]', "application/json-patch+json"), False),
+        ((b'<diff><!-- = --><remove sel="Patient/name[family/@value=\'x\']"/></diff>', "application/xml-patch+xml"), True),
+        ((b'<diff><!-- = --><remove sel="Patient/name[2]"/></diff>', "application/xml-patch+xml"), False),
+        (_parameters("Patient.name.where(family = 'x')"), True),
+        (_parameters("Patient.name[0].given[1]"), False),
+        ((orjson.dumps(_parameters("Patient.name.where(family = 'x')")), "application/fhir+json"), True),
+        ((b"[", "application/json-patch+json"), False),
+        ({"parameter": [1, {"part": 2}]}, False),
+    ],
+)
+def test_a_patch_that_asks_for_values(given: Any, asks: bool) -> None:
+    assert patching.asks(given) is asks

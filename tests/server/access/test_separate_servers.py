@@ -16,6 +16,8 @@ from peers.requires import requires
 from peers.smart_site import ORIGIN, SmartSite, basic
 from starlette.testclient import TestClient
 
+from server.access.oauth import clients
+from server.access.oauth.clients import Client
 from server.access.people import proxies
 from server.app import create_app
 from server.edges.context import Node
@@ -118,6 +120,17 @@ def test_a_viewer_of_the_ehr_in_a_browser_may_read(tmp_path: Path) -> None:
             http = TestClient(create_app(node), base_url=OURS)
             preflight = http.options("/fhir/ImagingStudy", headers={"Origin": origin, "Access-Control-Request-Method": "GET"})
             assert preflight.headers.get("access-control-allow-origin") == (origin if known else None)
+
+
+def test_a_viewer_that_is_registered_here_does_not_read_what_tokens_of_the_ehr_open(tmp_path: Path) -> None:
+    other = "https://other.example.org"
+    with smart_site.listening(tmp_path / "ehr") as ehr, _images(tmp_path / "images", ehr, origins=[ORIGIN]) as node:
+        with node.database.write() as connection:
+            clients.add(connection, Client("own", "Own", "public", (f"{other}/back",), "patient/*.rs", origins=(other,)))
+        token = ehr.tokens(scope="launch/patient patient/*.rs")["access_token"]
+        answer = _get(node, "/fhir/ImagingStudy", token, Origin=other)
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,15 @@ def sink(free_port: int) -> Iterator[tuple[Sink, str]]:
 
 def test_an_e_mail_arrives(tmp_path: Path, sink: tuple[Sink, str]) -> None:
     kept, url = sink
-    Mail(load(data=tmp_path, smtp_url=url, mail_from="images@example.org")).send(
+    who = {"organization": "Riverside Hospital", "help_text": "Call 0123 45 67 89"}
+    Mail(load(data=tmp_path, smtp_url=url, mail_from="images@example.org", **who)).send(
         "anna@example.org", "Your code", "Grüezi\n\n1234 5678\n"
     )
     (message,) = kept.messages
     assert kept.envelopes == [("images@example.org", ["anna@example.org"])]
     assert (message["From"], message["To"], message["Subject"]) == ("images@example.org", "anna@example.org", "Your code")
-    assert message.get_content().splitlines() == ["Grüezi", "", "1234 5678"]  # type: ignore[attr-defined]
+    said = ["Grüezi", "", "1234 5678", "", "-- ", "Riverside Hospital", "Call 0123 45 67 89"]
+    assert message.get_content().splitlines() == said  # type: ignore[attr-defined]
     assert message["Message-ID"].endswith("@example.org>")
     assert message["Auto-Submitted"] == "auto-generated"
     assert not (tmp_path / "mail").exists()

@@ -40,7 +40,7 @@
     const answer = await fetch(form.dataset.options, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     const options = await answer.json();
     if (options.location) return location.assign(options.location);
-    if (!answer.ok) throw new Error(options.detail);
+    if (!answer.ok) throw Object.assign(new Error(), { said: options.detail });
     const credential = await (form.dataset.passkey === "create" ? create(options) : get(options));
     form.elements.response.value = JSON.stringify(credential);
     form.submit();
@@ -54,7 +54,7 @@
       event.preventDefault();
       const fault = form.querySelector("[role=alert]");
       fault.textContent = "";
-      ask(form).catch(() => { fault.textContent = form.dataset.failed; });
+      ask(form).catch((error) => { fault.textContent = error.said || form.dataset.failed; });
     });
   }
 })();

@@ -114,6 +114,8 @@ def test_who_is_not_fresh_or_has_not_used_the_passkey_changes_nothing(lively: To
     key = Key()
     fresh = signed_in(lively, anna)
     people.passkeys.finish(fresh, key.create(people.passkeys.begin(fresh)), "Phone")
+    lively.posted()
+    lively.mails.clear()
     for session in (stale, fresh):
         for attempt in (
             partial(people.profile.rename, session, "Eve", HERE),

@@ -37,12 +37,13 @@ def test_who_signed_in_long_ago_does_so_again_before_changing_it(town: Pages) ->
 
 
 def test_a_name_and_an_address_are_changed(town: Pages) -> None:
-    visitor = town.signed_in("staff")
+    visitor = town.signed_in("patient")
     assert visitor.press("Save the name", form={"full-name": " "}).status_code == 400
     assert visitor.tree.get_element_by_id("full-name").get("aria-invalid") == "true"
     visitor.press("Save the name", form={"full-name": "Stefan <b>Stab</b>"})
     assert "Your name is saved" in visitor.text
     assert "Stefan <b>Stab</b>" in visitor.text
+    visitor = town.signed_in("staff")
     assert visitor.press("Send the code", email="nowhere").status_code == 400
     assert "no e-mail address" in visitor.tree.get_element_by_id("email-fault").text_content()
     visitor.press("Send the code", email="stefan@new.example.org")
@@ -70,8 +71,8 @@ def test_the_page_is_the_same_where_another_account_has_the_address(town: Pages)
 
 
 def test_who_signed_in_long_ago_does_so_again_before_changing_name_or_address(town: Pages) -> None:
-    for button, field in (("Save the name", "full-name"), ("Send the code", "email")):
-        visitor = town.signed_in("practitioner")
+    for who, button, field in (("patient", "Save the name", "full-name"), ("practitioner", "Send the code", "email")):
+        visitor = town.signed_in(who)
         with town.site.node.database.write() as connection:
             connection.execute(Session.__table__.update().values(authenticated=0))  # type: ignore[attr-defined]
         visitor.press(button, form={field: "x@example.org"})

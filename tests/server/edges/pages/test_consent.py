@@ -218,3 +218,17 @@ def test_one_goes_on_to_pages_of_ours_only(path: str) -> None:
         assert urlsplit(path)[:2] == ("", "")
         assert ".." not in path.split("/")
         assert path.isascii()
+
+
+def test_a_page_says_where_the_answer_goes_not_what_the_app_claims(town: Pages) -> None:
+    """RFC 7591 section 5: `client_uri` is what an app says of itself."""
+    evil = "https://evil.example.net/back"
+    claims = "https://www.riverside-hospital.example/"
+    with town.site.node.database.write() as connection:
+        clients.add(connection, Client("evil", "Riverside Hospital", "public", redirect_uris=(evil,), client_uri=claims, scope="patient/*.rs"))  # fmt: skip
+    visitor = _asked(town, "patient", "patient/*.rs", "evil", redirect_uri=evil)
+    assert "evil.example.net" in visitor.text
+    assert "riverside-hospital.example" not in visitor.text
+    visitor.press("Allow")
+    visitor.get("/account/apps")
+    assert "riverside-hospital.example" not in visitor.text

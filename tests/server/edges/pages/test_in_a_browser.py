@@ -11,6 +11,9 @@ from peers.smart_site import BACK
 from peers.visitor import Pages, pages
 from playwright.sync_api import Browser, Page, expect
 
+from server.access.people.accounts import verified
+from server.store.db import micros
+
 pytestmark = pytest.mark.peers
 _SCOPE = (
     "launch/patient launch/imagingstudy openid fhirUser patient/*.rs patient/Observation.rs?category=laboratory patient/ImagingStudy.cruds"
@@ -177,6 +180,8 @@ def test_the_account_and_its_apps(view: Window, real: Pages) -> None:
     page.get_by_role("link", name="Activity").click()
     _is_good(view, "Who saw the records")
     page.goto(f"{real.site.base}/authorize/nothing")
+    _is_good(view, "This request is over")
+    page.goto(f"{real.site.base}/nothing")
     _is_good(view, "This is not here")
     page.get_by_role("link", name="Sign out").click()
     _is_good(view, "Sign out?")
@@ -242,6 +247,31 @@ def test_a_passkey_is_added_used_and_removed(view: Window, real: Pages) -> None:
     expect(page.get_by_text("last used")).to_be_visible()
     _press(page, "Remove My phone")
     expect(page.get_by_role("status")).to_contain_text("The passkey is removed")
+
+
+def test_the_first_passkey_takes_a_code_and_who_comes_too_often_is_told_so(view: Window, real: Pages) -> None:
+    page, account = view.page, real.site.people["patient"]
+    with real.site.node.database.write() as connection:
+        verified(connection, account.id, micros())
+    base = real.site.base.replace("127.0.0.1", "localhost")
+    page.goto(f"{base}/account")
+    _sign_in(page, "patient@example.org")
+    page.get_by_label("What do you call this device?").fill("My phone")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Send me the code")).to_be_focused()
+    _is_good(view, "First we send you a code")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Code")).to_be_focused()
+    page.keyboard.type(real.code())
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{base}/account")
+    expect(page.get_by_role("heading", name="Who may act for you")).to_be_visible()
+    _is_good(view, "Your account")
+    said = "There were too many attempts. Wait a minute, then try again."
+    page.route("**/passkeys/options", lambda route: route.fulfill(status=429, json={"detail": said}))
+    page.get_by_label("What do you call this device?").fill("My phone")
+    _press(page, "Add a passkey")
+    expect(page.get_by_role("alert").last).to_have_text(said)
 
 
 def test_all_of_it_by_keyboard(view: Window, real: Pages) -> None:

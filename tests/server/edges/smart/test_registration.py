@@ -317,3 +317,13 @@ def test_whatever_a_key_is_made_of_it_is_taken_or_refused(changed: dict[str, Any
         require_public(jwks)
     for algorithm in ALGORITHMS:
         chosen(jwks, "k1", algorithm)
+
+
+@pytest.mark.parametrize("name", ["client_uri", "logo_uri"])
+def test_an_app_shows_no_page_or_picture_of_a_host_that_it_is_not_sent_back_to(site: SmartSite, name: str) -> None:
+    """RFC 7591 section 5."""
+    refused = register(site, **{name: "https://www.riverside-hospital.example/"})
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_client_metadata")
+    native = register(site, redirect_uris=["org.example.app:/back"], **{name: "https://www.riverside-hospital.example/"})
+    assert native.status_code == 400
+    assert register(site, **{name: "https://app.example.org/about"}).json()[name] == "https://app.example.org/about"

@@ -1,0 +1,43 @@
+"""A token for one study: whose it is may be known, and nothing else that hangs on the patient, nor is she changed."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers.smart_site import SmartSite, smart_site
+from peers.withholding import FHIR, call, get, put, script, stored, token
+
+ON_BOTH_ENGINES = True
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[SmartSite]:
+    with smart_site(tmp_path) as made:
+        yield made
+
+
+def _one(site: SmartSite) -> str:
+    return token(site, "patient", "patient/*.cruds", patient=site.patients["A"], studies=(site.studies["A"][0],))
+
+
+def test_a_binary_of_the_patient_is_none_of_the_study(site: SmartSite) -> None:
+    letter = {
+        "resourceType": "Binary", "id": "letter", "contentType": "text/plain", "data": base64.b64encode(b"text").decode(),
+        "securityContext": {"reference": f"Patient/{site.patients['A']}"},
+    }  # fmt: skip
+    stored(site, letter)
+    one = _one(site)
+    assert get(site, "/fhir/Binary/letter", one).status_code == 403
+    assert call(site, "DELETE", "/fhir/Binary/letter", one).status_code == 403
+    assert put(site, letter, one, **FHIR).status_code == 403
+    assert call(site, "POST", "/fhir/Binary", one, letter, **FHIR).status_code == 403
+    assert get(site, "/fhir/Binary/letter", script(site)).content == b"text"
+
+
+def test_who_the_patient_is_may_be_read_and_not_changed(site: SmartSite) -> None:
+    path, one = f"/fhir/Patient/{site.patients['A']}", _one(site)
+    held = get(site, path, one)
+    assert held.status_code == 200
+    assert put(site, {**held.json(), "telecom": [{"value": "1"}]}, one).status_code == 403
+    assert call(site, "DELETE", path, one).status_code == 403
