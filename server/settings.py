@@ -213,6 +213,10 @@ class Settings(BaseSettings):
         description="the same for one network address, where apps also begin at most 20 times as many authorizations in ten minutes; 0 for any number",
     )
     sign_in_window: int = Field(default=900, gt=0, description="seconds that failures to sign in are counted for")
+    proxy_until_age: int = Field(
+        default=18, ge=0, le=150,
+        description="years that a patient becomes when parents and guardians see the records no more, where nothing else was said of them; 0 for none",
+    )  # fmt: skip
     smtp_url: SecretStr | None = Field(
         default=None,
         description="smtp://user:password@host:587 (with STARTTLS) or smtps://host:465; where absent e-mails are files in the data folder",

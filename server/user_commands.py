@@ -1,6 +1,7 @@
 """The command `imageshare user`: who can sign in, and who is whose proxy."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from server.console import Data, told
-from server.errors import NotFound
+from server.errors import NotFound, Refused, Unavailable
 from server.settings import load
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from server.access.people.accounts import Account
     from server.edges.context import Node
 
@@ -84,16 +87,18 @@ def add_user(
     assurance: Annotated[
         int, typer.Option(min=1, max=3, help="How well it is known who it is: 1 as they say, 2 checked remotely, 3 in person.")
     ] = 1,
-    mail: Annotated[bool, typer.Option("--mail", help="Send a code to sign in with, instead of asking for a password.")] = False,
+    mail: Annotated[
+        bool, typer.Option("--mail", help="Invite the person by e-mail to sign in by codes, instead of asking for a password.")
+    ] = False,
     data: Data = None,
 ) -> None:
-    """Add an account. Asks for a password, or mails a code."""
+    """Add an account. Asks for a password, or invites by e-mail."""
     from server.access.grants import named_patient
     from server.access.people import accounts, passwords
 
     with _opened(data) as node:
         own = [named_patient(node.database, each) for each in patient or ()]
-        password = "" if mail else _password(email, name)
+        password = "" if mail else _password(email, name, *node.people.sign_in.site)
         hashed = node.people.passwords.hashing.hash(password) if password else ""
         with node.database.write() as connection:
             made = accounts.add(
@@ -102,9 +107,38 @@ def add_user(
             if hashed:
                 passwords.store(connection, made.id, hashed)
             node.people.events.changed(connection, made.id, None, f"account added: {made.kind}", "")
+            _warn_of_nobody(connection, made)
+        typer.echo(f"{made.email} is added")
         if mail:
-            node.people.sign_in.invite(made.email)
-    typer.echo(f"{made.email} is added")
+            _invite(node, made)
+
+
+@user_app.command("invite")
+def invite_user(email: Email, data: Data = None) -> None:
+    """Tell somebody by e-mail, again, that there is an account, and how to sign in."""
+    with _opened(data) as node:
+        found = _account(node, email)
+        if found.disabled:
+            raise Refused("this account is disabled; `imageshare user enable` first")
+        _invite(node, found)
+    typer.echo(f"{found.email} is invited")
+
+
+def _invite(node: "Node", account: "Account") -> None:
+    """Raises `Unavailable`, `Refused`; the account is there all the same."""
+    try:
+        node.people.sign_in.invite(account)
+    except Unavailable as error:
+        raise Unavailable(f"{error.detail}: `imageshare user invite {account.email}`") from error
+
+
+def _warn_of_nobody(connection: "Connection", account: "Account") -> None:
+    """The resource that is the person may come later; a slip of the pen would come to light only when a Consent does not hold."""
+    from server.records import resources
+
+    kind, _, id_ = account.fhir_user.partition("/")
+    if account.fhir_user and resources.last(connection, kind, id_) is None:
+        typer.echo(f"warning: there is no {account.fhir_user} here yet", err=True)
 
 
 @user_app.command("list")
@@ -148,9 +182,16 @@ def disable_user(email: Email, data: Data = None) -> None:
 
     with _opened(data) as node:
         found = _account(node, email)
+        if found.disabled:
+            typer.echo(f"{found.email} is disabled already")
+            return
         with node.database.write() as connection:
             node.people.events.changed(connection, found.id, None, "account disabled", "")
             accounts.disable(connection, found.id)
+            if found.kind == "administrator" and not any(
+                each.kind == found.kind and not each.disabled for each in accounts.every(connection)
+            ):
+                typer.echo("warning: there is no administrator any more who can sign in", err=True)
     typer.echo(f"{found.email} is disabled")
 
 
@@ -179,7 +220,7 @@ def set_password(
     """Give the account another password. Its sessions and apps end."""
     with _opened(data) as node:
         found = _account(node, email)
-        password = "" if once else _password(found.email, found.name)
+        password = "" if once else _password(found.email, found.name, *node.people.sign_in.site)
         told_once = node.people.recovery.reset(found, password, without_passkeys=without_passkeys)
     typer.echo(told_once or f"{found.email} has another password")
 
@@ -190,7 +231,10 @@ def proxy(
     patient: Annotated[str, typer.Argument(help="Whose records: resource id, Patient ID, or OID|Patient ID.")],
     relation: Annotated[Relation, typer.Option(help="What the person is to the patient.")] = Relation.PARENT,
     until: Day = None,
-    until_age: Annotated[int, typer.Option(min=0, max=150, help="It ends on the patient's birthday of this age.")] = 0,
+    until_age: Annotated[
+        int | None,
+        typer.Option(min=0, max=150, help="It ends on the patient's birthday of this age; of parents and guardians 18. 0 for none."),
+    ] = None,
     end: Annotated[bool, typer.Option("--end", help="End it now.")] = False,
     data: Data = None,
 ) -> None:
@@ -203,8 +247,9 @@ def proxy(
         account, whose = _account(node, email), named_patient(node.database, patient, "PATIENT")
         if not end:
             over = micros(until.replace(tzinfo=UTC)) if until else 0
-            node.people.proxying.begin(account.id, whose, relation, by=None, ends=over, until_age=until_age)
-            typer.echo(f"{account.email} may see the records of Patient/{whose}")
+            held = node.people.proxying.begin(account.id, whose, relation, by=None, ends=over, until_age=until_age)
+            age = f" until the age of {held.until_age}" if held.until_age else ""
+            typer.echo(f"{account.email} may see the records of Patient/{whose}{age}")
             return
         with node.database.read() as connection:
             held = [each for each in proxies.of_account(connection, account.id) if each.patient == whose and not each.ended]
@@ -244,10 +289,13 @@ def unlink_user(email: Email, issuer: Issuer, subject: Subject, data: Data = Non
     typer.echo(f"{found.email} may not sign in so any more")
 
 
-def _password(email: str, name: str) -> str:
-    """Asked for twice; of what is no terminal one line is read."""
+def _password(*about: str) -> str:
+    """Asked for twice; of what is no terminal one line is read. `about` is what is known of the person and the place."""
     from server.access.people import passwords
 
-    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    passwords.require_fit(password, email, name)
+    if sys.stdin.isatty():
+        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    passwords.require_fit(password, *about)
     return password

@@ -152,8 +152,8 @@ class Decision:
         opened = or_(whole, *parts) if parts else whole
         if self.studies is None:
             return opened
-        if type_ == "Patient" and interaction not in (Interaction.READ, Interaction.SEARCH):  # whose the study is may be known, no more
-            return false()
+        if type_ == "Patient" and interaction not in (Interaction.READ, Interaction.SEARCH):
+            return false()  # whose the study is may be known, no more
         return and_(opened, studies.about(type_, row, self.studies))
 
     def earlier(

@@ -18,7 +18,7 @@ _ELSEWHERE: Final = frozenset({
     "data", "database_url", "blob_url", "log_level", "max_message_bytes", "language", "organization",
     "session_seconds", "session_idle", "sign_in_failures", "sign_in_failures_per_address", "sign_in_window", "hospital_sign_in",
     "smtp_url", "mail_from", "privacy_officer", "refresh_token_days", "client_registration", "client_registration_token", "client_registration_scope",
-    "fetch_allowed_hosts", "fetch_ca", "trusted_proxies",
+    "fetch_allowed_hosts", "fetch_ca", "trusted_proxies", "proxy_until_age",
 })  # fmt: skip
 # Of each field of a peer: how `imageshare peer` takes it, what it is called in `devices` (empty: not there), and what it is
 _PEER: Final[Mapping[str, tuple[str, str, str]]] = {

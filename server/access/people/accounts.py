@@ -109,6 +109,8 @@ def add(
     email = plain_email(email)
     if fhir_user and not _FHIR_USER.fullmatch(fhir_user):
         raise Refused("a person is a Patient, Practitioner, PractitionerRole, RelatedPerson or Person, such as Practitioner/x")
+    if kind == "patient" and fhir_user.startswith(("Practitioner/", "PractitionerRole/")):
+        raise Refused("a patient is no Practitioner; somebody who is both has two accounts")
     if not fhir_user and kind == "patient" and len(own) == 1:
         fhir_user = f"Patient/{own[0]}"
     row = {

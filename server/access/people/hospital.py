@@ -87,7 +87,8 @@ class Hospital:
     def begin(self, provider: str, session: str = "", *, again: bool = False) -> Begun:
         """OpenID Connect Core section 3.1.2.1, with PKCE (RFC 7636). `session` is the id of the one in which an account is to be linked.
 
-        `again` has the person prove there anew who they are, as linking does: that the hospital knows their browser is not enough. Raises `NotFound` for a provider that there is not, `Unavailable` where it does not answer.
+        `again` has the person prove there anew who they are, as linking does: that the hospital knows their browser is not enough.
+        Raises `NotFound` for a provider that there is not, `Unavailable` where it does not answer.
         """
         known = self._provider(provider)
         metadata = self._metadata(known)
@@ -95,7 +96,7 @@ class Hospital:
         url = prepare_grant_uri(
             metadata["authorization_endpoint"], known.client_id, "code", redirect_uri=self.back(provider), scope=known.scope, state=state,
             nonce=nonce, code_challenge=create_s256_code_challenge(verifier), code_challenge_method="S256",
-            **({"prompt": "login", "max_age": 0} if again or session else {}),
+            **({"prompt": "login", "max_age": "0"} if again or session else {}),
         )  # fmt: skip
         kept = [state, nonce, verifier, int(time.time()) + SECONDS, again or bool(session)]
         return Begun(url, sealed.seal(self._key, _PURPOSE, kept, (provider, session)))

@@ -34,9 +34,13 @@ _NOBODYS: Final = "$argon2id$v=19$m=65536,t=3,p=4$6UmoDwy5SXfD4rxLKJtM6g$6cihvi9
 """Of no password: what is compared with where there is no account, at the cost of the recommended profile."""
 _SERVICE: Final = "imageshare"
 _GUESSES: Final = 10**8
-"""As many as a password must take of who tries the likely ones first."""
-_LOOKED_AT: Final = 64
+"""As many as a password must take of who tries the likely ones first; and without what stands between its words, where repeats show."""
+_GUESSES_PLAIN: Final = 10**6
+_LOOKED_AT: Final = 48
 """Characters: looking takes longer and longer with them."""
+_SIGNS: Final = frozenset("@({[<!|$+%")
+_MOST_SIGNS: Final = 3
+"""Different ones that stand for letters, as $ for s. All that they could stand for is looked at, so that more take seconds; no common password has more."""
 T = TypeVar("T")
 
 
@@ -181,8 +185,12 @@ def _is_common(password: str, about: Collection[str]) -> bool:
 
     known = [_SERVICE, *about, *(part for each in about for part in re.split(r"[\W_]+", each) if len(part) >= 4)]
     plain = "".join(each for each in password if each.isalnum())
-    ways = (each[:_LOOKED_AT] for each in {password, plain} if each)
-    return min(zxcvbn(each, user_inputs=known)["guesses"] for each in ways) < _GUESSES
+    ways = {plain: _GUESSES_PLAIN, password: _GUESSES}
+    return any(
+        zxcvbn(each[:_LOOKED_AT], user_inputs=known)["guesses"] < least
+        for each, least in ways.items()
+        if each and len(_SIGNS.intersection(each[:_LOOKED_AT])) <= _MOST_SIGNS
+    )
 
 
 def normal(password: str) -> str:

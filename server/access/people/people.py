@@ -57,7 +57,7 @@ class People:
         self.events.also = ChangedWays(self.sign_in, settings.base_url).tell
         self.recovery = Recovery(database, self.passwords, self.sign_in, self.events)
         self.profile = Profile(database, settings, self.codes, self.sign_in, self.events)
-        self.proxying = Proxying(database, self.events)
+        self.proxying = Proxying(database, self.events, settings.proxy_until_age)
         self._database = database
 
     def sign_out(self, session: sessions.Session, address: str) -> None:

@@ -61,23 +61,33 @@ def begin(
     ends: int = 0,
     until_age: int = 0,
 ) -> Proxy:
-    """From `begins` on `account` may see the records of `patient` (a resource id). Raises `Refused` for what makes no sense."""
+    """From `begins` on `account` may see the records of `patient` (a resource id). Whatever held for the two before ends with it.
+
+    What is so already is left as it is. Raises `Refused` for what makes no sense, or is over already.
+    """
     if relation not in RELATIONS:
         raise Refused(f"a proxy is one of {', '.join(RELATIONS)}")
     if ends and ends <= begins:
         raise Refused("a proxy has to begin before it ends")
     if not 0 <= until_age <= 150:
         raise Refused("the age at which a proxy ends is given in years, 1 to 150")
-    if until_age and birth_date(connection, patient) is None:
+    born = birth_date(connection, patient) if until_age else None
+    if until_age and born is None:
         raise Refused("the patient's birth date is not known here; give the day on which the proxy ends instead")
     made = Proxy(str(uuid.uuid4()), account, patient, relation, begins, ends, until_age)
+    if made.over(born) <= begins:
+        raise Refused("this would be over already: the patient is as old as that; give the day on which the proxy ends, or another age")
+    epoch.raise_(connection)  # first: of two that do the same at once one waits here, and then sees the other
+    for each in _some(connection, PROXY.c.account == account, PROXY.c.patient == patient, PROXY.c.ended == 0):
+        if (each.relation, each.ends, each.until_age) == (relation, ends, until_age) and each.begins <= begins:
+            return each
+        end(connection, each.id)
     connection.execute(
         PROXY.insert().values(
             id=made.id, account=account, patient=patient, relation=relation, begins=begins, ends=ends, until_age=until_age,
             ended=0, created=micros(),
         )
     )  # fmt: skip
-    epoch.raise_(connection)
     return made
 
 

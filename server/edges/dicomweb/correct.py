@@ -60,4 +60,5 @@ def _require_all_of_patient(request: Request) -> None:
     with context.reading(request) as connection:
         patient = catalogue.study_patient(connection, uid)
         if not decision.sees_whose(connection, STUDY_TYPE, Interaction.UPDATE, patient):
-            raise Forbidden("this corrects all studies of the patient, and the token may not be for all of them", frozenset([patient]))
+            why = "this corrects all studies of the patient, and the token may not be for all of them"
+            raise Forbidden(why, frozenset([patient]))

@@ -42,7 +42,8 @@ def authorize(visit: Visit) -> Response:
     try:
         return _authorize(visit)
     except NotFound:
-        return problem(visit, NotFound("go back to the app and begin anew"), "This request is over")
+        late = NotFound("an app waits ten minutes, for one answer; go back to the app and begin anew")
+        return problem(visit, late, "This request is over")
 
 
 def _authorize(visit: Visit) -> Response:

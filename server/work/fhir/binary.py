@@ -228,8 +228,8 @@ def _require(connection: Connection, caller: Caller, interaction: Interaction, b
         return ""
     asked = Interaction.READ if interaction is Interaction.READ else Interaction.UPDATE
     try:
-        if of.type == "Patient" and caller.decision.studies is not None:  # all that hangs on the patient is of more than the study
-            raise Forbidden(OTHER_PATIENT)
+        if of.type == "Patient" and caller.decision.studies is not None:
+            raise Forbidden(OTHER_PATIENT)  # what hangs on the patient is of more than the study
         permission.require_resource(connection, caller.decision, of.type, asked, of.id, of.patient, now=not of.deleted)
     except Forbidden as error:
         raise Forbidden(error.detail, frozenset([of.patient])) from None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from profiles.fhir.json import serialize
-from profiles.fhir.patching import MEDIA_TYPES, PatchError, patched, patched_by_parameters
+from profiles.fhir.patching import MEDIA_TYPES, PatchError, asks, patched, patched_by_parameters
 from profiles.fhir.xml import to_xml
 
 Json = dict[str, Any]
@@ -164,24 +164,19 @@ def test_a_narrative_stays_when_nothing_else_changes_or_it_changes_too() -> None
 # --- what asks
 
 
-def _parameters(path: str) -> dict[str, Any]:
-    part = [{"name": "type", "valueCode": "delete"}, {"name": "path", "valueString": path}]
-    return {"resourceType": "Parameters", "parameter": [{"name": "operation", "part": part}]}
-
-
 @pytest.mark.parametrize(
-    ("given", "asks"),
+    ("given", "is_so"),
     [
         ((b'[{"op": "test", "path": "/a", "value": 1}]', "application/json-patch+json; charset=utf-8"), True),
         ((b'[{"op": "replace", "path": "/a", "value": "test"}]', "application/json-patch+json"), False),
-        ((b'<diff><!-- = --><remove sel="Patient/name[family/@value=\'x\']"/></diff>', "application/xml-patch+xml"), True),
+        ((b"<diff><!-- = --><remove sel=\"Patient/name[family/@value='x']\"/></diff>", "application/xml-patch+xml"), True),
         ((b'<diff><!-- = --><remove sel="Patient/name[2]"/></diff>', "application/xml-patch+xml"), False),
-        (_parameters("Patient.name.where(family = 'x')"), True),
-        (_parameters("Patient.name[0].given[1]"), False),
-        ((orjson.dumps(_parameters("Patient.name.where(family = 'x')")), "application/fhir+json"), True),
+        (parameters("delete", "Patient.name.where(family = 'x')"), True),
+        (parameters("delete", "Patient.name[0].given[1]"), False),
+        ((serialize(parameters("delete", "Patient.name.where(family = 'x')")), "application/fhir+json"), True),
         ((b"[", "application/json-patch+json"), False),
         ({"parameter": [1, {"part": 2}]}, False),
     ],
 )
-def test_a_patch_that_asks_for_values(given: Any, asks: bool) -> None:
-    assert patching.asks(given) is asks
+def test_a_patch_that_asks_for_values(given: Any, is_so: bool) -> None:
+    assert asks(given) is is_so

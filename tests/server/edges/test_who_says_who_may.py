@@ -27,7 +27,9 @@ FIRST = Made(study=1, patient="A")
 def site(tmp_path: Path) -> Iterator[SmartSite]:
     with smart_site(tmp_path) as made:
         stored(
-            made, {"resourceType": "Organization", "id": "cardio", "name": "Cardiology"}, {"resourceType": "Practitioner", "id": "p1"}
+            made,
+            {"resourceType": "Organization", "id": "cardio", "name": "Cardiology"},
+            {"resourceType": "Practitioner", "id": "p1"},
         )
         yield made
 

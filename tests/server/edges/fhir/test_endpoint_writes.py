@@ -52,7 +52,11 @@ def test_nor_within_a_bundle(site: SmartSite, kind: str) -> None:
 
 def test_nor_does_somebody_with_a_reach_or_a_token_for_one_study(site: SmartSite) -> None:
     reach, study = (site.patients["A"],), (site.studies["A"][0],)
-    for by in (token(site, "patient"), token(site, reach=reach), token(site, "patient", patient=site.patients["A"], studies=study)):
+    for by in (
+        token(site, "patient"),
+        token(site, reach=reach),
+        token(site, "patient", patient=site.patients["A"], studies=study),
+    ):
         assert call(site, "DELETE", "/fhir/Endpoint/e", by).status_code == 403
     assert _is_there(site, "/fhir/Endpoint/e")
 
