@@ -122,6 +122,13 @@ OBJECT_ROLE: Final = "http://terminology.hl7.org/CodeSystem/object-role"
 PARTICIPATION_TYPE: Final = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 PROVENANCE_PARTICIPANT: Final = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 ACT_REASON: Final = "http://terminology.hl7.org/CodeSystem/v3-ActReason"
+ACT_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+# The same code systems of HL7 v3 by their OIDs, and as FHIR STU3 named them: R4's name first
+V3_SYSTEMS: Final = {
+    CONFIDENTIALITY_SYSTEM: (CONFIDENTIALITY_SYSTEM, f"urn:oid:{CONFIDENTIALITY_OID}", "http://hl7.org/fhir/v3/Confidentiality"),
+    ACT_CODE: (ACT_CODE, "urn:oid:2.16.840.1.113883.5.4", "http://hl7.org/fhir/v3/ActCode"),
+    ACT_REASON: (ACT_REASON, "urn:oid:2.16.840.1.113883.5.8", "http://hl7.org/fhir/v3/ActReason"),
+}
 RESTFUL_INTERACTION: Final = "http://hl7.org/fhir/restful-interaction"
 BALP_ENTITY_TYPE: Final = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType"
 BALP_PROFILES: Final = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."

@@ -233,7 +233,9 @@ def proxy(
     until: Day = None,
     until_age: Annotated[
         int | None,
-        typer.Option(min=0, max=150, help="It ends on the patient's birthday of this age; of parents and guardians 18. 0 for none."),
+        typer.Option(
+            min=0, max=150, help="It ends on the patient's birthday of this age; of parents and guardians 18. 0 for none."
+        ),
     ] = None,
     end: Annotated[bool, typer.Option("--end", help="End it now.")] = False,
     data: Data = None,
@@ -252,10 +254,10 @@ def proxy(
             typer.echo(f"{account.email} may see the records of Patient/{whose}{age}")
             return
         with node.database.read() as connection:
-            held = [each for each in proxies.of_account(connection, account.id) if each.patient == whose and not each.ended]
-        if not held:
+            in_force = [each for each in proxies.of_account(connection, account.id) if each.patient == whose and not each.ended]
+        if not in_force:
             raise NotFound(f"{account.email} is no proxy of this patient")
-        for each in held:
+        for each in in_force:
             node.people.proxying.end(each.id, by=None)
     typer.echo(f"{account.email} may not see the records of Patient/{whose} any more as a proxy")
 

@@ -29,6 +29,7 @@ from profiles.smart.consent_terms import (
     is_writing,
     moments,
     purpose,
+    system_of,
 )
 from profiles.vocabulary import CONFIDENTIALITY_SYSTEM
 
@@ -230,10 +231,9 @@ class _Reader:
         if any("code" not in each or "system" not in each for each in labels):
             self._warn(f"{path}.securityLabel", _told(denies))
             return (None,)
-        levels = [each["code"] for each in labels if each["system"] == CONFIDENTIALITY_SYSTEM and each["code"] in LEVELS]
-        tags = tuple(
-            Term(Kind.LABEL, f"{each['system']}|{each['code']}") for each in labels if each["system"] != CONFIDENTIALITY_SYSTEM
-        )
+        known = [(system_of(each), each["code"]) for each in labels]
+        levels = [code for system, code in known if system == CONFIDENTIALITY_SYSTEM and code in LEVELS]
+        tags = tuple(Term(Kind.LABEL, f"{system}|{code}") for system, code in known if system != CONFIDENTIALITY_SYSTEM)
         if len(levels) + len(tags) != len(labels):
             self._warn(f"{path}.securityLabel", _told(denies))
             return (None,)

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 from profiles.fhir.date_range import date_range
 from profiles.fhir.references import is_resource, parse_reference
-from profiles.vocabulary import ACT_REASON, DICOM_UID_SYSTEM
+from profiles.vocabulary import ACT_REASON, DICOM_UID_SYSTEM, V3_SYSTEMS
 
 Json = Mapping[str, Any]
 FOREVER: Final = (1 << 63) - 1
 LEVELS: Final = ("U", "L", "M", "N", "R", "V")
 """Codes of v3-Confidentiality, the least confidential first. What has no such label is N, or R where it has a label of sensitivity."""
-ACT_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 _ACTIONS: Final = "http://terminology.hl7.org/CodeSystem/consentaction"
 _TYPES: Final = ("http://hl7.org/fhir/resource-types", "http://hl7.org/fhir/fhir-types")
 _ACTORS: Final = frozenset({"Practitioner", "PractitionerRole", "Organization", "Device", "Patient", "RelatedPerson"})
@@ -24,6 +23,7 @@ _ACTORS: Final = frozenset({"Practitioner", "PractitionerRole", "Organization", 
 _CUSTODIANS: Final = frozenset({"CST", "CUST"})
 _TELLING: Final = frozenset({"access", "use", "disclose"})
 _WRITING: Final = frozenset({"collect", "correct"})
+_NAMED_NOW: Final = {other: own for own, names in V3_SYSTEMS.items() for other in names}
 _UNDER: Final = {"TREAT": ("TREAT", "ETREAT")}
 """Purposes that are kinds of another one."""
 
@@ -117,6 +117,12 @@ def _codings(given: Json) -> Iterator[tuple[str, str]]:
         yield str(each.get("system", "")), str(each.get("code", ""))
 
 
+def system_of(coding: Json) -> str:
+    """Its code system, by the name that R4 has for it."""
+    system = str(coding.get("system", ""))
+    return _NAMED_NOW.get(system, system)
+
+
 def action(given: Json) -> Part:
     """What may be done."""
     codes = [code for system, code in _codings(given) if system in (_ACTIONS, "") and code in _TELLING | _WRITING]
@@ -127,7 +133,7 @@ def action(given: Json) -> Part:
 
 def purpose(given: Json) -> Part:
     """What for."""
-    system, code = given.get("system", ""), given.get("code")
+    system, code = system_of(given), given.get("code")
     if not code:
         raise ValueError
     if system != ACT_REASON:

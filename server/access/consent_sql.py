@@ -14,14 +14,14 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, ColumnElement, FromClause, String, and_, bindparam, or_, select, text, true
 from sqlalchemy import literal_column as written
 
-from profiles.r4.search import compartment, parameters
-from profiles.smart.consent_terms import ACT_CODE, LEVELS, WHO, Kind
-from profiles.vocabulary import CONFIDENTIALITY_SYSTEM, DICOM_UID_SYSTEM
+from profiles.r4.search import parameters
+from profiles.smart.consent_terms import LEVELS, WHO, Kind
+from profiles.vocabulary import ACT_CODE, CONFIDENTIALITY_SYSTEM, DICOM_UID_SYSTEM, V3_SYSTEMS
+from server.access.consent_whose import is_anybodys, is_by_rows, is_of_one, whose
 from server.records import index_keys as keys
 from server.records.catalogue import SERIES
 from server.records.fhir_search.matches import ResourceRow, Whose
-from server.records.fhir_search.references import OF_ONE_PATIENT
-from server.records.fhir_search.terms import COMPARTMENT, RESOURCE
+from server.records.fhir_search.terms import RESOURCE
 from server.records.parameters import EVERY
 from server.store.consent_rows import RULE
 from server.store.db import micros
@@ -50,6 +50,17 @@ class Asking:
     """Patients of whom nothing is withheld."""
     named: bool = False
     """Whether only denials count that are for named actors."""
+    is_unknown: bool = False
+    """Whether who asks may be anybody whom a denial names."""
+
+    @property
+    def free(self) -> list[str]:
+        """Names of the values that `opened` are."""
+        return [f":consent_opened_{place}" for place in range(len(self.opened))]
+
+    @property
+    def who(self) -> "_Who":
+        return _Who(len(self.actors), len(self.purposes), self.is_unknown)
 
     def bound(self, statement: str) -> _Test:
         """A text with the values that it names."""
@@ -66,15 +77,34 @@ class Asking:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Who:
+    """How many values there are of a caller, and whether somebody is not known."""
+
+    actors: int
+    purposes: int
+    is_unknown: bool
+
+    def terms(self, rule: str) -> str:
+        """The terms of a rule that are true of the caller. Of one who is not known a denial is for whomever it names, a permission is not."""
+        found = ["1 = 0"]
+        for kind, count in ((Kind.ACTOR, self.actors), (Kind.PURPOSE, self.purposes)):
+            if count:
+                places = ", ".join(f":consent_{kind.value}_{place}" for place in range(count))
+                found.append(f"(t.kind = '{kind.value}' AND t.value IN ({places}))")
+        if self.is_unknown:
+            found.append(f"(t.kind = '{Kind.ACTOR.value}' AND {rule}.denies = 1)")
+        return " OR ".join(found)
+
+
 def told(asking: Asking, type_: str, row: FromClause, series: ColumnElement[str] | None = None) -> _Test:
     """Whether the resource, of this type, may be told; with `series`, the UID of one of an ImagingStudy, whether that series of it may.
 
     The manifest of a study, which lists all that it has, is for whoever may know the whole study.
     """
-    if not _is_anybodys(type_):
+    if not is_anybodys(type_):
         return true()
-    counts = len(asking.actors), len(asking.purposes), len(asking.opened)
-    statement = _statement(type_, series is not None, asking.permits, asking.kinds, asking.named, *counts)
+    statement = _statement(type_, series is not None, asking.permits, asking.kinds, asking.named, asking.who, len(asking.opened))
     if series is None:
         return _some(_HERE, _HERE.c.pk == row.c.pk, asking.bound(statement))
     both = _HERE.join(_SERIES, true())
@@ -83,7 +113,7 @@ def told(asking: Asking, type_: str, row: FromClause, series: ColumnElement[str]
 
 def untouched(asking: Asking, type_: str, row: ResourceRow) -> _Test:
     """Whether no Consent keeps anything of the resource's patient from the caller, whatever the resource is."""
-    who = _who(len(asking.actors), len(asking.purposes))
+    who = asking.who.terms("consent_held")
     maybe = f"{who} OR t.kind NOT IN {_listed(WHO)}"
     denied = asking.bound(f"{_denies('consent_held', asking.named)} AND {_applies('consent_held', maybe)}")
     permitted = asking.bound(f"consent_held.denies = 0 AND {_applies('consent_held', who)}")
@@ -112,46 +142,26 @@ def _some(own: FromClause, *tests: _Test) -> _Test:
     return select(written("1")).select_from(own).where(*tests).correlate_except(own).exists()
 
 
-def _is_anybodys(type_: str) -> bool:
-    """Whether resources of the type can be a patient's. Of what is nobody's nothing is withheld."""
-    return type_ == "Patient" or type_ in compartment("Patient")
-
-
-def is_shared(type_: str) -> bool:
-    """Whether a resource of the type can be several patients', so that a row which names none may be theirs."""
-    return _is_anybodys(type_) and not _is_of_one(type_)
-
-
-def _is_of_one(type_: str) -> bool:
-    return type_ == "Patient" or type_ in OF_ONE_PATIENT
-
-
 def _of_each(asking: Asking, type_: str, row: ResourceRow, let: Callable[[ColumnElement[str]], _Test]) -> _Test:
     """Whether everybody whose the resource is lets it be told: the row names the patient, or nobody where these are several."""
     free = ["", *asking.opened]
     if isinstance(row, Whose):
         return or_(row.patient.in_(free), let(row.patient))
-    if not _is_anybodys(type_):
+    if not is_anybodys(type_):
         return true()
-    if _is_of_one(type_):
+    if is_of_one(type_):
         return or_(row.c.patient.in_(free), let(row.c.patient))
-    within = COMPARTMENT.alias()
-    theirs = [within.c.resource_pk == row.c.pk, within.c.name == "Patient", within.c.id.not_in(free)]
-    not_of_one = _some(within, *theirs, ~let(within.c.id))
-    return or_(
-        and_(row.c.patient != "", or_(row.c.patient.in_(asking.opened), let(row.c.patient))),
-        and_(row.c.patient == "", ~not_of_one),
-    )
+    theirs: Any = asking.bound(f"({whose(type_, 'consent_row', asking.free)}) w")
+    kept = select(written("1")).select_from(theirs).where(~let(written("w.patient"))).exists()
+    return _some(_HERE, _HERE.c.pk == row.c.pk, ~kept, *([is_indexed(type_)] if is_by_rows(type_) else []))
 
 
 # --- the test of a row, as text
 
 
 @lru_cache(maxsize=2048)
-def _statement(
-    type_: str, of_series: bool, permits: bool, kinds: frozenset[str], named: bool, actors: int, purposes: int, opened: int
-) -> str:
-    who, free = _who(actors, purposes), [f":consent_opened_{place}" for place in range(opened)]
+def _statement(type_: str, of_series: bool, permits: bool, kinds: frozenset[str], named: bool, asking: _Who, opened: int) -> str:
+    who, free = asking.terms("r"), [f":consent_opened_{place}" for place in range(opened)]
     own = _verdict(type_, "consent_row", of_series, permits, kinds, named, who, free)
     if type_ != "DocumentReference":
         return own
@@ -169,24 +179,17 @@ def _verdict(
     terms = " OR ".join((who, *_about(type_, row, of_series, kinds)))
     permitted = """
   AND NOT EXISTS (SELECT 1 FROM whose w WHERE NOT EXISTS (SELECT 1 FROM applied p WHERE p.denies = 0 AND p.patient = w.patient))"""
-    verdict = f"""(WITH whose(patient) AS ({_whose(type_, row, free)}),
+    verdict = f"""(WITH whose(patient) AS ({whose(type_, row, free)}),
   applied(pk, parent, denies, names_some, patient) AS (
     SELECT r.pk, r.parent, r.denies, r.names_some, r.patient FROM whose w JOIN consent_rule r ON r.patient = w.patient WHERE {_applies("r", terms)})
   SELECT NOT EXISTS (SELECT 1 FROM applied d WHERE {_denies("d", named)} AND NOT EXISTS (SELECT 1 FROM applied e WHERE e.parent = d.pk)){"" if permits else permitted})"""
+    if is_by_rows(type_):
+        return f"({verdict} AND {_indexed(type_)})"
     if kinds <= {kind.value for kind in _OF_COLUMNS}:
         return verdict
-    unsure = f"""SELECT 1 FROM ({_whose(type_, row, free)}) w JOIN consent_rule r ON r.patient = w.patient WHERE {_denies("r", named)}
+    unsure = f"""SELECT 1 FROM ({whose(type_, row, free)}) w JOIN consent_rule r ON r.patient = w.patient WHERE {_denies("r", named)}
   AND {_applies("r", f"{who} OR t.kind NOT IN {_listed(WHO)}")}"""
     return f"({verdict} AND ({_indexed(type_)} OR NOT EXISTS ({unsure})))"
-
-
-def _whose(type_: str, row: str, free: Sequence[str]) -> str:
-    nobodys = ", ".join(["''", *free])
-    one = f"SELECT {row}.patient AS patient WHERE {row}.patient NOT IN ({nobodys})"
-    if _is_of_one(type_):
-        return one
-    but = f" AND c.id NOT IN ({', '.join(free)})" if free else ""
-    return f"{one} UNION ALL SELECT c.id FROM compartment c WHERE {row}.patient = '' AND c.resource_pk = {row}.pk AND c.name = 'Patient'{but}"
 
 
 def _denies(rule: str, named: bool) -> str:
@@ -197,16 +200,6 @@ def _applies(rule: str, terms: str) -> str:
     """The rule is in force, and each of its parts has a term that is true."""
     parts = f"SELECT count(DISTINCT t.part) FROM consent_term t WHERE t.rule = {rule}.pk AND ({terms})"
     return f"{rule}.begins <= :consent_now AND {rule}.ends > :consent_now AND {rule}.parts = ({parts})"
-
-
-def _who(actors: int, purposes: int) -> str:
-    """The terms that are true of the caller."""
-    found = ["1 = 0"]
-    for kind, count in ((Kind.ACTOR, actors), (Kind.PURPOSE, purposes)):
-        if count:
-            places = ", ".join(f":consent_{kind.value}_{place}" for place in range(count))
-            found.append(f"(t.kind = '{kind.value}' AND t.value IN ({places}))")
-    return " OR ".join(found)
 
 
 def _about(type_: str, row: str, of_series: bool, kinds: frozenset[str]) -> list[str]:
@@ -224,7 +217,7 @@ def _about(type_: str, row: str, of_series: bool, kinds: frozenset[str]) -> list
         Kind.AUTHOR: f"EXISTS (SELECT 1 FROM {led} AND l.parameter IN ({_hashes(type_, 'reference', '', _WRITERS)}))",
         Kind.CODE: f"""EXISTS (SELECT 1 FROM text_value v
           WHERE v.resource_pk = {row}.pk AND v.parameter IN ({_hashes(type_, "token", keys.CODE)}) AND v.exact = t.value)""",
-        Kind.LABEL: f"EXISTS (SELECT 1 FROM {labels} AND v.exact = t.value)",
+        Kind.LABEL: f"EXISTS (SELECT 1 FROM {labels} AND v.exact IN ({_other_names('t.value')}))",
         Kind.AT_LEAST: f"{_level(labels)} >= t.low",
         Kind.AT_MOST: f"{_level(labels)} <= t.low",
         Kind.OVERLAPS: f"NOT ({dated} AND ({row}.date >= t.high OR {row}.date_end <= t.low))",
@@ -248,10 +241,20 @@ def _images(row: str, of_series: bool) -> dict[Kind, str]:
 
 def _level(labels: str) -> str:
     """The place in `LEVELS` of the resource's confidentiality: what has none is N, or R where it has a label of sensitivity."""
-    marks = " ".join(f"WHEN '{CONFIDENTIALITY_SYSTEM}|{level}' THEN {place}" for place, level in enumerate(LEVELS))
-    prefix = f"{ACT_CODE}|"
-    sensitive = f"CASE WHEN substr(v.exact, 1, {len(prefix)}) = '{prefix}' THEN {LEVELS.index('R')} END"
+    marks = " ".join(
+        f"WHEN '{system}|{level}' THEN {place}"
+        for system in V3_SYSTEMS[CONFIDENTIALITY_SYSTEM]
+        for place, level in enumerate(LEVELS)
+    )
+    is_one = " OR ".join(f"substr(v.exact, 1, {len(each) + 1}) = '{each}|'" for each in V3_SYSTEMS[ACT_CODE])
+    sensitive = f"CASE WHEN {is_one} THEN {LEVELS.index('R')} END"
     return f"(SELECT coalesce(max(CASE v.exact {marks} END), max({sensitive}), {LEVELS.index('N')}) FROM {labels})"
+
+
+def _other_names(label: str) -> str:
+    """A label, which names its system as R4 does, as resources may have it."""
+    own, *others = V3_SYSTEMS[ACT_CODE]
+    return ", ".join((label, *(f"replace({label}, '{own}|', '{each}|')" for each in others)))
 
 
 def _indexed(type_: str) -> str:

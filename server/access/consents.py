@@ -42,6 +42,8 @@ class Withheld:
 
     Who is named and not known may be anybody.
     """
+    is_unknown: bool = False
+    """Whether it is not known who asks, so that a denial for named actors may be for this one."""
 
     @property
     def is_nothing(self) -> bool:
@@ -61,7 +63,7 @@ class Withheld:
     def _asking(self) -> Asking:
         return Asking(
             tuple(sorted(self.actors)), tuple(sorted(self.purposes)), self.permits, self.kinds or frozenset(), tuple(sorted(self.opened)),
-            self.named,
+            self.named, self.is_unknown,
         )  # fmt: skip
 
 
@@ -77,11 +79,13 @@ def withheld(
     patients: Collection[str] | None,
     patient: str | None = None,
     permits: bool,
+    is_unknown: bool = False,
 ) -> Withheld:
     """What consents keep from somebody who is known by `actors`, in the records of `patients` (None: of every one).
 
     Not of somebody who asks for own records, or as a proxy (`withheld_from_proxy`). `permits` is the setting `consent_default`. Who
-    declares no purpose treats. Break-glass (purpose BTG) is for practitioners, and for the `patient` of the token's context alone: of her
+    declares no purpose treats. With `is_unknown` it is somebody of whom no reference is known by which a Consent names people: then a denial holds them
+    whomever it names, and a permission for named actors does not serve them. Break-glass (purpose BTG) is for practitioners, and for the `patient` of the token's context alone: of her
     nothing is withheld then.
     """
     opened = frozenset[str]()
@@ -96,7 +100,7 @@ def withheld(
     usual = permits and declared <= _USUAL
     if connection.execute(rules.limit(1)).first() is None:
         return Withheld(permits=usual, opened=opened) if not usual else NOTHING
-    return Withheld(actors, declared, usual, _kinds(connection), opened)
+    return Withheld(actors, declared, usual, _kinds(connection), opened, is_unknown=is_unknown)
 
 
 def withheld_from_proxy(connection: Connection, *, user: str, patients: Collection[str], own: frozenset[str]) -> Withheld:

@@ -14,7 +14,7 @@ from sqlalchemy.sql.elements import True_
 
 from profiles.smart.scopes import Interaction, Scope, parse_scopes
 from server.access import constraints, studies
-from server.access.consent_sql import is_shared
+from server.access.consent_whose import is_shared
 from server.access.consents import NOTHING, Withheld
 from server.errors import AccessError, Forbidden, NotFound
 from server.records.catalogue import PATIENT, SERIES, STUDY

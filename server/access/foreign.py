@@ -133,7 +133,15 @@ class Foreign:
             writes=_reserved(scopes, verified),
             withheld=NOTHING
             if verified.is_own
-            else withheld(connection, user="", actors=frozenset(), purposes=frozenset(), patients=reach, permits=self._permits),
+            else withheld(
+                connection,
+                user="",
+                actors=frozenset(),
+                purposes=frozenset(),
+                patients=reach,
+                permits=self._permits,
+                is_unknown=True,
+            ),
         )
 
     def _issuer(self, token: str) -> TrustedIssuer | None:

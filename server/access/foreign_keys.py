@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
@@ -44,7 +44,9 @@ class ForeignKeys:
         """
         header = said_header(token)
         algorithm, kid = header.get("alg"), header.get("kid")
-        if algorithm not in algorithms or any(name in header for name in _CHOOSES) or not isinstance(kid, str | None):
+        if not isinstance(algorithm, str) or algorithm not in algorithms or not isinstance(kid, str | None):
+            raise Unauthenticated("the token is signed in a way that is not taken here")
+        if any(name in header for name in _CHOOSES):
             raise Unauthenticated("the token is signed in a way that is not taken here")
         key = _chosen(self._fetching.jwks(jwks_uri), kid, algorithm)
         if key is None and self._may_ask(jwks_uri):
@@ -87,7 +89,7 @@ def require_in_time(claims: Mapping[str, Any]) -> None:
             raise Unauthenticated("the token is not valid yet")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return type(value) in (int, float)
 
 

@@ -48,8 +48,9 @@ def decision(connection: Connection, *, claims: Mapping[str, Any], now: int, per
     whose = _whose(scopes, grant.patient, reach)
     if own is None:
         kept = withheld(
-            connection, user=user, actors=actors, purposes=purposes, patients=whose, patient=grant.patient, permits=permits
-        )
+            connection, user=user, actors=actors, purposes=purposes, patients=whose, patient=grant.patient, permits=permits,
+            is_unknown=grant.account is not None and not user,
+        )  # fmt: skip
     else:
         kept = withheld_from_proxy(
             connection, user=user, patients=whose or (), own=accounts.own_patients(connection, grant.account)
@@ -78,7 +79,9 @@ def kept_from(connection: Connection, account: accounts.Account, now: int, *, pe
         own = accounts.own_patients(connection, account.id)
         return withheld_from_proxy(connection, user=account.fhir_user, patients=reach, own=own)
     actors, _ = roles.actors(connection, account.fhir_user, now)
-    return withheld(connection, user=account.fhir_user, actors=actors, purposes=frozenset(), patients=None, permits=permits)
+    return withheld(
+        connection, user=account.fhir_user, actors=actors, purposes=frozenset(), patients=None, permits=permits, is_unknown=not account.fhir_user
+    )  # fmt: skip
 
 
 def whole_records(connection: Connection, account: accounts.Account, now: int) -> frozenset[str]:
@@ -102,7 +105,9 @@ def _of_claims(connection: Connection, claims: Mapping[str, Any], *, permits: bo
     scopes = parse_scopes(str(claims.get("scope", "")))
     kept, is_unnamed = NOTHING, {scope.context for scope in scopes} - {"patient"} == {"user"}
     if is_unnamed:
-        kept = withheld(connection, user="", actors=frozenset(), purposes=frozenset(), patients=None, permits=permits)
+        kept = withheld(
+            connection, user="", actors=frozenset(), purposes=frozenset(), patients=None, permits=permits, is_unknown=True
+        )
     return Decision(
         subject=str(claims.get("client_id", "")),
         scopes=scopes,

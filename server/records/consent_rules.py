@@ -40,10 +40,13 @@ def of_patient(connection: Connection, patient: str) -> list[str]:
     return sorted(connection.execute(theirs.distinct()).scalars())
 
 
-def merged(connection: Connection, patient: str) -> None:
-    """Somebody was merged into the Patient of this id, or she into another: what one of them consented to is about the records of all."""
+def merged(connection: Connection, patient: str, *, base: str = "") -> None:
+    """Somebody was merged into the Patient of this id, or she into another: what one of them consented to is about the records of all.
+
+    `base` is our FHIR base URL.
+    """
     consents = select(RULE.c.consent).where(RULE.c.patient.in_(belonging.same(connection, patient))).distinct()
     for row in connection.execute(
         select(_RESOURCE.c.pk, _RESOURCE.c.body, _RESOURCE.c.patient).where(_RESOURCE.c.pk.in_(consents))
     ).all():
-        changed(connection, row.pk, orjson.loads(unpacked(bytes(row.body))), row.patient)
+        changed(connection, row.pk, orjson.loads(unpacked(bytes(row.body))), row.patient, base=base)

@@ -220,7 +220,7 @@ class Corrector:
             base, known = self._reconciler.base, corrections.patient(connection, target_id).patient
             projections.published(connection, fhir_patient(known), base=base)
             projections.replaced(connection, source.patient, target.patient.id, base=base)
-            consent_rules.merged(connection, target.patient.id)
+            consent_rules.merged(connection, target.patient.id, base=base)
             epoch.raise_(connection)  # whoever may see the source's records may see the target's now
 
         return self._apply(wanted, "merge", actor, rows, target.pk)

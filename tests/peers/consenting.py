@@ -22,6 +22,8 @@ class Entry:
     json: Json
     patients: tuple[str, ...] = ()
     days: Days | None = None
+    names: tuple[str, ...] = ()
+    """Patients of whom it is too, but not in their compartments."""
 
     @property
     def name(self) -> str:
@@ -36,11 +38,13 @@ class Caller:
     today: str = "2026-06-01"
     named: bool = False
     """A proxy: only denials that name an actor, around them or in them, are for her."""
+    is_unknown: bool = False
+    """Denials that name an actor may be for this one, permissions are not."""
 
 
 def told(entry: Entry, world: Sequence[Entry], consents: Mapping[str, Sequence[Json]], caller: Caller) -> bool:
     """Whether each patient whose the resource is lets it be told; `consents` are by patient. All content has to be plain."""
-    for patient in entry.patients:
+    for patient in (*entry.patients, *entry.names):
         verdicts = [_verdict(each["provision"], entry, world, caller, is_root=True) for each in consents.get(patient, ())]
         if "deny" in verdicts or ("permit" not in verdicts and not caller.permits):
             return False
@@ -48,35 +52,46 @@ def told(entry: Entry, world: Sequence[Entry], consents: Mapping[str, Sequence[J
 
 
 def _verdict(
-    provision: Json, entry: Entry, world: Sequence[Entry], caller: Caller, *, is_root: bool = False, named: bool = False
+    provision: Json,
+    entry: Entry,
+    world: Sequence[Entry],
+    caller: Caller,
+    *,
+    is_root: bool = False,
+    named: bool = False,
+    sure: bool = True,
 ) -> str:
-    """`deny`, `permit`, or nothing where the provision does not apply. `named`: one around it names an actor."""
+    """`deny`, `permit`, or nothing where the provision does not apply. `named`: one around it names an actor; `sure`: all that do name this one."""
     denies = provision["type"] == "deny"
-    named = named or bool(provision.get("actor"))
+    named, sure = named or bool(provision.get("actor")), sure and _names(provision, caller)
     denial = "deny" if named or not caller.named else ""
-    if not _is_for(provision, caller):
+    if not _is_for(provision, caller) or not (sure or caller.is_unknown):
         return ""
     data = list(_data(provision, denies, entry, world))
     if is_root and not denies and data:  # IHE PCF: what is permitted, and nothing else
-        below = {_verdict(each, entry, world, caller, named=named) for each in provision.get("provision", ())}
-        if all(data) or entry.name.startswith("Patient/"):
+        below = {_verdict(each, entry, world, caller, named=named, sure=sure) for each in provision.get("provision", ())}
+        if sure and (all(data) or entry.name.startswith("Patient/")):
             below.add("permit")
         return "deny" if "deny" in below else "permit" if "permit" in below else denial
     if not all(data):
         return ""
-    below = {_verdict(each, entry, world, caller, named=named) for each in provision.get("provision", ())} - {""}
+    below = {_verdict(each, entry, world, caller, named=named, sure=sure) for each in provision.get("provision", ())} - {""}
     if below:
         return "deny" if "deny" in below else "permit"
-    return denial if denies else "permit"
+    return denial if denies else "permit" if sure else ""
+
+
+def _names(provision: Json, caller: Caller) -> bool:
+    actors = {each["reference"]["reference"] for each in provision.get("actor", ())}
+    return not actors or bool(actors & caller.actors)
 
 
 def _is_for(provision: Json, caller: Caller) -> bool:
     period = provision.get("period", {})
     if not period.get("start", "0000") <= caller.today <= period.get("end", "9999"):
         return False
-    actors = {each["reference"]["reference"] for each in provision.get("actor", ())}
     purposes = {each["code"] for each in provision.get("purpose", ())}
-    return (not actors or bool(actors & caller.actors)) and (not purposes or bool(purposes & caller.purposes))
+    return not purposes or bool(purposes & caller.purposes)
 
 
 def _data(provision: Json, denies: bool, entry: Entry, world: Sequence[Entry]) -> Iterator[bool]:

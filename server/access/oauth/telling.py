@@ -41,9 +41,7 @@ class Told:
         entity = AuditedEntity(query=asked, details=(("grant", granted.id), ("scope", granted.scope)))
         self._record(connection, "sign-in", GET_ACCESS_TOKEN, granted, message.address, message.request_id, token_id, entity)
 
-    def decided(
-        self, connection: Connection, granted: Granted, consents: Sequence[str], message: Message, token_id: str
-    ) -> None:
+    def decided(self, connection: Connection, granted: Granted, consents: Sequence[str], message: Message, token_id: str) -> None:
         """BALP AuthZconsent: the token was issued with these Consents (ids) held against all that it will ask for."""
         named = tuple(AuditedEntity(reference=f"Consent/{each}") for each in consents)
         self._record(

@@ -253,9 +253,10 @@ def forget(connection: Connection, now: int) -> None:
 
 def _plain(id: str) -> str:
     """base64url without padding (RFC 4648 section 5); raises `ValueError` for what is none, which a database may not even be able to read."""
-    if not _ID.fullmatch(id := id.rstrip("=")):
+    plain = id.rstrip("=")
+    if not _ID.fullmatch(plain):
         raise ValueError("no id of a key")
-    return id
+    return plain
 
 
 def _hash(value: bytes) -> str:

@@ -76,7 +76,9 @@ def begin(
         raise Refused("the patient's birth date is not known here; give the day on which the proxy ends instead")
     made = Proxy(str(uuid.uuid4()), account, patient, relation, begins, ends, until_age)
     if made.over(born) <= begins:
-        raise Refused("this would be over already: the patient is as old as that; give the day on which the proxy ends, or another age")
+        raise Refused(
+            "this would be over already: the patient is as old as that; give the day on which the proxy ends, or another age"
+        )
     epoch.raise_(connection)  # first: of two that do the same at once one waits here, and then sees the other
     for each in _some(connection, PROXY.c.account == account, PROXY.c.patient == patient, PROXY.c.ended == 0):
         if (each.relation, each.ends, each.until_age) == (relation, ends, until_age) and each.begins <= begins:

@@ -80,6 +80,9 @@ class Recovery:
                 once = passwords.for_once(connection, account.id)
             one_time_codes.void(connection, account.id)
             self._events.changed(connection, account.id, by, what, address)
-            sessions.end_all(connection, account.id, but)  # first: who allows an app just now has its session until it has done so
+            sessions.end_all(
+                connection, account.id, but
+            )  # first: who allows an app just now has its session until it has done so
             granting.end_of_account(connection, account.id, what)
+        self._sign_in.tries.reopen(account.id)
         return once

@@ -112,7 +112,13 @@ class Sessions:
         changing = (
             SESSION.update()
             .where(SESSION.c.id == session.id, SESSION.c.expires > now)
-            .values(hash=_hash(cookie), authenticated=authenticated, idle=now + self._idle, methods=" ".join(known), assurance=strongest)
+            .values(
+                hash=_hash(cookie),
+                authenticated=authenticated,
+                idle=now + self._idle,
+                methods=" ".join(known),
+                assurance=strongest,
+            )
             .returning(SESSION.c.id)
         )
         with self._database.write() as connection:

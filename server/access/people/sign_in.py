@@ -20,7 +20,7 @@ from server.access.people.one_time_codes import DIGITS, MINUTES, OneTimeCodes
 from server.access.people.passkeys import Passkeys
 from server.access.people.passwords import Passwords
 from server.access.people.throttles import Throttles
-from server.access.people.tries import IN_A_ROW, Try, Tries
+from server.access.people.tries import IN_A_ROW, Tries, Try
 from server.errors import Refused, SignInRefused
 from server.settings import Settings
 from server.store.db import Database, micros
@@ -203,6 +203,6 @@ def _closed(url: str) -> tuple[str, str]:
 def _invitation(email: str, site: str, url: str) -> tuple[str, str]:
     return f"Your account at {site}", (
         f"{site} has made an account for you, where you can see medical images, and decide who else may see them.\n\n"
-        f"To begin, open\n\n    {url}/sign-in\n\ntype your e-mail address, {email}, and choose \"E-mail me a code instead\". Nothing here is secret, and it\n"
+        f'To begin, open\n\n    {url}/sign-in\n\ntype your e-mail address, {email}, and choose "E-mail me a code instead". Nothing here is secret, and it\n'
         "does not run out. If you do not know what this is about, do nothing.\n"
     )

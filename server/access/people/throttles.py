@@ -158,7 +158,9 @@ class _Rows(Storage):
     def found(self, keys: Sequence[str]) -> list[tuple[int, int]]:
         """Of each key how often it was counted, and when its window is over."""
         now, hashed = micros(), [self._hash(key) for key in keys]
-        mine = select(THROTTLE.c.key, THROTTLE.c.count, THROTTLE.c.expires).where(THROTTLE.c.key.in_(hashed), THROTTLE.c.expires > now)
+        mine = select(THROTTLE.c.key, THROTTLE.c.count, THROTTLE.c.expires).where(
+            THROTTLE.c.key.in_(hashed), THROTTLE.c.expires > now
+        )
         with self._database.read() as connection:
             known = {key: (count, expires) for key, count, expires in connection.execute(mine)}
         return [known.get(each, (0, now)) for each in hashed]

@@ -153,7 +153,7 @@ def test_a_merged_patients_consents_are_about_the_records_of_both(tmp_path: Path
         send(opened, Made(), Made(study=3, patient="P2"))
         publish_all(opened)
         with opened.database.write() as connection:
-            ids = dict(iter(connection.execute(select(PATIENT.c.value, PATIENT.c.id)).all()))
+            ids = {row.value: row.id for row in connection.execute(select(PATIENT.c.value, PATIENT.c.id))}
             resources.put(connection, _consent(ids["P1"]))
             assert len(_told(connection, _held(connection), "ImagingStudy")) == 1
         reconciler = Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)

@@ -91,6 +91,23 @@ WORLD: tuple[Entry, ...] = (
         },
         ("p1",), ("2021-06-02", "2021-06-02"),
     ),
+    Entry({"resourceType": "Task", "id": "t1", "status": "requested", "intent": "order", "for": {"reference": "Patient/p1"}}, names=("p1",)),
+    Entry({"resourceType": "Device", "id": "v1", "patient": {"reference": "Patient/p2"}}, names=("p2",)),
+    Entry({"resourceType": "Device", "id": "v2"}),
+    Entry(
+        {
+            "resourceType": "Provenance", "id": "v1", "recorded": "2022-03-05T10:00:00Z", "agent": [{"who": {"display": "x"}}],
+            "target": [{"reference": each} for each in ("ImagingStudy/s3", "Task/t1")],
+        },
+        days=("2022-03-05", "2022-03-05"), names=("p1", "p2"),
+    ),
+    Entry(
+        {
+            "resourceType": "Provenance", "id": "v2", "recorded": "2022-03-05T10:00:00Z", "agent": [{"who": {"display": "x"}}],
+            "target": [{"reference": each} for each in ("Patient/p1", "Observation/o6")],
+        },
+        ("p1",), days=("2022-03-05", "2022-03-05"), names=("p2",),
+    ),
 )  # fmt: skip
 NAMES = [each.name for each in WORLD]
 TYPES = sorted({name.partition("/")[0] for name in NAMES})
@@ -206,6 +223,7 @@ CALLERS = st.builds(
     st.frozensets(st.sampled_from(["TREAT", "HRESCH", "HPAYMT"]), min_size=1, max_size=2),
     st.booleans(),
     named=st.sampled_from([False, False, True]),
+    is_unknown=st.sampled_from([False, False, True]),
 )
 QUERIES: dict[str, Callable[[Entry], bool]] = {
     "": lambda entry: True,
@@ -219,6 +237,7 @@ KNOWN = {
     "Observation": set(QUERIES), "DiagnosticReport": {"", "status=final", "code=urn:c|A", "_security=R", "encounter=Encounter/e1"},
     "ImagingStudy": {"", "status=final", "_security=R", "encounter=Encounter/e1"}, "Encounter": {"", "status=final", "_security=R"},
     "Patient": {"", "_security=R"}, "Practitioner": {"", "_security=R"},
+    "Task": {"", "_security=R"}, "Device": {"", "_security=R"}, "Provenance": {"", "_security=R"},
 }  # fmt: skip
 Grants = list[tuple[str, str, str]]
 GRANTS: st.SearchStrategy[Grants] = st.lists(
@@ -275,7 +294,7 @@ EVERY_KIND = frozenset(kind.value for kind in Kind)
 
 def _kept(caller: Caller) -> Withheld:
     usual = caller.named or (caller.permits and caller.purposes <= {"TREAT", "HPAYMT"})
-    return Withheld(caller.actors, caller.purposes, usual, EVERY_KIND, named=caller.named)
+    return Withheld(caller.actors, caller.purposes, usual, EVERY_KIND, named=caller.named, is_unknown=caller.is_unknown)
 
 
 def _usual(asking: Asking) -> Asking:
@@ -283,7 +302,7 @@ def _usual(asking: Asking) -> Asking:
     caller = asking.caller
     return Asking(
         asking.grants, asking.patient, asking.reach, asking.studies,
-        Caller(caller.actors, caller.purposes, _kept(caller).permits, named=caller.named),
+        Caller(caller.actors, caller.purposes, _kept(caller).permits, named=caller.named, is_unknown=caller.is_unknown),
     )  # fmt: skip
 
 
@@ -292,7 +311,7 @@ def _usual(asking: Asking) -> Asking:
 
 @pytest.mark.timeout(7200 if DEEP else 900)
 @settings(
-    max_examples=2000 if DEEP else 120,
+    max_examples=2000 if DEEP else 700,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(consents=CONSENTS, asking=ASKING)

@@ -82,7 +82,12 @@ def test_the_trail_has_the_address_of_who_asked(behind: Node) -> None:
 
 def test_who_is_forwarded_is_not_on_this_machine_whatever_is_said(behind: Node) -> None:
     """And who calls from it is, though another is spoken for: it is the socket that counts for what loopback may do."""
-    scope = {"type": "http", "app": create_app(behind), "headers": [(b"x-forwarded-for", b"127.0.0.1")], "client": ("203.0.113.1", 1)}
+    scope = {
+        "type": "http",
+        "app": create_app(behind),
+        "headers": [(b"x-forwarded-for", b"127.0.0.1")],
+        "client": ("203.0.113.1", 1),
+    }
     assert address(Request(scope)) == "203.0.113.1"
     assert not is_loopback(Request(scope))
 

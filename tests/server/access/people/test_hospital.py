@@ -129,7 +129,16 @@ class Lying:
     def post(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
         self.posted.append(form)
         now = int(time.time())
-        claims = {"iss": ISSUER, "sub": "anna", "aud": "images", "exp": now + 60, "iat": now, "nonce": self.nonce, **self.claims}
+        claims = {
+            "iss": ISSUER,
+            "sub": "anna",
+            "aud": "images",
+            "exp": now + 60,
+            "iat": now,
+            "auth_time": now,
+            "nonce": self.nonce,
+            **self.claims,
+        }
         kept = {name: value for name, value in claims.items() if value is not None}
         header = {"alg": "RS256", "kid": "k1", **self.header}
         return self.status, {
@@ -169,6 +178,31 @@ def test_the_request_has_what_makes_it_safe(lying: tuple[Hospital, Lying]) -> No
     other = general.begin("general")
     assert other.state != begun.state
     assert parse_qs(urlsplit(other.url).query)["state"] != [asked["state"]]
+
+
+@pytest.mark.parametrize("since", [None, 0, -1, "now", True, 1_000_000, 1e9])
+def test_who_is_to_sign_in_again_has_to_do_so_there(lying: tuple[Hospital, Lying], since: Any) -> None:
+    """OpenID Connect Core sections 3.1.2.1 and 3.1.3.7: that the hospital knows the browser of old proves nothing of who sits before it."""
+    general, fetching = lying
+    for session, again in (("", True), ("session-1", False)):
+        begun = general.begin("general", session, again=again)
+        asked = {name: value for name, (value,) in parse_qs(urlsplit(begun.url).query).items()}
+        assert (asked["prompt"], asked["max_age"]) == ("login", "0")
+        back = [("state", asked["state"]), ("code", "c")]
+        fetching.nonce, fetching.claims = asked["nonce"], {"auth_time": since}
+        with pytest.raises(SignInRefused):
+            general.finish("general", back, begun.state, session)
+        fetching.claims = {}
+        assert abs(general.finish("general", back, begun.state, session).authenticated - time.time() * 1e6) < 60e6
+
+
+@pytest.mark.parametrize("since", [None, 1_000_000])
+def test_who_signed_in_there_long_ago_is_not_fresh_here(lying: tuple[Hospital, Lying], since: int | None) -> None:
+    general, fetching = lying
+    begun, back = _begun(general, fetching)
+    assert "prompt" not in begun.url
+    fetching.claims = {"auth_time": since}
+    assert general.finish("general", list(back.items()), begun.state).authenticated == (since or 0) * 1_000_000
 
 
 WRONG_CLAIMS: Final[list[dict[str, Any]]] = [

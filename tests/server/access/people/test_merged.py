@@ -25,7 +25,7 @@ def test_a_merge_acts_on_the_next_request_of_patients_and_proxies(tmp_path: Path
             own = accounts.add(connection, kind="patient", email="own@example.org", patients=[ids["P1"]])
             parent = accounts.add(connection, kind="proxy", email="parent@example.org")
             stranger = accounts.add(connection, kind="proxy", email="stranger@example.org")
-        opened.people.proxying.begin(parent.id, ids["P1"], "parent", by=None)
+        opened.people.proxying.begin(parent.id, ids["P1"], "parent", by=None, until_age=0)
         with opened.database.read() as connection:
             before = epoch.current(connection)
         reconciler = Reconciler(opened.settings, opened.database, opened.blobs, opened.installation, opened.trail)

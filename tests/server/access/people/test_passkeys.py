@@ -225,3 +225,14 @@ def test_what_keys_call_this_server(lively: Town, url: str, host: str, origin: s
     known = Passkeys(lively.database, load(public_url=url), lively.people.events)
     session, key = signed_in(lively, lively.account()), Key(origin=origin, host=host)
     assert known.finish(session, key.create(known.begin(session))).name == "Passkey"
+
+
+@pytest.mark.parametrize("id_", ["", "\0", "a\0b", "\ud800", "x" * 5000, "a b", "é"])
+def test_an_id_that_is_none_is_refused_and_counted(lively: Town, id_: str) -> None:
+    """Not even asked of the database, which could not read all of them."""
+    said = {**Key().get(lively.people.sign_in.passkey_options("b", HERE)), "id": id_}
+    with pytest.raises(SignInRefused):
+        lively.people.sign_in.passkey(said, "b", HERE)
+    assert not lively.people.throttles.is_spent(lively.people.sign_in.tries.of_address, HERE)
+    (counted,) = lively.people.throttles._storage.found([lively.people.sign_in.tries.of_address.key_for(HERE)])
+    assert counted[0] == 1

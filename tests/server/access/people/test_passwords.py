@@ -136,14 +136,17 @@ def test_a_password_for_once_works_once_also_for_many_at_once(lively: Town) -> N
     ("given", "fits"),
     [
         ("correct horse battery", True), ("ñandú sobre la mesa", True), ("x" * 257, False), ("elevenchars", False), ("aaaaaaaaaaaa", False),
-        ("121212121212", False), ("anna.muster@example.org", False), ("gro.elpmaxe@retsum.anna", False), ("Anna.Muster.", True),
-        ("Anna Maria Muster", False),
+        ("121212121212", False), ("anna.muster@example.org", False), ("gro.elpmaxe@retsum.anna", False), ("Anna.Muster.", False),
+        ("Anna Maria Muster", False), ("password1234", False), ("123456789012", False), ("qwertyuiop12", False), ("iloveyou1234", False),
+        ("letmeinletmein", False), ("passwordpassword", False), ("sunshine sunshine", False), ("P@$$w0rd2026!", False),
+        ("Riverside2026!", False), ("imageshare1234", False), ("another long password", True), ("anna likes green apples", True),
     ],
 )  # fmt: skip
 def test_which_passwords_are_taken(given: str, fits: bool) -> None:
+    """NIST SP 800-63B-4 section 3.1.1.2: none of those that are commonly used, and no word of the place or the person, or what is made of it."""
     if fits:
-        passwords.require_fit(given, "anna.muster@example.org", "Anna Maria Muster")
+        passwords.require_fit(given, "anna.muster@example.org", "Anna Maria Muster", "Riverside Hospital")
     else:
         with pytest.raises(Refused) as refused:
-            passwords.require_fit(given, "anna.muster@example.org", "Anna Maria Muster")
+            passwords.require_fit(given, "anna.muster@example.org", "Anna Maria Muster", "Riverside Hospital")
         assert given not in refused.value.detail

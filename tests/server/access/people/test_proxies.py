@@ -1,13 +1,16 @@
 """Who reaches whom, and until when: parents, carers, birthdays."""
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peers.people import Town, town
+from peers.together import together
 
 from server.access import epoch
 from server.access.people import accounts, proxies
@@ -72,6 +75,7 @@ def test_a_proxy_holds_from_its_begin_to_its_end(lively: Town) -> None:
 
 
 def test_a_proxy_that_is_ended_opens_nothing_from_then_on(lively: Town) -> None:
+    born(lively.database, "child", "2020-01-01")
     parent = lively.account(kind="proxy")
     held = lively.people.proxying.begin(parent.id, "child", "parent", by=None)
     before = number(lively)
@@ -177,6 +181,55 @@ def test_who_is_a_proxy_may_end_it_and_nobody_elses(lively: Town) -> None:
 def test_nobody_is_proxy_without_an_account(lively: Town) -> None:
     with pytest.raises(NotFound):
         lively.people.proxying.begin("nobody", "x", "carer", by=None)
+
+
+# --- what is usual
+
+
+@pytest.mark.parametrize(("relation", "age"), [("parent", 18), ("guardian", 18), ("carer", 0), ("other", 0)])
+def test_a_parent_is_one_until_the_child_is_of_age(lively: Town, relation: str, age: int) -> None:
+    born(lively.database, "child", "2020-01-01")
+    account = lively.account(kind="proxy")
+    assert lively.people.proxying.begin(account.id, "child", relation, by=None).until_age == age
+    assert lively.people.proxying.begin(account.id, "child", relation, by=None, until_age=0).until_age == 0, (
+        "said in so many words"
+    )
+    assert lively.people.proxying.begin(account.id, "child", relation, by=None, ends=micros() + DAY).until_age == 0
+
+
+def test_a_site_says_what_is_usual(tmp_path: Path, database_url: str) -> None:
+    with town(tmp_path, database_url, proxy_until_age=12) as lively:
+        born(lively.database, "child", "2020-01-01")
+        assert lively.people.proxying.begin(lively.account(kind="proxy").id, "child", "parent", by=None).until_age == 12
+
+
+def test_what_would_be_over_already_is_refused(lively: Town) -> None:
+    born(lively.database, "old", "1960-01-01")
+    account = lively.account(kind="proxy")
+    for age in (None, 12):
+        with pytest.raises(Refused, match="over already"):
+            lively.people.proxying.begin(account.id, "old", "parent", by=None, until_age=age)
+    assert reach(lively, account) == (set(), FOREVER)
+
+
+def test_nobody_is_proxy_twice(lively: Town) -> None:
+    """The same again changes nothing; something else takes its place. The trail has what was changed, and no more."""
+    account = lively.account(kind="proxy")
+    first = lively.people.proxying.begin(account.id, "x", "carer", by=None)
+    assert lively.people.proxying.begin(account.id, "x", "carer", by=None) == first
+    second = lively.people.proxying.begin(account.id, "x", "other", by=None)
+    with lively.database.read() as connection:
+        held = proxies.of_account(connection, account.id)
+        told = [json.loads(each.body)["outcomeDesc"] for each in events(connection, limit=10)]
+    assert [(each.id, each.ended > 0) for each in held] == [(first.id, True), (second.id, False)]
+    assert sorted(told) == ["proxy begun: carer", "proxy begun: other", "proxy ended: carer"]
+
+
+def test_many_who_say_so_at_once_make_one(lively: Town) -> None:
+    account = lively.account(kind="proxy")
+    assert together(*[lambda: lively.people.proxying.begin(account.id, "x", "carer", by=None)] * 8) == []
+    with lively.database.read() as connection:
+        assert len(proxies.of_account(connection, account.id)) == 1
 
 
 # --- against a slow oracle

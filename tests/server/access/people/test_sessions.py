@@ -1,14 +1,16 @@
 """Sessions: made by signing in only, known by a hash, over in time, closed for good."""
 
+import contextlib
+
 import pytest
-from peers.people import HERE, PASSWORD, Town
+from peers.people import HERE, PASSWORD, Key, Town
 from peers.together import together
 from sqlalchemy import select
 
 from server.access import epoch
 from server.access.oauth import granting
 from server.access.oauth.granting import Granted
-from server.access.people import accounts, people, sessions
+from server.access.people import accounts, passkeys, people, sessions
 from server.access.people.sessions import SESSION, Session
 from server.errors import Refused, SignInRefused, StepUpNeeded
 from server.settings import load
@@ -222,3 +224,50 @@ def test_a_forgotten_password(lively: Town) -> None:
     with pytest.raises(SignInRefused):
         lively.people.recovery.recover(anna.email, code, "yet another password", HERE)
     assert lively.people.sign_in.password(anna.email, "another long password", HERE) == anna
+
+
+# --- who is about to sign in
+
+
+@pytest.mark.parametrize("how", ["changed", "recovered", "disabled", "disabled and enabled", "key removed"])
+def test_who_was_about_to_sign_in_while_everybody_is_signed_out_does_not(lively: Town, how: str) -> None:
+    """The old password was right a moment ago; the session would be one that nobody can see coming."""
+    anna = lively.account(password=PASSWORD)
+    key = Key()
+    mine, _ = lively.people.sessions.open(anna, ("password",), 1)
+    lively.people.passkeys.finish(mine, key.create(lively.people.passkeys.begin(mine)))
+    mine, _ = lively.people.sessions.open(anna, ("passkey",), 2)
+    known = lively.people.sign_in.password(anna.email, PASSWORD, HERE)
+    if how == "changed":
+        lively.people.recovery.change(mine, PASSWORD, "another long password", HERE)
+    elif how == "recovered":
+        lively.people.recovery.reset(anna, "another long password")
+    elif how == "key removed":
+        known = lively.people.sign_in.passkey(key.get(lively.people.sign_in.passkey_options("b", HERE)), "b", HERE)
+        with lively.database.read() as connection:
+            (held,) = passkeys.of(connection, anna.id)
+        lively.people.passkeys.remove(mine, held.id)
+    else:
+        with lively.database.write() as connection:
+            accounts.disable(connection, anna.id)
+            if how.endswith("enabled"):
+                accounts.enable(connection, anna.id)
+    with pytest.raises(SignInRefused):
+        lively.people.sessions.open(known, ("password",), 1)
+    assert len(lively.people.sessions.of(anna.id)) == (0 if how.startswith(("disabled", "recovered")) else 1)
+
+
+def test_of_many_at_once_none_is_left_open_after_the_password_was_changed(lively: Town) -> None:
+    anna = lively.account(password=PASSWORD)
+    mine, _ = lively.people.sessions.open(anna, ("password",), 1)
+    known = lively.people.sign_in.password(anna.email, PASSWORD, HERE)
+
+    def enter() -> None:
+        with contextlib.suppress(SignInRefused):
+            lively.people.sessions.open(known, ("password",), 1)
+
+    assert (
+        together(*[enter] * 8, lambda: lively.people.recovery.change(mine, PASSWORD, "another long password", HERE), *[enter] * 8)
+        == []
+    )
+    assert [each.id for each in lively.people.sessions.of(anna.id)] == [mine.id]
