@@ -62,7 +62,7 @@ def _of_targets(row: str, but: str) -> list[str]:
     """The patients of what a Provenance is about, whichever way that one says whose it is."""
     target = f"""resource f JOIN reference_value l ON f.type = l.target_type AND f.id = l.target_id
       AND l.resource_pk = {row}.pk AND l.parameter = {keys.parameter_hash(_FOLLOWING, "target")}"""
-    within = "compartment c ON c.resource_pk = f.pk AND c.name = 'Patient'"
+    within = "compartment c ON c.resource_pk = f.pk AND c.name || '' = 'Patient'"  # so that nobody's whole compartment is walked
     return [
         f"SELECT f.patient FROM {target} WHERE f.patient NOT IN ({but})",
         f"SELECT c.id FROM {target} JOIN {within} WHERE f.patient = '' AND c.id NOT IN ({but})",

@@ -192,7 +192,7 @@ def _of_commands(done: Happened) -> None:
         (("user", "disable", "eve@example.org"), ""),
         (("user", "enable", "eve@example.org"), ""),
         (("user", "password", "eve@example.org", "--once"), ""),
-        (("user", "proxy", "eve@example.org", "B"), ""),
+        (("user", "proxy", "eve@example.org", "B", "--relation", "carer"), ""),
         (("user", "proxy", "eve@example.org", "B", "--end"), ""),
         (("user", "list"), ""),
         (added, ""),

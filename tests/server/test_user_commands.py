@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 
 import pytest
@@ -60,12 +62,69 @@ def test_an_account_with_a_password_that_is_asked_for(opened: Node) -> None:
 
 
 def test_one_that_is_invited_by_e_mail(opened: Node) -> None:
-    assert run(opened, "add", "p@example.org", "--kind", "practitioner", "--fhir-user", "Practitioner/x", "--mail").exit_code == 0
-    (mail,) = (opened.settings.data / "mail").iterdir()
-    found = re.search(r"(\d{4} \d{4})", mail.read_text())
+    """The invitation holds no secret and does not run out; who can read the address asks for a code."""
+    added = run(opened, "add", "p@example.org", "--kind", "practitioner", "--fhir-user", "Practitioner/x", "--mail")
+    assert added.exit_code == 0
+    assert "no Practitioner/x here yet" in added.stderr
+    assert run(opened, "invite", "p@example.org").exit_code == 0
+    folder = opened.settings.data / "mail"
+    first, again = (message_from_bytes(each.read_bytes(), policy=default) for each in sorted(folder.iterdir()))
+    assert (first["To"], again["To"]) == ("p@example.org", "p@example.org")
+    text = first.get_content()
+    assert opened.settings.organization in text
+    assert f"{opened.settings.base_url}/sign-in" in text
+    assert not re.search(r"\d{4}", text.replace(opened.settings.base_url, ""))
+    opened.people.sign_in.send_code("p@example.org", "192.0.2.1")
+    opened.people.sign_in.close()
+    found = re.search(r"(\d{4} \d{4})", max(folder.iterdir()).read_text())
     assert found
     assert opened.people.sign_in.code("p@example.org", found[1], "127.0.0.1").fhir_user == "Practitioner/x"
     assert reach(opened, "p@example.org") is None
+
+
+def test_an_invitation_that_the_mail_server_does_not_take_is_sent_again(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with imageshare.node(tmp_path / "data", database_url) as opened:
+        monkeypatch.setenv("IMAGESHARE_SMTP_URL", "smtp://127.0.0.1:1")
+        added = run(opened, "add", "anna@example.org", "--mail")
+        assert added.exit_code == 1
+        assert "anna@example.org is added" in added.stdout, "it is there all the same"
+        assert "imageshare user invite anna@example.org" in added.output
+        monkeypatch.delenv("IMAGESHARE_SMTP_URL")
+        assert run(opened, "invite", "anna@example.org").exit_code == 0
+        assert len(list((opened.settings.data / "mail").iterdir())) == 1
+        for nobody in ("nobody@example.org", FIRST):
+            assert run(opened, "invite", nobody).exit_code == 1
+        run(opened, "disable", "anna@example.org")
+        assert "disabled" in run(opened, "invite", "anna@example.org").output
+
+
+def test_a_password_may_come_from_a_pipe(opened: Node) -> None:
+    """One line, which is asked for of nobody twice."""
+    added = run(opened, "add", "anna@example.org", input=f"{PASSWORD}\n")
+    assert (added.exit_code, added.stderr) == (0, "")
+    opened.people.sign_in.password("anna@example.org", PASSWORD, "127.0.0.1")
+    common = run(opened, "add", "bert@example.org", input="password1234\n")
+    assert common.exit_code == 1
+    assert "first that are tried" in common.output
+
+
+def test_who_disables_the_last_administrator_is_warned(opened: Node) -> None:
+    for email in ("one@example.org", "two@example.org"):
+        run(opened, "add", email, "--kind", "administrator", "--mail")
+    assert run(opened, "disable", "one@example.org").stderr == ""
+    assert "no administrator any more" in run(opened, "disable", "two@example.org").stderr
+    assert "already" in run(opened, "disable", "two@example.org").output
+
+
+def test_a_parent_is_one_until_the_child_is_of_age(opened: Node) -> None:
+    run(opened, "add", "mum@example.org", "--kind", "proxy", "--mail")
+    assert "until the age of 18" in run(opened, "proxy", "mum@example.org", "child").output
+    assert "age" not in run(opened, "proxy", "mum@example.org", "child", "--until-age", "0").output
+    refused = run(opened, "proxy", "mum@example.org", "child", "--until-age", "3")
+    assert refused.exit_code == 1
+    assert "over already" in refused.output
 
 
 @pytest.mark.parametrize(
@@ -73,6 +132,7 @@ def test_one_that_is_invited_by_e_mail(opened: Node) -> None:
     [
         (("no address", "--mail"), "e-mail address"),
         (("x@example.org", "--mail", "--fhir-user", "Device/x"), "Practitioner"),
+        (("x@example.org", "--mail", "--fhir-user", "Practitioner/p1"), "two accounts"),
         (("x@example.org", "--mail", "--patient", "nobody"), "no patient"),
     ],
 )

@@ -79,6 +79,8 @@ def find(connection: Connection, id: str) -> Account | None:
 
 
 def by_email(connection: Connection, email: str) -> Account | None:
+    if "\0" in email:  # which PostgreSQL does not even look for
+        return None
     return _one(connection, _accounts().where(ACCOUNT.c.email_folded == fold(email)))
 
 

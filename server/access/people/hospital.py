@@ -71,7 +71,7 @@ class Hospital:
     ) -> None:
         self._database, self._fetching, self._events = database, fetching, events
         self._providers = {each.id: each for each in settings.hospital_sign_in}
-        self._base = settings.base_url
+        self._base, self._seconds = settings.base_url, settings.session_seconds
         self._key = installation.cursor_key
         self._keys = ForeignKeys(fetching)
 
@@ -87,7 +87,8 @@ class Hospital:
     def begin(self, provider: str, session: str = "", *, again: bool = False) -> Begun:
         """OpenID Connect Core section 3.1.2.1, with PKCE (RFC 7636). `session` is the id of the one in which an account is to be linked.
 
-        `again` has the person prove there anew who they are, as linking does: that the hospital knows their browser is not enough.
+        `again` has the person prove there anew who they are, as linking does: that the hospital knows their browser is not enough. Otherwise it
+        may have known it for as long as a session lasts here; asked so, it says since when.
         Raises `NotFound` for a provider that there is not, `Unavailable` where it does not answer.
         """
         known = self._provider(provider)
@@ -96,7 +97,7 @@ class Hospital:
         url = prepare_grant_uri(
             metadata["authorization_endpoint"], known.client_id, "code", redirect_uri=self.back(provider), scope=known.scope, state=state,
             nonce=nonce, code_challenge=create_s256_code_challenge(verifier), code_challenge_method="S256",
-            **({"prompt": "login", "max_age": "0"} if again or session else {}),
+            **({"prompt": "login", "max_age": "0"} if again or session else {"max_age": str(self._seconds)}),
         )  # fmt: skip
         kept = [state, nonce, verifier, int(time.time()) + SECONDS, again or bool(session)]
         return Begun(url, sealed.seal(self._key, _PURPOSE, kept, (provider, session)))

@@ -81,7 +81,7 @@ def begin(
         )
     epoch.raise_(connection)  # first: of two that do the same at once one waits here, and then sees the other
     for each in _some(connection, PROXY.c.account == account, PROXY.c.patient == patient, PROXY.c.ended == 0):
-        if (each.relation, each.ends, each.until_age) == (relation, ends, until_age) and each.begins <= begins:
+        if (each.relation, each.ends, each.until_age) == (relation, ends, until_age) and each.begins <= max(begins, micros()):
             return each
         end(connection, each.id)
     connection.execute(

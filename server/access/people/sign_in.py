@@ -133,18 +133,14 @@ class SignIn:
         with self._database.read() as connection:
             account = accounts.by_email(connection, email) if email else None
         one = Try(way, accounts.fold(email), account.id if account is not None else None, address, browser)
-        with self.tries.counted(one) as free:
+        with self.tries.counted(one) as (free, is_last):
             try:
                 yield account, free and account is not None and not account.disabled
             except SignInRefused:
                 self._events.failed(account if free else None, way, address)
-                if free and account is not None:
-                    self.later(partial(self._tell_if_closed, account, one))
+                if is_last and account is not None and not account.disabled:
+                    self.later(partial(self.mail, account.email, *_closed(self._url)))
                 raise
-
-    def _tell_if_closed(self, account: Account, one: Try) -> None:
-        if self.tries.has_closed(one) and not account.disabled:
-            self.mail(account.email, *_closed(self._url))
 
     def _id(self, email: str, browser: Browser) -> str | None:
         """The account of the address, where the browser may know it."""

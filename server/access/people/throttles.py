@@ -41,17 +41,18 @@ class Throttles:
 
     def take(self, rate: RateLimitItem, *of: str) -> bool:
         """Counts one if it is within the rate, and returns whether it is. Who is beyond it is read of, and writes nothing: a flood must cost little."""
-        return self.take_each((rate, of))[0]
+        return self.take_each((rate, of))[0] > 0
 
-    def take_each(self, *each: Counted) -> tuple[bool, ...]:
-        """The same of several, with one commit: each is counted by itself."""
+    def take_each(self, *each: Counted) -> tuple[int, ...]:
+        """The same of several, with one commit, each by itself: how many it is with this one; 0 where it is beyond the rate."""
         if not each:
             return ()
         known = self._storage.found([rate.key_for(*of) for rate, of in each])
         within = [count < rate.amount for (rate, _), (count, _) in zip(each, known, strict=True)]
         counting = [(rate.key_for(*of), rate.get_expiry(), 1) for (rate, of), free in zip(each, within, strict=True) if free]
         counted = iter(self._storage.add(counting))
-        taken = tuple(free and next(counted) <= rate.amount for (rate, _), free in zip(each, within, strict=True))
+        numbers = [next(counted) if free else 0 for free in within]
+        taken = tuple(number if number <= rate.amount else 0 for (rate, _), number in zip(each, numbers, strict=True))
         for (rate, of), got in zip(each, taken, strict=True):
             if not got:
                 self._remember(rate.key_for(*of))

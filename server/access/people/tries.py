@@ -61,8 +61,10 @@ class Tries:
             raise TooManyAttempts(wait)
 
     @contextmanager
-    def counted(self, one: Try) -> Iterator[bool]:
-        """Counts it as a failure, and tells whether it may be looked at. It is none if the block ends well or fails of another reason.
+    def counted(self, one: Try) -> Iterator[tuple[bool, bool]]:
+        """Counts it as a failure, and tells whether it may be looked at, and whether it is the last that may, of those in a row.
+
+        It is none if the block ends well or fails of another reason.
 
         Raises `TooManyAttempts` where its network may try nothing more.
         """
@@ -74,7 +76,7 @@ class Tries:
         try:
             if of_address and not taken[0]:
                 raise self._too_many(of_address[0])
-            yield all(taken)
+            yield all(taken), one.account is not None and one.way == "password" and taken[-1] == IN_A_ROW
         except SignInRefused:
             raise
         except BaseException:
@@ -82,10 +84,6 @@ class Tries:
             raise
         anew = [each for each in others if each[0] is not self.of_account]
         self._throttles.settle(back=[each for each in got if each not in anew], clear=anew)
-
-    def has_closed(self, one: Try) -> bool:
-        """Whether it was the last of too many in a row."""
-        return one.way == "password" and one.account is not None and self._throttles.is_spent(self.in_a_row, *self._row(one)[1])
 
     def reopen(self, account: str) -> None:
         """The password is another one: what was tried before counts no more."""

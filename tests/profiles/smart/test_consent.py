@@ -95,6 +95,18 @@ def test_of_several_values_those_that_are_understood_permit_and_all_deny() -> No
     assert _read({"type": "deny", **actors}).rules == (DENIAL,)
 
 
+@pytest.mark.parametrize(
+    ("own", "oid"), [("v3-ActReason", "2.16.840.1.113883.5.8"), ("v3-ActCode", "2.16.840.1.113883.5.4"), ("v3-Confidentiality", "2.16.840.1.113883.5.25")]
+)  # fmt: skip
+def test_code_systems_of_hl7_v3_are_known_by_their_other_names(own: str, oid: str) -> None:
+    names = (f"http://terminology.hl7.org/CodeSystem/{own}", f"http://hl7.org/fhir/v3/{own[3:]}", f"urn:oid:{oid}")
+    for kind in ("deny", "permit"):
+        for element in ("purpose", "securityLabel"):
+            one, *others = (_read({"type": kind, element: [{"system": name, "code": "R"}]}) for name in names)
+            assert one.rules
+            assert others == [one, one], element
+
+
 def test_references_below_our_base_are_ours() -> None:
     absolute = _actor(reference="https://here.example/fhir/Practitioner/1/_history/3")
     assert _read({"type": "deny", **absolute}).rules == (Rule(True, ((Term(Kind.ACTOR, "Practitioner/1"),),)),)

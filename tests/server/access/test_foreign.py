@@ -337,6 +337,21 @@ def test_consents_are_for_foreign_tokens_too(tmp_path: Path) -> None:
             }
 
 
+def test_a_denial_of_somebody_holds_who_comes_with_a_foreign_token(tmp_path: Path) -> None:
+    """Whom the issuer names is not known here, so it may be whomever a Consent names; but a patient there, who asks for own records."""
+    with _keyed(tmp_path, scope="patient/*.rs user/*.rs") as (node, _):
+        anna, bert = _id(node, "A"), _id(node, "B")
+        doctor = _token(scope="user/*.rs", fhirUser="Practitioner/p9", patient=None)
+        in_context, own = _token(fhirUser="Practitioner/p9"), _token(fhirUser="Patient/A")
+        consent = _denial(anna)
+        consent["provision"]["actor"] = [{"role": {"text": "x"}, "reference": {"reference": "Practitioner/p1"}}]
+        http = TestClient(create_app(node), base_url=OURS)
+        headers = {"Authorization": f"Bearer {node.tokens.issue(client='staff', scope='system/*.cruds')}"}
+        assert http.post("/fhir/Consent", json=consent, headers=headers).status_code == 201
+        assert [_get(node, f"/fhir/Patient/{anna}", each).status_code for each in (doctor, in_context, own)] == [404, 403, 200]
+        assert _get(node, f"/fhir/Patient/{bert}", doctor).status_code == 200
+
+
 def _denial(patient: str) -> dict[str, Any]:
     codes = "http://terminology.hl7.org/CodeSystem"
     return {

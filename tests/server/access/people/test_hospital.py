@@ -200,7 +200,9 @@ def test_who_is_to_sign_in_again_has_to_do_so_there(lying: tuple[Hospital, Lying
 def test_who_signed_in_there_long_ago_is_not_fresh_here(lying: tuple[Hospital, Lying], since: int | None) -> None:
     general, fetching = lying
     begun, back = _begun(general, fetching)
-    assert "prompt" not in begun.url
+    asked = parse_qs(urlsplit(begun.url).query)
+    assert "prompt" not in asked
+    assert asked["max_age"] == ["43200"], "asked so, a provider has to say when it was"
     fetching.claims = {"auth_time": since}
     assert general.finish("general", list(back.items()), begun.state).authenticated == (since or 0) * 1_000_000
 

@@ -281,3 +281,16 @@ def test_counters_of_who_signs_in_go(lively: Town) -> None:
     with lively.database.read() as connection:
         left = [each.count for each in connection.execute(THROTTLE.select())]
     assert sorted(left) == [3, 3], "of the network and of all networks, whose failures somebody else's may have been"
+
+
+@pytest.mark.parametrize("email", ["\0@x.org", "a" * 100_000 + "@x.org", "\u202e@x", "\u0660@x.org"])
+def test_an_address_that_is_none_is_nobody(lively: Town, email: str) -> None:
+    for way in (
+        lambda: lively.people.sign_in.password(email, "x" * 100_000, HERE),
+        lambda: lively.people.sign_in.code(email, "\u0660\u0661\u0662" * 100, HERE),
+    ):
+        with pytest.raises(SignInRefused):
+            way()
+    lively.people.sign_in.send_code(email, HERE)
+    lively.posted()
+    assert lively.mails == []

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from httpx2 import Response
@@ -10,6 +11,7 @@ from peers import node_clients
 from peers.hospital import came_back
 from peers.visitor import Pages, Visitor, pages
 
+from server.store.db import micros
 from server.store.tables import Session
 
 pytestmark = pytest.mark.peers
@@ -95,3 +97,21 @@ def test_connecting_takes_a_fresh_sign_in(town: Pages) -> None:
     visitor.press("Connect General Hospital")
     assert visitor.page.url.path == "/sign-in"
     assert "Sign in again" in visitor.text
+
+
+def test_who_signs_in_again_through_the_hospital_proves_it_there(town: Pages) -> None:
+    """That the hospital still knows the browser would make whoever sits before an open one fresh."""
+    visitor = town.signed_in("patient")
+    visitor.press("Connect General Hospital")
+    asked = parse_qs(urlsplit(visitor.onward).query)
+    assert (asked["prompt"], asked["max_age"]) == (["login"], ["0"])
+    _returns(visitor, visitor.onward)
+    visitor.get("/sign-in", again="yes")
+    link = next(each for each in visitor.tree.xpath("//a") if "Sign in through General Hospital" in each.text_content())
+    url = str(visitor.http.get(link.get("href")).headers["location"])
+    assert (parse_qs(urlsplit(url).query)["prompt"], parse_qs(urlsplit(url).query)["max_age"]) == (["login"], ["0"])
+    with town.site.node.database.write() as connection:
+        connection.execute(Session.__table__.update().values(authenticated=0))  # type: ignore[attr-defined]
+    _returns(visitor, url)
+    (session,) = town.site.node.people.sessions.of(town.site.people["patient"].id)
+    assert session.is_fresh(micros())

@@ -173,3 +173,43 @@ def test_a_passkey_that_says_nothing_is_refused(town: Pages) -> None:
     for said in ("", "[]", "{}", '{"id": 1}'):
         assert visitor.press("Sign in with a passkey", response=said).status_code in (400, 401)
         assert "passkey did not work" in visitor.text
+
+
+def test_a_code_is_for_the_browser_that_asked(town: Pages) -> None:
+    """Somebody else who tries codes, or has one sent, spoils nothing; and who reads the code uses it nowhere else."""
+    mine, theirs = town.visitor(), town.visitor()
+    for visitor in (mine, theirs):
+        visitor.get("/sign-in")
+    mine.press("E-mail me a code instead", email="staff@example.org")
+    code = town.code()
+    theirs.press("E-mail me a code instead", email="staff@example.org")
+    town.letter()
+    assert theirs.press("Sign in", code=code).status_code == 401
+    for _ in range(4):
+        assert theirs.press("Sign in", code="00000000").status_code == 401
+    assert mine.press("Sign in", code=code).url.path == "/account"
+
+
+def test_a_browser_where_one_has_signed_in_is_not_held_up_by_others(tmp_path: Path) -> None:
+    """Its cookie is the browser's own: no script reads it, it goes to nobody else, and it signs nobody in."""
+    with pages(tmp_path, sign_in_failures_per_address=5) as town:
+        mine, stranger = town.visitor(), town.visitor()
+        mine.get("/sign-in")
+        kept = [
+            each for each in mine.http.post(
+                "/sign-in", data={**mine.filled("Sign in")[1], "email": "patient@example.org", "password": PASSWORD},
+                headers={"Origin": str(mine.http.base_url).rstrip("/")},
+            ).headers.get_list("set-cookie")
+            if "imageshare-known" in each
+        ]  # fmt: skip
+        assert len(kept) == 1
+        assert all(word in kept[0] for word in ("HttpOnly", "SameSite=lax", "Path=/", "Max-Age=31536000"))
+        mine.get("/sign-out")
+        mine.press("Sign out")
+        stranger.get("/sign-in")
+        for _ in range(5):
+            assert stranger.sign_in("patient@example.org", "wrong").status_code == 401
+        assert stranger.sign_in("patient@example.org", "wrong").status_code == 429
+        mine.get("/sign-in")
+        assert "Sign in" in mine.text
+        assert mine.sign_in("patient@example.org").url.path == "/account"
