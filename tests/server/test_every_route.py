@@ -238,9 +238,11 @@ OPEN: Final[dict[Row, Callable[[Town], Response]]] = {
     **{("GET", path): _page(path) for path in (
         "/fhir/.well-known/smart-configuration", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/oauth/jwks",
         "/brands", style_path(), "/sign-in", "/recover", "/signed-out", "/sign-in/code", "/sign-in/with-code", "/sign-in/passkey",
-        "/recover/password", "/account/password", "/account/passkeys", "/account/name", "/account/email", "/account/email/confirm", "/", "/livez", "/readyz", "/metrics",
+        "/recover/password", "/account/password", "/account/passkeys", "/account/name", "/account/email", "/account/email/confirm", "/account/passkeys/remove", "/account/sessions/close",
+        "/account/apps/disconnect", "/account/hospital/remove", "/", "/livez", "/readyz", "/metrics",
     )},
     ("GET", "/assets/{digest}/{name}"): _page("/assets/x/..%2f..%2fimageshare.db"),
+    ("GET", "/account/hospital/{provider}"): _page("/account/hospital/none"),
     ("GET", "/sign-in/hospital/{provider}"): _page("/sign-in/hospital/none"),
     ("GET", "/sign-in/hospital/{provider}/back"): _page("/sign-in/hospital/none/back?code=x&state=y"),
     ("GET", "/oauth/authorize"): _authorize("GET"),
@@ -414,7 +416,8 @@ def _everybody(town: Town) -> Iterator[Response]:
 def _mishaps(town: Town) -> Iterator[Response]:
     """A launch with everything; then what fails inside, so that a trace is near."""
     smart, pkce = town.pages.site, Pkce()
-    code = smart.code("secret", "openid patient/*.rs offline_access", pkce=pkce)
+    by_key = smart.node.people.sessions.open(smart.people["patient"], ("passkey",), 2)[0]
+    code = smart.code("secret", "openid patient/*.rs offline_access", pkce=pkce, session=by_key)
     told = smart.redeem(code, pkce, "secret")
     town.secrets |= {
         "code": code,
