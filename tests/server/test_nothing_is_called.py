@@ -141,7 +141,7 @@ def test_a_client_that_registers_itself(trap: Trap) -> None:
     """Its keys would be fetched when it first asks for a token; so would its logo for a page. Without TLS it does not come so far."""
     url, site = trap.url.replace("http:", "https:"), trap.site
     body = {
-        "client_name": "An app", "redirect_uris": ["https://app.example.org/back"], "token_endpoint_auth_method": "private_key_jwt",
+        "client_name": "An app", "redirect_uris": ["https://app.example.org/back", url], "token_endpoint_auth_method": "private_key_jwt",
         "grant_types": ["authorization_code"], "jwks_uri": url, "logo_uri": url, "client_uri": url, "tos_uri": url, "policy_uri": url,
         "sector_identifier_uri": url, "software_statement": url, "initiate_login_uri": url, "request_uris": [url],
     }  # fmt: skip

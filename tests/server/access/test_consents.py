@@ -311,7 +311,7 @@ def _usual(asking: Asking) -> Asking:
 
 @pytest.mark.timeout(7200 if DEEP else 900)
 @settings(
-    max_examples=2000 if DEEP else 120,
+    max_examples=2000 if DEEP else 40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(consents=CONSENTS, asking=ASKING)
