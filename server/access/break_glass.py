@@ -48,9 +48,19 @@ def reason(text: str) -> str:
 
 
 def begin(
-    connection: Connection, trail: Trail, grant: str, why: str, *, address: str, notify: Notify, request_id: str = ""
+    connection: Connection,
+    trail: Trail,
+    grant: str,
+    why: str,
+    *,
+    address: str,
+    notify: Notify,
+    request_id: str = "",
+    asked: str = "",
 ) -> None:
     """The practitioner of the grant of this id declares an emergency. What is withheld is open from the next request on.
+
+    `asked` names the authorization request in which that was declared, as the e-mails about it do.
 
     Raises `Refused` without a reason, and `Forbidden` for who is no practitioner, or for a grant that is for no patient or outlives its access token;
     `refused` tells the trail.
@@ -71,7 +81,8 @@ def begin(
     client = Agent(
         identifier=held.client, address=address, user=Agent(identifier=account.id, reference=account.fhir_user), purposes=(BREAK_GLASS,)
     )  # fmt: skip
-    told = AuditedEntity(reference=f"Patient/{held.patient}", details=(("grant", grant), ("reason", said)))
+    named = (("request", asked),) if asked else ()
+    told = AuditedEntity(reference=f"Patient/{held.patient}", details=(("grant", grant), ("reason", said), *named))
     trail.record(
         connection,
         trail.action(

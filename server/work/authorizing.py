@@ -141,7 +141,11 @@ class Authorizing:
             reach, _ = accounts.reach(connection, account, micros())
             kept = NOTHING if emergency else self._kept_from(connection, account)
             found = choices(connection, reach, patient=named, search=search, kept=kept)
-        told.chosen_from(account, asked.client.id, [each.id for each in found.patients], emergency)
+        names = [each.id for each in found.patients]
+        if emergency and names:
+            with self._server.database.write() as connection:
+                emergencies.shown(connection, asked.request_id, named)
+        told.chosen_from(account, asked.client.id, names, emergency, emergencies.name_of(asked.request_id))
         return found
 
     def digest(
@@ -197,7 +201,7 @@ class Authorizing:
             granted = granting.begin(connection, granted)
             told.began(connection, granted, address, trace)
             if emergency:
-                emergencies.begin(connection, told, granted, emergency, address=address, trace=trace)
+                emergencies.begin(connection, told, granted, request_id, emergency, address=address, trace=trace)
             code = new_code(connection, granted, redirect_uri=asked.redirect_uri, challenge=asked.challenge, nonce=asked.nonce)
         return self._back(asked.redirect_uri, asked.state, code=code)
 

@@ -1,6 +1,6 @@
 """Who is told by e-mail that somebody broke the glass (IHE PCF section 53.4): the patient, proxies in force, and the site's privacy officer.
 
-Each is a job of its own, asked for in the transaction of the grant: it outlives a restart and a mail server that is away. An e-mail names neither the
+Each is a job of its own, asked for before anything that was closed is shown: it outlives a restart and a mail server that is away. An e-mail names neither the
 patient nor who it was: that stands where one has to sign in.
 """
 
@@ -18,17 +18,22 @@ from server.store.db import Database, micros
 from server.telemetry import log
 
 NOTIFY: Final = "notify"
-"""Kind of the job whose key is a grant and, after a space, an account; without one it is for the privacy officer."""
+"""Kind of the job whose key names the request and, after a space, an account; without one it is for the privacy officer."""
 _MOST_ATTEMPTS: Final = 100
 """Four days, with the delays that jobs have."""
 Mail = Callable[[str, str, str], None]
 """Sends to an address, with a subject, a text."""
 
 
-def emergency(connection: Connection, grant: str, patient: str) -> None:
-    """Those who are to know that the glass was broken for `patient` (a resource id) will be told, if the transaction commits."""
-    for account in sorted({"", *_concerned(connection, patient)}):
-        jobs.enqueue(connection, NOTIFY, f"{grant} {account}", due=micros())
+def to_officer(connection: Connection, request: str) -> None:
+    """The privacy officer will be told that an emergency was declared, if the transaction commits. `request` is by what the trail names it."""
+    jobs.enqueue(connection, NOTIFY, f"{request} ", due=micros())
+
+
+def to_concerned(connection: Connection, request: str, patient: str) -> None:
+    """Those who are to know that the record of `patient` (a resource id) was opened will be told, if the transaction commits."""
+    for account in sorted({*_concerned(connection, patient)}):
+        jobs.enqueue(connection, NOTIFY, f"{request} {account}", due=micros())
 
 
 class Notifier:
@@ -40,11 +45,11 @@ class Notifier:
     def run(self, due: Sequence[jobs.Job]) -> None:
         """Sends what is due. Raises `Unavailable` where an e-mail is not taken: the job is put back, for some days."""
         for job in due:
-            grant, _, account = job.key.partition(" ")
+            request, _, account = job.key.partition(" ")
             if job.attempts > _MOST_ATTEMPTS:
-                log().error("not told of an emergency access", grant=grant)
+                log().error("not told of an emergency access", request=request)
             elif address := self._address(account):
-                self._mail(address, *(self._to_person() if account else self._to_officer(grant)))
+                self._mail(address, *(self._to_person() if account else self._to_officer(request)))
             with self._database.write() as connection:
                 jobs.done(connection, job)
 
@@ -65,11 +70,12 @@ class Notifier:
             "If that does not seem right to you, speak to the people who run this service.\n"
         )
 
-    def _to_officer(self, grant: str) -> tuple[str, str]:
+    def _to_officer(self, request: str) -> tuple[str, str]:
         return "Emergency access", (
-            f"A practitioner has broken the glass at {self._settings.base_url}, for one patient and with a reason. Please review it.\n"
-            f"In the audit trail it is the event 110127 (Emergency Override Started) of the grant\n\n    {grant}\n\n"
-            "and all that was looked at with it has the purpose of use BTG.\n"
+            f"A practitioner has declared an emergency at {self._settings.base_url}, with a reason. Please review it.\n"
+            "In the audit trail, what was shown for it, and the event 110127 (Emergency Override Started) if an app was then let, name the request\n\n"
+            f"    {request}\n\n"
+            "and all that was looked at has the purpose of use BTG.\n"
         )
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from peers.taken_out import ROOT, VARIABLE, Check, checks, without
@@ -18,18 +19,21 @@ ALL = checks("server/access", "server/edges")
 SAMPLE = 24
 TESTS = {
     "server/access/oauth/": ["tests/server/edges/smart", "tests/server/access/oauth"],
-    "server/access/people/": ["tests/server/access/people", "tests/server/edges/pages/test_sign_in.py", "tests/server/edges/pages/test_account.py"],
-    "server/access/foreign": ["tests/server/access/test_foreign.py"],
-    "server/access/capabilities": ["tests/server/edges/test_imaging_access.py"],
+    "server/access/people/": ["tests/server/access/people", "tests/server/edges/pages"],
+    "server/access/break_glass": ["tests/server/edges/pages/test_emergency.py"],
+    "server/access/capabilities": ["tests/server/edges/test_dicomweb_capabilities.py", "tests/server/edges/test_imaging_access.py"],
+    "server/access/decisions": ["tests/server/edges/test_who_says_who_may.py", "tests/server/edges/test_one_study_alone.py", "tests/server/edges/test_whose_it_is.py", "tests/server/access", "tests/server/edges/fhir/test_write_access.py"],
+    "server/access/foreign": ["tests/server/access/test_foreign.py", "tests/server/access/test_separate_servers.py"],
+    "server/access/grants": ["tests/server/test_cli.py"],
     "server/access/": ["tests/server/access/test_tokens.py", "tests/server/access/test_decisions.py", "tests/server/access/test_rights.py", "tests/server/edges/test_fhir.py"],
-    "server/edges/pages/": ["tests/server/edges/pages/test_forged.py", "tests/server/edges/pages/test_consent.py", "tests/server/edges/pages/test_hospital.py", "tests/server/edges/pages/test_account.py"],
+    "server/edges/pages/": ["tests/server/edges/pages"],
     "server/edges/smart/": ["tests/server/edges/smart"],
-    "server/edges/soap/": ["tests/server/edges/test_soap_refusals.py"],
+    "server/edges/soap/": ["tests/server/edges/test_soap_refusals.py", "tests/server/edges/test_soap_registry.py", "tests/server/edges/test_soap_retrieve.py"],
     "server/edges/dimse/": ["tests/server/edges/test_dimse_query.py", "tests/server/edges/test_dimse_retrieve.py"],
-    "server/edges/dicomweb/": ["tests/server/edges/test_dicomweb.py", "tests/server/edges/test_dicomweb_subscriptions.py", "tests/server/edges/test_dicomweb_workitems.py", "tests/server/edges/test_imaging_access.py"],
+    "server/edges/dicomweb/": ["tests/server/edges/test_dicomweb.py", "tests/server/edges/test_dicomweb_subscriptions.py", "tests/server/edges/test_dicomweb_workitems.py", "tests/server/edges/test_dicomweb_delete.py", "tests/server/edges/test_dicomweb_correct.py", "tests/server/edges/test_imaging_access.py", "tests/server/edges/test_one_study_alone.py"],
     "server/edges/": ["tests/server/edges/test_fhir.py", "tests/server/edges/test_revocation.py", "tests/server/edges/fhir/test_write_access.py", "tests/server/edges/fhir/test_binary.py"],
 }  # fmt: skip
-"""What looks at a module first, by how its path begins: the first that fits. Whatever that does not notice, the routes may."""
+"""What looks at a module after the tests that have its name, by how its path begins: the first that fits. Whatever that does not notice, the routes may."""
 SECOND_LOOK = ["tests/server/test_every_route.py"]
 LEFT_OUT = "not browser and not apps and not postgresql"
 """Slow ones, that look at the same."""
@@ -52,6 +56,8 @@ def sample() -> list[Check]:
 
 
 def looks(path: str) -> Iterator[list[str]]:
+    if named := [str(each.relative_to(ROOT)) for each in sorted(ROOT.glob(f"tests/server/**/test_{Path(path).stem}.py"))]:
+        yield named
     yield next(tests for start, tests in TESTS.items() if path.startswith(start))
     yield SECOND_LOOK
 

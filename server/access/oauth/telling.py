@@ -77,13 +77,13 @@ class Told:
             )
         )  # fmt: skip
 
-    def chosen_from(self, account: Account, client: str, patients: Sequence[str], emergency: str = "") -> None:
-        """A person was shown these patients, to choose for which of them an app shall work; `emergency`: the reason why nothing was withheld.
+    def chosen_from(self, account: Account, client: str, patients: Sequence[str], emergency: str = "", request: str = "") -> None:
+        """A person was shown these patients, to choose for which of them an app shall work.
 
-        Returns when it is durable.
+        `emergency` is the reason why nothing was withheld, `request` what the e-mails about it name. Returns when it is durable.
         """
         if patients:
-            why = (("reason", emergency),) if emergency else ()
+            why = (("reason", emergency), ("request", request)) if emergency else ()
             entity = AuditedEntity(identifier=client, details=(("shown", "choice of a patient for an app"), *why))
             asking = Agent(identifier="browser", purposes=(BREAK_GLASS,) if emergency else ())
             action = self.trail.action("query", QUERY, asking, rest=False, entities=(entity,))

@@ -82,7 +82,7 @@ class AccessGrant(Row, table=True):
 
 
 class AuthorizationRequest(Row, table=True):
-    """A validated authorization request (RFC 6749 section 4.1.1) that waits for a person. It is never changed but to be answered."""
+    """A validated authorization request (RFC 6749 section 4.1.1) that waits for a person. It is never changed but to be answered, and to say whom it has `opened`."""
 
     __tablename__ = "authorization_request"
     id: str = Field(primary_key=True)
@@ -101,6 +101,8 @@ class AuthorizationRequest(Row, table=True):
     context: dict[str, Any] = Field(default={}, sa_column=_json())
     expires: int = Field(sa_type=BigInteger, index=True)
     answered: int | None = Field(default=None, sa_type=BigInteger)
+    opened: str | None = None
+    """In an emergency: the patient whose record was shown last with nothing withheld, empty where that were names alone. Those concerned are told."""
 
 
 class AuthorizationCode(Row, table=True):

@@ -106,6 +106,7 @@ def _requests() -> None:
         _json("context"),
         _number("expires"),
         _number("answered", nullable=True),
+        _text("opened", nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_authorization_request")),
     )
     op.create_index(op.f("ix_authorization_request_expires"), "authorization_request", ["expires"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from email import message_from_bytes
+from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ def _broken(town: Pages) -> dict[str, Any]:
     return dict(answer.json())
 
 
+def _mails(town: Pages) -> list[EmailMessage]:
+    """All that were sent, when there is nothing left to do."""
+    worker = Worker(town.site.node)
+    while worker.once():
+        pass
+    files = (town.site.node.settings.data / "mail").glob("*.eml")
+    return [message_from_bytes(each.read_bytes(), policy=default) for each in files]
+
+
 def _subtypes(event: dict[str, Any]) -> list[str]:
     return [each["code"] for each in event["subtype"]]
 
@@ -131,17 +141,39 @@ def test_the_patient_reads_who_it_was_and_why(town: Pages) -> None:
 
 def test_the_patient_who_acts_for_her_and_the_privacy_officer_are_told(town: Pages) -> None:
     _broken(town)
-    worker = Worker(town.site.node)
-    while worker.once():
-        pass
-    found = [
-        message_from_bytes(each.read_bytes(), policy=default) for each in (town.site.node.settings.data / "mail").glob("*.eml")
-    ]
+    found = _mails(town)
     assert sorted(each["To"] for each in found) == [OFFICER, "patient@example.org", "proxy@example.org"]
     for each in found:
         said = f"{each['Subject']} {each.get_content()}"
         assert not any(secret in said for secret in ("Alba", "Anna", town.site.patients["A"], REASON, "Practitioner"))
     assert all("/account/activity" in each.get_content() for each in found if each["To"] != OFFICER)
+
+
+def test_they_are_told_of_what_was_shown_though_nothing_was_allowed_then(town: Pages) -> None:
+    """Who looks, and leaves or does not allow it, has looked."""
+    _declared(town).press("Don’t allow")
+    assert sorted(each["To"] for each in _mails(town)) == [OFFICER, "patient@example.org", "proxy@example.org"]
+
+
+def test_of_names_that_were_searched_the_privacy_officer_is_told_and_the_patients_read_of_it(town: Pages) -> None:
+    visitor = _asked(town)
+    visitor.press("This is an emergency")
+    visitor.press("Open the record", emergency=REASON)
+    assert _mails(town) == []
+    visitor.press("Search", search="alba")
+    visitor.press("Search", search="alba")
+    (told,) = _mails(town)
+    assert told["To"] == OFFICER
+    assert "emergency access" in town.signed_in("patient", "/account/activity").text
+
+
+def test_the_privacy_officer_finds_in_the_trail_what_the_e_mail_is_about(town: Pages) -> None:
+    _broken(town)
+    (told,) = [each for each in _mails(town) if each["To"] == OFFICER]
+    (named,) = [line.strip() for line in told.get_content().splitlines() if line.startswith("    ")]
+    found = [event for event in town.site.events() if named in orjson.dumps(event).decode()]
+    assert {code for event in found for code in _subtypes(event)} == {"110127", "110112"}
+    assert all(_purposes(event) == {"BTG"} and REASON in str(event["entity"]) for event in found)
 
 
 def test_a_parent_from_whom_the_child_keeps_something_is_not_told(town: Pages) -> None:
@@ -156,10 +188,8 @@ def test_a_parent_from_whom_the_child_keeps_something_is_not_told(town: Pages) -
         }  # fmt: skip
         resources.put(connection, consent)
     _broken(town)
-    worker = Worker(town.site.node)
-    while worker.once():
-        pass
-    assert not any(b"To: parent@" in each.read_bytes() for each in (town.site.node.settings.data / "mail").glob("*.eml"))
+    assert "patient@example.org" in (to := [each["To"] for each in _mails(town)])
+    assert "parent@example.org" not in to
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
