@@ -15,9 +15,9 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, or the test is skipped."""
+    """Chromium, or the test is skipped. Not for longer than a module: while it is open no other may be, nor another event loop."""
     try:
         with chromium() as running:
             yield running

@@ -84,11 +84,11 @@ def test_both_algorithms(site: SmartSite) -> None:
 
 # --- abuse case 16
 
-CLAIMS: dict[str, dict[str, Any]] = {
-    "expired": {"exp": int(time.time()) - 1},
+CLAIMS: dict[str, dict[str, Any] | Callable[[int], dict[str, Any]]] = {
+    "expired": lambda now: {"exp": now - 1},
     "no exp": {"exp": None},
     "exp as text": {"exp": "9999999999"},
-    "exp as a fraction": {"exp": time.time() + 100},
+    "exp as a fraction": lambda now: {"exp": now + 100.5},
     "exp is true": {"exp": True},
     "no iss": {"iss": None},
     "another iss": {"iss": "asymmetric"},
@@ -104,10 +104,11 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "empty jti": {"jti": ""},
     "long jti": {"jti": "j" * 256},
     "jti is a number": {"jti": 7},
-    "not yet": {"nbf": int(time.time()) + 600},
-    "from the future": {"iat": int(time.time()) + 600},
+    "not yet": lambda now: {"nbf": now + 600},
+    "from the future": lambda now: {"iat": now + 600},
     "nbf as text": {"nbf": "0"},
 }
+"""What is wrong, or how it is made when the time (in seconds) is known: the module may have been read long before."""
 HEADERS: dict[str, dict[str, Any]] = {
     "no kid": {"kid": None},
     "another kid": {"kid": "k2"},
@@ -123,7 +124,8 @@ HEADERS: dict[str, dict[str, Any]] = {
 @requires(335, 337, 340)
 @pytest.mark.parametrize("case", CLAIMS)
 def test_claims_that_are_wrong(site: SmartSite, case: str) -> None:
-    refused = _asked(site, site.assertion("backend", **CLAIMS[case]))
+    wrong = CLAIMS[case]
+    refused = _asked(site, site.assertion("backend", **(wrong(int(time.time())) if callable(wrong) else wrong)))
     assert refused.json()["error"] == "invalid_client", refused.text
     assert refused.status_code in (400, 401)
 
