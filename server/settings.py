@@ -212,7 +212,14 @@ class Settings(BaseSettings):
         ge=0,
         description="the same for one network address, where apps also begin at most 20 times as many authorizations in ten minutes; 0 for any number",
     )
-    sign_in_window: int = Field(default=900, gt=0, description="seconds that failures to sign in are counted for")
+    client_failures: int = Field(
+        default=300,
+        ge=0,
+        description="wrong secrets and assertions of one OAuth client, from one network, until it has to wait; 0: any number",
+    )
+    sign_in_window: int = Field(
+        default=900, gt=0, description="seconds that failures to sign in, and those of OAuth clients, are counted for"
+    )
     proxy_until_age: int = Field(
         default=18, ge=0, le=150,
         description="years that a patient becomes when parents and guardians see the records no more, where nothing else was said of them; 0 for none",

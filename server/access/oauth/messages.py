@@ -109,6 +109,29 @@ def basic(authorization: str) -> tuple[str, str] | None:
     return unquote_plus(name), unquote_plus(secret)
 
 
+def claimed(message: Message) -> str:
+    """Which client a request says that it is from, of which nothing is looked at yet; empty where it does not say."""
+    try:
+        named = basic(message.authorization)
+    except InvalidRequestError:
+        return ""
+    if named is not None:
+        return named[0]
+    form = dict(message.form)
+    return form.get("client_id") or _subject(form.get("client_assertion", ""))
+
+
+def _subject(assertion: str) -> str:
+    _, _, claims = assertion.partition(".")
+    payload = claims.partition(".")[0].encode("utf-8", "replace")
+    try:
+        found = orjson.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+    except (binascii.Error, orjson.JSONDecodeError):
+        return ""
+    subject = found.get("sub") if isinstance(found, dict) else None
+    return subject if isinstance(subject, str) else ""
+
+
 def bearer(authorization: str) -> str | None:
     """The token of RFC 6750 section 2.1; None where there is none."""
     scheme, _, token = authorization.partition(" ")

@@ -1,13 +1,16 @@
 """The endpoints under `/oauth`: RFC 6749, 7009, 7591, 7592, 7662, and the launch API for EHRs."""
 
+from collections.abc import Callable
 from typing import Final
 
+import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from server.access.oauth import introspection, launches, registration, revocation
-from server.access.oauth.messages import Answer, Message
+from server.access.oauth.messages import Answer, Message, claimed
+from server.access.oauth.server import OAuthServer
 from server.access.people.throttles import counts, network, rate
 from server.edges.context import node, problem_page, request_id
 from server.edges.smart.messages import received
@@ -25,6 +28,8 @@ _REGISTRATIONS: Final = rate(60, 3600, "registration")
 _CHANGES: Final = rate(60, 3600, "change of a registration")
 _AUTHORIZATIONS: Final = 20
 """Times `sign_in_failures_per_address` within the time that a request waits; any number where that is any number."""
+_NAMED: Final = 255
+"""Characters of a client's name that it is counted by."""
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -59,19 +64,37 @@ def _begun(request: Request, message: Message) -> Begun:
 
 
 def token(request: Request, message: Message) -> Answer:
-    return node(request).oauth.token(message)
+    return _authenticating(request, message, OAuthServer.token)
 
 
 def introspect(request: Request, message: Message) -> Answer:
-    return introspection.introspect(node(request).oauth, message)
+    return _authenticating(request, message, introspection.introspect)
 
 
 def revoke(request: Request, message: Message) -> Answer:
-    return revocation.revoke(node(request).oauth, message)
+    return _authenticating(request, message, revocation.revoke)
 
 
 def launch(request: Request, message: Message) -> Answer:
-    return launches.launch(node(request).oauth, message)
+    return _authenticating(request, message, launches.launch)
+
+
+def _authenticating(request: Request, message: Message, answered: Callable[[OAuthServer, Message], Answer]) -> Answer:
+    """RFC 6749 section 2.3.1: so many wrong secrets and assertions that are sent in the name of one client, from one network.
+
+    Who is right costs nothing more. Raises `TooManyAttempts`.
+    """
+    own = node(request)
+    limit = rate(own.settings.client_failures or 1, own.settings.sign_in_window, "client")
+    of = claimed(message)[:_NAMED], network(message.address)
+    if wait := own.people.throttles.was_beyond(limit, *of):
+        raise TooManyAttempts(wait)
+    told = answered(own.oauth, message)
+    failed = told.status in (400, 401) and orjson.loads(told.body or b"{}").get("error") == "invalid_client"
+    counted = failed and own.settings.client_failures and counts(message.address, own.settings)
+    if counted and not own.people.throttles.take(limit, *of):
+        raise TooManyAttempts(own.people.throttles.wait(limit, *of))
+    return told
 
 
 def register(request: Request, message: Message) -> Answer:

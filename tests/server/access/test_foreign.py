@@ -414,6 +414,13 @@ def test_an_opaque_token_is_asked_about(tmp_path: Path) -> None:
         assert _get(node, f"/dicomweb/studies/{ANNA[0].study_uid}/metadata", "opaque-token").status_code == 200
 
 
+def test_nobody_is_asked_about_what_is_longer_than_tokens_are(tmp_path: Path) -> None:
+    with _asked(tmp_path, INTROSPECTED) as (node, server):
+        with pytest.raises(Unauthenticated):
+            node.tokens.decide("x" * 8193)
+        assert server.connections == 0
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -48,7 +48,9 @@ def _seen(site: SmartSite, path: str) -> int:
 
 def test_who_is_denied_gets_no_access_by_a_role_that_he_writes_himself(site: SmartSite) -> None:
     consented(site, {"type": "deny", "provision": [{"type": "permit", "actor": [CARDIOLOGY]}]})
-    assert put(site, ROLE, token(site)).status_code == 403
+    refused = put(site, ROLE, token(site))
+    assert refused.status_code == 403
+    assert "says who may see what" in refused.text
     assert _seen(site, _patient(site)) == 404
     stored(site, ROLE)
     assert _seen(site, _patient(site)) == 200

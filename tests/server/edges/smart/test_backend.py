@@ -11,11 +11,13 @@ import pytest
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from peers.requires import requires
-from peers.smart_site import ASSERTION_TYPE, SmartSite, basic, smart_site
+from peers.smart_site import ASSERTION_TYPE, BACK, SmartSite, basic, smart_site
+from starlette.testclient import TestClient
 
 from server.access.oauth import clients
 from server.access.oauth.client_assertion import ClientAssertion
 from server.access.oauth.clients import CLIENT_CREDENTIALS, Client
+from server.access.oauth.messages import Message, claimed
 from server.access.oauth.public_keys import require_public
 from server.errors import ImageShareError, Refused, Unavailable
 
@@ -284,3 +286,45 @@ def test_keys_at_a_url(site: SmartSite) -> None:
 def test_keys_that_are_not_registered(jwks: dict[str, Any]) -> None:
     with pytest.raises(ImageShareError):
         require_public(jwks)
+
+
+def test_so_many_wrong_secrets_and_assertions_in_the_name_of_one_client(tmp_path: Path) -> None:
+    """Whoever guesses, or sends what has to be verified, waits; neither other clients nor the same one elsewhere do."""
+    with smart_site(tmp_path, client_failures=3) as site:
+        form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": BACK, "code_verifier": "v" * 43}
+        wrong = {"Authorization": basic("secret", "wrong")}
+        answers = [site.http.post("/oauth/token", data=form, headers=wrong) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 900
+        assert answers[-1].headers["cache-control"] == "no-store"
+        for path in ("/oauth/introspect", "/oauth/revoke"):
+            assert site.http.post(path, data={"token": "x"}, headers=wrong).status_code == 429
+        forged = site.assertion("backend", sub="backend", aud="https://elsewhere.example.org/oauth/token")
+        assert [_asked(site, forged).status_code for _ in range(4)] == [400, 400, 400, 429]
+        assert site.token(form, "asymmetric").json()["error"] == "invalid_grant"
+        elsewhere = TestClient(site.http.app, base_url=site.base, client=("198.51.100.7", 5000))
+        right = {"Authorization": basic("secret", site.secret["secret"])}
+        assert elsewhere.post("/oauth/token", data=form, headers=right).json()["error"] == "invalid_grant"
+
+
+def test_who_is_right_is_never_counted(tmp_path: Path) -> None:
+    with smart_site(tmp_path, client_failures=1) as site:
+        assert [site.backend("system/*.rs").status_code for _ in range(3)] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        (Message(form=(("client_id", "a"),)), "a"),
+        (Message(authorization="Basic YTpi", form=(("client_id", "c"),)), "a"),
+        (Message(authorization="Basic ?"), ""),
+        (Message(form=(("client_assertion", "e30.eyJzdWIiOiJhIn0.x"),)), "a"),
+        (Message(form=(("client_assertion", "e30.e30.x"),)), ""),
+        (Message(form=(("client_assertion", "e30.WyJhIl0.x"),)), ""),
+        (Message(form=(("client_assertion", "e30.\u00e9\ud800.x"),)), ""),
+        (Message(form=(("client_assertion", "x"),)), ""),
+        (Message(), ""),
+    ],
+)
+def test_in_whose_name_it_is_sent_is_read_of_anything(message: Message, named: str) -> None:
+    assert claimed(message) == named
