@@ -25,6 +25,7 @@ TESTS = {
     "server/access/decisions": ["tests/server/edges/test_who_says_who_may.py", "tests/server/edges/test_one_study_alone.py", "tests/server/edges/test_whose_it_is.py", "tests/server/access", "tests/server/edges/fhir/test_write_access.py"],
     "server/access/foreign": ["tests/server/access/test_foreign.py", "tests/server/access/test_separate_servers.py"],
     "server/access/grants": ["tests/server/test_cli.py"],
+    "server/access/guesses": ["tests/server/access/test_foreign.py"],
     "server/access/": ["tests/server/access/test_tokens.py", "tests/server/access/test_decisions.py", "tests/server/access/test_rights.py", "tests/server/edges/test_fhir.py"],
     "server/edges/pages/": ["tests/server/edges/pages"],
     "server/edges/smart/": ["tests/server/edges/smart"],

@@ -171,6 +171,10 @@ def test_nobody_is_sent_to_an_address_that_is_not_the_apps(site: SmartSite, chan
             assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
 
 
+def test_an_app_that_does_not_say_where_it_is_reads_that(site: SmartSite) -> None:
+    assert "redirect_uri is missing" in site.authorize(site.asking(redirect_uri=None)).text
+
+
 def test_so_many_from_one_address(tmp_path: Path) -> None:
     """Each request is kept for ten minutes, whoever sends it: an address has not more room than that."""
     with smart_site(tmp_path / "data", sign_in_failures_per_address=1) as site:

@@ -16,7 +16,7 @@ from peers.requires import requires
 from peers.smart_site import ASSERTION_TYPE, BACK, Pkce, SmartSite, basic, smart_site
 
 from server.access.oauth import clients
-from server.access.people import accounts
+from server.access.people import accounts, proxies
 from server.records import resources
 from server.store.tables import AuthorizationCode, RefreshToken
 
@@ -183,6 +183,16 @@ def test_a_code_lives_a_minute(site: SmartSite) -> None:
         assert expires is not None
         connection.execute(CODE.update().values(expires=CODE.c.expires - 60_000_000))
     assert site.redeem(code, pkce).json()["error"] == "invalid_grant"
+
+
+def test_who_may_not_see_the_patient_any_more_gets_no_token_for_the_code(tmp_path: Path) -> None:
+    with smart_site(tmp_path) as site:
+        pkce = Pkce()
+        code = site.code(who="proxy", pkce=pkce)
+        with site.node.database.write() as connection:
+            (held,) = proxies.of_account(connection, site.people["proxy"].id)
+            proxies.end(connection, held.id)
+        assert site.redeem(code, pkce).json()["error"] == "invalid_grant"
 
 
 @requires(356)
