@@ -1,297 +1,300 @@
-"""Document sharing metadata in ebRIM 3.0: DocumentEntry, SubmissionSet and Association (ITI TF-3 section 4.2).
+"""Document sharing metadata in ebRIM 3.0, both ways (ITI TF-3 section 4.2), by the tables of `ihe.metadata`.
 
-Every `*_element` has its reader; reading what was written gives the same value. An attribute that is empty in the value is
-absent in the XML. Where a mandatory attribute is missing, reading raises `RegistryError` XDSRegistryMetadataError.
+Reading what was written gives the same value. Reading takes what is there: what is missing or wrong by IHE's rules is told by
+`ihe.metadata_rules`, from the value and from the `faults` that reading collects.
 """
 
-import uuid
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from lxml.etree import _Element
 
-from ihe import xml
-from ihe.ebrs import RegistryError
-from profiles.document import APPROVED, STABLE, Association, Author, Code, DocumentEntry, SubmissionSet
+from ihe import ebrim, xml
+from ihe.ebrim import REGISTRY_OBJECT, Parts
+from ihe.metadata import ASSOCIATION, DOCUMENT_ENTRY, FOLDER, SUBMISSION_SET, SUBMISSION_SET_NODE, Attribute, Kind
+from ihe.metadata_syntax import Syntax, is_valid
+from profiles.document import (
+    APPROVED,
+    STABLE,
+    Association,
+    Author,
+    Code,
+    DocumentEntry,
+    Folder,
+    RegistryObject,
+    Submission,
+    SubmissionSet,
+)
 
-REFERENCE_ID_LIST: Final = "urn:ihe:iti:xds:2013:referenceIdList"
+_AUTHOR_SLOTS: Final = (
+    ("authorInstitution", "institutions"), ("authorRole", "roles"), ("authorSpecialty", "specialties"),
+    ("authorTelecommunication", "telecoms"),
+)  # fmt: skip
 
-_REGISTRY_OBJECT = "urn:oasis:names:tc:ebxml-regrep:ObjectType:RegistryObject:"
 
-# ITI TF-3 table 4.3.1.1-2: classification schemes and external identifiers of a DocumentEntry.
-ENTRY_AUTHOR: Final = "urn:uuid:93606bcf-9494-43ec-9b4e-a7748d1a838d"
-CLASS_CODE: Final = "urn:uuid:41a5887f-8865-4c09-adf7-e362475b143a"
-TYPE_CODE: Final = "urn:uuid:f0306f51-975f-434e-a61c-c59651d33983"
-FORMAT_CODE: Final = "urn:uuid:a09d5840-386c-46f2-b5ad-9c3699a4309d"
-CONFIDENTIALITY: Final = "urn:uuid:f4f85eac-e6cb-4883-b524-f2705394840f"
-FACILITY_TYPE: Final = "urn:uuid:f33fb8ac-18af-42cc-ae0e-ed0b0bdb91e1"
-PRACTICE_SETTING: Final = "urn:uuid:cccf5598-8b07-4b77-a05e-ae952c785ead"
-EVENT_CODE: Final = "urn:uuid:2c6b8cb7-8b2a-4051-b291-b1ae6a575ef4"
-ENTRY_PATIENT_ID: Final = "urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427"
-ENTRY_UNIQUE_ID: Final = "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab"
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with an object, in words; `id` is the object's as it was sent."""
 
-# The same of a SubmissionSet.
-SUBMISSION_SET_NODE: Final = "urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd"
-SET_AUTHOR: Final = "urn:uuid:a7058bb9-b4e4-4307-ba5b-e3f0ab85e12d"
-CONTENT_TYPE: Final = "urn:uuid:aa543740-bdda-424e-8c96-df4873be8500"
-SET_PATIENT_ID: Final = "urn:uuid:6b5aea1a-874d-4603-a4bc-96a0a7b38446"
-SET_UNIQUE_ID: Final = "urn:uuid:96fdda7c-d067-4183-912e-bf5ee74998a8"
-SET_SOURCE_ID: Final = "urn:uuid:554ac39e-e3fe-47fe-b233-965d2a147832"
+    id: str
+    words: str
+
+
+@dataclass(slots=True)
+class Reading:
+    """What reading a Submission or an answer found wrong on the way."""
+
+    faults: list[Fault] = field(default_factory=list)
+
+
+# --- writing
+
+
+def element_of(value: RegistryObject) -> _Element:
+    """`value` as ExtrinsicObject, RegistryPackage or Association."""
+    match value:
+        case DocumentEntry():
+            return document_entry_element(value)
+        case SubmissionSet():
+            return submission_set_element(value)
+        case Folder():
+            return folder_element(value)
+        case Association():
+            return association_element(value)
 
 
 def document_entry_element(entry: DocumentEntry) -> _Element:
     """ITI TF-3 section 4.2.3.2: a DocumentEntry as `rim:ExtrinsicObject`."""
-    made = xml.element(
-        xml.RIM,
-        "ExtrinsicObject",
-        id=entry.entry_uuid,
-        mimeType=entry.mime_type,
-        objectType=entry.object_type,
-        status=entry.status,
-    )
-    if entry.home_community_id:
-        made.set("home", xml.clean(entry.home_community_id))
-    _slot(made, "creationTime", entry.creation_time)
-    _slot(made, "languageCode", entry.language)
-    _slot(made, "serviceStartTime", entry.service_start)
-    _slot(made, "serviceStopTime", entry.service_stop)
-    _slot(made, "hash", entry.hash)
-    _slot(made, "size", str(entry.size))
-    _slot(made, "repositoryUniqueId", entry.repository_unique_id)
-    _slot(made, "sourcePatientId", entry.source_patient_id)
-    _slot(made, "sourcePatientInfo", *entry.source_patient_info)
-    _slot(made, REFERENCE_ID_LIST, *entry.reference_ids)
-    _name(made, entry.title)
-    _authors(made, ENTRY_AUTHOR, entry.authors)
-    _codes(made, CLASS_CODE, (entry.class_code,))
-    _codes(made, TYPE_CODE, (entry.type_code,))
-    _codes(made, FORMAT_CODE, (entry.format_code,))
-    _codes(made, CONFIDENTIALITY, entry.confidentiality)
-    _codes(made, FACILITY_TYPE, (entry.facility_type,))
-    _codes(made, PRACTICE_SETTING, (entry.practice_setting,))
-    _codes(made, EVENT_CODE, entry.event_codes)
-    _external_identifier(made, ENTRY_PATIENT_ID, entry.patient_id, "XDSDocumentEntry.patientId")
-    _external_identifier(made, ENTRY_UNIQUE_ID, entry.unique_id, "XDSDocumentEntry.uniqueId")
-    return made
-
-
-def document_entry(element: _Element) -> DocumentEntry:
-    """Reads `rim:ExtrinsicObject`. `hash`, `size`, `repositoryUniqueId` may be missing (a Source does not know them)."""
-    size = _value(element, "size")
-    if size and not (size.isascii() and size.isdigit()):
-        raise _metadata_error("DocumentEntry.size must be a number of bytes")
-    return DocumentEntry(
-        entry_uuid=element.get("id", ""),
-        unique_id=_identifier(element, ENTRY_UNIQUE_ID, "DocumentEntry.uniqueId"),
-        patient_id=_identifier(element, ENTRY_PATIENT_ID, "DocumentEntry.patientId"),
-        source_patient_id=_value(element, "sourcePatientId"),
-        class_code=_code(element, CLASS_CODE, "DocumentEntry.classCode"),
-        type_code=_code(element, TYPE_CODE, "DocumentEntry.typeCode"),
-        format_code=_code(element, FORMAT_CODE, "DocumentEntry.formatCode"),
-        confidentiality=_read_codes(element, CONFIDENTIALITY),
-        facility_type=_code(element, FACILITY_TYPE, "DocumentEntry.healthcareFacilityTypeCode"),
-        practice_setting=_code(element, PRACTICE_SETTING, "DocumentEntry.practiceSettingCode"),
-        mime_type=element.get("mimeType", ""),
-        language=_value(element, "languageCode"),
-        creation_time=_value(element, "creationTime"),
-        hash=_value(element, "hash"),
-        size=int(size or 0),
-        repository_unique_id=_value(element, "repositoryUniqueId"),
-        home_community_id=element.get("home", ""),
-        title=_read_name(element),
-        service_start=_value(element, "serviceStartTime"),
-        service_stop=_value(element, "serviceStopTime"),
-        event_codes=_read_codes(element, EVENT_CODE),
-        reference_ids=_values(element, REFERENCE_ID_LIST),
-        source_patient_info=_values(element, "sourcePatientInfo"),
-        authors=_read_authors(element, ENTRY_AUTHOR),
-        object_type=element.get("objectType", STABLE),
-        status=element.get("status", APPROVED),
-    )
+    return _written(_opened("ExtrinsicObject", entry, entry.object_type), DOCUMENT_ENTRY, entry)
 
 
 def submission_set_element(submission: SubmissionSet) -> _Element:
     """ITI TF-3 section 4.2.3.3: a SubmissionSet as `rim:RegistryPackage`."""
-    made = xml.element(
-        xml.RIM,
-        "RegistryPackage",
-        id=submission.entry_uuid,
-        objectType=_REGISTRY_OBJECT + "RegistryPackage",
-        status=submission.status,
-    )
-    _slot(made, "submissionTime", submission.submission_time)
-    _name(made, submission.title)
-    node = _classification(made, SUBMISSION_SET_NODE, 0)
-    node.set("classificationNode", SUBMISSION_SET_NODE)
-    _authors(made, SET_AUTHOR, submission.authors)
-    _codes(made, CONTENT_TYPE, (submission.content_type,))
-    _external_identifier(made, SET_PATIENT_ID, submission.patient_id, "XDSSubmissionSet.patientId")
-    _external_identifier(made, SET_UNIQUE_ID, submission.unique_id, "XDSSubmissionSet.uniqueId")
-    _external_identifier(made, SET_SOURCE_ID, submission.source_id, "XDSSubmissionSet.sourceId")
-    return made
+    return _written(_opened("RegistryPackage", submission, REGISTRY_OBJECT + "RegistryPackage"), SUBMISSION_SET, submission)
 
 
-def submission_set(element: _Element) -> SubmissionSet:
-    """Reads `rim:RegistryPackage` of a SubmissionSet."""
-    return SubmissionSet(
-        entry_uuid=element.get("id", ""),
-        unique_id=_identifier(element, SET_UNIQUE_ID, "SubmissionSet.uniqueId"),
-        patient_id=_identifier(element, SET_PATIENT_ID, "SubmissionSet.patientId"),
-        source_id=_identifier(element, SET_SOURCE_ID, "SubmissionSet.sourceId"),
-        submission_time=_value(element, "submissionTime"),
-        content_type=_code(element, CONTENT_TYPE, "SubmissionSet.contentTypeCode"),
-        title=_read_name(element),
-        authors=_read_authors(element, SET_AUTHOR),
-        status=element.get("status", APPROVED),
-    )
+def folder_element(folder: Folder) -> _Element:
+    """ITI TF-3 section 4.2.3.4: a Folder as `rim:RegistryPackage`."""
+    return _written(_opened("RegistryPackage", folder, REGISTRY_OBJECT + "RegistryPackage"), FOLDER, folder)
 
 
 def association_element(association: Association) -> _Element:
     """ITI TF-3 section 4.2.2: an Association as `rim:Association`."""
-    made = xml.element(
-        xml.RIM,
-        "Association",
-        id=association.entry_uuid,
-        objectType=_REGISTRY_OBJECT + "Association",
-        status=association.status,
-        associationType=association.type,
-        sourceObject=association.source,
-        targetObject=association.target,
-    )
-    _slot(made, "SubmissionSetStatus", association.submission_set_status)
+    made = _opened("Association", association, REGISTRY_OBJECT + "Association")
+    made.set("associationType", xml.clean(association.type))
+    made.set("sourceObject", xml.clean(association.source))
+    made.set("targetObject", xml.clean(association.target))
+    return _written(made, ASSOCIATION, association)
+
+
+def submission_elements(submission: Submission) -> Iterator[_Element]:
+    """ITI TF-3 section 4.2.1.4: the children of `rim:RegistryObjectList`."""
+    for value in submission.objects():
+        yield element_of(value)
+
+
+def _opened(name: str, value: RegistryObject, object_type: str) -> _Element:
+    return xml.element(xml.RIM, name, id=value.entry_uuid, objectType=object_type, status=value.status)
+
+
+def _written(made: _Element, kind: Kind, value: RegistryObject) -> _Element:
+    for place in _WRITERS:
+        for attribute in kind.attributes:
+            if attribute.place == place:
+                _WRITERS[place](made, attribute, getattr(value, attribute.field))
+        if place == "slot":
+            for name, values in value.extra:
+                ebrim.slot(made, name, values)
+        elif place == "description":
+            _write_version(made, value)
+            for node in filter(None, (kind.node, kind.limited if getattr(value, "is_limited", False) else "")):
+                ebrim.node(made, node)
     return made
 
 
-def association(element: _Element) -> Association:
-    """Reads `rim:Association`."""
-    return Association(
-        entry_uuid=element.get("id", ""),
-        type=element.get("associationType", ""),
-        source=element.get("sourceObject", ""),
-        target=element.get("targetObject", ""),
-        submission_set_status=_value(element, "SubmissionSetStatus"),
-        status=element.get("status", APPROVED),
-    )
+def _write_version(made: _Element, value: RegistryObject) -> None:
+    if isinstance(value, DocumentEntry | Folder) and value.logical_id:
+        xml.child(made, xml.RIM, "VersionInfo", versionName=str(value.version))
 
 
-def _slot(parent: _Element, name: str, *values: str) -> None:
-    # An empty Slot is an error to many registries, so what is empty is left out.
-    if not any(values):
-        return
-    listed = xml.child(xml.child(parent, xml.RIM, "Slot", name=name), xml.RIM, "ValueList")
-    for value in values:
-        xml.child(listed, xml.RIM, "Value", value)
+def _write_attribute(made: _Element, attribute: Attribute, value: Any) -> None:
+    if value:
+        made.set(attribute.key, xml.clean(str(value)))
 
 
-def _name(parent: _Element, text: str, *, always: bool = False) -> None:
-    if text or always:
-        xml.child(xml.child(parent, xml.RIM, "Name"), xml.RIM, "LocalizedString", value=text)
+def _write_slot(made: _Element, attribute: Attribute, value: Any) -> None:
+    if attribute.multiple:
+        ebrim.slot(made, attribute.key, value)
+    elif value is not None and value != "":
+        text = ("yes" if value else "no") if attribute.syntax is Syntax.YES_NO else str(value)
+        ebrim.slot(made, attribute.key, (text,))
 
 
-def _part_id(parent: _Element, scheme: str, number: int) -> str:
-    # Derived, not random: the same entry always gives the same bytes.
-    return uuid.uuid5(uuid.NAMESPACE_URL, f"{parent.get('id')} {scheme} {number}").urn
-
-
-def _classification(parent: _Element, scheme: str, number: int) -> _Element:
-    return xml.child(
-        parent,
-        xml.RIM,
-        "Classification",
-        id=_part_id(parent, scheme, number),
-        objectType=_REGISTRY_OBJECT + "Classification",
-        classifiedObject=parent.get("id", ""),
-    )
-
-
-def _codes(parent: _Element, scheme: str, codes: Iterable[Code]) -> None:
+def _write_codes(made: _Element, attribute: Attribute, value: Any) -> None:
+    codes = value if attribute.multiple else [value] if value is not None else []
     for number, code in enumerate(codes):
-        made = _classification(parent, scheme, number)
-        made.set("classificationScheme", scheme)
-        made.set("nodeRepresentation", xml.clean(code.code))
-        _slot(made, "codingScheme", code.scheme)
-        _name(made, code.display, always=True)
+        ebrim.classification(made, attribute.key, number, code.code, (("codingScheme", (code.scheme,)),), code.display)
 
 
-def _authors(parent: _Element, scheme: str, authors: Iterable[Author]) -> None:
-    for number, author in enumerate(authors):
-        made = _classification(parent, scheme, number)
-        made.set("classificationScheme", scheme)
-        made.set("nodeRepresentation", "")
-        _slot(made, "authorPerson", author.person)
-        _slot(made, "authorInstitution", *author.institutions)
-        _slot(made, "authorRole", *author.roles)
-        _slot(made, "authorSpecialty", *author.specialties)
+def _write_authors(made: _Element, attribute: Attribute, value: Any) -> None:
+    for number, author in enumerate(value):
+        slots = [("authorPerson", (author.person,)), *((name, getattr(author, field_)) for name, field_ in _AUTHOR_SLOTS)]
+        ebrim.classification(made, attribute.key, number, "", slots, named=False)
 
 
-def _external_identifier(parent: _Element, scheme: str, value: str, name: str) -> None:
-    made = xml.child(
-        parent,
-        xml.RIM,
-        "ExternalIdentifier",
-        id=_part_id(parent, scheme, 0),
-        objectType=_REGISTRY_OBJECT + "ExternalIdentifier",
-        registryObject=parent.get("id", ""),
-        identificationScheme=scheme,
-        value=value,
+def _write_identifier(made: _Element, attribute: Attribute, value: Any) -> None:
+    ebrim.identifier(made, attribute.key, value, attribute.label)
+
+
+_WRITERS: Final[dict[str, Callable[[_Element, Attribute, Any], None]]] = {
+    "attribute": _write_attribute,
+    "slot": _write_slot,
+    "name": lambda made, _, value: ebrim.name(made, value),
+    "description": lambda made, _, value: ebrim.description(made, value),
+    "author": _write_authors,
+    "code": _write_codes,
+    "identifier": _write_identifier,
+}
+"""In the order in which the schema has them."""
+
+
+# --- reading
+
+
+def document_entry(element: _Element, reading: Reading | None = None) -> DocumentEntry:
+    """Reads `rim:ExtrinsicObject`."""
+    read = _read(element, DOCUMENT_ENTRY, reading)
+    return DocumentEntry(**{**read, "object_type": element.get("objectType", STABLE)})
+
+
+def submission_set(element: _Element, reading: Reading | None = None) -> SubmissionSet:
+    """Reads `rim:RegistryPackage` of a SubmissionSet."""
+    return SubmissionSet(**_read(element, SUBMISSION_SET, reading))
+
+
+def folder(element: _Element, reading: Reading | None = None) -> Folder:
+    """Reads `rim:RegistryPackage` of a Folder."""
+    return Folder(**_read(element, FOLDER, reading))
+
+
+def association(element: _Element, reading: Reading | None = None) -> Association:
+    """Reads `rim:Association`; a type in ebRIM 2.1's short form is taken for what it means."""
+    type_ = element.get("associationType", "")
+    ends = {"type": type_, "source": element.get("sourceObject", ""), "target": element.get("targetObject", "")}
+    return Association(**{**_read(element, ASSOCIATION, reading), **ends})
+
+
+def submission(listed: _Element, reading: Reading | None = None) -> Submission:
+    """ITI TF-3 section 4.2.1.4: the objects of a `rim:RegistryObjectList`.
+
+    What says that a package is a SubmissionSet or a Folder stands in it or beside it. What is neither is told as a fault.
+    """
+    reading = reading if reading is not None else Reading()
+    beside = [(each.get("classifiedObject", ""), each.get("classificationNode", "")) for each in _all(listed, "Classification")]
+    sets, folders = [], []
+    for package in _all(listed, "RegistryPackage"):
+        id_ = package.get("id", "")
+        nodes = {*ebrim.read(package).nodes, *(node for of, node in beside if of == id_)}
+        if SUBMISSION_SET_NODE in nodes:
+            sets.append(submission_set(package, reading))
+        elif FOLDER.node in nodes:
+            folders.append(folder(package, reading))
+        else:
+            reading.faults.append(Fault(id_, "a RegistryPackage is classified as neither SubmissionSet nor Folder"))
+    if len(sets) > 1:
+        reading.faults.append(Fault(sets[1].entry_uuid, "there is more than one SubmissionSet"))
+    return Submission(
+        sets[0] if sets else None,
+        tuple(document_entry(found, reading) for found in _all(listed, "ExtrinsicObject")),
+        tuple(folders),
+        tuple(association(found, reading) for found in _all(listed, "Association")),
+        tuple(found.get("id", "") for found in _all(listed, "ObjectRef")),
     )
-    _name(made, name)
 
 
-def _values(parent: _Element, name: str) -> tuple[str, ...]:
-    for slot in parent.iterfind(f"{{{xml.RIM}}}Slot"):
-        if slot.get("name") == name:
-            return tuple(value.text or "" for value in slot.iterfind(f"{{{xml.RIM}}}ValueList/{{{xml.RIM}}}Value"))
-    return ()
+def _all(listed: _Element, name: str) -> Iterator[_Element]:
+    return listed.iterfind(f"{{{xml.RIM}}}{name}")
 
 
-def _value(parent: _Element, name: str) -> str:
-    return next(iter(_values(parent, name)), "").strip()
+def _read(element: _Element, kind: Kind, reading: Reading | None) -> dict[str, Any]:
+    parts, id_ = ebrim.read(element), element.get("id", "")
+    words = list(parts.faults)
+    values = {each.field: _value(element, parts, kind, each, words) for each in kind.attributes if each.field != "object_type"}
+    if reading is not None:
+        reading.faults += (Fault(id_, f"{kind.name}: {each}") for each in words)
+    more: dict[str, Any] = {"entry_uuid": id_, "status": element.get("status", APPROVED), "extra": _extra(parts, kind)}
+    if kind in (DOCUMENT_ENTRY, FOLDER):
+        more["version"] = int(parts.version) if is_valid(Syntax.VERSION, parts.version) else 1
+    if kind.limited:
+        more["is_limited"] = kind.limited in parts.nodes
+    return {**values, **more}
 
 
-def _read_name(parent: _Element) -> str:
-    found = parent.find(f"{{{xml.RIM}}}Name/{{{xml.RIM}}}LocalizedString")
-    return "" if found is None else found.get("value", "")
+def _extra(parts: Parts, kind: Kind) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Slots that no row has, if their name is a URN (ITI TF-3 section 4.2.3.1.6)."""
+    known = {each.key for each in kind.attributes if each.place == "slot"}
+    return tuple((name, values) for name, values in parts.slots.items() if name not in known and name.startswith("urn:"))
 
 
-def _classifications(parent: _Element, scheme: str) -> Iterable[_Element]:
-    for found in parent.iterfind(f"{{{xml.RIM}}}Classification"):
-        if found.get("classificationScheme") == scheme:
-            yield found
+def _value(element: _Element, parts: Parts, kind: Kind, attribute: Attribute, faults: list[str]) -> Any:
+    match attribute.place:
+        case "attribute":
+            return element.get(attribute.key, "")
+        case "name":
+            return parts.name
+        case "description":
+            return parts.description
+        case "identifier":
+            return parts.identifiers.get(attribute.key, "")
+        case "author":
+            return tuple(_author(each, faults) for each in parts.classifications.get(attribute.key, ()))
+        case "code":
+            return _codes(parts, attribute, faults)
+        case _:
+            return _slotted(parts, attribute, faults)
 
 
-def _read_codes(parent: _Element, scheme: str) -> tuple[Code, ...]:
-    return tuple(
-        Code(found.get("nodeRepresentation", ""), _value(found, "codingScheme"), _read_name(found))
-        for found in _classifications(parent, scheme)
-    )
+def _codes(parts: Parts, attribute: Attribute, faults: list[str]) -> Any:
+    found = parts.classifications.get(attribute.key, ())
+    codes = tuple(Code(each.represents, "".join(each.slots.get("codingScheme", ())[:1]), each.name) for each in found)
+    if attribute.multiple:
+        return codes
+    if len(codes) > 1:
+        faults.append(f"{attribute.name} is there more than once")
+    return codes[0] if codes else None
 
 
-def _code(parent: _Element, scheme: str, attribute: str) -> Code:
-    codes = _read_codes(parent, scheme)
-    if len(codes) != 1:
-        raise _metadata_error(f"{attribute} must be there exactly once")
-    return codes[0]
+def _author(parts: Parts, faults: list[str]) -> Author:
+    persons = parts.slots.get("authorPerson", ())
+    if len(persons) > 1:
+        faults.append("an author has more than one authorPerson: each author is a Classification of its own")
+    return Author("".join(persons[:1]), *(parts.slots.get(name, ()) for name, _ in _AUTHOR_SLOTS))
 
 
-def _read_authors(parent: _Element, scheme: str) -> tuple[Author, ...]:
-    return tuple(
-        Author(
-            _value(found, "authorPerson"),
-            _values(found, "authorInstitution"),
-            _values(found, "authorRole"),
-            _values(found, "authorSpecialty"),
-        )
-        for found in _classifications(parent, scheme)
-    )
+def _slotted(parts: Parts, attribute: Attribute, faults: list[str]) -> Any:
+    values = parts.slots.get(attribute.key, ())
+    if attribute.multiple:
+        return values
+    if attribute.syntax is Syntax.URI and len(values) > 1:  # ITI TF-3 section 4.2.3.2.27: of a long one the pieces are numbered
+        return "".join(piece.partition("|")[2] for piece in sorted(values, key=lambda piece: piece.partition("|")[0].zfill(3)))
+    if len(values) > 1:
+        faults.append(f"{attribute.name} has more than one value")
+    text = values[0] if values else ""
+    match attribute.syntax:
+        case Syntax.SIZE:
+            return _number(text, attribute, faults)
+        case Syntax.YES_NO:
+            return text == "yes" if is_valid(Syntax.YES_NO, text) else None
+    return text
 
 
-def _identifier(parent: _Element, scheme: str, attribute: str) -> str:
-    for found in parent.iterfind(f"{{{xml.RIM}}}ExternalIdentifier"):
-        if found.get("identificationScheme") == scheme and found.get("value"):
-            return found.get("value", "")
-    raise _metadata_error(f"{attribute} is missing")
+def _number(text: str, attribute: Attribute, faults: list[str]) -> int | None:
+    if not text:
+        return None
+    if not is_valid(Syntax.SIZE, text):
+        faults.append(f"{attribute.name} has to be a number")
+        return None
+    return int(text)
 
 
-def _metadata_error(context: str) -> RegistryError:
-    return RegistryError("XDSRegistryMetadataError", context)

@@ -1,0 +1,156 @@
+"""What values of metadata attributes look like (ITI TF-3 table 4.2.3.1.7-2): one row for each data type of the table."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+from enum import StrEnum
+from typing import Final
+
+from profiles.document import APPROVED, DEPRECATED, OFFLINE, ONLINE
+
+
+class Syntax(StrEnum):
+    """Data types, by the names of the table where it has one."""
+
+    TEXT = "text"
+    CODE = "code"
+    AUTHOR = "author"
+    CX = "CX"
+    CXI = "CXi"
+    TIME = "DTM"
+    SHA_1 = "SHA1"
+    SIZE = "Integer"
+    LANGUAGE = "Language Code"
+    MIME_TYPE = "MIME Type"
+    OID = "OID"
+    OID_URN = "urn:oid:"
+    DOCUMENT_ID = "Identifier"
+    ID = "Id"
+    UUID = "UUID"
+    URI = "URI"
+    XCN = "XCN"
+    XON = "XON"
+    RECIPIENT = "XON|XCN|XTN"
+    PATIENT_INFO = "sourcePatientInfo"
+    AVAILABILITY = "documentAvailability"
+    SUBMISSION_SET_STATUS = "SubmissionSetStatus"
+    VERSION = "PreviousVersion"
+    YES_NO = "yes or no"
+    STATUS = "availabilityStatus"
+
+
+_OID = re.compile(r"(?=.{1,64}\Z)[0-2](\.(0|[1-9][0-9]*))+", re.ASCII)
+_UUID = re.compile(r"urn:uuid:[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_TIME = re.compile(r"([0-9]{4})(?:(0[1-9]|1[0-2])(?:(0[1-9]|[12][0-9]|3[01])(?:([01][0-9]|2[0-3])(?:([0-5][0-9])([0-5][0-9])?)?)?)?)?", re.ASCII)
+_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*", re.ASCII)
+_MIME_TYPE = re.compile(r"[A-Za-z0-9][\w.+!#$&^-]*/[A-Za-z0-9][\w.+!#$&^-]*(\s*;.*)?", re.ASCII)
+_PATIENT_INFO = re.compile(r"PID-[0-9]{1,2}(\.[0-9]+)?\|.*", re.ASCII | re.DOTALL)
+_MOST_ID: Final = 256
+
+
+def _is_time(text: str) -> bool:
+    """DTM in UTC, of any precision from the year on, and a day that there is."""
+    found = _TIME.fullmatch(text)
+    if found is None or text[:4] == "0000":
+        return False
+    year, month, day = (int(found[place] or 1) for place in (1, 2, 3))
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return True
+
+
+def _authority_is_iso(text: str) -> bool:
+    parts = text.split("&")
+    return len(parts) == 3 and parts[2] == "ISO" and _OID.fullmatch(parts[1]) is not None
+
+
+def _is_cx(text: str) -> bool:
+    """`id^^^&oid&ISO`, and nothing else: CX.1 and CX.4, of which HD.1 is empty (ITI TF-3 table 4.2.3.1.7-2)."""
+    fields = text.split("^")
+    return len(fields) == 4 and bool(fields[0]) and fields[1] == fields[2] == "" and fields[3].startswith("&") and _authority_is_iso(fields[3])
+
+
+def _is_cxi(text: str) -> bool:
+    """`id^^^authority^type[^home]`: what it is about, and of which kind; the authority may be absent."""
+    fields = text.split("^")
+    if not 5 <= len(fields) <= 6 or not fields[0] or fields[1] or fields[2] or not fields[4]:
+        return False
+    return not fields[3] or _authority_is_iso(fields[3])
+
+
+def _is_xcn(text: str) -> bool:
+    """An id or a name; of an id with an authority the authority is an OID."""
+    fields = text.split("^")
+    if not any(fields[:3]):
+        return False
+    authority = fields[8] if len(fields) > 8 else ""
+    return not authority or _authority_is_iso(authority)
+
+
+def _is_xon(text: str) -> bool:
+    """A name; of an id with an authority the authority is an OID, and an id without one is an OID itself."""
+    fields = text.split("^")
+    id_, authority = (fields[place] if len(fields) > place else "" for place in (9, 5))
+    if not fields[0]:
+        return False
+    if authority:
+        return _authority_is_iso(authority)
+    return not id_ or _OID.fullmatch(id_) is not None
+
+
+def _is_recipient(text: str) -> bool:
+    """`XON|XCN|XTN`: an organization, a person, a way to reach them; one of the first two or an address is there."""
+    parts = text.split("|")
+    if len(parts) > 3 or not any(parts):
+        return False
+    return (not parts[0] or _is_xon(parts[0])) and (len(parts) < 2 or not parts[1] or _is_xcn(parts[1]))
+
+
+def _is_document_id(text: str) -> bool:
+    """ITI TF-3 section 4.2.3.2.26: an OID, `OID^extension` of at most 16 characters, a UUID, or another URI."""
+    root, caret, extension = text.partition("^")
+    if _OID.fullmatch(root):
+        return not caret or len(extension) <= 16
+    return not caret and _is_uri(text)
+
+
+def _is_uri(text: str) -> bool:
+    return 0 < len(text) <= _MOST_ID and not any(character.isspace() for character in text)
+
+
+def _is_size(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+_CHECKS: Final[Mapping[Syntax, Callable[[str], bool]]] = {
+    Syntax.CX: _is_cx,
+    Syntax.CXI: _is_cxi,
+    Syntax.TIME: _is_time,
+    Syntax.SHA_1: lambda text: re.fullmatch(r"[0-9a-fA-F]{40}", text) is not None,
+    Syntax.SIZE: _is_size,
+    Syntax.LANGUAGE: lambda text: _LANGUAGE.fullmatch(text) is not None,
+    Syntax.MIME_TYPE: lambda text: _MIME_TYPE.fullmatch(text) is not None,
+    Syntax.OID: lambda text: _OID.fullmatch(text) is not None,
+    Syntax.OID_URN: lambda text: text.startswith("urn:oid:") and _OID.fullmatch(text[8:]) is not None,
+    Syntax.DOCUMENT_ID: _is_document_id,
+    Syntax.ID: lambda text: 0 < len(text) <= _MOST_ID,
+    Syntax.UUID: lambda text: _UUID.fullmatch(text) is not None,
+    Syntax.URI: _is_uri,
+    Syntax.XCN: _is_xcn,
+    Syntax.XON: _is_xon,
+    Syntax.RECIPIENT: _is_recipient,
+    Syntax.PATIENT_INFO: lambda text: _PATIENT_INFO.fullmatch(text) is not None,
+    Syntax.AVAILABILITY: lambda text: text in (ONLINE, OFFLINE),
+    Syntax.SUBMISSION_SET_STATUS: lambda text: text in ("Original", "Reference"),
+    Syntax.VERSION: lambda text: text.isascii() and text.isdigit() and 0 < len(text) <= 9,
+    Syntax.YES_NO: lambda text: text in ("yes", "no"),
+    Syntax.STATUS: lambda text: text in (APPROVED, DEPRECATED),
+}
+
+
+def is_valid(syntax: Syntax, text: str) -> bool:
+    """Whether a value that is there has the form of its data type."""
+    check = _CHECKS.get(syntax)
+    return check is None or check(text)
