@@ -11,12 +11,14 @@ from lxml.etree import _Element
 
 RIM = "urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"
 RS = "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0"
+LCM = "urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0"
 QUERY = "urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0"
 XDS_B = "urn:ihe:iti:xds-b:2007"
 XDSI_B = "urn:ihe:rad:xdsi-b:2009"
+RMD = "urn:ihe:iti:rmd:2017"
 XOP = "http://www.w3.org/2004/08/xop/include"
 
-PREFIXES = {"rim": RIM, "rs": RS, "query": QUERY, "xdsb": XDS_B, "xdsib": XDSI_B, "xop": XOP}
+PREFIXES = {"rim": RIM, "rs": RS, "lcm": LCM, "query": QUERY, "xdsb": XDS_B, "xdsib": XDSI_B, "xop": XOP}
 
 _DOCTYPE_BEFORE_ROOT = re.compile(rb"<!DOCTYPE|<[A-Za-z_:\x80-\xff]")
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -46,6 +46,7 @@ from server.store.tables.people import (
     Session,
     Throttle,
 )
+from server.store.tables.registry import RegistryAssociation, RegistryObject, RegistryTerm, RepositoryDocument
 from server.store.tables.row import METADATA, NAMES, Row
 from server.store.tables.trail import AuditEvent, AuditPatient, AuditSeal, Job
 from server.store.tables.workitems import Workitem, WorkitemEvent, WorkitemSubscriber, WorkitemSubscription
@@ -60,6 +61,10 @@ __all__ = [
     "StudyTerm",
     "SeriesMetadata",
     "Instance",
+    "RegistryObject",
+    "RegistryTerm",
+    "RegistryAssociation",
+    "RepositoryDocument",
     "DocumentEntry",
     "SubmissionSet",
     "DocumentAssociation",

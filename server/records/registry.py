@@ -1,0 +1,186 @@
+"""The Document Registry's rows: objects in versions, Associations, and the documents of the Repository (ITI TF-3 section 4.2).
+
+Whose an object is says `patient_pk`; the patient id that it shows is that patient's now, whoever she was merged into meanwhile.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, Select, delete, or_, select, update
+
+from profiles.document import Association, Code, DocumentEntry, Folder, SubmissionSet
+from profiles.identifiers import AssigningAuthority, PatientIdentifier
+from server.records.catalogue import PATIENT
+from server.records.registry_values import Registered, dumped, kind_of, loaded, terms
+from server.store.tables import RegistryAssociation, RegistryObject, RegistryTerm, RepositoryDocument
+
+OBJECT = RegistryObject.__table__  # type: ignore[attr-defined]
+TERM = RegistryTerm.__table__  # type: ignore[attr-defined]
+ASSOCIATION = RegistryAssociation.__table__  # type: ignore[attr-defined]
+DOCUMENT = RepositoryDocument.__table__  # type: ignore[attr-defined]
+Origin = Literal["study", "xds", "fhir"]
+_TOGETHER = 500
+"""Engines limit how many values one statement may carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as it is now. `patient` is the resource id that access is decided by, `created` in microseconds."""
+
+    pk: int
+    value: Registered
+    patient: str
+    patient_pk: int
+    origin: Origin
+    created: int
+    study_pk: int | None = None
+
+    @property
+    def entry(self) -> DocumentEntry:
+        """The Document Entry that it is."""
+        assert isinstance(self.value, DocumentEntry)
+        return self.value
+
+
+def add(
+    connection: Connection, value: Registered, *, patient_pk: int, origin: Origin, now: int, study_pk: int | None = None
+) -> int:
+    """A new object, or a new version of one (`logical_id`, `version`). Returns its pk. `now` is in microseconds."""
+    pk: int = connection.execute(
+        OBJECT.insert()
+        .values(**_row(value), patient_pk=patient_pk, origin=origin, study_pk=study_pk, created=now)
+        .returning(OBJECT.c.pk)
+    ).scalar_one()
+    if found := [{"object_pk": pk, "number": number, "kind": kind, "value": text, "scheme": scheme}
+                 for number, (kind, text, scheme) in enumerate(terms(value))]:  # fmt: skip
+        connection.execute(TERM.insert(), found)
+    return pk
+
+
+def _row(value: Registered) -> dict[str, Any]:
+    row = {
+        "kind": kind_of(value), "entry_uuid": value.entry_uuid, "unique_id": value.unique_id, "status": value.status,
+        "logical_id": getattr(value, "logical_id", "") or value.entry_uuid, "version": getattr(value, "version", 1),
+        "body": dumped(value),
+    }  # fmt: skip
+    match value:
+        case DocumentEntry():
+            more = {"object_type": value.object_type, "time": value.creation_time, "hash": value.hash.lower()}
+            return row | more | {"service_start": value.service_start, "service_stop": value.service_stop}
+        case SubmissionSet():
+            return row | {"time": value.submission_time, "source_id": value.source_id}
+        case Folder():
+            return row | {"time": value.last_update}
+
+
+def associate(connection: Connection, associations: Sequence[Association]) -> None:
+    """New Associations."""
+    if associations:
+        connection.execute(
+            ASSOCIATION.insert(),
+            [
+                {
+                    "entry_uuid": each.entry_uuid, "type": each.type, "source": each.source, "target": each.target,
+                    "status": each.status, "body": dumped(each),
+                }
+                for each in associations
+            ],
+        )  # fmt: skip
+
+
+def set_status(connection: Connection, entry_uuids: Iterable[str], status: str) -> None:
+    """Of objects and Associations alike."""
+    ids = list(entry_uuids)
+    for table in (OBJECT, ASSOCIATION):
+        connection.execute(update(table).where(table.c.entry_uuid.in_(ids)).values(status=status))
+
+
+def set_time(connection: Connection, entry_uuids: Iterable[str], time: str) -> None:
+    """ITI TF-3 section 4.2.3.4.6: lastUpdateTime of Folders, DTM in UTC."""
+    connection.execute(
+        update(OBJECT).where(OBJECT.c.entry_uuid.in_(list(entry_uuids)), OBJECT.c.kind == "folder").values(time=time)
+    )
+
+
+def remove(connection: Connection, entry_uuids: Iterable[str]) -> None:
+    """ITI-62: objects and Associations, but not what else leads to them: that is to be named too."""
+    ids = list(entry_uuids)
+    mine = select(OBJECT.c.pk).where(OBJECT.c.entry_uuid.in_(ids))
+    connection.execute(delete(TERM).where(TERM.c.object_pk.in_(mine)))
+    connection.execute(delete(OBJECT).where(OBJECT.c.entry_uuid.in_(ids)))
+    connection.execute(delete(ASSOCIATION).where(ASSOCIATION.c.entry_uuid.in_(ids)))
+
+
+# --- reading
+
+
+def objects(connection: Connection, *where: ColumnElement[bool]) -> list[Stored]:
+    """Those objects, the newest first."""
+    return [
+        _stored(row)
+        for row in connection.execute(selection().where(*where).order_by(OBJECT.c.created.desc(), OBJECT.c.pk.desc()))
+    ]
+
+
+def selection() -> "Select[Any]":
+    """What `objects` reads, for who adds conditions, order and limit."""
+    return select(OBJECT, PATIENT.c.id, PATIENT.c.authority, PATIENT.c.value, PATIENT.c.namespace).join(
+        PATIENT, OBJECT.c.patient_pk == PATIENT.c.pk
+    )
+
+
+def _stored(row: Any) -> Stored:
+    patient = PatientIdentifier(row.value, AssigningAuthority(row.authority)).cx
+    columns: dict[str, Any] = {"patient_id": patient, "status": row.status}
+    if row.kind == "folder":
+        columns["last_update"] = row.time
+    if row.kind != "submission":
+        columns |= {"logical_id": row.logical_id, "version": row.version}
+    return Stored(
+        row.pk, loaded(row.kind, row.body, **columns), row.id, row.patient_pk, row.origin, row.created, row.study_pk
+    )  # fmt: skip
+
+
+def by_uuid(connection: Connection, entry_uuids: Iterable[str]) -> list[Stored]:
+    """The objects of these entryUUIDs."""
+    return _each(connection, OBJECT.c.entry_uuid, entry_uuids)
+
+
+def by_unique_id(connection: Connection, unique_ids: Iterable[str]) -> list[Stored]:
+    """The objects of these uniqueIds."""
+    return _each(connection, OBJECT.c.unique_id, unique_ids)
+
+
+def by_logical_id(connection: Connection, logical_ids: Iterable[str]) -> list[Stored]:
+    """All versions of these objects."""
+    return _each(connection, OBJECT.c.logical_id, logical_ids)
+
+
+def _each(connection: Connection, column: ColumnElement[str], ids: Iterable[str]) -> list[Stored]:
+    wanted = list(dict.fromkeys(ids))
+    return [
+        each
+        for start in range(0, len(wanted), _TOGETHER)
+        for each in objects(connection, column.in_(wanted[start : start + _TOGETHER]))
+    ]
+
+
+def associations(connection: Connection, ids: Iterable[str], *where: ColumnElement[bool]) -> list[Association]:
+    """The Associations that begin or end at one of these, or have one of these ids."""
+    wanted, found = list(dict.fromkeys(ids)), {}
+    for start in range(0, len(wanted), _TOGETHER):
+        some = wanted[start : start + _TOGETHER]
+        touching = or_(*(column.in_(some) for column in (ASSOCIATION.c.source, ASSOCIATION.c.target, ASSOCIATION.c.entry_uuid)))
+        for row in connection.execute(select(ASSOCIATION).where(touching, *where).order_by(ASSOCIATION.c.pk)):
+            found[row.entry_uuid] = _association(row)
+    return list(found.values())
+
+
+def _association(row: Any) -> Association:
+    body = orjson.loads(row.body)
+    code = body["documentation"]
+    body["documentation"] = Code(**code) if code is not None else None
+    body["extra"] = tuple((name, tuple(values)) for name, values in body["extra"])
+    return Association(**{**body, "status": row.status})

@@ -1,0 +1,72 @@
+"""Sharing metadata between its values (`profiles.document`) and JSON, and what of it queries look for."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
+
+import orjson
+
+from profiles.document import Author, Code, DocumentEntry, Folder, SubmissionSet
+
+Kind = Literal["document", "submission", "folder"]
+Registered = DocumentEntry | SubmissionSet | Folder
+
+_CLASSES: Final[Mapping[Kind, type[DocumentEntry] | type[SubmissionSet] | type[Folder]]] = {
+    "document": DocumentEntry, "submission": SubmissionSet, "folder": Folder,
+}  # fmt: skip
+_CODE: Final = frozenset({"class_code", "type_code", "format_code", "facility_type", "practice_setting", "content_type"})
+_CODES: Final = frozenset({"confidentiality", "event_codes", "codes"})
+_LISTS: Final = frozenset({"reference_ids", "source_patient_info", "intended_recipients"})
+
+
+def kind_of(value: Registered) -> Kind:
+    """Which of the three it is."""
+    match value:
+        case DocumentEntry():
+            return "document"
+        case SubmissionSet():
+            return "submission"
+        case Folder():
+            return "folder"
+
+
+def dumped(value: object) -> bytes:
+    """A value as JSON."""
+    return orjson.dumps(value)
+
+
+def loaded(kind: Kind, body: bytes, **columns: Any) -> Registered:
+    """The value of a JSON; what `columns` say wins."""
+    return _CLASSES[kind](**{**{name: _typed(name, value) for name, value in orjson.loads(body).items()}, **columns})
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name in _CODE:
+        return Code(**value) if value is not None else None
+    if name in _CODES:
+        return tuple(Code(**each) for each in value)
+    if name in _LISTS:
+        return tuple(value)
+    if name == "authors":
+        return tuple(map(_author, value))
+    if name == "extra":
+        return tuple((slot, tuple(values)) for slot, values in value)
+    return value
+
+
+def _author(value: Mapping[str, Any]) -> Author:
+    person, *lists = value.values()
+    return Author(person, *map(tuple, lists))
+
+
+def terms(value: Registered) -> Iterator[tuple[str, str, str]]:
+    """Attribute, value and coding scheme of all that queries look for and that has no column of its own."""
+    for name in (*_CODE, *_CODES):
+        given = getattr(value, name, None)
+        for code in () if given is None else given if isinstance(given, tuple) else (given,):
+            yield name, code.code, code.scheme
+    for author in getattr(value, "authors", ()):
+        yield "authors", author.person, ""
+    for reference in getattr(value, "reference_ids", ()):
+        yield "reference_ids", reference, ""
+    if isinstance(value, DocumentEntry) and value.title:
+        yield "title", value.title, ""
