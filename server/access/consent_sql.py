@@ -167,7 +167,7 @@ def _statement(type_: str, of_series: bool, permits: bool, kinds: frozenset[str]
         return own
     study = _verdict("ImagingStudy", "consent_study", False, permits, kinds, named, who, free)
     return f"""{own} AND NOT (
-  EXISTS (SELECT 1 FROM document_entry m WHERE m.entry_uuid = 'urn:uuid:' || consent_row.id)
+  EXISTS (SELECT 1 FROM registry_object m WHERE m.entry_uuid = 'urn:uuid:' || consent_row.id AND m.origin = 'study')
   AND EXISTS (SELECT 1 FROM reference_value l JOIN resource consent_study ON consent_study.type = 'ImagingStudy' AND consent_study.id = l.target_id
     WHERE l.resource_pk = consent_row.pk AND l.target_type = 'ImagingStudy' AND NOT {study}))"""
 

@@ -17,8 +17,8 @@ from server.errors import NotFound
 from server.records import belonging
 from server.records.belonging import FORMER, MERGE
 from server.records.catalogue import BLOB, EMPTIED, INSTANCE, ORIGINAL, PATIENT, STUDY
-from server.records.documents import ENTRY
 from server.records.packing import packed, unpacked
+from server.records.registry import DOCUMENT, OBJECT
 from server.records.rejections import forget_blobs
 from server.store.blobs import Blob
 from server.store.db import insert, micros
@@ -204,7 +204,8 @@ def forgettable_patient(connection: Connection, study_pk: int) -> StoredPatient 
     hers = select(STUDY.c.pk).where(STUDY.c.patient_pk == pk)
     needed = (
         hers.where(STUDY.c.attributes != EMPTIED),
-        select(ENTRY.c.pk).where(ENTRY.c.patient_pk == pk),
+        select(OBJECT.c.pk).where(OBJECT.c.patient_pk == pk),
+        select(DOCUMENT.c.created).where(DOCUMENT.c.patient_pk == pk),
         select(FORMER.c.study_pk).where((FORMER.c.patient_pk == pk) | FORMER.c.study_pk.in_(hers)),
         select(MERGE.c.at).where((MERGE.c.source_pk == pk) | (MERGE.c.target_pk == pk)),
     )

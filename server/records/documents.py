@@ -1,27 +1,28 @@
-"""Documents: one row behind the ebRIM Document Entry and the FHIR DocumentReference (ITI TF-3 section 4.2)."""
+"""Documents of this Repository, and the entries by which they are found: the manifests of studies, and what partners submit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import orjson
-from sqlalchemy import Connection, Select, delete, or_, select, update
+from sqlalchemy import Connection, delete, or_, select
 
 from profiles import document as values
+from profiles.identifiers import PatientIdentifier
+from server.records import registry
+from server.records.catalogue import PATIENT
+from server.records.registry import ASSOCIATION, DOCUMENT, OBJECT
 from server.store.blobs import Blob
 from server.store.db import micros
 from server.store.tables import Blob as BlobRow
-from server.store.tables import DocumentAssociation, DocumentEntry, Patient, SubmissionSet
 
 BLOB = BlobRow.__table__  # type: ignore[attr-defined]
-ENTRY = DocumentEntry.__table__  # type: ignore[attr-defined]
-SUBMISSION = SubmissionSet.__table__  # type: ignore[attr-defined]
-ASSOCIATION = DocumentAssociation.__table__  # type: ignore[attr-defined]
-PATIENT = Patient.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """An entry with what it takes to send it. `patient` is the resource id that access is decided by."""
+    """An entry with what it takes to send it: `blob_id` is empty where another Repository has the document.
+
+    `patient` is the resource id that access is decided by.
+    """
 
     entry: values.DocumentEntry
     patient: str
@@ -29,126 +30,84 @@ class StoredDocument:
 
 
 def submit(
-    connection: Connection,
-    entry: values.DocumentEntry,
-    submission: values.SubmissionSet,
-    associations: Sequence[values.Association],
-    *,
-    blob: Blob,
-    patient_pk: int,
-    study_pk: int | None,
-) -> None:
-    """Registers one document with its submission set; a RPLC association deprecates its target (ITI TF-3 section 4.2.2.2.3)."""
+    connection: Connection, entry: values.DocumentEntry, submission: values.SubmissionSet, associations: Sequence[values.Association],
+    *, blob: Blob, patient_pk: int, study_pk: int | None,
+) -> None:  # fmt: skip
+    """Registers the manifest of a study with its Submission Set; a RPLC association deprecates its target (ITI TF-3 section 4.2.2.2.3)."""
     now = micros()
+    keep(connection, entry, blob, patient_pk=patient_pk, now=now)
+    registry.add(connection, entry, patient_pk=patient_pk, origin="study", now=now, study_pk=study_pk)
+    registry.add(connection, submission, patient_pk=patient_pk, origin="study", now=now, study_pk=study_pk)
+    registry.associate(connection, associations)
+    registry.set_status(connection, [each.target for each in associations if each.type == values.RPLC], values.DEPRECATED)
+
+
+def keep(connection: Connection, entry: values.DocumentEntry, blob: Blob, *, patient_pk: int, now: int) -> None:
+    """The document of an entry is in this Repository, as `blob`. `now` is in microseconds."""
     connection.execute(BLOB.insert().values(id=blob.id, size=blob.size, sha256=blob.sha256, created=now))
     connection.execute(
-        ENTRY.insert().values(
-            entry_uuid=entry.entry_uuid,
-            unique_id=entry.unique_id,
-            study_pk=study_pk,
-            patient_pk=patient_pk,
-            patient_cx=entry.patient_id,
-            status=entry.status,
-            created=now,
-            blob_id=blob.id,
-            body=orjson.dumps(entry),
+        DOCUMENT.insert().values(
+            unique_id=entry.unique_id, blob_id=blob.id, patient_pk=patient_pk, mime_type=entry.mime_type, size=blob.size,
+            sha1=entry.hash, created=now,
         )
-    )
-    connection.execute(
-        SUBMISSION.insert().values(
-            entry_uuid=submission.entry_uuid,
-            unique_id=submission.unique_id,
-            patient_pk=patient_pk,
-            body=orjson.dumps(submission),
-        )
-    )
-    for association in associations:
-        connection.execute(
-            ASSOCIATION.insert().values(
-                entry_uuid=association.entry_uuid,
-                type=association.type,
-                source=association.source,
-                target=association.target,
-                body=orjson.dumps(association),
-            )
-        )
-        if association.type == values.RPLC:
-            deprecate(connection, association.target)
+    )  # fmt: skip
 
 
 def deprecate(connection: Connection, entry_uuid: str) -> None:
     """ITI TF-3 section 4.2.2.2.3: the entry is no longer current; it can still be asked for."""
-    connection.execute(update(ENTRY).where(ENTRY.c.entry_uuid == entry_uuid).values(status=values.DEPRECATED))
+    registry.set_status(connection, [entry_uuid], values.DEPRECATED)
 
 
 def remove(connection: Connection, study_pk: int) -> list[tuple[str, str]]:
-    """Removes the documents of a study from the registry, with their submissions. Returns entryUUID and blob id of each."""
-    removed = [
-        (uuid, blob_id)
-        for uuid, blob_id in connection.execute(select(ENTRY.c.entry_uuid, ENTRY.c.blob_id).where(ENTRY.c.study_pk == study_pk))
-    ]
-    uuids = [uuid for uuid, _ in removed]
+    """Removes the manifests of a study, with their submissions. Returns entryUUID and blob id of each."""
+    mine = select(OBJECT.c.entry_uuid, OBJECT.c.unique_id, OBJECT.c.kind).where(OBJECT.c.study_pk == study_pk)
+    uuids, documents = [], {}
+    for uuid, unique_id, kind in connection.execute(mine):
+        uuids.append(uuid)
+        if kind == "document":
+            documents[unique_id] = uuid
+    kept = select(DOCUMENT.c.unique_id, DOCUMENT.c.blob_id).where(DOCUMENT.c.unique_id.in_(documents))
+    removed = [(documents[unique_id], blob_id) for unique_id, blob_id in connection.execute(kept)]
+    connection.execute(delete(DOCUMENT).where(DOCUMENT.c.unique_id.in_(documents)))
     touching = or_(ASSOCIATION.c.target.in_(uuids), ASSOCIATION.c.source.in_(uuids))
-    members = (ASSOCIATION.c.type == values.HAS_MEMBER) & ASSOCIATION.c.target.in_(uuids)
-    submissions = list(connection.execute(select(ASSOCIATION.c.source).where(members)).scalars())
-    connection.execute(delete(SUBMISSION).where(SUBMISSION.c.entry_uuid.in_(submissions)))
-    connection.execute(delete(ASSOCIATION).where(touching))
-    connection.execute(delete(ENTRY).where(ENTRY.c.entry_uuid.in_(uuids)))
+    registry.remove(connection, [*uuids, *connection.execute(select(ASSOCIATION.c.entry_uuid).where(touching)).scalars()])
     return removed
 
 
 def current(connection: Connection, study_pk: int) -> values.DocumentEntry | None:
     """The approved manifest of a study, None before its first publication."""
-    found = _documents(connection, _select().where(ENTRY.c.study_pk == study_pk, ENTRY.c.status == values.APPROVED))
+    found = registry.objects(
+        connection, OBJECT.c.study_pk == study_pk, OBJECT.c.kind == "document", OBJECT.c.status == values.APPROVED
+    )
     return found[0].entry if found else None
 
 
 def of_patient(connection: Connection, patient_cx: str, statuses: Sequence[str]) -> list[StoredDocument]:
-    """A patient's documents with one of `statuses`, newest first."""
-    return _documents(
-        connection,
-        _select()
-        .where(ENTRY.c.patient_cx == patient_cx, ENTRY.c.status.in_(statuses))
-        .order_by(ENTRY.c.created.desc(), ENTRY.c.pk),
-    )
+    """A patient's documents with one of `statuses`, newest first. Raises `InvalidIdentifier`."""
+    known = PatientIdentifier.from_cx(patient_cx)
+    hers = PATIENT.c.authority == known.authority.oid, PATIENT.c.value == known.value
+    return _documents(connection, registry.objects(connection, *hers, OBJECT.c.kind == "document", OBJECT.c.status.in_(statuses)))
 
 
 def by_uuid(connection: Connection, uuids: Sequence[str]) -> list[StoredDocument]:
     """The documents with these entryUUIDs (with `urn:uuid:`)."""
-    return _documents(connection, _select().where(ENTRY.c.entry_uuid.in_(uuids)))
+    return _documents(connection, registry.by_uuid(connection, uuids))
 
 
 def by_unique_id(connection: Connection, unique_ids: Sequence[str]) -> list[StoredDocument]:
     """The documents with these uniqueIds (OIDs)."""
-    return _documents(connection, _select().where(ENTRY.c.unique_id.in_(unique_ids)))
+    return _documents(connection, registry.by_unique_id(connection, unique_ids))
 
 
 def patient_of(connection: Connection, patient_cx: str) -> str | None:
-    """Resource id of the patient whose XDS id is `patient_cx`."""
-    found = connection.execute(
-        select(PATIENT.c.id).join(ENTRY, ENTRY.c.patient_pk == PATIENT.c.pk).where(ENTRY.c.patient_cx == patient_cx).limit(1)
-    ).scalar_one_or_none()
-    return str(found) if found is not None else None
+    """Resource id of the patient whose XDS id is `patient_cx`, if there is anything of hers. Raises `InvalidIdentifier`."""
+    known = PatientIdentifier.from_cx(patient_cx)
+    hers = PATIENT.c.authority == known.authority.oid, PATIENT.c.value == known.value
+    found = select(PATIENT.c.id).join(OBJECT, OBJECT.c.patient_pk == PATIENT.c.pk).where(*hers).limit(1)
+    return connection.execute(found).scalar_one_or_none()
 
 
-def _select() -> "Select[bytes, str, str, str]":
-    return select(ENTRY.c.body, ENTRY.c.status, PATIENT.c.id, ENTRY.c.blob_id).join(PATIENT, ENTRY.c.patient_pk == PATIENT.c.pk)
-
-
-def _documents(connection: Connection, query: "Select[bytes, str, str, str]") -> list[StoredDocument]:
-    return [StoredDocument(replace(_entry(row[0]), status=row[1]), row[2], row[3]) for row in connection.execute(query)]
-
-
-def _entry(body: bytes) -> values.DocumentEntry:
-    found = orjson.loads(body)
-    for name in ("class_code", "type_code", "format_code", "facility_type", "practice_setting"):
-        found[name] = values.Code(**found[name])
-    for name in ("confidentiality", "event_codes"):
-        found[name] = tuple(values.Code(**code) for code in found[name])
-    for name in ("reference_ids", "source_patient_info"):
-        found[name] = tuple(found[name])
-    found["authors"] = tuple(
-        values.Author(author["person"], *(tuple(author[name]) for name in ("institutions", "roles", "specialties")))
-        for author in found["authors"]
-    )
-    return values.DocumentEntry(**found)
+def _documents(connection: Connection, found: Sequence[registry.Stored]) -> list[StoredDocument]:
+    entries = [each for each in found if isinstance(each.value, values.DocumentEntry)]
+    blobs = registry.blobs(connection, [each.value.unique_id for each in entries])
+    return [StoredDocument(each.entry, each.patient, blobs.get(each.value.unique_id, "")) for each in entries]

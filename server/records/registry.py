@@ -167,6 +167,15 @@ def _each(connection: Connection, column: ColumnElement[str], ids: Iterable[str]
     ]
 
 
+def blobs(connection: Connection, unique_ids: Iterable[str]) -> dict[str, str]:
+    """Where the documents of these uniqueIds are, of those that this Repository has: blob ids."""
+    wanted, found = list(dict.fromkeys(unique_ids)), {}
+    for start in range(0, len(wanted), _TOGETHER):
+        some = select(DOCUMENT.c.unique_id, DOCUMENT.c.blob_id).where(DOCUMENT.c.unique_id.in_(wanted[start : start + _TOGETHER]))
+        found |= {unique_id: blob_id for unique_id, blob_id in connection.execute(some)}
+    return found
+
+
 def associations(connection: Connection, ids: Iterable[str], *where: ColumnElement[bool]) -> list[Association]:
     """The Associations that begin or end at one of these, or have one of these ids."""
     wanted, found = list(dict.fromkeys(ids)), {}

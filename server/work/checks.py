@@ -10,7 +10,7 @@ from sqlalchemy import Connection, exists, func, or_, select, update
 from server.records import catalogue, rejections
 from server.records.binaries import CONTENT
 from server.records.catalogue import BLOB, INSTANCE, ORIGINAL, PUBLISHED, SERIES, STUDY, WAITING
-from server.records.documents import ENTRY
+from server.records.registry import DOCUMENT
 from server.store import jobs
 from server.store.blobs import BlobStore
 from server.store.db import Database, micros
@@ -18,7 +18,7 @@ from server.work.ingest import PUBLISH
 from server.work.reconcile import ERASE
 
 _YOUNG: Final = 3600.0
-_NAMING: Final = (INSTANCE.c.blob_id, ORIGINAL.c.blob_id, ENTRY.c.blob_id, CONTENT.c.blob_id)
+_NAMING: Final = (INSTANCE.c.blob_id, ORIGINAL.c.blob_id, DOCUMENT.c.blob_id, CONTENT.c.blob_id)
 """What gives a blob its purpose."""
 
 

@@ -8,7 +8,6 @@ from server.store.tables.binaries import BinaryContent
 from server.store.tables.catalogue import Blob, Instance, Patient, Series, SeriesMetadata, Study, StudyTerm
 from server.store.tables.consents import ConsentRule, ConsentTerm
 from server.store.tables.dimse import Commitment, Peer, PerformedStep, PerformedStepStudy, ScheduledStep
-from server.store.tables.documents import DocumentAssociation, DocumentEntry, SubmissionSet
 from server.store.tables.fhir import (
     Compartment,
     CompositeValue,
@@ -65,9 +64,6 @@ __all__ = [
     "RegistryTerm",
     "RegistryAssociation",
     "RepositoryDocument",
-    "DocumentEntry",
-    "SubmissionSet",
-    "DocumentAssociation",
     "Resource",
     "ResourceVersion",
     "Token",

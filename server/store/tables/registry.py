@@ -73,7 +73,7 @@ class RepositoryDocument(Row, table=True):
 
     __tablename__ = "repository_document"
     unique_id: str = Field(primary_key=True)
-    blob_id: str = Field(foreign_key="blob.id")
+    blob_id: str = Field(foreign_key="blob.id", index=True)
     patient_pk: int = Field(foreign_key="patient.pk", index=True, sa_type=BigInteger)
     mime_type: str
     size: int = Field(sa_type=BigInteger)

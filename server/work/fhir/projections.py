@@ -26,11 +26,11 @@ from server.errors import Conflict, Contradiction
 from server.records import adoption, belonging, resources
 from server.records.catalogue import EMPTIED, PATIENT, STUDY
 from server.records.index_rows import COMPARTMENT
+from server.records.registry import OBJECT
 from server.records.resources import Stored
-from server.store.tables import DocumentEntry, Installation
+from server.store.tables import Installation
 
 Resource = dict[str, Any]
-_ENTRY = DocumentEntry.__table__  # type: ignore[attr-defined]
 _INSTALLATION = Installation.__table__  # type: ignore[attr-defined]
 
 OWNED: Final = (
@@ -255,7 +255,7 @@ def _is_catalogued(connection: Connection, type_: str, id_: str, *, purged: bool
                 return True
             return belonging.replaced_by(connection, id_) is not None
         case "DocumentReference":
-            return _there(connection, _ENTRY, _ENTRY.c.entry_uuid == f"urn:uuid:{id_}")
+            return _there(connection, OBJECT, and_(OBJECT.c.entry_uuid == f"urn:uuid:{id_}", OBJECT.c.origin != "fhir"))
         case "Endpoint":
             root = connection.execute(select(_INSTALLATION.c.value).where(_INSTALLATION.c.key == "root")).scalar()
             return id_ == str(uuid.uuid5(uuid.NAMESPACE_OID, f"{root}.7"))

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from profiles.document import APPROVED, DEPRECATED, HAS_MEMBER, RPLC
 from server.edges.context import Node
-from server.records import documents
+from server.records import documents, registry
 
 
 @pytest.fixture
@@ -55,10 +55,12 @@ def test_rplc_deprecates_its_target(opened: Node) -> None:
         everything = documents.of_patient(connection, first.patient_id, [APPROVED, DEPRECATED])
         assert [found.entry.entry_uuid for found in everything] == [second.entry_uuid, first.entry_uuid], "newest first"
         kinds = connection.execute(
-            select(documents.ASSOCIATION.c.type, documents.ASSOCIATION.c.source, documents.ASSOCIATION.c.target)
+            select(registry.ASSOCIATION.c.type, registry.ASSOCIATION.c.source, registry.ASSOCIATION.c.target)
         ).all()
         submissions = list(
-            connection.execute(select(documents.SUBMISSION.c.entry_uuid).order_by(documents.SUBMISSION.c.pk)).scalars()
+            connection.execute(
+                select(registry.OBJECT.c.entry_uuid).where(registry.OBJECT.c.kind == "submission").order_by(registry.OBJECT.c.pk)
+            ).scalars()
         )
     assert [tuple(row) for row in kinds if row.type == RPLC] == [(RPLC, second.entry_uuid, first.entry_uuid)]
     members = {(row.source, row.target) for row in kinds if row.type == HAS_MEMBER}

@@ -16,7 +16,7 @@ from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.study import Patient
 from server.edges.context import Node
 from server.errors import NotFound, PatientConflict, Refused
-from server.records import catalogue, changes, documents, resources
+from server.records import catalogue, changes, documents, registry, resources
 from server.records.resources import unpacked
 from server.upkeep import verify
 from server.work.corrections import Corrector
@@ -108,7 +108,7 @@ def test_a_moved_study_is_the_other_patients_and_no_longer_the_formers(opened: N
     assert _said(opened) == ("P2", "Right^Rita", "A1")
     with opened.database.read() as connection:
         assert (
-            connection.execute(select(documents.ENTRY.c.pk).join(catalogue.PATIENT).where(catalogue.PATIENT.c.id == wrong)).all()
+            connection.execute(select(registry.OBJECT.c.pk).join(catalogue.PATIENT).where(catalogue.PATIENT.c.id == wrong)).all()
             == []
         )
     send(opened, Made(number=9))

@@ -19,7 +19,7 @@ from profiles.document import APPROVED, DEPRECATED
 from profiles.study import Study
 from server.edges.context import Node
 from server.errors import StorageFull, Unavailable
-from server.records import catalogue, documents, resources
+from server.records import catalogue, documents, registry, resources
 from server.settings import load
 from server.store import jobs
 from server.store.blobs import Blob, FolderBlobs, FolderWriter, batch
@@ -198,7 +198,7 @@ def _nothing_is_visible(opened: Node) -> None:
     with opened.database.read() as connection:
         assert catalogue.instances(connection, FIRST[0].study_uid) == []
         assert connection.execute(select(func.count()).select_from(resources.RESOURCE)).scalar() == 0
-        assert connection.execute(select(func.count()).select_from(documents.ENTRY)).scalar() == 0
+        assert connection.execute(select(func.count()).select_from(registry.OBJECT)).scalar() == 0
         assert catalogue.counts(connection) == {"studies": 0, "instances": 0, "pending": 3}
 
 

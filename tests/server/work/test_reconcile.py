@@ -15,7 +15,7 @@ from profiles.audit_event import Agent
 from profiles.document import APPROVED, DEPRECATED
 from server.edges.context import Node
 from server.errors import LegallyHeld, MalformedQuery, NotFound, RejectedInstance
-from server.records import belonging, catalogue, changes, documents, rejections, resources, trail
+from server.records import belonging, catalogue, changes, documents, registry, rejections, resources, trail
 from server.records.trail import EVENT
 from server.store.blobs import FolderBlobs
 from server.store.db import micros
@@ -103,8 +103,9 @@ def test_a_study_of_which_nothing_is_left_is_withdrawn(opened: Node, reconciler:
         with pytest.raises(NotFound):
             catalogue.study_patient(connection, STUDY)
         assert catalogue.counts(connection) == {"studies": 0, "instances": 0, "pending": 0}
-        cx = connection.execute(select(documents.ENTRY.c.patient_cx)).scalars().first()
-        assert [d.entry.status for d in documents.of_patient(connection, str(cx), [APPROVED, DEPRECATED])] == [DEPRECATED]
+        found = registry.objects(connection, registry.OBJECT.c.kind == "document")
+        cx = found[0].entry.patient_id
+        assert [d.entry.status for d in documents.of_patient(connection, cx, [APPROVED, DEPRECATED])] == [DEPRECATED]
     send(opened, Made(series=3))
     publish_all(opened)
     assert _visible(opened) == {Made(series=3).uid}
@@ -270,7 +271,7 @@ def test_a_purge_of_a_part_leaves_no_version_that_names_it(opened: Node, reconci
     assert _study(opened)["note"] == [{"text": "n"}]
     with opened.database.read() as connection:
         bodies = connection.execute(select(resources.VERSION.c.body)).scalars().all()
-        entries = connection.execute(select(documents.ENTRY.c.status)).scalars().all()
+        entries = [each.entry.status for each in registry.objects(connection, registry.OBJECT.c.kind == "document")]
     assert not any(FIRST[2].series_uid.encode() in resources.unpacked(body) for body in bodies if body)
     assert entries == [APPROVED]
     for name, _ in opened.blobs.list():

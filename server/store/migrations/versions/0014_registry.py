@@ -78,7 +78,8 @@ def _others() -> None:
         sa.ForeignKeyConstraint(["patient_pk"], ["patient.pk"], name=op.f("fk_repository_document_patient_pk")),
         sa.PrimaryKeyConstraint("unique_id", name=op.f("pk_repository_document")),
     )
-    op.create_index(op.f("ix_repository_document_patient_pk"), "repository_document", ["patient_pk"])
+    for column in ("patient_pk", "blob_id"):
+        op.create_index(op.f(f"ix_repository_document_{column}"), "repository_document", [column])
 
 
 # --- what is there
@@ -162,4 +163,75 @@ def _table(name: str, *columns: str) -> Any:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("documents that were submitted have no place in the tables before this; restore a backup instead")
+    """What partners submitted has no place in the tables before this."""
+    connection = op.get_bind()
+    objects = _table("registry_object", "origin")
+    if connection.execute(sa.select(objects.c.origin).where(objects.c.origin != "study").limit(1)).first() is not None:
+        raise RuntimeError("documents that were submitted have no place in the schema before this; restore a backup instead")
+    _former_tables()
+    for statement in _GIVING_BACK:
+        op.execute(statement)
+    _give_back_patient_ids(connection)
+    for table in ("registry_term", "registry_object", "registry_association", "repository_document"):
+        op.drop_table(table)
+
+
+_GIVING_BACK = (
+    (
+        "INSERT INTO document_entry (pk, entry_uuid, unique_id, study_pk, patient_pk, patient_cx, status, created, blob_id, body) "
+        "SELECT o.pk, o.entry_uuid, o.unique_id, o.study_pk, o.patient_pk, '', o.status, o.created, d.blob_id, o.body "
+        "FROM registry_object o JOIN repository_document d ON d.unique_id = o.unique_id WHERE o.kind = 'document'"
+    ),
+    (
+        "INSERT INTO submission_set (pk, entry_uuid, unique_id, patient_pk, body) "
+        "SELECT pk, entry_uuid, unique_id, patient_pk, body FROM registry_object WHERE kind = 'submission'"
+    ),
+    (
+        "INSERT INTO document_association (pk, entry_uuid, type, source, target, body) "
+        "SELECT pk, entry_uuid, type, source, target, body FROM registry_association"
+    ),
+)
+
+
+def _former_tables() -> None:
+    key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    tables = {
+        "document_entry": (
+            ("entry_uuid", "unique_id", "patient_cx", "status", "blob_id"),
+            ("patient_pk", "created"),
+            ("study_pk",),
+        ),
+        "submission_set": (("entry_uuid", "unique_id"), ("patient_pk",), ()),
+        "document_association": (("entry_uuid", "type", "source", "target"), (), ()),
+    }
+    for name, (texts, numbers, optional) in tables.items():
+        op.create_table(
+            name,
+            sa.Column("pk", key, autoincrement=True, nullable=False),
+            *(sa.Column(each, sa.String(), nullable=False) for each in texts),
+            *(sa.Column(each, sa.BigInteger(), nullable=False) for each in numbers),
+            *(sa.Column(each, sa.BigInteger(), nullable=True) for each in optional),
+            sa.Column("body", sa.LargeBinary(), nullable=False),
+            sa.PrimaryKeyConstraint("pk", name=op.f(f"pk_{name}")),
+            *(
+                sa.UniqueConstraint(each, name=op.f(f"uq_{name}_{each}"))
+                for each in ("entry_uuid", "unique_id") if each in texts
+            ),
+            *(
+                sa.ForeignKeyConstraint([each], [target], name=op.f(f"fk_{name}_{each}"))
+                for each, target in (("patient_pk", "patient.pk"), ("study_pk", "study.pk"), ("blob_id", "blob.id"))
+                if each in (*texts, *numbers, *optional)
+            ),
+        )  # fmt: skip
+        for each in ("patient_pk", "study_pk", "source", "target"):
+            if each in (*texts, *numbers, *optional):
+                op.create_index(op.f(f"ix_{name}_{each}"), name, [each])
+    op.create_index("ix_document_entry_patient", "document_entry", ["patient_cx", "status"])
+
+
+def _give_back_patient_ids(connection: sa.Connection) -> None:
+    entries = _table("document_entry", "pk", "patient_cx")
+    for rows in _some(connection, "document_entry"):
+        for row in rows:
+            patient = orjson.loads(row.body)["patient_id"]
+            connection.execute(entries.update().where(entries.c.pk == row.pk).values(patient_cx=patient))
