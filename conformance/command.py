@@ -1,4 +1,4 @@
-"""The commands that this floor adds to `imageshare`, by the entry point group `imageshare.commands`: `imageshare check smart`."""
+"""The commands that this floor adds to `imageshare`, by the entry point group `imageshare.commands`: `imageshare check smart` and `imageshare check nist`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -53,3 +53,47 @@ def smart(
         raise typer.Exit(2)
     if not run_and_report(found, cases, report):
         raise typer.Exit(1)
+
+
+@app.command()
+def nist(
+    tests: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tests by id (with * and ?), or sections: 11897 11897/approved; all where left out."),
+    ] = None,
+    testkit: Annotated[Path, typer.Option(help="The toolkit's `testkit` folder, or its `tests`.")] = Path("testkit"),
+    endpoints: Annotated[
+        Path | None, typer.Option(help="TOML file with the endpoints of the system under test (conformance/nist/example.toml).")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="File for a report as JUnit XML.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File for a report as HTML.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Folder for requests and answers as they were sent.")] = None,
+    schemas: Annotated[Path | None, typer.Option(help="The toolkit's `schema/v3`: answers are held against it.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List tests and sections, and run none.")] = False,
+) -> None:
+    """Test plans of NIST's XDS Toolkit, as they are, against any registry, repository, imaging document source or gateway.
+
+    It registers patients and documents for tests: use a system that is there for tests. What cannot be run is said with the reason, and is
+    no pass. Exit code 0 if all that was run passed, 1 if not, 2 if nothing could be run or a file is wrong.
+    """
+    from conformance.nist.running import Outputs, run_and_report
+    from conformance.nist.target import TargetError, read_target
+    from conformance.nist.testkit import Testkit
+
+    if not testkit.is_dir():
+        typer.echo(f"imageshare: {testkit} is not a folder", err=True)
+        raise typer.Exit(2)
+    kit = Testkit(testkit)
+    chosen = kit.chosen(tests or ())
+    if listed:
+        for line in kit.listing(chosen):
+            typer.echo(line)
+        return
+    try:
+        if endpoints is None:
+            raise TargetError("name the system under test with --endpoints FILE")
+        code = run_and_report(kit, read_target(endpoints), endpoints.name, chosen, Outputs(junit, html, log, schemas))
+    except TargetError as error:
+        typer.echo(f"imageshare: {error}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(code)

@@ -57,7 +57,7 @@ def read(element: _Element) -> Parts:
             case tag if tag == _CLASSIFICATION:
                 _read_classification(found, child, element.get("id", ""))
             case tag if tag == _IDENTIFIER:
-                _read_identifier(found, child)
+                _read_identifier(found, child, element.get("id", ""))
     return found
 
 
@@ -66,7 +66,7 @@ def _read_slot(found: Parts, child: _Element) -> None:
     if not name or name in found.slots:
         found.faults.append(f"the Slot {name} is there more than once" if name else "a Slot has no name")
         return
-    found.slots[name] = tuple((value.text or "").strip() for value in child.iterfind(_VALUE))
+    found.slots[name] = tuple(text for value in child.iterfind(_VALUE) if (text := (value.text or "").strip()))
 
 
 def _read_classification(found: Parts, child: _Element, id_: str) -> None:
@@ -76,13 +76,17 @@ def _read_classification(found: Parts, child: _Element, id_: str) -> None:
     if node and not scheme:
         found.nodes.append(node)
     elif scheme:
-        found.classifications[scheme].append(read(child))
+        part = read(child)
+        found.faults += part.faults
+        found.classifications[scheme].append(part)
     else:
         found.faults.append("a Classification has neither classificationScheme nor classificationNode")
 
 
-def _read_identifier(found: Parts, child: _Element) -> None:
+def _read_identifier(found: Parts, child: _Element, id_: str) -> None:
     scheme = child.get("identificationScheme", "")
+    if child.get("registryObject", id_) != id_:
+        found.faults.append("an ExternalIdentifier identifies another object than the one that it stands in")
     if scheme in found.identifiers:
         found.faults.append(f"the ExternalIdentifier {scheme} is there more than once")
         return

@@ -4,6 +4,7 @@ Reading what was written gives the same value. Reading takes what is there: what
 `ihe.metadata_rules`, from the value and from the `faults` that reading collects.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -12,7 +13,7 @@ from lxml.etree import _Element
 
 from ihe import ebrim, xml
 from ihe.ebrim import REGISTRY_OBJECT, Parts
-from ihe.metadata import ASSOCIATION, DOCUMENT_ENTRY, FOLDER, SUBMISSION_SET, SUBMISSION_SET_NODE, Attribute, Kind
+from ihe.metadata import ASSOCIATION, DOCUMENT_ENTRY, FOLDER, FOLDER_NODE, SUBMISSION_SET, SUBMISSION_SET_NODE, Attribute, Kind
 from ihe.metadata_syntax import Syntax, is_valid
 from profiles.document import (
     APPROVED,
@@ -31,14 +32,19 @@ _AUTHOR_SLOTS: Final = (
     ("authorInstitution", "institutions"), ("authorRole", "roles"), ("authorSpecialty", "specialties"),
     ("authorTelecommunication", "telecoms"),
 )  # fmt: skip
+_ENDS: Final = (("type", "associationType"), ("source", "sourceObject"), ("target", "targetObject"))
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with an object, in words; `id` is the object's as it was sent."""
+    """What is wrong with an object, in words; `id` is the object's as it was sent.
+
+    `code` is one of ITI TF-3 table 4.2.4.1-2, with `{actor}` where it names who found it.
+    """
 
     id: str
     words: str
+    code: str = "XDS{actor}MetadataError"
 
 
 @dataclass(slots=True)
@@ -82,9 +88,8 @@ def folder_element(folder: Folder) -> _Element:
 def association_element(association: Association) -> _Element:
     """ITI TF-3 section 4.2.2: an Association as `rim:Association`."""
     made = _opened("Association", association, REGISTRY_OBJECT + "Association")
-    made.set("associationType", xml.clean(association.type))
-    made.set("sourceObject", xml.clean(association.source))
-    made.set("targetObject", xml.clean(association.target))
+    for field_, name in _ENDS:
+        made.set(name, xml.clean(getattr(association, field_)))
     return _written(made, ASSOCIATION, association)
 
 
@@ -165,7 +170,10 @@ _WRITERS: Final[dict[str, Callable[[_Element, Attribute, Any], None]]] = {
 def document_entry(element: _Element, reading: Reading | None = None) -> DocumentEntry:
     """Reads `rim:ExtrinsicObject`."""
     read = _read(element, DOCUMENT_ENTRY, reading)
-    return DocumentEntry(**{**read, "object_type": element.get("objectType", STABLE)})
+    object_type = element.get("objectType", "")
+    if not object_type and reading is not None:
+        reading.faults.append(Fault(read["entry_uuid"], "DocumentEntry: objectType is missing"))
+    return DocumentEntry(**{**read, "object_type": object_type or STABLE})
 
 
 def submission_set(element: _Element, reading: Reading | None = None) -> SubmissionSet:
@@ -179,9 +187,8 @@ def folder(element: _Element, reading: Reading | None = None) -> Folder:
 
 
 def association(element: _Element, reading: Reading | None = None) -> Association:
-    """Reads `rim:Association`; a type in ebRIM 2.1's short form is taken for what it means."""
-    type_ = element.get("associationType", "")
-    ends = {"type": type_, "source": element.get("sourceObject", ""), "target": element.get("targetObject", "")}
+    """Reads `rim:Association`."""
+    ends = {field_: element.get(name, "") for field_, name in _ENDS}
     return Association(**{**_read(element, ASSOCIATION, reading), **ends})
 
 
@@ -191,26 +198,47 @@ def submission(listed: _Element, reading: Reading | None = None) -> Submission:
     What says that a package is a SubmissionSet or a Folder stands in it or beside it. What is neither is told as a fault.
     """
     reading = reading if reading is not None else Reading()
-    beside = [(each.get("classifiedObject", ""), each.get("classificationNode", "")) for each in _all(listed, "Classification")]
+    sets, folders = packages(listed, reading)
+    if len(sets) > 1:
+        reading.faults.append(
+            Fault(sets[1].entry_uuid, "there is more than one SubmissionSet: submit each in a message of its own")
+        )
+    return Submission(
+        sets[0] if sets else None, document_entries(listed, reading), folders, associations(listed, reading), references(listed)
+    )
+
+
+def document_entries(listed: _Element, reading: Reading | None = None) -> tuple[DocumentEntry, ...]:
+    """Every `rim:ExtrinsicObject` of a `rim:RegistryObjectList`."""
+    return tuple(document_entry(found, reading) for found in _all(listed, "ExtrinsicObject"))
+
+
+def associations(listed: _Element, reading: Reading | None = None) -> tuple[Association, ...]:
+    """Every `rim:Association` of a `rim:RegistryObjectList`."""
+    return tuple(association(found, reading) for found in _all(listed, "Association"))
+
+
+def references(listed: _Element) -> tuple[str, ...]:
+    """The id of every `rim:ObjectRef` of a `rim:RegistryObjectList`."""
+    return tuple(found.get("id", "") for found in _all(listed, "ObjectRef"))
+
+
+def packages(listed: _Element, reading: Reading | None = None) -> tuple[tuple[SubmissionSet, ...], tuple[Folder, ...]]:
+    """ITI TF-3 sections 4.2.1.2.1 and 4.2.1.3.1: the SubmissionSets and the Folders of a `rim:RegistryObjectList`."""
+    beside = defaultdict(list)
+    for each in _all(listed, "Classification"):
+        beside[each.get("classifiedObject", "")].append(each.get("classificationNode", ""))
     sets, folders = [], []
     for package in _all(listed, "RegistryPackage"):
         id_ = package.get("id", "")
-        nodes = {*ebrim.read(package).nodes, *(node for of, node in beside if of == id_)}
+        nodes = [*beside[id_], *(each.get("classificationNode", "") for each in _all(package, "Classification"))]
         if SUBMISSION_SET_NODE in nodes:
             sets.append(submission_set(package, reading))
-        elif FOLDER.node in nodes:
+        elif FOLDER_NODE in nodes:
             folders.append(folder(package, reading))
-        else:
-            reading.faults.append(Fault(id_, "a RegistryPackage is classified as neither SubmissionSet nor Folder"))
-    if len(sets) > 1:
-        reading.faults.append(Fault(sets[1].entry_uuid, "there is more than one SubmissionSet"))
-    return Submission(
-        sets[0] if sets else None,
-        tuple(document_entry(found, reading) for found in _all(listed, "ExtrinsicObject")),
-        tuple(folders),
-        tuple(association(found, reading) for found in _all(listed, "Association")),
-        tuple(found.get("id", "") for found in _all(listed, "ObjectRef")),
-    )
+        elif reading is not None:
+            reading.faults.append(Fault(id_, "a RegistryPackage has to be classified as a SubmissionSet or as a Folder"))
+    return tuple(sets), tuple(folders)
 
 
 def _all(listed: _Element, name: str) -> Iterator[_Element]:
@@ -232,9 +260,9 @@ def _read(element: _Element, kind: Kind, reading: Reading | None) -> dict[str, A
 
 
 def _extra(parts: Parts, kind: Kind) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Slots that no row has, if their name is a URN (ITI TF-3 section 4.2.3.1.6)."""
+    """Slots that no row has (ITI TF-3 section 4.2.3.1.6)."""
     known = {each.key for each in kind.attributes if each.place == "slot"}
-    return tuple((name, values) for name, values in parts.slots.items() if name not in known and name.startswith("urn:"))
+    return tuple((name, values) for name, values in parts.slots.items() if name not in known and values)
 
 
 def _value(element: _Element, parts: Parts, kind: Kind, attribute: Attribute, faults: list[str]) -> Any:
@@ -296,5 +324,3 @@ def _number(text: str, attribute: Attribute, faults: list[str]) -> int | None:
         faults.append(f"{attribute.name} has to be a number")
         return None
     return int(text)
-
-

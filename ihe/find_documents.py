@@ -196,10 +196,10 @@ def _given(slots: dict[str, Sequence[Sequence[str]]]) -> dict[str, Sequence[Sequ
     return {name: values for name, values in kept.items() if values}
 
 
-def _any_code(wanted: Iterable[Code], given: Iterable[Code]) -> bool:
+def _any_code(wanted: Iterable[Code], given: Iterable[Code | None]) -> bool:
     """Code and scheme count, display does not; no `wanted` means no filter."""
     keys = {(code.code, code.scheme) for code in wanted}
-    return not keys or any((code.code, code.scheme) in keys for code in given)
+    return not keys or any((code.code, code.scheme) in keys for code in given if code is not None)
 
 
 def _same_patient(wanted: str, given: str) -> bool:

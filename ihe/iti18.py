@@ -15,7 +15,7 @@ from ihe import ebrs, ebxml, xml
 from ihe.ebrs import RegistryError
 from ihe.query_values import read_code, read_values, write_text
 from ihe.stored_queries import STORED_QUERIES, Kind, Parameter, StoredQueryDefinition
-from profiles.document import Association, DocumentEntry, SubmissionSet
+from profiles.document import Association, DocumentEntry, Folder, RegistryObject, SubmissionSet
 
 REQUEST_ACTION: Final = "urn:ihe:iti:2007:RegistryStoredQuery"
 RESPONSE_ACTION: Final = "urn:ihe:iti:2007:RegistryStoredQueryResponse"
@@ -135,9 +135,6 @@ def request(query: StoredQuery) -> _Element:
     return made
 
 
-RegistryObject = DocumentEntry | SubmissionSet | Association
-
-
 def response(
     objects: Sequence[RegistryObject], return_type: ReturnType = ReturnType.LEAF_CLASS, errors: Sequence[RegistryError] = ()
 ) -> _Element:
@@ -147,22 +144,12 @@ def response(
     listed = xml.child(made, xml.RIM, "RegistryObjectList")
     for registry_object in objects:
         if return_type is ReturnType.LEAF_CLASS:
-            listed.append(_element_of(registry_object))
+            listed.append(ebxml.element_of(registry_object))
         else:
             reference = xml.child(listed, xml.RIM, "ObjectRef", id=registry_object.entry_uuid)
-            if isinstance(registry_object, DocumentEntry) and registry_object.home_community_id:
+            if registry_object.home_community_id:
                 reference.set("home", xml.clean(registry_object.home_community_id))
     return made
-
-
-def _element_of(registry_object: RegistryObject) -> _Element:
-    match registry_object:
-        case DocumentEntry():
-            return ebxml.document_entry_element(registry_object)
-        case SubmissionSet():
-            return ebxml.submission_set_element(registry_object)
-        case Association():
-            return ebxml.association_element(registry_object)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,28 +162,24 @@ class QueryResponse:
     submission_sets: tuple[SubmissionSet, ...] = ()
     associations: tuple[Association, ...] = ()
     object_refs: tuple[str, ...] = field(default=())
+    folders: tuple[Folder, ...] = ()
 
 
 def parse_response(body: _Element) -> QueryResponse:
-    """Reads `query:AdhocQueryResponse`. Folders are left out. Raises `RegistryError` where metadata is incomplete."""
+    """Reads `query:AdhocQueryResponse`, and takes the metadata as it is. Raises `RegistryError` where it is another message."""
     if body.tag != f"{{{xml.QUERY}}}AdhocQueryResponse":
         raise RegistryError("XDSRegistryError", "the answer is not query:AdhocQueryResponse")
     answer = ebrs.read(body)
-    listed = f"{{{xml.RIM}}}RegistryObjectList/{{{xml.RIM}}}"
-    packages = (package for package in body.iterfind(f"{listed}RegistryPackage") if _is_submission_set(package, body))
+    listed = body.find(f"{{{xml.RIM}}}RegistryObjectList")
+    if listed is None:
+        return QueryResponse(answer.status, answer.errors)
+    sets, folders = ebxml.packages(listed)
     return QueryResponse(
         answer.status,
         answer.errors,
-        tuple(ebxml.document_entry(found) for found in body.iterfind(f"{listed}ExtrinsicObject")),
-        tuple(ebxml.submission_set(found) for found in packages),
-        tuple(ebxml.association(found) for found in body.iterfind(f"{listed}Association")),
-        tuple(found.get("id", "") for found in body.iterfind(f"{listed}ObjectRef")),
-    )
-
-
-def _is_submission_set(package: _Element, body: _Element) -> bool:
-    # The node classification stands inside the package or beside it (ITI TF-3 section 4.2.3.3.1).
-    return any(
-        found.get("classificationNode") == ebxml.SUBMISSION_SET_NODE and found.get("classifiedObject") == package.get("id")
-        for found in body.iter(f"{{{xml.RIM}}}Classification")
+        ebxml.document_entries(listed),
+        sets,
+        ebxml.associations(listed),
+        ebxml.references(listed),
+        folders,
     )

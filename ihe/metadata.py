@@ -24,17 +24,20 @@ class By(StrEnum):
     PROVIDE = "provide"
     """ITI-41, by a Document Source."""
     REGISTER = "register"
-    """ITI-42 and ITI-57, by a Document Repository or a Document Administrator."""
+    """ITI-42, by a Document Repository."""
+    UPDATE = "update"
+    """ITI-57, by a Document Administrator: as ITI-42, or as ITI-61 for an on-demand entry."""
     ON_DEMAND = "on-demand"
     """ITI-61."""
     LIMITED = "limited"
-    """ITI-41 by a Metadata-Limited Document Source, and what says that its metadata is limited."""
+    """ITI-41 by a Metadata-Limited Document Source: every object says that its metadata is limited."""
 
 
 Place = Literal["attribute", "slot", "name", "description", "code", "author", "identifier"]
 _ALL: Final = frozenset(By)
-_FULL: Final = frozenset({By.PROVIDE, By.REGISTER, By.ON_DEMAND})
-_STORED: Final = frozenset({By.PROVIDE, By.REGISTER})
+_FULL: Final = frozenset({By.PROVIDE, By.REGISTER, By.UPDATE, By.ON_DEMAND})
+_STORED: Final = frozenset({By.PROVIDE, By.REGISTER, By.UPDATE})
+_KNOWN: Final = frozenset({By.REGISTER, By.UPDATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +92,9 @@ DOCUMENT_ENTRY: Final = Kind(
         _slot("languageCode", "language", Syntax.LANGUAGE, required=_FULL),
         _slot("serviceStartTime", "service_start", Syntax.TIME),
         _slot("serviceStopTime", "service_stop", Syntax.TIME),
-        _slot("hash", "hash", Syntax.SHA_1, required=frozenset({By.REGISTER}), prohibited=frozenset({By.ON_DEMAND})),
-        _slot("size", "size", Syntax.SIZE, required=frozenset({By.REGISTER}), prohibited=frozenset({By.ON_DEMAND})),
-        _slot("repositoryUniqueId", "repository_unique_id", Syntax.OID, required=frozenset({By.REGISTER, By.ON_DEMAND})),
+        _slot("hash", "hash", Syntax.SHA_1, required=_KNOWN, prohibited=frozenset({By.ON_DEMAND})),
+        _slot("size", "size", Syntax.SIZE, required=_KNOWN, prohibited=frozenset({By.ON_DEMAND})),
+        _slot("repositoryUniqueId", "repository_unique_id", Syntax.OID, required=_KNOWN | {By.ON_DEMAND}),
         _slot("sourcePatientId", "source_patient_id", Syntax.CX, required=_FULL),
         _slot("sourcePatientInfo", "source_patient_info", Syntax.PATIENT_INFO, multiple=True),
         _slot("legalAuthenticator", "legal_authenticator", Syntax.XCN),

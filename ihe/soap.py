@@ -29,7 +29,7 @@ class SoapFault(Exception):
     """SOAP 1.2 part 1 section 5.4: a message that cannot be processed.
 
     `code` is `VersionMismatch`, `MustUnderstand`, `Sender` or `Receiver`; `subcode` a local name of WS-Addressing
-    (SOAP binding section 6), empty if none; `not_understood` the headers as `{namespace}name`.
+    (SOAP binding section 6) or `{namespace}name` of another one, empty if none; `not_understood` the headers as `{namespace}name`.
     """
 
     def __init__(self, code: str, reason: str, subcode: str = "", not_understood: tuple[str, ...] = ()) -> None:
@@ -107,7 +107,7 @@ def parse(data: bytes, *, limit: int = LIMIT, understood: AbstractSet[str] = fro
         to=_address(headers, "To"),
         reply_to=_address(headers, "ReplyTo"),
         body=body[0],
-        security=next((block for block in headers if block.tag == SECURITY), None),
+        security=_security(headers),
     )
 
 
@@ -125,6 +125,14 @@ def _check_understood(headers: list[_Element], understood: AbstractSet[str]) -> 
     )
     if unknown:
         raise SoapFault("MustUnderstand", "a mandatory header is not understood", not_understood=unknown)
+
+
+def _security(headers: list[_Element]) -> _Element | None:
+    """WS-Security 1.1 section 5: of the headers for one receiver one alone may be a Security header."""
+    found = [block for block in headers if block.tag == SECURITY]
+    if len(found) > 1:
+        raise SoapFault("Sender", "the header wsse:Security stands more than once")
+    return found[0] if found else None
 
 
 def _address(headers: list[_Element], name: str) -> str:
@@ -172,7 +180,7 @@ def render_request(action: str, body: _Element, message_id: str, to: str) -> byt
 
 def fault_action(fault: SoapFault) -> str:
     """WS-Addressing SOAP binding section 6: the action of a fault message."""
-    return f"{WSA}/fault" if fault.subcode else f"{WSA}/soap/fault"
+    return f"{WSA}/fault" if _subcode(fault)[0] == WSA else f"{WSA}/soap/fault"
 
 
 def render_fault(fault: SoapFault, relates_to: str, message_id: str) -> bytes:
@@ -194,12 +202,19 @@ def render_fault(fault: SoapFault, relates_to: str, message_id: str) -> bytes:
     code = etree.SubElement(element, f"{{{ENV}}}Code")
     etree.SubElement(code, f"{{{ENV}}}Value").text = f"env:{fault.code}"
     if fault.subcode:
-        subcode = etree.SubElement(code, f"{{{ENV}}}Subcode")
-        etree.SubElement(subcode, f"{{{ENV}}}Value").text = f"wsa:{fault.subcode}"
+        subcode, (namespace, name) = etree.SubElement(code, f"{{{ENV}}}Subcode"), _subcode(fault)
+        prefix = "wsa" if namespace == WSA else "s"
+        etree.SubElement(subcode, f"{{{ENV}}}Value", nsmap={prefix: namespace}).text = f"{prefix}:{name}"
     text = etree.SubElement(etree.SubElement(element, f"{{{ENV}}}Reason"), f"{{{ENV}}}Text")
     text.set(f"{{{_XML}}}lang", "en")
     text.text = xml.clean(fault.reason)
     return _serialize(envelope)
+
+
+def _subcode(fault: SoapFault) -> tuple[str, str]:
+    """Namespace and local name of the subcode; both empty where there is none."""
+    namespace, _, name = fault.subcode.removeprefix("{").rpartition("}")
+    return (namespace or WSA, name) if name else ("", "")
 
 
 def response_of(envelope: Envelope) -> _Element:

@@ -139,7 +139,7 @@ def subtypes_of(system: str | None, code: str | None) -> tuple[str, ...]:
 class Agent:
     """Who took part: a client, a device, a person. `reference` (`Device/x`) or `identifier` says who, `name` is for people.
 
-    `user` is the person on whose behalf a client asks, `purposes` are what for: codes of HL7 v3 ActReason.
+    `user` is the person on whose behalf a client asks, `purposes` are what for: codes of HL7 v3 ActReason, others as `system|code`.
     """
 
     identifier: str = ""
@@ -376,8 +376,14 @@ def _agents(action: AuditedAction) -> list[Json]:
     if action.token_id:
         acting["policy"] = [action.token_id[-_OF_TOKEN:]]
     if purposes := ((action.purpose,) if action.purpose else action.client.purposes):
-        acting["purposeOfUse"] = [{"coding": [{"system": ACT_REASON, "code": each}]} for each in purposes]
+        acting["purposeOfUse"] = [{"coding": [_purpose(each)]} for each in purposes]
     return agents
+
+
+def _purpose(purpose: str) -> Json:
+    """A code of v3-ActReason, or a partner's own as `system|code`."""
+    system, _, code = purpose.rpartition("|")
+    return {"system": system or ACT_REASON, "code": code}
 
 
 def _agent(agent: Agent, role: Json, requestor: bool) -> Json:

@@ -36,7 +36,7 @@ ONLINE: Final = "urn:ihe:iti:2010:DocumentAvailability:Online"
 OFFLINE: Final = "urn:ihe:iti:2010:DocumentAvailability:Offline"
 
 Extra = tuple[tuple[str, tuple[str, ...]], ...]
-"""Slots that no table names, each with its values (ITI TF-3 section 4.2.3.1.6, extra metadata): their names are URNs. Kept and given back."""
+"""Slots that no table names, each with its values (ITI TF-3 section 4.2.3.1.6, extra metadata). Kept and given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,5 +190,5 @@ class Submission:
 
 
 def is_uuid(id_: str) -> bool:
-    """Whether an id is a real one (`urn:uuid:...`) and not symbolic (ITI TF-3 section 4.1.12.3)."""
+    """Whether an id is a real one (`urn:uuid:...`) and not symbolic (ITI TF-3 section 4.2.3.1.5)."""
     return id_.startswith("urn:uuid:")

@@ -63,10 +63,12 @@ def document_reference(
         "masterIdentifier": {"system": URI_SYSTEM, "value": _urn_oid(entry.unique_id)},
         "identifier": [{"use": "official", "system": URI_SYSTEM, "value": entry.entry_uuid}],
         "status": "current" if entry.status == APPROVED else "superseded",
-        "type": concept(entry.type_code),
-        "category": [concept(entry.class_code)],
-        "subject": {"reference": f"Patient/{subject_id}"},
     }
+    if entry.type_code:
+        resource["type"] = concept(entry.type_code)
+    if entry.class_code:
+        resource["category"] = [concept(entry.class_code)]
+    resource["subject"] = {"reference": f"Patient/{subject_id}"}
     created = timestamps.fhir_date_time_of_dtm(entry.creation_time)
     if created and created.endswith("Z"):  # an instant needs a time
         resource["date"] = created
@@ -78,7 +80,10 @@ def document_reference(
         resource["description"] = entry.title
     if entry.confidentiality:
         resource["securityLabel"] = [concept(label) for label in entry.confidentiality]
-    resource["content"] = [{"attachment": _attachment(entry, content_url, created), "format": coding(entry.format_code)}]
+    content: Json = {"attachment": _attachment(entry, content_url, created)}
+    if entry.format_code:
+        content["format"] = coding(entry.format_code)
+    resource["content"] = [content]
     resource["context"] = _context(entry, context_study_id, study_instance_uid)
     return resource
 
@@ -111,7 +116,7 @@ def _attachment(entry: DocumentEntry, content_url: str, created: str | None) -> 
         attachment["title"] = entry.title
     if created:
         attachment["creation"] = created
-    return {key: value for key, value in attachment.items() if value != ""}
+    return {key: value for key, value in attachment.items() if value not in ("", None)}
 
 
 def _context(entry: DocumentEntry, study_id: str, study_instance_uid: str) -> Json:
@@ -121,8 +126,10 @@ def _context(entry: DocumentEntry, study_id: str, study_instance_uid: str) -> Js
     period = {"start": entry.service_start, "end": entry.service_stop}
     if bounds := {edge: at for edge, text in period.items() if (at := timestamps.fhir_date_time_of_dtm(text))}:
         context["period"] = bounds
-    context["facilityType"] = concept(entry.facility_type)
-    context["practiceSetting"] = concept(entry.practice_setting)
+    if entry.facility_type:
+        context["facilityType"] = concept(entry.facility_type)
+    if entry.practice_setting:
+        context["practiceSetting"] = concept(entry.practice_setting)
     if source := _patient(entry.source_patient_id):
         context["sourcePatientInfo"] = {"type": "Patient", "identifier": source}
     related: list[Json] = []

@@ -9,8 +9,10 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
 from profiles.audit_event import Agent
+from server.access.assertions import Assertions
 from server.access.foreign import Foreign
 from server.access.oauth.server import OAuthServer
+from server.access.partners import Partners
 from server.access.people.hospital import Hospital
 from server.access.people.people import People
 from server.access.tokens import Tokens
@@ -63,6 +65,8 @@ def open_node(settings: Settings) -> Node:
         blobs=blobs,
         installation=site,
         tokens=tokens,
+        assertions=Assertions(settings, database),
+        partners=Partners(settings),
         trail=trail,
         ingest=Ingest(settings, database, blobs, site, trail),
         peers=Peers(database, settings),

@@ -5,13 +5,14 @@ import gc
 import resource
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
 
-from server import telemetry
+from server import bcp195, telemetry
 from server.app import close_node, create_app, open_node
 from server.edges.dimse import DicomPort
 from server.errors import SettingsError
@@ -106,8 +107,18 @@ def _http(settings: Settings, ready: Ready, listening: socket.socket, shared: Sh
         create_app(open_node(settings), shared.first), log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=10, timeout_keep_alive=30, limit_concurrency=_most_requests(len(shared.connections)),
         proxy_headers=False, ws_max_size=1 << 16, http=ZeroCopyProtocol,
+        ssl_context_factory=(lambda *_: _tls(settings)) if settings.http_tls_certificate else None,
     )  # fmt: skip
     SharingServer(config, started, shared, place).run(sockets=[listening])
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    """ITI TF-2 section 3.19.6: TLS as BCP 195 has it; a client shows a certificate if it has one, or has to."""
+    assert settings.http_tls_certificate is not None
+    context = bcp195.server_context("bcp195", settings.http_tls_certificate, settings.http_tls_key, settings.http_tls_ca)
+    if settings.http_tls_ca is not None and not settings.http_tls_require:
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
 
 
 def _dicom(settings: Settings, ready: Ready, stop: threading.Event, listening: Sequence[socket.socket]) -> None:

@@ -115,6 +115,47 @@ class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+class TrustedAssertions(BaseModel, frozen=True, extra="forbid"):
+    """An issuer of SAML assertions about users (IHE XUA, X-Assertion Provider) that is believed at the SOAP addresses."""
+
+    issuer: str = Field(min_length=1, description="its `Issuer`, to the letter")
+    certificates: tuple[Path, ...] = Field(min_length=1, description="what it signs with, PEM: these certificates and no others")
+    audience: frozenset[str] = Field(
+        default=frozenset(), description="`Audience` that mean this server; its own URLs where empty"
+    )
+    clock_skew: int = Field(default=60, ge=0, le=300, description="seconds by which its clock may differ")
+    scope: str = Field(default="user/*.rs", description="SMART scopes that its assertions open at most")
+    resource_id: Literal["confines", "ignored"] = Field(
+        default="confines", description="whether an assertion with a patient's resource-id opens that patient's records alone"
+    )
+    patient_authority: Oid | None = Field(default=None, description="OID of who assigns resource-ids that name no authority")
+    practitioner_system: str = Field(
+        default="", description="identifier system by which a NameID is that of a Practitioner here; provider ids name their own"
+    )
+    purposes: dict[str, str] = Field(
+        default={}, description="its own purposes of use, `code^codeSystem`, as codes of v3-ActReason such as TREAT"
+    )
+    authn_contexts: frozenset[str] = Field(
+        default=frozenset(), description="AuthnContextClassRef of how users must have signed in; any where empty"
+    )
+    sha1: bool = Field(default=False, description="whether signatures by SHA-1 are taken, of a partner that cannot do better")
+    once: bool = Field(default=False, description="whether each assertion is good for one request alone")
+
+
+class Partner(BaseModel, frozen=True, extra="forbid"):
+    """An organization whose systems are known by the certificate that they show in TLS (IHE ATNA)."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how the audit trail calls it")
+    certificates: tuple[Path, ...] = Field(
+        default=(), description="what it may show as a client, PEM; empty for one that only is called"
+    )
+    scope: str = Field(default="", description="SMART scopes that its certificate opens at the SOAP addresses; none where empty")
+    hosts: frozenset[str] = Field(default=frozenset(), description="hosts, or host:port, where it is called")
+    verify_name: bool = Field(
+        default=True, description="whether its server's certificate must be for the host that is called (IHE ATNA asks for none)"
+    )
+
+
 class HospitalSignIn(BaseModel, frozen=True, extra="forbid"):
     """A hospital's OpenID provider that people may sign in through."""
 
@@ -142,6 +183,16 @@ class Settings(BaseSettings):
     http_host: str = Field(default="127.0.0.1", description="the address that HTTP listens on")
     http_port: int = Field(default=8080, ge=0, le=65535, description="0 for any free one")
     http_processes: int = Field(default=1, ge=1, le=64, description="how many of `imageshare serve` share the HTTP port")
+    http_tls_certificate: Path | None = Field(
+        default=None, description="this server's certificate and its chain, PEM: HTTP is spoken over TLS then, and nothing else"
+    )
+    http_tls_key: Path | None = Field(default=None, description="the certificate's private key, PEM, without password")
+    http_tls_ca: Path | None = Field(
+        default=None, description="who signs the certificates that clients may show, PEM; none asked for"
+    )
+    http_tls_require: bool = Field(
+        default=False, description="whether every client must show one, which browsers of people have not"
+    )
     trusted_proxies: tuple[Network, ...] = Field(
         default=(),
         description="addresses or networks of reverse proxies: whom these name in X-Forwarded-For, and nobody else, is who asks",
@@ -265,6 +316,29 @@ class Settings(BaseSettings):
         default=(),
         description="foreign authorization servers whose access tokens are taken; opaque ones where exactly one is asked about them",
     )
+    trusted_assertions: tuple[TrustedAssertions, ...] = Field(
+        default=(), description="issuers of SAML assertions that are believed at the SOAP addresses (IHE XUA)"
+    )
+    soap_assertions: Literal["accepted", "required"] = Field(
+        default="accepted",
+        description="whether who is known by a certificate, or as a program on this machine, needs an assertion too",
+    )
+    partners: tuple[Partner, ...] = Field(default=(), description="organizations that are known by their certificates (IHE ATNA)")
+    audit_repository: str = Field(
+        default="",
+        pattern=r"^((syslog-tls|syslog-udp)://[^/?#@]+)?$",
+        description="where the audit trail is sent as well (IHE ATNA): syslog-tls://host:6514, or syslog-udp://host:514; nowhere where empty",
+    )
+    audit_repository_ca: Path | None = Field(
+        default=None, description="who signs the audit repository's certificate, PEM; the system's where absent"
+    )
+    audit_repository_certificate: Path | None = Field(
+        default=None, description="what this server shows there, with its chain, PEM; http_tls_certificate where absent"
+    )
+    audit_repository_key: Path | None = Field(default=None, description="that certificate's private key, PEM, without password")
+    audit_repository_verify_name: bool = Field(
+        default=True, description="whether the audit repository's certificate must be for its host"
+    )
     hospital_sign_in: tuple[HospitalSignIn, ...] = Field(
         default=(), description="OpenID providers of hospitals that people may sign in through"
     )
@@ -346,7 +420,7 @@ class Settings(BaseSettings):
     @property
     def http_address(self) -> str:
         """Where the HTTP side listens, as a URL."""
-        return f"http://{bracketed(self.http_host)}:{self.http_port}"
+        return f"{'https' if self.http_tls_certificate else 'http'}://{bracketed(self.http_host)}:{self.http_port}"
 
     @property
     def hides_callers(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
 KEYS = frozenset(
@@ -26,6 +26,20 @@ KEYS = frozenset(
 REGISTRY = CollectorRegistry()
 REQUESTS = Counter("imageshare_http_requests", "HTTP requests by route and status", ["route", "status"], registry=REGISTRY)
 SECONDS = Histogram("imageshare_http_seconds", "Time to the first byte of the answer", ["route"], registry=REGISTRY)
+AUDIT_WAITING = Gauge(
+    "imageshare_audit_waiting",
+    "Events that were not sent to the audit repository yet",
+    ["repository"],  # with a label, it is made when it is first set: `share` has been called by then
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
+AUDIT_OLDEST = Gauge(
+    "imageshare_audit_oldest_seconds",
+    "Age of the oldest of them",
+    ["repository"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from server.edges.context import Node
+from server.outbound.audit_repository import AuditRepository
 from server.outbound.mail import Mail
 from server.records.results import INDEX, PREPARE
 from server.store import jobs
 from server.telemetry import failure, log
+from server.work.audit_feed import AuditFeed
 from server.work.commit import COMMIT, Committer
 from server.work.housekeeping import HOUSEKEEPING, Housekeeping
 from server.work.ingest import PUBLISH
@@ -30,7 +32,8 @@ Kinds = dict[str, Callable[[Sequence[jobs.Job]], object]]
 
 class Worker:
     """`kinds` maps each kind of job to what does some of them together, all or none. `calls` are those that wait for a partner's
-    answer: one at a time, in a thread of their own, so that a partner that is silent holds nothing else up. Another thread seals the trail.
+    answer: one at a time, in a thread of their own, so that a partner that is silent holds nothing else up. Another thread seals the trail, and
+    one sends it to the audit repository where there is one.
     """
 
     def __init__(self, node: Node) -> None:
@@ -51,6 +54,9 @@ class Worker:
             REINDEX: Reindexer(node.settings, node.database).run,
         }
         self._sealer = Sealer(node.database)
+        self._feed = None
+        if node.settings.audit_repository:
+            self._feed = AuditFeed(node.settings, node.database, AuditRepository(node.settings))
         self.calls: Kinds = {
             COMMIT: Committer(node.settings, node.database, node.blobs, node.peers).run,
             NOTIFY: Notifier(node.settings, node.database, Mail(node.settings).send).run,
@@ -64,6 +70,8 @@ class Worker:
         calling.start()
         sealing = threading.Thread(target=self._sealer.run, args=(stop,), name="seals", daemon=True)
         sealing.start()
+        if self._feed is not None:
+            threading.Thread(target=self._feed.run, args=(stop,), name="audit", daemon=True).start()
         self._run(stop, self.kinds, _TOGETHER)
         sealing.join(_LAST_CALL)
         calling.join(_LAST_CALL)

@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -32,13 +33,22 @@ _UNREACHABLE: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
 class ZeroCopyProtocol(HttpToolsProtocol):
-    """Offers `ZERO_COPY` on connections without TLS."""
+    """Offers `ZERO_COPY` on connections without TLS, and tells of those with TLS what certificate the client has."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         if self.scheme == "http":
             cycle.scope["extensions"] = {ZERO_COPY: {}}
             app = _extended(app, cycle)
+        else:
+            cycle.scope["extensions"] = {"tls": {"client_cert_chain": _shown(self.transport)}}
         super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+
+
+def _shown(transport: asyncio.Transport) -> list[str]:
+    """ASGI TLS extension: the certificate that the client has shown and TLS has verified, in PEM; nothing where it has shown none."""
+    channel: ssl.SSLObject = transport.get_extra_info("ssl_object")
+    shown = channel.getpeercert(binary_form=True)
+    return [ssl.DER_cert_to_PEM_cert(shown)] if shown else []
 
 
 def _extended(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:

@@ -39,6 +39,15 @@ class Unseen(NotFound, AccessError):
 
 
 @dataclass(frozen=True, slots=True)
+class Asserted:
+    """The user of whom a SAML assertion of `issuer` speaks, and as audit messages name them: `alias<user@issuer>` (ITI TF-2 section 3.40.4.2)."""
+
+    identifier: str
+    issuer: str
+    user_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What the caller may do. `subject` names the caller in the audit trail, `patient` is the token's patient context.
 
@@ -71,6 +80,8 @@ class Decision:
     """What `patient` is called where a foreign token comes from, which is another id than here; searches may say either."""
     issuer: str = ""
     """The foreign authorization server whose token it is; empty for ours."""
+    asserted: Asserted | None = None
+    """Whom a SAML assertion names; not for a token."""
 
     @property
     def grants_any(self) -> bool:

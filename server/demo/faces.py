@@ -7,7 +7,7 @@ from profiles.document import DocumentEntry
 from profiles.manifest import ManifestContent
 from server.demo import material
 from server.demo.scene import Scene, megabytes, plural, short, subject, wait_for
-from server.demo.story import require
+from server.demo.story import Failed, require
 from server.demo.web import values
 
 _STUDY_UID, _MODALITIES, _SERIES_COUNT, _INSTANCE_COUNT, _SOP_UID = "0020000D", "00080061", "00201206", "00201208", "00080018"
@@ -120,7 +120,10 @@ def _find_documents(scene: Scene) -> list[DocumentEntry]:
         uids = {image.study for image in scene.sent.values()}
         require(len(entries) == len(uids), f"{len(entries)} Document Entries for {len(uids)} studies")
         told.say(f"{plural(len(entries), 'approved manifest')} of {plural(len(patients), 'patient')}: one a study")
-        told.look_at(f"POST /xds/registry · format {own[0].format_code.code} {own[0].format_code.display}")
+        format_code = own[0].format_code
+        if format_code is None:
+            raise Failed("the manifest's Document Entry has no formatCode")
+        told.look_at(f"POST /xds/registry · format {format_code.code} {format_code.display}")
         return entries
 
 

@@ -17,8 +17,10 @@ from starlette.responses import Response
 
 from profiles.audit_event import FAILED, REFUSED, SUCCESS, Agent, AuditedEntity, Kind, Outcome, Subtype
 from server.access import epoch
+from server.access.assertions import Assertions
 from server.access.decisions import Decision
 from server.access.oauth.server import OAuthServer
+from server.access.partners import Partners
 from server.access.people.hospital import Hospital
 from server.access.people.people import People
 from server.access.tokens import Tokens
@@ -50,6 +52,8 @@ class Node:
     blobs: BlobStore
     installation: Installation
     tokens: Tokens
+    assertions: Assertions
+    partners: Partners
     trail: Trail
     ingest: Ingest
     peers: Peers
@@ -295,6 +299,9 @@ def client(request: HTTPConnection) -> Agent:
     if made.account or made.user:
         system = node(request).installation.issuer if made.account else ""
         user = Agent(identifier=made.account, system=system, reference=made.user)
+    if made.asserted is not None:
+        named = made.asserted
+        user = Agent(identifier=named.identifier, system=named.issuer, reference=made.user, name=named.user_name)
     return Agent(identifier=made.subject, address=address(request), user=user, purposes=tuple(sorted(made.purposes)))
 
 

@@ -281,7 +281,19 @@ def events(
     after: _Place | None = None,
 ) -> Iterator[RecordedEvent]:
     """Events newest first, after the one with this `place`. `conditions` are over `EVENT`, of what all patients of an event share."""
-    found = _of_few(wanted, conditions, limit, after) if wanted.few else _of_all(wanted, conditions, limit, after)
+    yield from _read(
+        connection, _of_few(wanted, conditions, limit, after) if wanted.few else _of_all(wanted, conditions, limit, after)
+    )
+
+
+def in_order(connection: Connection, *, after: int, last: int, rows: int) -> Iterator[RecordedEvent]:
+    """The events of up to so many rows, oldest first: those with a number (`pk`) above `after`, up to `last`."""
+    numbers = select(EVENT.c.pk).where(EVENT.c.pk > after, EVENT.c.pk <= last).order_by(EVENT.c.pk).limit(rows)
+    found = _EACH.add_columns(EVENT.c.id, EVENT.c.body).where(EVENT.c.pk.in_(numbers)).order_by(EVENT.c.pk, _NUMBER)
+    yield from _read(connection, found)
+
+
+def _read(connection: Connection, found: Select[Any]) -> Iterator[RecordedEvent]:
     last, parts = 0, [b""]
     for row in connection.execute(found):
         if not row.number:

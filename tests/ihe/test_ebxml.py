@@ -6,53 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 from lxml.etree import _Element
+from peers import registry_objects
+from peers.registry_objects import associations, entries, filled, folders, submission_sets, submissions, text, token
 
-from ihe import ebrs, ebxml, xml
+from ihe import ebrim, ebrs, ebxml, metadata_rules, xml
 from ihe.ebrs import RegistryError, RegistryRefusal, RegistryResponse
-from profiles.document import APPROVED, DEPRECATED, Association, Author, Code, DocumentEntry, SubmissionSet
+from ihe.ebxml import Fault, Reading
+from ihe.metadata import By
+from profiles.document import Association, Code, DocumentEntry, Folder, Submission, SubmissionSet
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "testdata"
-
-text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"), max_size=20)
-token = text.map(str.strip)
-filled = token.filter(bool)
-words = st.lists(filled, max_size=2).map(tuple)
-uuids = st.uuids().map(lambda value: value.urn)
-times = st.from_regex(r"20[0-9]{12}", fullmatch=True, alphabet="0123456789")
-codes = st.builds(Code, filled, token, text)
-code_lists = st.lists(codes, max_size=3).map(tuple)
-authors = st.lists(st.builds(Author, token, words, words, words), max_size=2).map(tuple)
-statuses = st.sampled_from([APPROVED, DEPRECATED])
-entries = st.builds(
-    DocumentEntry,
-    entry_uuid=uuids,
-    unique_id=filled,
-    patient_id=filled,
-    source_patient_id=token,
-    class_code=codes,
-    type_code=codes,
-    format_code=codes,
-    confidentiality=code_lists,
-    facility_type=codes,
-    practice_setting=codes,
-    mime_type=st.just("application/dicom"),
-    language=token,
-    creation_time=times,
-    hash=st.binary(min_size=20, max_size=20).map(bytes.hex),
-    size=st.integers(0, 2**63),
-    repository_unique_id=token,
-    home_community_id=st.sampled_from(["", "urn:oid:1.2.3"]),
-    title=text,
-    service_start=st.one_of(st.just(""), times),
-    service_stop=st.one_of(st.just(""), times),
-    event_codes=code_lists,
-    reference_ids=words,
-    source_patient_info=words,
-    authors=authors,
-    status=statuses,
-)
-submission_sets = st.builds(SubmissionSet, uuids, filled, filled, filled, times, codes, text, authors, statuses)
-associations = st.builds(Association, uuids, uuids, uuids, uuids, st.sampled_from(["", "Original", "Reference"]), statuses)
 
 
 def wire(element: _Element) -> _Element:
@@ -75,13 +38,29 @@ def test_association_round_trip(association: Association) -> None:
     assert ebxml.association(wire(ebxml.association_element(association))) == association
 
 
-@given(entries, submission_sets, associations)
-def test_everything_written_is_valid(
-    validate: Callable[[_Element], None], entry: DocumentEntry, submission: SubmissionSet, association: Association
-) -> None:
-    validate(ebxml.document_entry_element(entry))
-    validate(ebxml.submission_set_element(submission))
-    validate(ebxml.association_element(association))
+@given(folders)
+def test_folder_round_trip(folder: Folder) -> None:
+    assert ebxml.folder(wire(ebxml.folder_element(folder))) == folder
+
+
+def listed(submission: Submission) -> _Element:
+    made = xml.element(xml.RIM, "RegistryObjectList")
+    for reference in submission.references:
+        xml.child(made, xml.RIM, "ObjectRef", id=reference)
+    made.extend(ebxml.submission_elements(submission))
+    return made
+
+
+@given(submissions)
+def test_submission_round_trip(submission: Submission) -> None:
+    reading = Reading()
+    assert ebxml.submission(wire(listed(submission)), reading) == submission
+    assert reading.faults == []
+
+
+@given(submissions)
+def test_everything_written_is_valid(validate: Callable[[_Element], None], submission: Submission) -> None:
+    validate(listed(submission))
 
 
 @given(entries)
@@ -105,6 +84,7 @@ def test_real_imaging_submissions_are_read() -> None:
         root = xml.parse(path.read_bytes(), 1_000_000)
         entry = ebxml.document_entry(next(root.iter(f"{{{xml.RIM}}}ExtrinsicObject")))
         assert entry.mime_type == "application/dicom"
+        assert entry.format_code is not None
         assert (entry.format_code.code, entry.format_code.scheme) == ("1.2.840.10008.5.1.4.1.1.88.59", "1.2.840.10008.2.6.1")
         assert entry.authors[0].institutions == ("Cleveland Clinic", "Parma Community")
         assert entry.source_patient_info[0].startswith("PID-3|")
@@ -131,20 +111,110 @@ def test_a_peers_submission_is_read() -> None:
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
 def test_a_peers_broken_scheme_is_named() -> None:
     root = xml.parse((SHARED / "ipf/xds-test/SubmitObjectsRequest_ebrs30.xml").read_bytes(), 1_000_000)
-    with pytest.raises(RegistryError, match=r"DocumentEntry\.patientId is missing"):
-        ebxml.document_entry(next(root.iter(f"{{{xml.RIM}}}ExtrinsicObject")))
+    reading = Reading()
+    submission = ebxml.submission(next(root.iter(f"{{{xml.RIM}}}RegistryObjectList")), reading)
+    errors = metadata_rules.check(submission, By.PROVIDE, reading)
+    assert "Document01: DocumentEntry.patientId is missing: this transaction requires it" in [error.context for error in errors]
+    assert {error.code for error in errors} == {"XDSRegistryMetadataError"}
 
 
-@pytest.mark.parametrize("lost", ["ExternalIdentifier", "Classification"])
-def test_missing_mandatory_metadata_is_an_error(lost: str) -> None:
-    code = Code("c", "s")
-    entry = DocumentEntry("u", "1.2", "p", "p", code, code, code, (), code, code, "application/dicom", "en", "2020", "", 0, "")
-    written = ebxml.document_entry_element(entry)
-    for found in written.findall(f"{{{xml.RIM}}}{lost}"):
-        written.remove(found)
-    with pytest.raises(RegistryError) as raised:
-        ebxml.document_entry(written)
-    assert raised.value.code == "XDSRegistryMetadataError"
+def test_what_a_registry_knows_may_be_missing_from_what_a_source_sends() -> None:
+    element = xml.element(xml.RIM, "ExtrinsicObject", id="Document01")
+    reading = Reading()
+    read = ebxml.document_entry(element, reading)
+    assert (read.entry_uuid, read.size, read.hash, read.class_code, read.confidentiality) == ("Document01", None, "", None, ())
+    assert reading.faults == [Fault("Document01", "DocumentEntry: objectType is missing")]
+
+
+def slot(parent: _Element, name: str, *values: str) -> None:
+    made = xml.child(xml.child(parent, xml.RIM, "Slot", name=name), xml.RIM, "ValueList")
+    for value in values:
+        xml.child(made, xml.RIM, "Value", value)
+
+
+def changed(change: Callable[[_Element], object]) -> tuple[DocumentEntry, list[str]]:
+    """What is read of an entry whose XML was changed, and what reading says of it."""
+    element = ebxml.document_entry_element(registry_objects.entry())
+    change(element)
+    reading = Reading()
+    read = ebxml.document_entry(wire(element), reading)
+    assert {fault.id for fault in reading.faults} <= {"Document01"}
+    return read, [fault.words for fault in reading.faults]
+
+
+FORMAT = "urn:uuid:a09d5840-386c-46f2-b5ad-9c3699a4309d"
+UNIQUE_ID = "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda made: slot(made, "hash", "00"), "the Slot hash is there more than once"),
+        (lambda made: slot(made, "", "00"), "a Slot has no name"),
+        (lambda made: made.find("{*}Slot[@name='size']/{*}ValueList/{*}Value").__setattr__("text", "-1"), "size has to be a number"),
+        (lambda made: xml.child(made.find("{*}Slot[@name='URI']/../{*}Slot/{*}ValueList"), xml.RIM, "Value", "2"), "has more than one value"),
+        (lambda made: ebrim.classification(made, FORMAT, 1, "c", ()), "formatCode is there more than once"),
+        (lambda made: ebrim.identifier(made, UNIQUE_ID, "1.2", "n"), f"the ExternalIdentifier {UNIQUE_ID} is there more than once"),
+        (lambda made: made.find("{*}Classification").set("classifiedObject", "other"), "a Classification classifies another object"),
+        (lambda made: made.find("{*}ExternalIdentifier").set("registryObject", "x"), "an ExternalIdentifier identifies another object"),
+        (lambda made: made.find("{*}Classification").attrib.pop("classificationScheme"), "neither classificationScheme nor"),
+        (lambda made: slot(made.find("{*}Classification"), "authorPerson", "^A"), "the Slot authorPerson is there more than once"),
+    ],
+)  # fmt: skip
+def test_what_the_schema_allows_and_the_framework_does_not_is_told(change: Callable[[_Element], object], words: str) -> None:
+    assert changed(lambda _: None) == (registry_objects.entry(), [])
+    _, told = changed(change)
+    assert len(told) == 1
+    assert words in told[0]
+
+
+def test_an_author_is_one_person() -> None:
+    def second_person(made: _Element) -> None:
+        persons = made.find("{*}Classification/{*}Slot[@name='authorPerson']/{*}ValueList")
+        assert persons is not None
+        xml.child(persons, xml.RIM, "Value", "^Other")
+
+    read, told = changed(second_person)
+    assert told == ["DocumentEntry: an author has more than one authorPerson: each author is a Classification of its own"]
+    assert read == registry_objects.entry()
+
+
+def test_empty_values_are_not_there() -> None:
+    read, told = changed(lambda made: slot(made, "urn:example:empty", "", " "))
+    assert (read, told) == (registry_objects.entry(), [])
+
+
+def test_a_long_uri_is_put_together() -> None:
+    def in_pieces(made: _Element) -> None:
+        found = made.find("{*}Slot[@name='URI']")
+        assert found is not None
+        made.remove(found)
+        slot(made, "URI", "2|e.org/", "10|c", "1|http://exampl")
+
+    assert changed(in_pieces)[0].uri == "http://example.org/c"
+
+
+def test_packages_are_told_apart_by_their_node_inside_or_beside() -> None:
+    made = listed(Submission(registry_objects.submission_set(), folders=(registry_objects.folder(),)))
+    for package in made.findall("{*}RegistryPackage"):
+        node = package.find("{*}Classification[@classificationNode]")
+        assert node is not None
+        made.append(node)
+    reading = Reading()
+    read = ebxml.submission(wire(made), reading)
+    assert (read.submission_set, read.folders) == (registry_objects.submission_set(), (registry_objects.folder(),))
+    for node in made.findall("{*}Classification"):
+        made.remove(node)
+    assert ebxml.submission(wire(made), reading) == Submission()
+    assert [fault.id for fault in reading.faults] == ["SubmissionSet01", "Folder01"]
+
+
+def test_a_second_submission_set_is_told() -> None:
+    made = listed(Submission(registry_objects.submission_set()))
+    made.append(ebxml.submission_set_element(registry_objects.submission_set(entry_uuid="SubmissionSet02")))
+    reading = Reading()
+    assert ebxml.submission(wire(made), reading).submission_set == registry_objects.submission_set()
+    assert [fault.id for fault in reading.faults] == ["SubmissionSet02"]
 
 
 errors = st.builds(RegistryError, filled, text, token, st.sampled_from([ebrs.ERROR, ebrs.WARNING]))

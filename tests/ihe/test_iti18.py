@@ -13,7 +13,7 @@ from ihe.ebrs import FAILURE, PARTIAL_SUCCESS, SUCCESS, RegistryError
 from ihe.find_documents import FindDocuments, GetDocuments, TimeRange
 from ihe.iti18 import ReturnType, StoredQuery
 from ihe.stored_queries import FIND_DOCUMENTS, FIND_DOCUMENTS_BY_REFERENCE_ID, GET_DOCUMENTS, STORED_QUERIES
-from profiles.document import APPROVED, DEPRECATED, STABLE, Author, Code, DocumentEntry, SubmissionSet
+from profiles.document import APPROVED, DEPRECATED, STABLE, Author, Code, DocumentEntry, Folder, RegistryObject, SubmissionSet
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "testdata"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
@@ -313,16 +313,22 @@ def test_the_home_community_goes_along() -> None:
 # The response
 
 SUBMISSION = SubmissionSet("urn:uuid:00000000-0000-4000-8000-000000000002", "1.2.5", PID, "1.2.6", "20200515", A)
+FOLDER = Folder("urn:uuid:00000000-0000-4000-8000-000000000003", "1.2.7", PID, (A,), "Stroke", home_community_id="urn:oid:1.2.3")
 ERROR = RegistryError("XDSRegistryError", "part of the registry is away", "urn:oid:1.2.3")
 
 
 @pytest.mark.parametrize(
     ("objects", "errors", "status"),
-    [((), (), SUCCESS), ((ENTRY,), (), SUCCESS), ((ENTRY, SUBMISSION), (ERROR,), PARTIAL_SUCCESS), ((), (ERROR,), FAILURE)],
+    [
+        ((), (), SUCCESS),
+        ((ENTRY,), (), SUCCESS),
+        ((ENTRY, SUBMISSION, FOLDER), (ERROR,), PARTIAL_SUCCESS),
+        ((), (ERROR,), FAILURE),
+    ],
 )
 def test_response_round_trip(
     validate: Callable[[_Element], None],
-    objects: tuple[iti18.RegistryObject, ...],
+    objects: tuple[RegistryObject, ...],
     errors: tuple[RegistryError, ...],
     status: str,
 ) -> None:
@@ -330,14 +336,15 @@ def test_response_round_trip(
     validate(written)
     read = iti18.parse_response(xml.parse(etree.tostring(written), 100_000))
     assert (read.status, read.errors) == (status, errors)
-    assert (*read.entries, *read.submission_sets) == objects
+    assert (*read.entries, *read.submission_sets, *read.folders) == objects
 
 
 def test_object_refs(validate: Callable[[_Element], None]) -> None:
-    written = iti18.response((ENTRY, SUBMISSION), ReturnType.OBJECT_REF)
+    written = iti18.response((ENTRY, SUBMISSION, FOLDER), ReturnType.OBJECT_REF)
     validate(written)
     read = iti18.parse_response(written)
-    assert read.object_refs == (ENTRY.entry_uuid, SUBMISSION.entry_uuid)
+    assert read.object_refs == (ENTRY.entry_uuid, SUBMISSION.entry_uuid, FOLDER.entry_uuid)
+    assert [found.get("home") for found in written.iter(f"{{{xml.RIM}}}ObjectRef")][2] == "urn:oid:1.2.3"
     assert read.entries == ()
 
 

@@ -139,6 +139,18 @@ def test_a_creation_time_without_a_time_of_day_is_no_instant() -> None:
     DocumentReference.model_validate(resource)
 
 
+def test_what_an_entry_of_limited_metadata_lacks_is_left_out() -> None:
+    resource = projected(
+        DocumentEntry("urn:uuid:7edca82f-054d-47f2-a032-9b2a5b518600", "1.2.3.99.1", mime_type="text/xml", is_limited=True)
+    )
+    DocumentReference.model_validate(resource)
+    assert not {"type", "category", "securityLabel", "date", "author"} & resource.keys()
+    assert resource["content"] == [
+        {"attachment": {"contentType": "text/xml", "url": "https://images.example.org/fhir/Binary/b1"}}
+    ]
+    assert resource["context"].keys() == {"related"}  # type: ignore[attr-defined]
+
+
 def test_an_author_who_is_a_person_is_shown_by_name() -> None:
     resource = projected(replace(entry_of(STUDY), authors=(Author(person="D11^House^Gregory"), Author())))
     assert resource["author"] == [{"display": "Gregory House"}]

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -15,8 +17,9 @@ from server import telemetry
 from server.edges.context import node
 from server.edges.operations.elsewhere import elsewhere
 from server.edges.operations.front import front
-from server.store.db import ping
-from server.telemetry import REQUESTS, SECONDS
+from server.records import audit_feed
+from server.store.db import micros, ping
+from server.telemetry import AUDIT_OLDEST, AUDIT_WAITING, REQUESTS, SECONDS
 
 
 def install(app: FastAPI) -> None:
@@ -45,6 +48,11 @@ def readyz(request: Request) -> Response:
 
 def metrics(request: Request) -> Response:
     """Prometheus text format. Labels are route patterns, never paths: a path may carry an identifier."""
+    if repository := node(request).settings.audit_repository:
+        with suppress(SQLAlchemyError), node(request).database.read() as connection:  # else what was known before is told
+            count, oldest = audit_feed.waiting(connection, repository)
+            AUDIT_WAITING.labels(repository).set(count)
+            AUDIT_OLDEST.labels(repository).set(0 if oldest is None else max(0.0, (micros() - oldest) / 1_000_000))
     return Response(telemetry.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -1,6 +1,7 @@
 """One SOAP address: request in, answer or fault out. What is the same for every transaction is here, once.
 
-The order: who asks (403), what kind of message (415, 413), the envelope (fault), the transaction, the trail, the first byte.
+The order: who asks (401, 403), what kind of message (415, 413), the envelope and the assertion in it (fault), the transaction, the trail,
+the first byte.
 """
 
 import uuid
@@ -13,11 +14,12 @@ from starlette.types import Receive, Scope, Send
 from ihe import mtom, soap
 from ihe.ebrs import RegistryError, RegistryRefusal
 from ihe.soap import Envelope, SoapFault
+from ihe.xua import TokenRefused
 from server import telemetry
 from server.access.decisions import Decision
 from server.edges import context
 from server.edges.soap import message
-from server.edges.soap.access import admit
+from server.edges.soap.access import admit, challenge, identified, understood
 from server.edges.soap.transaction import Answer, Transaction
 from server.errors import Conflict, ImageShareError, NotSupported, Refused, Unavailable
 
@@ -44,7 +46,7 @@ class SoapEndpoint:
         try:
             if request.method != "POST":
                 raise _MethodNotAllowed("a SOAP message must be sent by POST")
-            decision = admit(request)
+            known = await run_in_threadpool(admit, request)
             message.check_media_type(request)
             body = await message.received(request, context.node(request).settings.max_message_bytes)
         except ImageShareError as error:
@@ -53,13 +55,14 @@ class SoapEndpoint:
             raise
         except Exception as error:  # noqa: BLE001 (as below)
             return await run_in_threadpool(self._broken, request, error, None, self._first)
-        return await run_in_threadpool(self._answered, request, decision, body)
+        return await run_in_threadpool(self._answered, request, known, body)
 
-    def _answered(self, request: Request, decision: Decision, body: bytes) -> Response:
+    def _answered(self, request: Request, known: Decision | None, body: bytes) -> Response:
         envelope, transaction = None, self._first
         try:
-            envelope = message.envelope(request.headers["content-type"], body)
+            envelope = message.envelope(request.headers["content-type"], body, understood(request))
             transaction = self._by_action[soap.require_action(envelope, *self._by_action)]
+            decision = identified(request, known, envelope)
             return _rendered(transaction, envelope, _answer(request, decision, transaction, envelope))
         except SoapFault as fault:
             return self._fault(request, fault, fault.http_status, envelope, transaction)
@@ -76,6 +79,7 @@ class SoapEndpoint:
         """`error`, found before the message was read."""
         fault = SoapFault("Sender" if error.http_status < 500 else "Receiver", error.detail)
         response = self._fault(request, fault, error.http_status, None, self._first)
+        response.headers.update(challenge(error))
         if isinstance(error, _MethodNotAllowed):
             response.headers["Allow"] = "POST"
         return response
@@ -83,7 +87,7 @@ class SoapEndpoint:
     def _fault(
         self, request: Request, fault: SoapFault, status: int, envelope: Envelope | None, transaction: Transaction
     ) -> Response:
-        error = _refusal(status, fault.reason)
+        error = _refusal(status, fault.why if isinstance(fault, TokenRefused) else fault.reason)
         try:
             entities = transaction.asked(envelope) if envelope is not None else ()
             context.refused(request, error, transaction.kind, transaction.subtype, entities=entities, rest=False)

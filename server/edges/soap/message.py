@@ -1,5 +1,7 @@
 """The request's bytes, and the envelope in them: plain SOAP 1.2 or MTOM, whichever the client sends."""
 
+from collections.abc import Set as AbstractSet
+
 from lxml import etree
 from starlette.requests import Request
 
@@ -34,14 +36,14 @@ async def received(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def envelope(content_type: str, body: bytes) -> Envelope:
-    """SOAP 1.2 part 1 section 5: the envelope in `body`. Raises `SoapFault`.
+def envelope(content_type: str, body: bytes, understood: AbstractSet[str] = frozenset()) -> Envelope:
+    """SOAP 1.2 part 1 section 5: the envelope in `body`, of which also the headers `understood` are processed. Raises `SoapFault`.
 
     The action of the Content-Type is not looked at, though WS-Addressing wants it to be that of the envelope: zeep sends
     `None` there with every WSDL that names no soapAction, as IHE's do, and wsa:Action alone says what is meant.
     """
     form = soap.request_format(content_type)
-    found = soap.parse(_root(content_type, body) if form.mtom else body, limit=len(body))
+    found = soap.parse(_root(content_type, body) if form.mtom else body, limit=len(body), understood=understood)
     soap.require_anonymous(found)
     return found
 

@@ -36,7 +36,8 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
             system=URI_SYSTEM, identifier=f"urn:oid:{entry.unique_id}", details=(("repositoryUniqueId", entry.repository_unique_id),)
         )  # fmt: skip
         read = partial(node.blobs.stream, document.blob_id)
-        found.append(Document(wanted, entry.mime_type, document.blob_id, entry.size, document.patient, told, read))
+        size = node.blobs.size(document.blob_id) if entry.size is None else entry.size
+        found.append(Document(wanted, entry.mime_type, document.blob_id, size, document.patient, told, read))
     return document_set.answer(request, ITI_43, found, errors)
 
 

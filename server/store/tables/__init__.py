@@ -47,7 +47,7 @@ from server.store.tables.people import (
 )
 from server.store.tables.registry import RegistryAssociation, RegistryObject, RegistryTerm, RepositoryDocument
 from server.store.tables.row import METADATA, NAMES, Row
-from server.store.tables.trail import AuditEvent, AuditPatient, AuditSeal, Job
+from server.store.tables.trail import AuditDelivery, AuditEvent, AuditPatient, AuditSeal, Job
 from server.store.tables.workitems import Workitem, WorkitemEvent, WorkitemSubscriber, WorkitemSubscription
 
 __all__ = [
@@ -79,6 +79,7 @@ __all__ = [
     "AuditEvent",
     "AuditPatient",
     "AuditSeal",
+    "AuditDelivery",
     "Job",
     "Rejection",
     "Erasure",

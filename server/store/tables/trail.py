@@ -57,6 +57,17 @@ class AuditSeal(Row, table=True):
     """When its events were erased because their time was over."""
 
 
+class AuditDelivery(Row, table=True):
+    """How far the trail has been sent to an audit repository: up to the event of number `last`; see `server.records.audit_feed`."""
+
+    __tablename__ = "audit_delivery"
+    repository: str = Field(primary_key=True)
+    """Its URL."""
+    last: int = Field(sa_type=BigInteger)
+    leased_until: int = Field(default=0, sa_type=BigInteger)
+    """One worker at a time sends, so that events go in order."""
+
+
 class Job(Row, table=True):
     """Work that is due at `due`. (kind, key) is unique: asking again moves the deadline and raises `generation`."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 import xmlsec
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from lxml import etree
 from lxml.etree import _Element
 from peers import imageshare, saml
@@ -21,6 +21,8 @@ from server.access.assertions import Assertions
 from server.access.decisions import Decision
 from server.edges.context import Node
 from server.errors import SettingsError
+from server.records import resources
+from server.records.catalogue import PATIENT
 from server.settings import TrustedAssertions
 
 ON_BOTH_ENGINES = True
@@ -69,7 +71,8 @@ def xmlsec_verifies(data: bytes, certificate: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    "method", [SignatureMethod.RSA_SHA256, SignatureMethod.RSA_SHA384, SignatureMethod.RSA_SHA512, SignatureMethod.SHA256_RSA_MGF1]
+    "method",
+    [SignatureMethod.RSA_SHA256, SignatureMethod.RSA_SHA384, SignatureMethod.RSA_SHA512, SignatureMethod.SHA256_RSA_MGF1],
 )
 def test_what_the_issuer_signed_is_believed_here_and_by_xmlsec(node: Node, provider: Provider, method: SignatureMethod) -> None:
     signed = provider.sign(assertion(), method=method)
@@ -214,7 +217,10 @@ def test_weak_algorithms_are_taken_where_a_partner_has_no_others(node: Node, pro
 
 
 def test_other_canonicalizations_are_not_taken(node: Node, provider: Provider) -> None:
-    for method in (CanonicalizationMethod.CANONICAL_XML_1_0, CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0_WITH_COMMENTS):
+    for method in (
+        CanonicalizationMethod.CANONICAL_XML_1_0,
+        CanonicalizationMethod.EXCLUSIVE_XML_CANONICALIZATION_1_0_WITH_COMMENTS,
+    ):
         assert "transforms" in refused(trusting(node, provider), provider.sign(assertion(), c14n=method)).why
 
 
@@ -305,11 +311,8 @@ def decided(node: Node, provider: Provider, attributes: dict[str, list[str]] | N
 
 
 def _patients(node: Node) -> dict[str, str]:
-    send(node, [Made(study=1, patient="A", name="Alba^Anna")])
-    send(node, [Made(study=2, patient="B", name="Berg^Bert")])
+    send(node, Made(study=1, patient="A", name="Alba^Anna"), Made(study=2, patient="B", name="Berg^Bert"))
     imageshare.publish_all(node)
-    from server.records.catalogue import PATIENT
-
     with node.database.read() as connection:
         return {row.value: row.id for row in connection.execute(PATIENT.select())}
 
@@ -352,9 +355,9 @@ def test_purposes_are_those_of_consents_and_nobody_breaks_the_glass_from_outside
 
 
 def test_a_user_who_is_a_practitioner_here_is_named_so(node: Node, provider: Provider) -> None:
-    from peers.resources import written
-
-    written(node, "Practitioner", "house", identifier=[{"system": "urn:staff", "value": "dr.house"}, {"system": "urn:oid:2.999.1", "value": "77"}])
+    identifiers = [{"system": "urn:staff", "value": "dr.house"}, {"system": "urn:oid:2.999.1", "value": "77"}]
+    with node.database.write() as connection:
+        resources.put(connection, {"resourceType": "Practitioner", "id": "house", "identifier": identifiers})
     assert decided(node, provider, practitioner_system="urn:staff").user == "Practitioner/house"
     by_id = {xua.PROVIDER_IDENTIFIER: ['<id xmlns="urn:hl7-org:v3" root="2.999.1" extension="77"/>']}
     assert "Practitioner/house" in decided(node, provider, by_id).actors
