@@ -1,24 +1,31 @@
 """Registry Stored Query, ITI-18 (ITI TF-2 section 3.18): request and response, both ways.
 
-`parse_request` gives a `StoredQuery`, checked against the table of `ihe.stored_queries`; the typed queries are made from it in
-`ihe.find_documents`. What is wrong with a query is raised as `RegistryError`, ready for `response`.
+`parse_request` gives a `StoredQuery`, checked against the table of `ihe.stored_queries`; what it selects by says `ihe.criteria`.
+What is wrong with a query is raised as `RegistryError`, ready for `response`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from lxml.etree import _Element
 
 from ihe import ebrs, ebxml, xml
 from ihe.ebrs import RegistryError
 from ihe.query_values import read_code, read_values, write_text
-from ihe.stored_queries import STORED_QUERIES, Kind, Parameter, StoredQueryDefinition
-from profiles.document import Association, DocumentEntry, Folder, RegistryObject, SubmissionSet
+from ihe.stored_queries import MULTI_PATIENT_QUERIES, STORED_QUERIES, Kind, Parameter, StoredQueryDefinition
+from profiles.document import APPROVED, DEPRECATED, Association, DocumentEntry, Folder, RegistryObject, SubmissionSet
 
 REQUEST_ACTION: Final = "urn:ihe:iti:2007:RegistryStoredQuery"
 RESPONSE_ACTION: Final = "urn:ihe:iti:2007:RegistryStoredQueryResponse"
+_DEFINITIONS: Final = STORED_QUERIES | MULTI_PATIENT_QUERIES
+_STATUSES: Final = (APPROVED, DEPRECATED)
+_MOST_VALUES: Final = 1000
+"""That select by attributes; of ids, which are looked up one by one, there may be more."""
+_LONGEST_PATTERN: Final = 1000
+_BARE: Final = (Kind.FROM, Kind.TO, Kind.NUMBER)
+"""Written without quotes."""
 
 
 class ReturnType(StrEnum):
@@ -40,9 +47,9 @@ class StoredQuery:
     @property
     def definition(self) -> StoredQueryDefinition:
         """Its row in the table. Raises `RegistryError` XDSUnknownStoredQuery."""
-        found = STORED_QUERIES.get(self.query_id)
+        found = _DEFINITIONS.get(self.query_id)
         if found is None:
-            raise RegistryError("XDSUnknownStoredQuery", "the AdhocQuery id is not a stored query that this registry knows")
+            raise _unknown()
         return found
 
     def values(self, name: str) -> tuple[str, ...]:
@@ -54,33 +61,56 @@ class StoredQuery:
         return next(iter(self.values(name)), "")
 
 
-def parse_request(body: _Element) -> StoredQuery:
-    """ITI TF-2 section 3.18.4.1.2: `query:AdhocQueryRequest` as a checked StoredQuery. Raises `RegistryError`."""
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """An object's id where no more of it is asked for (ITI TF-2 section 3.18.4.1.2.3.1)."""
+
+    entry_uuid: str
+    home_community_id: str = ""
+
+
+class Referable(Protocol):
+    """What an ObjectRef can be made of."""
+
+    @property
+    def entry_uuid(self) -> str: ...
+    @property
+    def home_community_id(self) -> str: ...
+
+
+def parse_request(body: _Element, known: Mapping[str, StoredQueryDefinition] = STORED_QUERIES) -> StoredQuery:
+    """ITI TF-2 section 3.18.4.1.2: `query:AdhocQueryRequest` as a checked StoredQuery, one of `known`. Raises `RegistryError`."""
     if body.tag != f"{{{xml.QUERY}}}AdhocQueryRequest":
         raise RegistryError("XDSRegistryError", "the message must be query:AdhocQueryRequest")
     option = body.find(f"{{{xml.QUERY}}}ResponseOption")
     adhoc = body.find(f"{{{xml.RIM}}}AdhocQuery")
     if adhoc is None:
         raise RegistryError("XDSRegistryError", "the request has no rim:AdhocQuery")
+    definition = known.get(adhoc.get("id", "").strip())
+    if definition is None:
+        raise _unknown()
     returned = "" if option is None else option.get("returnType", "")
     if returned not in tuple(ReturnType):
         raise RegistryError("XDSRegistryError", "ResponseOption/@returnType must be LeafClass or ObjectRef")
-    parameters: dict[str, list[list[str]]] = {}
-    for slot in adhoc.iterfind(f"{{{xml.RIM}}}Slot"):
-        name = slot.get("name", "")
-        texts = [value.text or "" for value in slot.iterfind(f"{{{xml.RIM}}}ValueList/{{{xml.RIM}}}Value")]
-        # Only what the query knows is read: a parameter that it does not know may have any form.
-        values = [value for text in texts for value in read_values(text, name)] if _is_known(adhoc.get("id", ""), name) else texts
-        if values:
-            parameters.setdefault(name, []).append(values)
-    query = StoredQuery(adhoc.get("id", ""), ReturnType(returned), parameters, adhoc.get("home", ""))
+    query = StoredQuery(definition.id, ReturnType(returned), _parameters(adhoc, definition), adhoc.get("home", ""))
     check(query)
     return query
 
 
-def _is_known(query_id: str, name: str) -> bool:
-    definition = STORED_QUERIES.get(query_id)
-    return definition is not None and any(parameter.name == name for parameter in definition.parameters)
+def _parameters(adhoc: _Element, definition: StoredQueryDefinition) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Of the Slots those that the query knows: one that it does not know may have any form."""
+    found: dict[str, tuple[tuple[str, ...], ...]] = {}
+    for slot in adhoc.iterfind(f"{{{xml.RIM}}}Slot"):
+        parameter = definition.parameter(slot.get("name", ""))
+        if parameter is None:
+            continue
+        texts = [value.text or "" for value in slot.iterfind(f"{{{xml.RIM}}}ValueList/{{{xml.RIM}}}Value")]
+        values = [value for text in texts for value in read_values(text, parameter.name)]
+        if parameter.kind is Kind.STATUS:  # section 3.18.4.1.2.3.6: what is not understood is as if it were not there
+            values = [value for value in values if value in _STATUSES]
+        if values:
+            found[parameter.name] = (*found.get(parameter.name, ()), tuple(values))
+    return found
 
 
 def check(query: StoredQuery) -> None:
@@ -88,33 +118,58 @@ def check(query: StoredQuery) -> None:
     definition = query.definition
     for parameter in definition.parameters:
         _check_parameter(parameter, query.parameters.get(parameter.name, ()))
-    if definition.exactly_one_of:
-        given = [name for name in definition.exactly_one_of if name in query.parameters]
-        choice = " or ".join(definition.exactly_one_of)
-        if not given:
-            raise RegistryError("XDSStoredQueryMissingParam", f"{definition.name} needs {choice}")
-        if len(given) > 1:
-            raise RegistryError("XDSStoredQueryParamNumber", f"{definition.name} takes {choice}, not both")
+    given = [name for name in definition.exactly_one_of if name in query.parameters]
+    choice = " or ".join(definition.exactly_one_of)
+    if definition.exactly_one_of and not given:
+        raise RegistryError("XDSStoredQueryMissingParam", f"{definition.name} needs {choice}")
+    if len(given) > 1:
+        raise RegistryError("XDSStoredQueryParamNumber", f"{definition.name} takes {choice}, not several of them")
+    if definition.at_least_one_of and not any(name in query.parameters for name in definition.at_least_one_of):
+        raise RegistryError(
+            "XDSStoredQueryMissingParam", f"{definition.name} needs one of {', '.join(definition.at_least_one_of)}"
+        )
+    selecting = (each.name for each in definition.parameters if each.attribute and each.name not in given)
+    if sum(len(query.values(name)) for name in selecting) > _MOST_VALUES:
+        raise RegistryError(
+            "XDSRegistryError", f"a query takes {_MOST_VALUES} values at most to select by: ask in several queries"
+        )
 
 
 def _check_parameter(parameter: Parameter, slots: Sequence[Sequence[str]]) -> None:
     name = parameter.name
     if not slots and parameter.required:
-        raise RegistryError("XDSStoredQueryMissingParam", f"the required parameter {name} is missing")
+        raise RegistryError(
+            "XDSStoredQueryMissingParam", f"the required parameter {name} is missing, or has no value that is understood"
+        )
     if len(slots) > 1 and not parameter.conjunctive:
         raise RegistryError("XDSStoredQueryParamNumber", f"the parameter {name} must not be repeated")
     for slot in slots:
         if len(slot) > 1 and not parameter.multiple:
             raise RegistryError("XDSStoredQueryParamNumber", f"the parameter {name} takes one value")
         for value in slot:
-            if parameter.kind is Kind.CODE:
-                read_code(value, name)
-            elif parameter.kind is Kind.TIME and not _is_time(value):
-                raise RegistryError("XDSRegistryError", f"the value of {name} must be a time YYYY[MM[DD[hh[mm[ss]]]]]")
+            _check_value(parameter, value)
+
+
+def _check_value(parameter: Parameter, value: str) -> None:
+    match parameter.kind:
+        case Kind.CODE:
+            read_code(value, parameter.name)
+        case Kind.FROM | Kind.TO if not _is_time(value):
+            raise RegistryError("XDSRegistryError", f"the value of {parameter.name} must be a time YYYY[MM[DD[hh[mm[ss]]]]]")
+        case Kind.NUMBER if value not in ("1", "2"):
+            raise RegistryError("XDSRegistryError", f"the value of {parameter.name} must be 1 or 2")
+        case Kind.PATTERN if len(value) > _LONGEST_PATTERN:
+            raise RegistryError(
+                "XDSRegistryError", f"a value of {parameter.name} must not be longer than {_LONGEST_PATTERN} characters"
+            )
 
 
 def _is_time(value: str) -> bool:
     return value.isascii() and value.isdigit() and len(value) in (4, 6, 8, 10, 12, 14)
+
+
+def _unknown() -> RegistryError:
+    return RegistryError("XDSUnknownStoredQuery", "the AdhocQuery id is not a stored query that this transaction knows")
 
 
 def request(query: StoredQuery) -> _Element:
@@ -130,26 +185,35 @@ def request(query: StoredQuery) -> _Element:
         for slot in slots:
             listed = xml.child(xml.child(adhoc, xml.RIM, "Slot", name=name), xml.RIM, "ValueList")
             for value in slot:
-                text = value if parameter.kind is Kind.TIME else write_text(value, listed=parameter.multiple)
+                text = value if parameter.kind in _BARE else write_text(value, listed=parameter.multiple)
                 xml.child(listed, xml.RIM, "Value", text)
     return made
 
 
 def response(
-    objects: Sequence[RegistryObject], return_type: ReturnType = ReturnType.LEAF_CLASS, errors: Sequence[RegistryError] = ()
+    objects: Sequence[RegistryObject | ObjectRef],
+    return_type: ReturnType = ReturnType.LEAF_CLASS,
+    errors: Sequence[RegistryError] = (),
 ) -> _Element:
-    """ITI TF-2 section 3.18.4.1.3: the answer as `query:AdhocQueryResponse`; its status follows from objects and errors."""
+    """ITI TF-2 section 3.18.4.1.3: the answer as `query:AdhocQueryResponse`; its status follows from objects and errors.
+
+    Of an object of which only the id is there an ObjectRef is written.
+    """
     made = xml.element(xml.QUERY, "AdhocQueryResponse")
     ebrs.fill(made, ebrs.response_to(errors, bool(objects)))
     listed = xml.child(made, xml.RIM, "RegistryObjectList")
-    for registry_object in objects:
-        if return_type is ReturnType.LEAF_CLASS:
-            listed.append(ebxml.element_of(registry_object))
+    for each in objects:
+        if return_type is ReturnType.LEAF_CLASS and not isinstance(each, ObjectRef):
+            listed.append(ebxml.element_of(each))
         else:
-            reference = xml.child(listed, xml.RIM, "ObjectRef", id=registry_object.entry_uuid)
-            if registry_object.home_community_id:
-                reference.set("home", xml.clean(registry_object.home_community_id))
+            _refer(listed, each)
     return made
+
+
+def _refer(listed: _Element, to: Referable) -> None:
+    reference = xml.child(listed, xml.RIM, "ObjectRef", id=to.entry_uuid)
+    if to.home_community_id:
+        reference.set("home", xml.clean(to.home_community_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ The SOAP envelope is the root part and comes first; each document is a further p
 `xop:Include href="cid:..."` points to.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import quote, unquote
 
 from ihe import multipart
@@ -15,6 +15,7 @@ from ihe.multipart import End, MultipartError, PartData, PartEnd, PartStart
 ROOT_ID: Final = "root@imageshare"
 XOP_TYPE: Final = "application/xop+xml"
 SOAP_TYPE: Final = "application/soap+xml"
+B = TypeVar("B", bound=Sized)
 
 
 class MtomError(MultipartError):
@@ -134,15 +135,15 @@ def content_length(root: bytes, attachments: Sequence[Attachment], boundary: str
 
 
 def chunks(
-    root: bytes, attachments: Sequence[Attachment], body: Callable[[Attachment], Iterable[bytes]], boundary: str
-) -> Iterator[bytes]:
-    """The message, piece by piece; `body(attachment)` is called when its turn comes.
+    root: bytes, attachments: Sequence[Attachment], body: Callable[[Attachment], Iterable[B]], boundary: str
+) -> Iterator[bytes | B]:
+    """The message, piece by piece; `body(attachment)`, bytes or what stands for them, is called when its turn comes.
 
     `boundary` must be new and unguessable for each message (a UUID's hex will do): a body that contains it ends too early.
     Raises `MultipartError` when an attachment's bytes are not as many as its size says.
     """
 
-    def bytes_of(part: _Part) -> Iterable[bytes]:
+    def bytes_of(part: _Part) -> Iterable[bytes | B]:
         return (root,) if part.attachment is None else body(part.attachment)
 
     return multipart.chunks(boundary, _parts(root, attachments), bytes_of)

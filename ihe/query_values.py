@@ -4,13 +4,12 @@ A Value is `'text'`, a bare number, or a list `('a','b')`; a quote inside text i
 """
 
 import re
-from collections.abc import Iterable
 
 from ihe.ebrs import RegistryError
 from profiles.document import Code
 
-# The two branches inside the quotes exclude each other, so matching is linear.
-_ITEM = re.compile(r"\s*(?:'((?:[^']|'')*)'|([^\s'(),]+))\s*")
+# The two branches inside the quotes exclude each other, so matching is linear. A sample of the standard (3.18.4.1.3.1) has double quotes.
+_ITEM = re.compile(r"""\s*(?:'((?:[^']|'')*)'|"([^"]*)"|([^\s'"(),]+))\s*""")
 
 
 def read_values(text: str, parameter: str) -> list[str]:
@@ -25,7 +24,7 @@ def read_values(text: str, parameter: str) -> list[str]:
         item = _ITEM.match(text, at)
         if item is None:
             raise _malformed(parameter)
-        values.append(item[2] if item[1] is None else item[1].replace("''", "'"))
+        values.append(item[1].replace("''", "'") if item[1] is not None else item[2] if item[2] is not None else item[3])
         at = item.end()
         if at == len(text):
             return values
@@ -51,35 +50,6 @@ def read_code(value: str, parameter: str) -> Code:
 def write_code(code: Code) -> str:
     """`code^^scheme`."""
     return f"{code.code}^^{code.scheme}"
-
-
-def matches_like(pattern: str, text: str) -> bool:
-    """SQL LIKE over the whole of `text`: `%` is any characters, `_` is one. Case counts. Linear in the pattern's pieces."""
-    first, *rest = [re.compile(_piece(piece), re.DOTALL) for piece in pattern.split("%")]
-    if not rest:
-        return first.fullmatch(text) is not None
-    start = first.match(text)
-    if start is None:
-        return False
-    at = start.end()
-    # Between two `%` the leftmost match is always the best one, so nothing is ever tried twice.
-    for piece in rest[:-1]:
-        found = piece.search(text, at)
-        if found is None:
-            return False
-        at = found.end()
-    ending = len(text) - len(pattern.rpartition("%")[2])
-    return ending >= at and rest[-1].fullmatch(text, ending) is not None
-
-
-def any_matches_like(patterns: Iterable[str], texts: Iterable[str]) -> bool:
-    """Whether any of `texts` matches any of `patterns`."""
-    candidates = tuple(texts)
-    return any(matches_like(pattern, text) for pattern in patterns for text in candidates)
-
-
-def _piece(text: str) -> str:
-    return "".join("." if character == "_" else re.escape(character) for character in text)
 
 
 def _malformed(parameter: str) -> RegistryError:

@@ -34,6 +34,7 @@ from profiles.vocabulary import (
     DCM_INSTANCES_TRANSFERRED,
     DCM_LOGIN,
     DCM_LOGOUT,
+    DCM_PATIENT_RECORD,
     DCM_QUERY,
     DCM_SECURITY_ALERT,
     DCM_SOURCE_ROLE,
@@ -86,12 +87,18 @@ REST_BATCH = Subtype(RESTFUL_INTERACTION, "batch", "batch")
 REST_OPERATION = Subtype(RESTFUL_INTERACTION, "operation", "operation")
 
 # IHE transactions by their number, in the code system that BALP's own examples use
+ITI_8 = Subtype(IHE_TRANSACTION, "ITI-8", "Patient Identity Feed")
 ITI_18 = Subtype(IHE_TRANSACTION, "ITI-18", "Registry Stored Query")
 ITI_41 = Subtype(IHE_TRANSACTION, "ITI-41", "Provide and Register Document Set-b")
 ITI_42 = Subtype(IHE_TRANSACTION, "ITI-42", "Register Document Set-b")
 ITI_43 = Subtype(IHE_TRANSACTION, "ITI-43", "Retrieve Document Set")
+ITI_57 = Subtype(IHE_TRANSACTION, "ITI-57", "Update Document Set")
+ITI_61 = Subtype(IHE_TRANSACTION, "ITI-61", "Register On-Demand Document Entry")
+ITI_62 = Subtype(IHE_TRANSACTION, "ITI-62", "Remove Metadata")
+ITI_51 = Subtype(IHE_TRANSACTION, "ITI-51", "Multi-Patient Stored Query")
 ITI_67 = Subtype(IHE_TRANSACTION, "ITI-67", "Find Document References")
 ITI_68 = Subtype(IHE_TRANSACTION, "ITI-68", "Retrieve Document")
+ITI_86 = Subtype(IHE_TRANSACTION, "ITI-86", "Remove Documents")
 RAD_5 = Subtype(IHE_TRANSACTION, "RAD-5", "Query Modality Worklist")
 RAD_6 = Subtype(IHE_TRANSACTION, "RAD-6", "Modality Procedure Step In Progress")
 RAD_7 = Subtype(IHE_TRANSACTION, "RAD-7", "Modality Procedure Step Completed")
@@ -156,7 +163,7 @@ class AuditedEntity:
     """What was read, written or asked: a resource (`reference`), a business identifier, or the raw `query`.
 
     `details` are pairs such as `("instances", "500")`, without patient data. A query by REST has neither name nor details
-    (BALP); a stored query has its id as `identifier` (ITI TF-2 section 3.18.5.1).
+    (BALP); a stored query has its id as `identifier` (ITI TF-2 section 3.18.5.1). Details alone are of the action's patient.
     """
 
     reference: str = ""
@@ -275,6 +282,10 @@ def audit_event(action: AuditedAction) -> Json:
         event["meta"] = {"profile": profiles}
     if not action.rest and action.kind == "create" and INSTANCES_TRANSFERRED in action.subtypes:
         event_type, event_display = INSTANCES_TRANSFERRED.code, INSTANCES_TRANSFERRED.display  # PS3.15 section A.5.3.7
+    if ITI_57 in action.subtypes:
+        event_type, event_display = DCM_IMPORT, "Import"  # ITI TF-2 section 3.57.5.1
+    if {ITI_8, ITI_62, ITI_86} & {*action.subtypes}:
+        event_type, event_display = DCM_PATIENT_RECORD, "Patient Record"  # ITI TF-2 sections 3.8.5.1, 3.62.5.1, 3.86.5.1
     event["type"] = _REST if action.rest else {"system": DCM_SYSTEM, "code": event_type, "display": event_display}
     if subtypes := _subtypes(action, interaction):
         event["subtype"] = [{"system": each.system, "code": each.code, "display": each.display} for each in subtypes]
@@ -420,19 +431,26 @@ def _network_type(address: str) -> str:
 
 
 def _entities(action: AuditedAction) -> list[Json]:
-    entities = [_entity(entity) for entity in action.entities]
+    own = tuple(each for each in action.entities if action.patient_id and _is_of_patient(each))
+    entities = [_entity(entity) for entity in action.entities if entity not in own]
     if AUTHORIZED_BY_CONSENT in action.subtypes:
         for entity in entities:
             entity["type"] = _CONSENT
     if action.patient_id:
         patient: Json = {"reference": f"Patient/{action.patient_id}"}
         entities.append({"what": patient, "type": _PERSON, "role": _PATIENT_ROLE})
+        if own:
+            entities[-1]["detail"] = _details(tuple(pair for each in own for pair in each.details))
     if action.request_id and GET_ACCESS_TOKEN in action.subtypes and _is_alone(action):
         named = ("X-Request-Id", action.request_id)
         entities[0]["detail"] = _details((*action.entities[0].details, named))
     elif action.request_id:
         entities.append({"what": {"identifier": {"value": action.request_id}}, "type": _REQUEST_ID})
     return entities
+
+
+def _is_of_patient(entity: AuditedEntity) -> bool:
+    return bool(entity.details) and entity == AuditedEntity(details=entity.details)
 
 
 def _entity(entity: AuditedEntity) -> Json:

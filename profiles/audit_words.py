@@ -39,7 +39,9 @@ _INTERACTIONS: Final[Mapping[str, str]] = {
     "operation": "asked about {}",
 }
 _TRANSACTIONS: Final[Mapping[str, str]] = {
+    "ITI-8": "sent personal details",
     "ITI-18": "searched for documents",
+    "ITI-51": "searched for documents",
     "ITI-41": "added documents",
     "ITI-42": "added documents",
     "ITI-43": "fetched documents",

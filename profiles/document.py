@@ -188,6 +188,11 @@ class Submission:
         yield from self.folders
         yield from self.associations
 
+    def versioned(self) -> "Iterator[DocumentEntry | Folder]":
+        """What there are versions of (ITI-57)."""
+        yield from self.documents
+        yield from self.folders
+
 
 def is_uuid(id_: str) -> bool:
     """Whether an id is a real one (`urn:uuid:...`) and not symbolic (ITI TF-3 section 4.2.3.1.5)."""

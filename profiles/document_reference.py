@@ -1,10 +1,24 @@
-"""Document Entry to FHIR R4 DocumentReference (IHE MHD, section "DocumentEntry mapped to DocumentReference")."""
+"""Document Entry to FHIR R4 DocumentReference (IHE MHD 4.2, section "DocumentEntry mapped to DocumentReference")."""
 
 import base64
 import re
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from profiles import timestamps
-from profiles.document import APPROVED, Author, Code, DocumentEntry
+from profiles.document import (
+    APND,
+    APPROVED,
+    IS_SNAPSHOT_OF,
+    RPLC,
+    SIGNS,
+    XFRM,
+    XFRM_RPLC,
+    Author,
+    Code,
+    DocumentEntry,
+    Folder,
+)
 from profiles.identifiers import InvalidIdentifier, PatientIdentifier
 from profiles.imaging_study import accession_identifier, study_identifier
 from profiles.patient import Json
@@ -20,6 +34,7 @@ from profiles.vocabulary import (
     LOINC_OID,
     LOINC_SYSTEM,
     REFERENCE_ACCESSION,
+    REFERENCE_STUDY_INSTANCE_UID,
     SNOMED_OID,
     SNOMED_SYSTEM,
     URI_SYSTEM,
@@ -38,6 +53,11 @@ _SYSTEMS = {
     CONFIDENTIALITY_OID: CONFIDENTIALITY_SYSTEM,
     FORMAT_CODE_OID: FORMAT_CODE_SYSTEM,
 }
+RELATIONS: Final[Mapping[str, str]] = {
+    RPLC: "replaces", XFRM_RPLC: "replaces", XFRM: "transforms", IS_SNAPSHOT_OF: "transforms", APND: "appends", SIGNS: "signs",
+}  # fmt: skip
+"""IHE MHD, ConceptMap AssociationTypeVsRelatesTo: what a relationship of documents is in FHIR."""
+HOME_COMMUNITY: Final = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/ihe-HomeCommunityId"
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+", re.ASCII)
 _HL7_ESCAPES = {"\\E\\": "\\", "\\F\\": "|", "\\S\\": "^", "\\T\\": "&", "\\R\\": "~"}
 
@@ -50,18 +70,19 @@ def document_reference(
     content_url: str,
     context_study_id: str = "",
     study_instance_uid: str = "",
-    replaces: str | None = None,
+    relations: Sequence[tuple[str, str]] = (),
 ) -> Json:
     """FHIR R4 section 2.42, DocumentReference; MHD: every attribute of the Document Entry that FHIR has a place for.
 
-    `content_url` is where the document's bytes are, `context_study_id` the ImagingStudy's id, `study_instance_uid` its UID,
-    `replaces` the id of the DocumentReference that this one replaces. The SHA-1 goes as base64 of its 20 bytes.
+    `content_url` is where the document's bytes are, empty where no URL leads there, `context_study_id` the ImagingStudy's id,
+    `study_instance_uid` its UID, `relations` are types of Associations with the id of the DocumentReference that each leads to. The SHA-1 goes as
+    base64 of its 20 bytes. An entry that was updated (ITI-57) has its logicalID as a further identifier.
     """
     resource: Json = {
         "resourceType": "DocumentReference",
         "id": id,
-        "masterIdentifier": {"system": URI_SYSTEM, "value": _urn_oid(entry.unique_id)},
-        "identifier": [{"use": "official", "system": URI_SYSTEM, "value": entry.entry_uuid}],
+        "masterIdentifier": {"system": URI_SYSTEM, "value": urn(entry.unique_id)},
+        "identifier": identifiers(entry),
         "status": "current" if entry.status == APPROVED else "superseded",
     }
     if entry.type_code:
@@ -72,12 +93,13 @@ def document_reference(
     created = timestamps.fhir_date_time_of_dtm(entry.creation_time)
     if created and created.endswith("Z"):  # an instant needs a time
         resource["date"] = created
-    if authors := [{"display": display} for author in entry.authors if (display := _author(author))]:
-        resource["author"] = authors
-    if replaces:
-        resource["relatesTo"] = [{"code": "replaces", "target": {"reference": f"DocumentReference/{replaces}"}}]
-    if entry.title:
-        resource["description"] = entry.title
+    resource |= _people(entry)
+    if relations:
+        resource["relatesTo"] = [
+            {"code": RELATIONS[type_], "target": {"reference": f"DocumentReference/{target}"}} for type_, target in relations
+        ]
+    if entry.comments or entry.title:
+        resource["description"] = entry.comments or entry.title
     if entry.confidentiality:
         resource["securityLabel"] = [concept(label) for label in entry.confidentiality]
     content: Json = {"attachment": _attachment(entry, content_url, created)}
@@ -108,6 +130,60 @@ def concept(code: Code) -> Json:
     return {"coding": [coding(code)]}
 
 
+def identifiers(value: DocumentEntry | Folder) -> list[Json]:
+    """The entryUUID and, of what was updated (ITI-57), the logicalID."""
+    found: list[Json] = [{"use": "official", "system": URI_SYSTEM, "value": value.entry_uuid}]
+    if value.logical_id not in ("", value.entry_uuid):
+        found.append({"use": "secondary", "system": URI_SYSTEM, "value": value.logical_id})
+    return found
+
+
+def author_reference(author: Author) -> Json:
+    """FHIR R4 Reference to who wrote something, by what is known of them: identifier and name of the person (XCN), else of the institution (XON)."""
+    return _person(author.person) or next((found for xon in author.institutions if (found := _institution(xon))), {})
+
+
+def _people(entry: DocumentEntry) -> Json:
+    found: Json = {}
+    if authors := [reference for author in entry.authors if (reference := author_reference(author))]:
+        found["author"] = authors
+    if signer := _person(entry.legal_authenticator):
+        found["authenticator"] = signer
+    return found
+
+
+def _person(xcn: str) -> Json:
+    fields = [_text(field) for field in xcn.split("^")] if xcn else []
+    name = " ".join(part for part in (fields[2:3] + fields[1:2]) if part)
+    found: Json = {}
+    if identifier := _identifier(xcn, 0, 8):
+        found = {"type": "Practitioner", "identifier": identifier}
+    return {**found, "display": name} if name else found
+
+
+def _institution(xon: str) -> Json:
+    name = _text(xon.partition("^")[0])
+    found: Json = {}
+    if identifier := _identifier(xon, 9, 5):
+        found = {"type": "Organization", "identifier": identifier}
+    return {**found, "display": name} if name else found
+
+
+def _identifier(text: str, value: int, authority: int) -> Json:
+    """Of an HL7 v2 value: what it says as an id, by whom (component HD) it was given, by the numbers of their fields from 0."""
+    fields = [*text.split("^"), *[""] * 10]
+    given = _text(fields[value])
+    parts = fields[authority].split("&")
+    oid = parts[1] if len(parts) == 3 and parts[2] == "ISO" else ""
+    if given and not oid and _OID.fullmatch(given):  # XON.10 may be an OID itself
+        return {"system": URI_SYSTEM, "value": f"urn:oid:{given}"}
+    return {"system": f"urn:oid:{oid}", "value": given} if given and oid else {}
+
+
+def _text(field: str) -> str:
+    return re.sub(r"\\[EFSTR]\\", lambda found: _HL7_ESCAPES[found[0]], field)
+
+
 def _attachment(entry: DocumentEntry, content_url: str, created: str | None) -> Json:
     attachment: Json = {"contentType": entry.mime_type, "language": entry.language, "url": content_url, "size": entry.size}
     if entry.hash:
@@ -135,7 +211,7 @@ def _context(entry: DocumentEntry, study_id: str, study_instance_uid: str) -> Js
     related: list[Json] = []
     if study_id or study_instance_uid:
         related.append(_related_study(study_id, study_instance_uid))
-    related += [{"identifier": found} for text in entry.reference_ids if (found := _accession(text))]
+    related += [found for text in entry.reference_ids if (found := _reference(text, study_instance_uid))]
     if related:
         context["related"] = related
     return context
@@ -150,14 +226,21 @@ def _related_study(study_id: str, study_instance_uid: str) -> Json:
     return study
 
 
-def _accession(cxi: str) -> Json | None:
-    """The accession number in a CXi (ITI TF-3 table 4.2.3.1.7-2), or None where the CXi is of another kind."""
-    fields = cxi.split("^")
-    if len(fields) < 5 or fields[4] != REFERENCE_ACCESSION or not fields[0]:
-        return None
+def _reference(cxi: str, known: str) -> Json | None:
+    """What a CXi (ITI TF-3 table 4.2.3.1.7-2) names; None where it names nothing, or the study whose UID is `known`."""
+    fields = [*cxi.split("^"), *[""] * 5]
+    value, kind = _text(fields[0]), fields[4]
     authority = fields[3].split("&")
-    value = re.sub(r"\\[EFSTR]\\", lambda found: _HL7_ESCAPES[found[0]], fields[0])
-    return accession_identifier(value, authority[1] if len(authority) == 3 else "")
+    oid = authority[1] if len(authority) == 3 else ""
+    match kind:
+        case _ if not value or (kind == REFERENCE_STUDY_INSTANCE_UID and value == known):
+            return None
+        case _ if kind == REFERENCE_ACCESSION:
+            return {"identifier": accession_identifier(value, oid)}
+        case _ if kind == REFERENCE_STUDY_INSTANCE_UID:
+            return _related_study("", value)
+    named: Json = {"type": {"coding": [{"system": URI_SYSTEM, "code": kind}]}} if kind else {}
+    return {"identifier": {**named, **({"system": f"urn:oid:{oid}"} if oid else {}), "value": value}}
 
 
 def _patient(cx: str) -> Json | None:
@@ -167,13 +250,6 @@ def _patient(cx: str) -> Json | None:
         return None
 
 
-def _author(author: Author) -> str:
-    """For people: XCN without its numbers, or the name of the first institution (XON.1)."""
-    fields = author.person.split("^")
-    person = " ".join(part for part in (fields[2:3] + fields[1:2]) if part)
-    return person or next((name for xon in author.institutions if (name := xon.split("^")[0])), "")
-
-
-def _urn_oid(unique_id: str) -> str:
-    """uniqueId as a URI: an OID, or an OID and an extension `oid^ext` as MHD writes it."""
+def urn(unique_id: str) -> str:
+    """A uniqueId as a URI: an OID, or an OID and an extension `oid^ext` as MHD writes it."""
     return f"urn:oid:{unique_id}" if re.fullmatch(r"[0-9.]+(\^.+)?", unique_id) else unique_id

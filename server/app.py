@@ -34,6 +34,7 @@ from server.store.room import Room
 from server.work.authorizing import Authorizing
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
+from server.work.registry.domain import Domain
 
 
 def open_node(settings: Settings) -> Node:
@@ -69,6 +70,7 @@ def open_node(settings: Settings) -> Node:
         partners=Partners(settings),
         trail=trail,
         ingest=Ingest(settings, database, blobs, site, trail),
+        domain=Domain.of(settings, site),
         peers=Peers(database, settings),
         strangers=strangers,
         writes=Writes(database),

@@ -68,8 +68,9 @@ def serve(
     data: Data = None,
     http_port: Annotated[int | None, typer.Option(help="Of HTTP; 0 takes a free one.")] = None,
     dicom_port: Annotated[int | None, typer.Option(help="Of DICOM; 0 takes a free one.")] = None,
+    mllp_port: Annotated[int | None, typer.Option(help="Of HL7 v2; 0 takes a free one.")] = None,
 ) -> None:
-    """HTTP, DICOM and worker in one process group; one line when all of them listen; SIGTERM ends them."""
+    """HTTP, DICOM, MLLP and worker in one process group; one line when all of them listen; SIGTERM ends them."""
     if context.invoked_subcommand:
         return
     _leave_out_decoders()
@@ -77,7 +78,7 @@ def serve(
     from server.supervisor import Supervisor
 
     with told():
-        settings = load(data=data, http_port=http_port, dicom_port=dicom_port)
+        settings = load(data=data, http_port=http_port, dicom_port=dicom_port, mllp_port=mllp_port)
         telemetry.configure("serve", settings.log_level)
         with upkeep.owned(settings):
             upkeep.make_ready(settings)
@@ -100,6 +101,12 @@ def serve_http(data: Data = None) -> None:
 def serve_dicom(data: Data = None) -> None:
     """Only the DICOM port, with all of its services."""
     _role("dicom", data)
+
+
+@serve_app.command("mllp")
+def serve_mllp(data: Data = None) -> None:
+    """Only the port of HL7 v2, for patient identities (IHE ITI-8)."""
+    _role("mllp", data)
 
 
 @serve_app.command("worker")
@@ -137,7 +144,10 @@ def _listens(settings: Settings) -> str:
     dicom = f"{settings.ae_title}@{bracketed(settings.dicom_host)}:{settings.dicom_port}"
     if settings.dicom_tls_port is not None:
         dicom += f" (TLS {settings.dicom_tls_port})"
-    return f"imageshare listens: {settings.http_address}{public} · DICOM {dicom} · data {settings.data.absolute()}"
+    mllp = f"{bracketed(settings.mllp_host)}:{settings.mllp_port if settings.mllp_port is not None else 2575}"
+    if settings.mllp_tls_port is not None:
+        mllp += f" (TLS {settings.mllp_tls_port})"
+    return f"imageshare listens: {settings.http_address}{public} · DICOM {dicom} · MLLP {mllp} · data {settings.data.absolute()}"
 
 
 def _first_administrator(settings: Settings) -> str:

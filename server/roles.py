@@ -1,4 +1,4 @@
-"""The three roles of a server, each a process: HTTP, DICOM, worker. Each says when it listens and ends on SIGTERM or SIGINT."""
+"""The four roles of a server, each a process: HTTP, DICOM, MLLP, worker. Each says when it listens and ends on SIGTERM or SIGINT."""
 
 import contextlib
 import gc
@@ -15,13 +15,14 @@ import uvicorn
 from server import bcp195, telemetry
 from server.app import close_node, create_app, open_node
 from server.edges.dimse import DicomPort
+from server.edges.mllp import PORT, MllpPort
 from server.errors import SettingsError
 from server.http_sharing import Sharing, SharingServer
 from server.settings import HIDDEN, Settings
 from server.worker import Worker
 from server.zero_copy import ZeroCopyProtocol
 
-ROLES = ("http", "dicom", "worker")
+ROLES = ("http", "dicom", "mllp", "worker")
 _MOST_REQUESTS = 512
 """At once, in all HTTP processes together."""
 _FILES_EACH = 3
@@ -39,7 +40,7 @@ def run(
     sharing: Sharing | None = None,
     place: int = 0,
 ) -> None:
-    """Runs one of `ROLES` until it is told to end. `listening` are its sockets if somebody opened them already: HTTP; DICOM, DICOM over TLS.
+    """Runs one of `ROLES` until it is told to end. `listening` are its sockets if somebody opened them already: HTTP; DICOM, or MLLP, and that over TLS.
 
     `sharing` is what it has in common with other HTTP processes, of which it is that at `place`.
     Raises `SettingsError` if a port is taken or the schema is of another version.
@@ -58,6 +59,8 @@ def run(
         signal.signal(number, lambda *_: stop.set())
     if role == "dicom":
         _dicom(settings, ready, stop, listening)
+    elif role == "mllp":
+        _mllp(settings, ready, stop, listening)
     else:
         _worker(settings, ready, stop)
 
@@ -131,6 +134,18 @@ def _dicom(settings: Settings, ready: Ready, stop: threading.Event, listening: S
     ready()
     stop.wait()
     scp.stop()
+    close_node(node)
+
+
+def _mllp(settings: Settings, ready: Ready, stop: threading.Event, listening: Sequence[socket.socket]) -> None:
+    if not listening and settings.mllp_port is None:  # whoever starts it alone wants it there
+        settings = settings.model_copy(update={"mllp_port": PORT})
+    node = open_node(settings)
+    port = MllpPort(node, *listening)
+    port.start()
+    ready()
+    stop.wait()
+    port.stop()
     close_node(node)
 
 

@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from profiles.identifiers import ae_title, uid
 from server.errors import SettingsError
@@ -156,6 +156,24 @@ class Partner(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class Hl7Peer(BaseModel, frozen=True, extra="forbid"):
+    """A patient identity source whose HL7 v2 messages are taken (IHE ITI-8): it says who is whom."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how the audit trail calls it")
+    address: Network | None = Field(
+        default=None, description="where it calls from: an address, or a network in CIDR form; anywhere where absent"
+    )
+    certificates: tuple[Path, ...] = Field(
+        default=(), description="what it shows in TLS, PEM, one of these; it may call without TLS where there are none"
+    )
+
+    @model_validator(mode="after")
+    def _known_by(self) -> "Hl7Peer":
+        if self.address is None and not self.certificates:
+            raise ValueError("a peer is known by its address, its certificates, or both")
+        return self
+
+
 class HospitalSignIn(BaseModel, frozen=True, extra="forbid"):
     """A hospital's OpenID provider that people may sign in through."""
 
@@ -211,6 +229,29 @@ class Settings(BaseSettings):
     dicom_processes: int = Field(default=1, ge=1, le=64, description="how many of `imageshare serve` share the DICOM port")
     ae_title: AeTitle = Field(default="IMAGESHARE", description="this server's own AE title, called and calling")
 
+    mllp_host: str = Field(default="127.0.0.1", description="the address that HL7 v2 listens on, with and without TLS")
+    mllp_port: int | None = Field(
+        default=None, ge=0, le=65535, description="0 for any free one; 2575 where absent, or any if another program has that"
+    )
+    mllp_tls_port: int | None = Field(default=None, ge=0, le=65535, description="MLLP over TLS; usually 2576; off where absent")
+    mllp_tls_certificate: Path | None = Field(default=None, description="this server's certificate and its chain, PEM")
+    mllp_tls_key: Path | None = Field(default=None, description="the certificate's private key, PEM, without password")
+    mllp_tls_ca: Path | None = Field(
+        default=None, description="who signs the certificates that senders must show, PEM; none asked for"
+    )
+    mllp_connections: int = Field(default=64, ge=1, description="at once, of all senders together")
+    mllp_idle: float = Field(default=3600.0, gt=0, description="a connection that sends nothing this long is closed")
+    hl7_peers: tuple[Hl7Peer, ...] = Field(
+        default=(), description="who may feed patient identities (IHE ITI-8); programs on this machine only where empty"
+    )
+    affinity_domain_authority: Annotated[tuple[Oid, ...], NoDecode] = Field(
+        default=(),
+        description="OID, or several joined by commas, of who assigns the patient ids of the XDS affinity domain; ids of others are ignored; any where empty",
+    )
+    affinity_domain_codes: Path | None = Field(
+        default=None, description="its code set, in the form of NIST's codes.xml: what has other codes is refused; any code where absent"
+    )
+
     quiet_period: float = Field(default=5.0, ge=0, description="a study is published this long after its last instance")
     timezone: str = Field(default="UTC", description="the site's zone, for DICOM times that name none")
     language: str = Field(default="en-US", description="of documents and resources that are made here")
@@ -242,7 +283,8 @@ class Settings(BaseSettings):
     association_idle: float = Field(default=60.0, gt=0, description="an association that says nothing this long is aborted")
     association_seconds: float = Field(default=86400.0, gt=0, description="an association is aborted when it is this old")
     max_instance_bytes: int = Field(default=8 << 30, gt=0, description="one instance, by whichever door")
-    max_message_bytes: int = Field(default=4 << 20, gt=0, description="a SOAP envelope or JSON body")
+    max_message_bytes: int = Field(default=4 << 20, gt=0, description="a SOAP envelope, JSON body or HL7 v2 message")
+    max_query_results: int = Field(default=2000, ge=1, description="whole objects in the answer to a stored query of XDS; ids are not limited")
     fhir_update_creates: bool = Field(
         default=True, description="whether a FHIR update of a resource that is not there creates it, with the client's id"
     )
@@ -356,6 +398,12 @@ class Settings(BaseSettings):
         except (KeyError, OSError):
             raise ValueError("no such time zone; take a name like Europe/Zurich") from None
         return value
+
+    @field_validator("affinity_domain_authority", mode="before")
+    @classmethod
+    def _joined(cls, value: object) -> object:
+        """Settings of the environment are text."""
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("public_url")
     @classmethod

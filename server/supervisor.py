@@ -1,4 +1,4 @@
-"""One process group: HTTP, DICOM and worker as processes of their own under one parent.
+"""One process group: HTTP, DICOM, MLLP and worker as processes of their own under one parent.
 
 The parent opens the ports, so that everyone knows the public URL before anyone starts and several HTTP or DICOM processes can accept from
 one socket, and forks the roles, so that what they have in common is loaded once and kept in memory once. Each child says when it listens, and ends when its
@@ -7,6 +7,7 @@ parent is gone, however it went. A child that dies is started again.
 
 import contextlib
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkProcess
 
 from server import roles, upkeep
-from server.edges import dimse
+from server.edges import dimse, mllp
 from server.errors import ImageShareError, SettingsError
 from server.http_sharing import Sharing
 from server.settings import Settings
@@ -43,16 +44,11 @@ class Supervisor:
     """Starts the roles, keeps them running, stops them. `run` returns the exit code."""
 
     def __init__(self, settings: Settings) -> None:
-        http = roles.listening_socket(settings.http_host, settings.http_port)
-        try:
-            dicom = dimse.listening(settings)
-        except SettingsError:
-            http.close()
-            raise
-        self._sockets = {"http": (http,), "dicom": dicom, "worker": ()}
-        ports = {"http_port": _port(http), "dicom_port": _port(dicom[0])}
-        if len(dicom) > 1:
-            ports["dicom_tls_port"] = _port(dicom[1])
+        self._sockets = _opened(settings)
+        ports = {"http_port": _port(self._sockets["http"][0])}
+        for role in ("dicom", "mllp"):
+            named = zip((f"{role}_port", f"{role}_tls_port"), self._sockets[role], strict=False)
+            ports |= {name: _port(each) for name, each in named}
         self.settings = settings.model_copy(update=ports)
         """What the roles run with: ports that were 0 are known now."""
         self._processes = {"http": settings.http_processes, "dicom": settings.dicom_processes}
@@ -149,6 +145,20 @@ class Supervisor:
             for each in sockets:
                 each.close()
         self._sharing.close()
+
+
+def _opened(settings: Settings) -> dict[str, tuple[socket.socket, ...]]:
+    """The sockets of each role. Raises `SettingsError` if a port is taken, and has none then."""
+    found: dict[str, tuple[socket.socket, ...]] = {"worker": ()}
+    try:
+        found["http"] = (roles.listening_socket(settings.http_host, settings.http_port),)
+        found["dicom"] = dimse.listening(settings)
+        found["mllp"] = mllp.listening(settings)
+    except SettingsError:
+        for each in itertools.chain(*found.values()):
+            each.close()
+        raise
+    return found
 
 
 def _port(listening: socket.socket) -> int:

@@ -13,7 +13,7 @@ from sqlalchemy import URL, select
 from server.access.people import people
 from server.errors import SettingsError
 from server.outbound import mail
-from server.records import catalogue, parameters, rejections
+from server.records import audit_feed, catalogue, parameters, rejections
 from server.records.installation import installation
 from server.settings import HIDDEN, Settings, bracketed, is_local_name
 from server.store import jobs
@@ -174,6 +174,7 @@ def take_over(settings: Settings) -> None:
     try:
         with database.write() as connection:
             jobs.release(connection)
+            audit_feed.release_all(connection)
     finally:
         database.close()
 
@@ -242,6 +243,7 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
         told.append(("database", _masked(database.url), _works(lambda: ping(database))))
         told += [("search index", line, True) for line in _indexing(database)]
         told += [("trail", line, True) for line in _sealed(database)]
+        told += [("audit repository", line, True) for line in _unsent(database, settings.audit_repository)]
     database.close()
     folder = settings.blob_folder
     nearest = _nearest(folder)
@@ -255,8 +257,7 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
     if settings.hides_callers:
         told.append(("reverse proxy", HIDDEN, True))
     told.append(_mail(settings))
-    soap = "off because public_url is set" if settings.is_published else "answers programs on this machine (loopback)"
-    told.append(("SOAP", soap, True))
+    told.append(("SOAP", f"answers who shows {', '.join(_soap_callers(settings))}", True))
     told += [(name, "not a setting; is it misspelt?", False) for name in sorted(unknown_variables(os.environ))]
     return told
 
@@ -273,6 +274,22 @@ def _sealed(database: Database) -> list[str]:
     with suppress(Exception), database.read() as connection:
         return [sealing.told(connection)]
     return []
+
+
+def _unsent(database: Database, repository: str) -> list[str]:
+    """How much of the trail waits for the audit repository; none as above, or where there is no repository."""
+    with suppress(Exception), database.read() as connection:
+        count, _ = audit_feed.waiting(connection, repository)
+        return [f"{count} events wait to be sent"] if repository else []
+    return []
+
+
+def _soap_callers(settings: Settings) -> list[str]:
+    """By what SOAP knows its callers."""
+    told = ["an access token"]
+    told += ["a SAML assertion"] if settings.trusted_assertions else []
+    told += ["a partner's certificate"] if any(each.scope and each.certificates for each in settings.partners) else []
+    return told if settings.is_published else [*told, "that it is a program on this machine (loopback)"]
 
 
 def _mail(settings: Settings) -> tuple[str, str, bool]:

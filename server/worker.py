@@ -13,6 +13,7 @@ from server.telemetry import failure, log
 from server.work.audit_feed import AuditFeed
 from server.work.commit import COMMIT, Committer
 from server.work.housekeeping import HOUSEKEEPING, Housekeeping
+from server.work.imaging_documents import INGEST, ImagingDocuments
 from server.work.ingest import PUBLISH
 from server.work.notices import NOTIFY, Notifier
 from server.work.prepare import Preparer
@@ -52,6 +53,7 @@ class Worker:
             PREPARE: preparer.metadata,
             INDEX: preparer.index,
             REINDEX: Reindexer(node.settings, node.database).run,
+            INGEST: ImagingDocuments(node.database, node.blobs, node.ingest).run,
         }
         self._sealer = Sealer(node.database)
         self._feed = None

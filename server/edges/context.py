@@ -4,14 +4,17 @@ The order is always the same: `decision` (401), the edge's own reading and its c
 the trail, then the first byte.
 """
 
+import asyncio
 import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
@@ -38,9 +41,11 @@ from server.store.db import Database
 from server.work.authorizing import Authorizing
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
+from server.work.registry.domain import Domain
 
 _TOGETHER = 1 << 20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Node:
     partners: Partners
     trail: Trail
     ingest: Ingest
+    domain: Domain
     peers: Peers
     strangers: Strangers
     writes: Writes
@@ -219,15 +225,15 @@ class Note:
     error: ImageShareError | None = None
 
 
-def noted(request: HTTPConnection, notes: Iterable[Note], connection: Connection | None = None) -> None:
+def noted(request: HTTPConnection, notes: Iterable[Note], connection: Connection | None = None, *, rest: bool = True) -> None:
     """Puts all of them into the trail with one commit: `told` and `refused` of many. With `connection` it is part of its transaction."""
     trail, agent, number, token = node(request).trail, client(request), request_id(request), _token_id(request)
     trail.note(
         (
             (
                 trail.action(
-                    each.kind, each.subtype, agent, outcome=_outcome(each.error), outcome_desc=each.error.detail if each.error else "",
-                    entities=each.entities, request_id=number, token_id=token,
+                    each.kind, each.subtype, agent, rest=rest, outcome=_outcome(each.error),
+                    outcome_desc=each.error.detail if each.error else "", entities=each.entities, request_id=number, token_id=token,
                 ),
                 sorted(each.patients),
             )
@@ -288,6 +294,27 @@ def together(pieces: Iterable[bytes]) -> Iterator[bytes]:
             size = 0
     if waiting:
         yield b"".join(waiting)
+
+
+async def fed(request: Request, feed: Callable[[bytes], object], finish: Callable[[bytes], T]) -> T:
+    """Gives a request's body to `feed` in pieces of about 1 MiB and its last one to `finish`, whose result is returned; both may block.
+
+    While a piece is looked at in a worker thread the next one arrives, and no more than that. Raises `ClientDisconnect`.
+    """
+    waiting = bytearray()
+    feeding: asyncio.Task[object] | None = None
+    try:
+        async for data in request.stream():
+            waiting += data
+            if len(waiting) >= _TOGETHER:
+                if feeding is not None:
+                    await feeding
+                feeding = asyncio.create_task(run_in_threadpool(feed, bytes(waiting)))
+                waiting.clear()
+    finally:
+        if feeding is not None:
+            await feeding
+    return await run_in_threadpool(finish, bytes(waiting))
 
 
 def client(request: HTTPConnection) -> Agent:

@@ -21,6 +21,7 @@ from server.settings import Settings
 _TLS_PORT: Final = 6514
 _UDP_PORT: Final = 514
 _SECONDS: Final = 20.0
+_LAST_CALL: Final = 2.0
 _CLOSED: Final = 7
 """TCP_CLOSE of Linux's tcp_states.h."""
 _BREATH: Final = 0.005
@@ -53,29 +54,15 @@ class AuditRepository:
             raise Unavailable(f"the audit repository does not take what is sent to it: {type(error).__name__}") from error
 
     def _send_stream(self, tls: ssl.SSLContext, messages: Sequence[bytes]) -> None:
-        with contextlib.ExitStack() as stack:
-            plain = stack.enter_context(socket.create_connection((self._host, self._port), _SECONDS))
-            channel = stack.enter_context(tls.wrap_socket(plain, server_hostname=self._host))
+        with socket.create_connection((self._host, self._port), _SECONDS) as plain:
+            session = _Session(plain, tls, self._host)
             for message in messages:
-                channel.sendall(syslog.frame(message))
-            self._close(channel)
-
-    def _close(self, channel: ssl.SSLSocket) -> None:
-        """RFC 5425 section 4.4: our close, then the other side's. Many, rsyslog among them, answer with the end of the connection alone.
-
-        That counts if it came after all that we sent, and of one that has never closed in order: whoever is killed leaves the same.
-        Raises `OSError`.
-        """
-        try:
-            channel.unwrap()
-        except OSError as error:
-            if not isinstance(error, ssl.SSLEOFError) and error.errno != 0:  # Python has EOF of a shutdown in either form
-                raise
-            if self._in_order:
-                raise ConnectionResetError("the other side did not close as it did before") from None
-            _require_acknowledged(channel)
-        else:
-            self._in_order = True
+                session.send(syslog.frame(message))
+            if session.close():
+                self._in_order = True
+            elif self._in_order:
+                raise ConnectionResetError("the other side did not close as it did before")
+            _require_read(plain)
 
     def _send_datagrams(self, messages: Sequence[bytes]) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
@@ -84,8 +71,74 @@ class AuditRepository:
                 channel.sendto(message[:_LONGEST_DATAGRAM], address)
 
 
-def _require_acknowledged(channel: socket.socket) -> None:
-    """Waits until the other machine has acknowledged every byte, or has reset the connection. Linux only; elsewhere it believes the end."""
+class _Session:
+    """TLS over a connected socket. `ssl.SSLSocket.unwrap` takes a refusal that it meets while it closes for a good end, so this closes itself.
+
+    With TLS 1.3 that is when a client learns that its certificate is not taken. Methods raise `OSError`.
+    """
+
+    def __init__(self, plain: socket.socket, tls: ssl.SSLContext, host: str) -> None:
+        self._plain, self._incoming, self._outgoing = plain, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = tls.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._receive()
+            finally:
+                self._flush()
+
+    def send(self, data: bytes) -> None:
+        self._tls.write(data)
+        self._flush()
+
+    def close(self) -> bool:
+        """RFC 5425 section 4.4: our close, then the other side's. False where the connection ended without it."""
+        if self._read():  # also so that nothing is left for the next step to meet
+            raise ConnectionResetError("the other side closed before everything was sent")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        self._flush()
+        try:
+            while not self._read():
+                self._receive()
+        except ssl.SSLEOFError:
+            return False
+        return True
+
+    def _read(self) -> bool:
+        """Whether the other side has closed, by what was received. What it says besides is of no interest."""
+        try:
+            while self._tls.read(4096):
+                pass
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLZeroReturnError:
+            pass
+        return True
+
+    def _receive(self) -> None:
+        self._flush()
+        if data := self._plain.recv(65_536):
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._plain.sendall(data)
+
+
+def _require_read(channel: socket.socket) -> None:
+    """Waits for the end of the connection: of one that is closed with something unread that is a reset. And until every byte is acknowledged.
+
+    The latter on Linux only; elsewhere the end is believed. Raises `OSError`.
+    """
+    channel.settimeout(_LAST_CALL)
+    with contextlib.suppress(TimeoutError):  # it has answered our close, and leaves the connection to us
+        while channel.recv(65_536):
+            pass
     until = time.monotonic() + _SECONDS
     while hasattr(socket, "TCP_INFO"):
         state, unacknowledged = struct.unpack_from("B23xI", channel.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28))

@@ -51,6 +51,11 @@ def release(connection: Connection, repository: str) -> None:
     connection.execute(update(_DELIVERY).where(_DELIVERY.c.repository == repository).values(leased_until=0))
 
 
+def release_all(connection: Connection) -> None:
+    """Ends every lease; as `jobs.release`."""
+    connection.execute(update(_DELIVERY).values(leased_until=0))
+
+
 def waiting(connection: Connection, repository: str) -> tuple[int, int | None]:
     """How many events wait to be sent, and when the oldest was (microseconds)."""
     begins = last(connection, repository)

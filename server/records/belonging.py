@@ -54,6 +54,13 @@ def same(connection: Connection, id_: str) -> frozenset[str]:
     return frozenset({id_, target, *connection.execute(found).scalars()})
 
 
+def rows(connection: Connection, patient_pk: int) -> list[int]:
+    """The rows that are this patient's: her own, and those of who was merged into her; none where she was merged herself."""
+    if merged(connection, patient_pk) != patient_pk:
+        return []
+    return [patient_pk, *connection.execute(select(MERGE.c.source_pk).where(MERGE.c.target_pk == patient_pk)).scalars()]
+
+
 def former(connection: Connection, id_: str) -> frozenset[str]:
     """The ids of the Patients who were merged into this one."""
     return frozenset() if replaced_by(connection, id_) else same(connection, id_) - {id_}

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, or_, select
 
 from profiles import document as values
-from profiles.identifiers import PatientIdentifier
 from server.records import registry
-from server.records.catalogue import PATIENT
 from server.records.registry import ASSOCIATION, DOCUMENT, OBJECT
 from server.store.blobs import Blob
 from server.store.db import micros
@@ -82,13 +80,6 @@ def current(connection: Connection, study_pk: int) -> values.DocumentEntry | Non
     return found[0].entry if found else None
 
 
-def of_patient(connection: Connection, patient_cx: str, statuses: Sequence[str]) -> list[StoredDocument]:
-    """A patient's documents with one of `statuses`, newest first. Raises `InvalidIdentifier`."""
-    known = PatientIdentifier.from_cx(patient_cx)
-    hers = PATIENT.c.authority == known.authority.oid, PATIENT.c.value == known.value
-    return _documents(connection, registry.objects(connection, *hers, OBJECT.c.kind == "document", OBJECT.c.status.in_(statuses)))
-
-
 def by_uuid(connection: Connection, uuids: Sequence[str]) -> list[StoredDocument]:
     """The documents with these entryUUIDs (with `urn:uuid:`)."""
     return _documents(connection, registry.by_uuid(connection, uuids))
@@ -97,14 +88,6 @@ def by_uuid(connection: Connection, uuids: Sequence[str]) -> list[StoredDocument
 def by_unique_id(connection: Connection, unique_ids: Sequence[str]) -> list[StoredDocument]:
     """The documents with these uniqueIds (OIDs)."""
     return _documents(connection, registry.by_unique_id(connection, unique_ids))
-
-
-def patient_of(connection: Connection, patient_cx: str) -> str | None:
-    """Resource id of the patient whose XDS id is `patient_cx`, if there is anything of hers. Raises `InvalidIdentifier`."""
-    known = PatientIdentifier.from_cx(patient_cx)
-    hers = PATIENT.c.authority == known.authority.oid, PATIENT.c.value == known.value
-    found = select(PATIENT.c.id).join(OBJECT, OBJECT.c.patient_pk == PATIENT.c.pk).where(*hers).limit(1)
-    return connection.execute(found).scalar_one_or_none()
 
 
 def _documents(connection: Connection, found: Sequence[registry.Stored]) -> list[StoredDocument]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Join, Select, delete, func, or_, select, update
 
 from profiles.document import Association, Code, DocumentEntry, Folder, SubmissionSet
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
+from server.records.belonging import MERGE
 from server.records.catalogue import PATIENT
 from server.records.registry_values import Registered, dumped, kind_of, loaded, terms
 from server.store.tables import RegistryAssociation, RegistryObject, RegistryTerm, RepositoryDocument
@@ -21,6 +22,7 @@ TERM = RegistryTerm.__table__  # type: ignore[attr-defined]
 ASSOCIATION = RegistryAssociation.__table__  # type: ignore[attr-defined]
 DOCUMENT = RepositoryDocument.__table__  # type: ignore[attr-defined]
 Origin = Literal["study", "xds", "fhir"]
+_NOTHING = dict.fromkeys(("object_type", "time", "service_start", "service_stop", "source_id", "hash"), "")
 _TOGETHER = 500
 """Engines limit how many values one statement may carry."""
 
@@ -48,15 +50,32 @@ def add(
     connection: Connection, value: Registered, *, patient_pk: int, origin: Origin, now: int, study_pk: int | None = None
 ) -> int:
     """A new object, or a new version of one (`logical_id`, `version`). Returns its pk. `now` is in microseconds."""
-    pk: int = connection.execute(
-        OBJECT.insert()
-        .values(**_row(value), patient_pk=patient_pk, origin=origin, study_pk=study_pk, created=now)
-        .returning(OBJECT.c.pk)
-    ).scalar_one()
-    if found := [{"object_pk": pk, "number": number, "kind": kind, "value": text, "scheme": scheme}
-                 for number, (kind, text, scheme) in enumerate(terms(value))]:  # fmt: skip
+    return add_all(connection, [value], patient_pk=patient_pk, origin=origin, now=now, study_pk=study_pk)[0]
+
+
+def add_all(
+    connection: Connection,
+    values: Sequence[Registered],
+    *,
+    patient_pk: int,
+    origin: Origin,
+    now: int,
+    study_pk: int | None = None,
+) -> list[int]:
+    """As `add`, of many of one patient, with a few statements for all of them. Returns their pks, in order."""
+    of_all = {"patient_pk": patient_pk, "origin": origin, "study_pk": study_pk, "created": now}
+    added = connection.execute(
+        OBJECT.insert().returning(OBJECT.c.pk, sort_by_parameter_order=True),
+        [{**_NOTHING, **_row(each), **of_all} for each in values],
+    )
+    pks = list(added.scalars())
+    if found := [
+        {"object_pk": pk, "number": number, "kind": kind, "value": text, "scheme": scheme}
+        for pk, value in zip(pks, values, strict=True)
+        for number, (kind, text, scheme) in enumerate(terms(value))
+    ]:
         connection.execute(TERM.insert(), found)
-    return pk
+    return pks
 
 
 def _row(value: Registered) -> dict[str, Any]:
@@ -116,19 +135,22 @@ def remove(connection: Connection, entry_uuids: Iterable[str]) -> None:
 # --- reading
 
 
-def objects(connection: Connection, *where: ColumnElement[bool]) -> list[Stored]:
-    """Those objects, the newest first."""
-    return [
-        _stored(row)
-        for row in connection.execute(selection().where(*where).order_by(OBJECT.c.created.desc(), OBJECT.c.pk.desc()))
-    ]
+def objects(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Stored]:
+    """Those objects, the newest first, no more than `limit`."""
+    found = selection().where(*where).order_by(OBJECT.c.created.desc(), OBJECT.c.pk.desc()).limit(limit)
+    return [_stored(row) for row in connection.execute(found)]
 
 
 def selection() -> "Select[Any]":
-    """What `objects` reads, for who adds conditions, order and limit."""
-    return select(OBJECT, PATIENT.c.id, PATIENT.c.authority, PATIENT.c.value, PATIENT.c.namespace).join(
-        PATIENT, OBJECT.c.patient_pk == PATIENT.c.pk
-    )
+    """What `objects` reads, for who adds conditions, order and limit. Whose an object is follows merges (ITI TF-2 section 3.18.4.1.2.3.9.1)."""
+    return select(OBJECT, PATIENT.c.pk.label("whose"), PATIENT.c.id, PATIENT.c.authority, PATIENT.c.value).select_from(owned())
+
+
+def owned() -> Join:
+    """Objects with the patients whose they are: those of whom hers was merged into."""
+    merged = OBJECT.outerjoin(MERGE, MERGE.c.source_pk == OBJECT.c.patient_pk)
+    found: Join = merged.join(PATIENT, PATIENT.c.pk == func.coalesce(MERGE.c.target_pk, OBJECT.c.patient_pk))
+    return found
 
 
 def _stored(row: Any) -> Stored:
@@ -139,7 +161,7 @@ def _stored(row: Any) -> Stored:
     if row.kind != "submission":
         columns |= {"logical_id": row.logical_id, "version": row.version}
     return Stored(
-        row.pk, loaded(row.kind, row.body, **columns), row.id, row.patient_pk, row.origin, row.created, row.study_pk
+        row.pk, loaded(row.kind, row.body, **columns), row.id, row.whose, row.origin, row.created, row.study_pk
     )  # fmt: skip
 
 
@@ -169,7 +191,7 @@ def _each(connection: Connection, column: ColumnElement[str], ids: Iterable[str]
 
 def blobs(connection: Connection, unique_ids: Iterable[str]) -> dict[str, str]:
     """Where the documents of these uniqueIds are, of those that this Repository has: blob ids."""
-    wanted, found = list(dict.fromkeys(unique_ids)), {}
+    wanted, found = list(dict.fromkeys(unique_ids)), dict[str, str]()
     for start in range(0, len(wanted), _TOGETHER):
         some = select(DOCUMENT.c.unique_id, DOCUMENT.c.blob_id).where(DOCUMENT.c.unique_id.in_(wanted[start : start + _TOGETHER]))
         found |= {unique_id: blob_id for unique_id, blob_id in connection.execute(some)}
@@ -178,7 +200,7 @@ def blobs(connection: Connection, unique_ids: Iterable[str]) -> dict[str, str]:
 
 def associations(connection: Connection, ids: Iterable[str], *where: ColumnElement[bool]) -> list[Association]:
     """The Associations that begin or end at one of these, or have one of these ids."""
-    wanted, found = list(dict.fromkeys(ids)), {}
+    wanted, found = list(dict.fromkeys(ids)), dict[str, Association]()
     for start in range(0, len(wanted), _TOGETHER):
         some = wanted[start : start + _TOGETHER]
         touching = or_(*(column.in_(some) for column in (ASSOCIATION.c.source, ASSOCIATION.c.target, ASSOCIATION.c.entry_uuid)))

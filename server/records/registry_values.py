@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from profiles.document import Author, Code, DocumentEntry, Folder, SubmissionSet
+from profiles.document import OFFLINE, Author, Code, DocumentEntry, Folder, SubmissionSet
 
 Kind = Literal["document", "submission", "folder"]
 Registered = DocumentEntry | SubmissionSet | Folder
@@ -70,3 +70,5 @@ def terms(value: Registered) -> Iterator[tuple[str, str, str]]:
         yield "reference_ids", reference, ""
     if isinstance(value, DocumentEntry) and value.title:
         yield "title", value.title, ""
+    if isinstance(value, DocumentEntry) and value.availability == OFFLINE:
+        yield "availability", OFFLINE, ""

@@ -126,16 +126,16 @@ def create(
 
 
 def create_all(
-    connection: Connection, resources: Sequence[Mapping[str, Any]], *, now: int | None = None, base: str = ""
+    connection: Connection, resources: Sequence[Mapping[str, Any]], *, now: int | None = None, base: str = "", yields: bool = False
 ) -> list[Stored]:
-    """As `create`, of many, in their order, with a few statements for all of them."""
+    """As `create`, of many, in their order, with a few statements for all of them. `yields` as for `put`."""
     now = now or micros()
     named = [each if "id" in each else {**each, "id": str(uuid.uuid4())} for each in resources]
     indexers = {type_: parameters.indexer(connection, type_) for type_ in {str(each["resourceType"]) for each in named}}
     indexed = ((each, indexers[each["resourceType"]].index(each, base)) for each in named)
     held = report_links.hold_all(connection, (), named)
     made = [_New.of(connection, each, "POST", now, index, base, held=held) for each, index in indexed]
-    stored = _add(connection, made, base=base)
+    stored = _add(connection, made, base=base, yields=yields)
     found = [each for each in stored if each is not None]
     if len(found) != len(stored):
         raise Conflict("there is, or was, a resource with the id of one of these")

@@ -117,6 +117,11 @@ class _Outrun(Exception):
 
 Wanted: TypeAlias = Callable[[Connection], tuple[Sequence[str], Attributes]]
 """Which studies a correction is of, and what they say afterwards: asked before the copies are made and again in the transaction."""
+Also: TypeAlias = Callable[[Connection], None]
+
+
+def _nothing(_: Connection) -> None:
+    """Nothing else belongs to the transaction."""
 
 
 @dataclass(slots=True)
@@ -166,8 +171,11 @@ class Corrector:
             raise Refused("the patient of a study is changed by moving it to another, or by updating the patient")
         self._apply(lambda _: ([study_uid], attributes), "update", actor)
 
-    def update_patient(self, id_: str, attributes: Attributes, *, actor: Actor) -> None:
-        """HL7 v2 ADT A08: name, birth date and sex of a patient, in every study of hers. Raises `NotFound`, `Refused`."""
+    def update_patient(self, id_: str, attributes: Attributes, *, actor: Actor, also: Also = _nothing) -> None:
+        """HL7 v2 ADT A08: name, birth date and sex of a patient, in every study of hers. Raises `NotFound`, `Refused`.
+
+        `also` is called at the end of the transaction.
+        """
         if not attributes.keys() <= _SAID.keys():
             raise Refused("of a patient name, birth date and sex can be updated; for another Patient ID merge or move")
         with self._database.read() as connection:
@@ -183,6 +191,7 @@ class Corrector:
             corrections.change_patient(connection, pk, now)
             said = [element for tag, element in _SAID.items() if tag in attributes]
             projections.published(connection, fhir_patient(now), base=self._reconciler.base, said=said)
+            also(connection)
 
         self._apply(wanted, "update", actor, rows)
 
@@ -198,10 +207,11 @@ class Corrector:
 
         self._apply(wanted, "update", actor, lambda connection: corrections.lock_patient(connection, target.pk), target.pk)
 
-    def merge(self, source_id: str, target_id: str, *, actor: Actor) -> int:
+    def merge(self, source_id: str, target_id: str, *, actor: Actor, first: Also = _nothing) -> int:
         """HL7 v2 ADT A40: all of the source's studies are the target's, also those to come. Returns how many moved.
 
-        FHIR R4 section 8.1.8: the source stays as an inactive Patient that says by whom it was replaced.
+        FHIR R4 section 8.1.8: the source stays as an inactive Patient that says by whom it was replaced. `first` is called in the transaction,
+        which has both patients to itself, before they are merged.
         """
         with self._database.read() as connection:
             source, target = corrections.patient(connection, source_id), corrections.patient(connection, target_id)
@@ -216,6 +226,7 @@ class Corrector:
             corrections.lock_patient(connection, target.pk)
             if belonging.merged(connection, target.pk) != target.pk:
                 raise Conflict("the patient to merge into was merged into another; merge into that one")
+            first(connection)
             belonging.merge(connection, source.pk, target.pk)
             base, known = self._reconciler.base, corrections.patient(connection, target_id).patient
             projections.published(connection, fhir_patient(known), base=base)

@@ -137,7 +137,7 @@ class Faces:
                 content_url=f"Binary/{_resource_id(entry)}",
                 context_study_id=study.id,
                 study_instance_uid=study.study_instance_uid,
-                replaces=_resource_id(before) if before else None,
+                relations=((RPLC, _resource_id(before)),) if before else (),
             ),
             now=now,
             base=self._base,

@@ -86,4 +86,5 @@ def _serve(port: int, certificate: str, key: str, authority: str, file: str, ord
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), *sys.argv[2:6], sys.argv[6] == "1")
+    _port, _certificate, _key, _authority, _file, _orderly = sys.argv[1:]
+    _serve(int(_port), _certificate, _key, _authority, _file, _orderly == "1")

@@ -12,6 +12,7 @@ from httpx2 import Response
 from peers import querying, scanner, scheduled
 from peers.every_route import FHIR_JSON, ROWS, Site, calling, everything
 from peers.generated import CT, Made
+from peers.hl7_sender import adt, feeding, mrg, pid, sending
 from peers.imageshare import publish_all
 from peers.people import PASSWORD
 from peers.querying import Archive
@@ -74,7 +75,7 @@ def happened(folder: Path, **settings: Any) -> Iterator[Happened]:
     """Everything, once."""
     with pages(folder, sign_in_failures=1000, imaging_capability_urls=True, **settings) as opened:
         done = Happened(opened, everything(opened.site))
-        for part in (_of_apps, _of_people, _of_devices, _of_practitioners, _of_commands):
+        for part in (_of_apps, _of_people, _of_devices, _of_feeds, _of_practitioners, _of_commands):
             part(done)
         yield done
 
@@ -155,6 +156,16 @@ def _of_devices(done: Happened) -> None:
         with scanner.associated(port, contexts=((PUSH_MODEL, ExplicitVRLittleEndian),)) as association:
             association.send_n_action(_commitment(), 1, PUSH_MODEL, PUSH_MODEL_INSTANCE)
     publish_all(node)
+
+
+def _of_feeds(done: Happened) -> None:
+    """Patients who become known, are updated and merged, and a message that is refused."""
+    with feeding(done.node) as port, sending(port.address) as sender:
+        for message in (
+            adt("A01", pid("F1", "Alba^Anna", "19600229")), adt("A04", pid("F2", "Berg^Bert")), adt("A08", pid("F1", "Alba^Anna")),
+            adt("A40", pid("F1", "Alba^Anna"), mrg("F2")), adt("A40", pid("F1", "Alba^Anna"), mrg("F3")),
+        ):  # fmt: skip
+            sender.send(message)
 
 
 def _commitment() -> Dataset:

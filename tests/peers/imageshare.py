@@ -83,6 +83,7 @@ class Running:
     dicom_port: int
     environment: dict[str, str] = field(repr=False)
     log: list[str] = field(repr=False)
+    mllp_port: int = 0
 
     def token(self, scope: str = "system/*.cruds", patient: str | None = None) -> str:
         """Signed here, with the key of the server's database: the command `token` would start an interpreter for it."""
@@ -126,7 +127,8 @@ def running(
         line = process.stdout.readline()
         found = re.search(r"listens: (\S+) .*@[^:]+:(\d+)", line)
         assert found, f"the server did not start: {line} {''.join(log)}"
-        yield Running(process, data, found[1], int(found[2]), environment, log)
+        mllp = re.search(r"MLLP [^:]+:(\d+)", line)
+        yield Running(process, data, found[1], int(found[2]), environment, log, int(mllp[1]) if mllp else 0)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

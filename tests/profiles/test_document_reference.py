@@ -9,7 +9,7 @@ from fhir.resources.R4B.documentreference import DocumentReference
 from hypothesis import given, settings
 
 from conformance.generated import studies
-from profiles.document import DEPRECATED, Author, Code, DocumentEntry
+from profiles.document import DEPRECATED, RPLC, Author, Code, DocumentEntry
 from profiles.document_reference import coding, document_reference, system
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.manifest_entry import manifest_entry
@@ -58,7 +58,7 @@ def projected(entry: DocumentEntry, replaces: str | None = None) -> dict[str, ob
         content_url="https://images.example.org/fhir/Binary/b1",
         context_study_id="s1",
         study_instance_uid="1.2.3",
-        replaces=replaces,
+        relations=((RPLC, replaces),) if replaces else (),
     )
 
 

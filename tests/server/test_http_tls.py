@@ -67,7 +67,12 @@ def serving(authority: Authority, folder: Path, **settings: object) -> Iterator[
         {"name": "clinic", "certificates": [str(named(authority, "clinic")[0])], "scope": "system/*.rs"},
         {"name": "caller", "certificates": [str(named(authority, "caller")[0])]},
     ]
-    shown = {"http_tls_certificate": certificate, "http_tls_key": key, "http_tls_ca": authority.path, "partners": json.dumps(partners)}
+    shown = {
+        "http_tls_certificate": certificate,
+        "http_tls_key": key,
+        "http_tls_ca": authority.path,
+        "partners": json.dumps(partners),
+    }
     with imageshare.running(folder / "data", public_url=PUBLIC, **shown, **settings) as server:
         yield Site(server.http, authority, folder)
 
@@ -104,7 +109,7 @@ def test_nothing_is_said_without_tls_and_nothing_with_an_old_one(site: Site) -> 
         httpx2.get(site.url.replace("https", "http") + "/livez")
     old = site.context()
     old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     with socket.create_connection(site.address) as channel, pytest.raises(OSError):
         old.wrap_socket(channel, server_hostname="127.0.0.1")
@@ -155,7 +160,10 @@ def _shown(server: socket.socket, listening: ssl.SSLContext, calling: ssl.SSLCon
     thread = threading.Thread(target=answer)
     thread.start()
     try:
-        with socket.create_connection(server.getsockname()) as plain, calling.wrap_socket(plain, server_hostname="127.0.0.1") as channel:
+        with (
+            socket.create_connection(server.getsockname()) as plain,
+            calling.wrap_socket(plain, server_hostname="127.0.0.1") as channel,
+        ):
             channel.recv(1)
     finally:
         thread.join()

@@ -227,7 +227,7 @@ def test_a_server_that_runs_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("public", "told"),
-    [(None, "loopback"), ("http://localhost:1", "loopback"), ("https://images.example", "off because public_url is set")],
+    [(None, "loopback"), ("http://localhost:1", "loopback"), ("https://images.example", "answers who shows an access token")],
 )
 def test_the_doctor_tells_whom_soap_answers(tmp_path: Path, public: str | None, told: str) -> None:
     assert told in {name: value for name, value, _ in upkeep.doctor(load(data=tmp_path, public_url=public))}["SOAP"]

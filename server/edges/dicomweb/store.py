@@ -4,7 +4,6 @@ The body passes in pieces of about a megabyte: a piece is split into parts and w
 arrives. Nothing else is held, whatever the size of an instance or of the request.
 """
 
-import asyncio
 from dataclasses import replace
 from typing import Final
 
@@ -27,7 +26,6 @@ from server.records import corrections
 from server.work.ingest import Announced, Batch, Sender
 from server.work.retrieve import STUDY_TYPE
 
-_PIECE = 1 << 20
 _TAKEN: Final = (
     f'instances are stored as multipart/related with type="{DICOM}", as {DICOM}, '
     f'or as metadata with bulk data: type="{DICOM_JSON}" or "{DICOM_XML}"'
@@ -42,7 +40,7 @@ async def store(request: Request) -> Response:
     content_type = store_response.media_type(request)
     intake = _intake(request, _batch(request, decision), Announced(study_instance_uid=study))
     try:
-        await _fed(request, intake)
+        await context.fed(request, intake.feed, intake.finish)
     except ClientDisconnect:
         await run_in_threadpool(intake.cut_off)
         raise
@@ -50,24 +48,6 @@ async def store(request: Request) -> Response:
         await run_in_threadpool(intake.abort)
     outcome = await run_in_threadpool(_compared, request, intake.outcome())
     return store_response.answer(outcome, targets.base(request), study, content_type)
-
-
-async def _fed(request: Request, intake: Intake) -> None:
-    """Feeds the body in pieces. While one is split and written the next one arrives, and no more than that."""
-    waiting = bytearray()
-    feeding: asyncio.Task[None] | None = None
-    try:
-        async for data in request.stream():
-            waiting += data
-            if len(waiting) >= _PIECE:
-                if feeding is not None:
-                    await feeding
-                feeding = asyncio.create_task(run_in_threadpool(intake.feed, bytes(waiting)))
-                waiting.clear()
-    finally:
-        if feeding is not None:
-            await feeding
-    await run_in_threadpool(intake.finish, bytes(waiting))
 
 
 def _compared(request: Request, outcome: Outcome) -> Outcome:

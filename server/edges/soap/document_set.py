@@ -3,7 +3,7 @@
 Everything that can go wrong is found before the first byte, because the length of the whole answer is promised with it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lxml.etree import _Element
@@ -18,6 +18,7 @@ from profiles.audit_event import AuditedEntity, Subtype
 from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.vocabulary import URI_SYSTEM
 from server.edges import context
+from server.edges.bodies import Piece
 from server.edges.soap.transaction import Answer
 from server.errors import NotFound
 from server.store.blobs import BlobStore
@@ -27,15 +28,14 @@ _NAMED = 100
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document that was found: where its bytes are, how they are read, and how the trail calls what it belongs to."""
+    """One document that was found: its bytes, how many they are, and how the trail calls what it belongs to."""
 
     request: DocumentRequest
     mime_type: str
-    blob_id: str
     size: int
     patient: str
     told: AuditedEntity
-    read: Callable[[], Iterator[bytes]]
+    read: Callable[[], Iterable[Piece]]
 
 
 def refuse_foreign(asked: Sequence[DocumentRequest], repository: str) -> list[RegistryError]:
@@ -49,17 +49,28 @@ def refuse_foreign(asked: Sequence[DocumentRequest], repository: str) -> list[Re
     ]
 
 
-def answer(request: Request, subtype: Subtype, documents: Sequence[Document], errors: Sequence[RegistryError]) -> Answer:
+def is_whole(blobs: BlobStore, blob_id: str, size: int) -> bool:
+    """Whether the stored bytes are as many as they should be."""
+    try:
+        return blobs.size(blob_id) == size
+    except NotFound:
+        return False
+
+
+def damaged(wanted: DocumentRequest) -> RegistryError:
+    """What is said of a document that is not whole any more."""
+    return RegistryError("XDSRepositoryError", "the stored bytes are missing or damaged", wanted.document_unique_id)
+
+
+def answer(
+    request: Request,
+    subtype: Subtype,
+    documents: Sequence[Document],
+    errors: Sequence[RegistryError],
+    close: Callable[[], None] = lambda: None,
+) -> Answer:
     """ITI TF-2 section 3.43.4.2: `documents` as attachments, in the trail before they are sent; each goes once."""
-    blobs = context.node(request).blobs
-    sent: dict[str, Document] = {}
-    lost: list[RegistryError] = []
-    for wanted in documents:
-        uid = wanted.request.document_unique_id
-        if _is_whole(blobs, wanted):
-            sent[uid] = wanted
-        else:
-            lost.append(RegistryError("XDSRepositoryError", "the stored bytes are missing or damaged", uid))
+    sent = {wanted.request.document_unique_id: wanted for wanted in documents}
     for patient in sorted({wanted.patient for wanted in sent.values()}):
         entities = tuple(dict.fromkeys(wanted.told for wanted in sent.values() if wanted.patient == patient))
         context.told(request, "export", subtype, patients=[patient], entities=entities, rest=False)
@@ -69,11 +80,10 @@ def answer(request: Request, subtype: Subtype, documents: Sequence[Document], er
     ]
     readers = {made.content_id: wanted.read for made, wanted in zip(responses, sent.values(), strict=True)}
 
-    def content(attachment: Attachment) -> Iterator[bytes]:
+    def content(attachment: Attachment) -> Iterable[Piece]:
         return readers[attachment.content_id]()
 
-    all_errors = (*errors, *lost)
-    return Answer(iti43.response(responses, all_errors), all_errors, tuple(made.attachment for made in responses), content)
+    return Answer(iti43.response(responses, errors), tuple(errors), tuple(made.attachment for made in responses), content, close)
 
 
 def failed(errors: Sequence[RegistryError]) -> _Element:
@@ -86,13 +96,6 @@ def asked(envelope: Envelope) -> tuple[AuditedEntity, ...]:
     named = (_uid((found.text or "").strip()) for found in envelope.body.iterfind(".//{*}DocumentUniqueId"))
     wanted = list(dict.fromkeys(uid for uid in named if uid))
     return tuple(AuditedEntity(system=URI_SYSTEM, identifier=f"urn:oid:{uid}") for uid in wanted[:_NAMED])
-
-
-def _is_whole(blobs: BlobStore, wanted: Document) -> bool:
-    try:
-        return blobs.size(wanted.blob_id) == wanted.size
-    except NotFound:
-        return False
 
 
 def _uid(text: str) -> str:

@@ -1,27 +1,29 @@
 """One SOAP address: request in, answer or fault out. What is the same for every transaction is here, once.
 
-The order: who asks (401, 403), what kind of message (415, 413), the envelope and the assertion in it (fault), the transaction, the trail,
-the first byte.
+The order: who asks (401, 403), what kind of message (415, 413), the envelope and the assertion in it (fault), what is attached, the
+transaction, the trail, the first byte.
 """
 
 import uuid
+from collections.abc import Mapping
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ihe import mtom, soap
-from ihe.ebrs import RegistryError, RegistryRefusal
+from ihe.ebrs import ERROR, RegistryError, RegistryRefusal
 from ihe.soap import Envelope, SoapFault
 from ihe.xua import TokenRefused
 from server import telemetry
 from server.access.decisions import Decision
 from server.edges import context
+from server.edges.bodies import PiecesResponse
 from server.edges.soap import message
 from server.edges.soap.access import admit, challenge, identified, understood
-from server.edges.soap.transaction import Answer, Transaction
-from server.errors import Conflict, ImageShareError, NotSupported, Refused, Unavailable
+from server.edges.soap.transaction import Answer, Attachments, Transaction
+from server.errors import Conflict, ImageShareError, MalformedBody, NotSupported, Refused, Unavailable
 
 
 class SoapEndpoint:
@@ -30,6 +32,7 @@ class SoapEndpoint:
     def __init__(self, *transactions: Transaction) -> None:
         self._first = transactions[0]
         self._by_action = {transaction.action: transaction for transaction in transactions}
+        self._takes_attachments = any(transaction.receive is not None for transaction in transactions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -47,27 +50,31 @@ class SoapEndpoint:
             if request.method != "POST":
                 raise _MethodNotAllowed("a SOAP message must be sent by POST")
             known = await run_in_threadpool(admit, request)
-            message.check_media_type(request)
-            body = await message.received(request, context.node(request).settings.max_message_bytes)
+            message.check(request, context.node(request).settings.max_message_bytes, attachments=self._takes_attachments)
         except ImageShareError as error:
             return await run_in_threadpool(self._refused, request, error)
-        except ClientDisconnect:
-            raise
         except Exception as error:  # noqa: BLE001 (as below)
             return await run_in_threadpool(self._broken, request, error, None, self._first)
-        return await run_in_threadpool(self._answered, request, known, body)
-
-    def _answered(self, request: Request, known: Decision | None, body: bytes) -> Response:
-        envelope, transaction = None, self._first
+        exchange = _Exchange(request, known, self._by_action, self._first)
         try:
-            envelope = message.envelope(request.headers["content-type"], body, understood(request))
-            transaction = self._by_action[soap.require_action(envelope, *self._by_action)]
-            decision = identified(request, known, envelope)
-            return _rendered(transaction, envelope, _answer(request, decision, transaction, envelope))
-        except SoapFault as fault:
-            return self._fault(request, fault, fault.http_status, envelope, transaction)
+            return await context.fed(request, exchange.feed, exchange.finish)
+        except ClientDisconnect:
+            if exchange.attachments is not None:
+                await run_in_threadpool(exchange.cut_off)
+            raise
         except Exception as error:  # noqa: BLE001 (whatever it was, the client gets a fault and the log its place)
-            return self._broken(request, error, envelope, transaction)
+            return await run_in_threadpool(self._failed, request, error, exchange)
+        finally:
+            if exchange.attachments is not None:
+                await run_in_threadpool(exchange.attachments.abort)
+
+    def _failed(self, request: Request, error: Exception, exchange: "_Exchange") -> Response:
+        match error:
+            case SoapFault():
+                return self._fault(request, error, error.http_status, exchange.envelope, exchange.transaction)
+            case ImageShareError():
+                return self._refused(request, error)
+        return self._broken(request, error, exchange.envelope, exchange.transaction)
 
     def _broken(self, request: Request, error: Exception, envelope: Envelope | None, transaction: Transaction) -> Response:
         """An error of ours: its place goes into the log, its text nowhere."""
@@ -107,20 +114,69 @@ def _refusal(status: int, detail: str) -> ImageShareError:
     return error
 
 
-def _answer(request: Request, decision: Decision, transaction: Transaction, envelope: Envelope) -> Answer:
-    """The transaction's answer, be it a failure; what it refuses is in the trail."""
-    try:
-        answer = transaction.answer(request, decision, envelope)
-    except RegistryRefusal as refusal:
-        answer = Answer(transaction.failed(refusal.errors), refusal.errors)
-    except ImageShareError as error:
-        made = transaction.error(error)
-        answer = Answer(transaction.failed((made,)), (made,))
-    if answer.errors:
-        context.refused(
-            request, Conflict(_summary(answer.errors)), transaction.kind, transaction.subtype, entities=transaction.asked(envelope), rest=False
-        )  # fmt: skip
-    return answer
+class _Exchange:
+    """One request on its way through an endpoint: its message as it arrives, and then its answer. The methods block.
+
+    `attachments` has to be told when all is over. Raises `SoapFault`, and `ImageShareError` for what is found before the envelope.
+    """
+
+    def __init__(
+        self, request: Request, known: Decision | None, by_action: Mapping[str, Transaction], first: Transaction
+    ) -> None:
+        self._request, self._known, self._by_action = request, known, by_action
+        self._incoming: message.Incoming | None = None
+        self._decision = known
+        self.transaction = first
+        self.envelope: Envelope | None = None
+        self.attachments: Attachments | None = None
+
+    def feed(self, data: bytes) -> None:
+        """A piece of the message."""
+        self._begun().feed(data)
+
+    def finish(self, data: bytes) -> Response:
+        """The last piece, and the answer."""
+        self._begun().finish(data)
+        assert self.envelope is not None
+        assert self._decision is not None
+        return _rendered(self.transaction, self.envelope, self._answer(self._decision, self.envelope))
+
+    def cut_off(self) -> None:
+        """The client is gone in the middle of its attachments: the trail has what was begun."""
+        self._refused(MalformedBody("the connection was closed before the end of the message"))
+
+    def _begun(self) -> message.Incoming:
+        if self._incoming is None:
+            limit = context.node(self._request).settings.max_message_bytes
+            content_type = self._request.headers["content-type"]
+            self._incoming = message.Incoming(content_type, limit, understood(self._request), self._opened)
+        return self._incoming
+
+    def _opened(self, envelope: Envelope, in_mtom: bool) -> Attachments | None:
+        self.envelope = envelope
+        self.transaction = self._by_action[soap.require_action(envelope, *self._by_action)]
+        self._decision = identified(self._request, self._known, envelope)
+        if in_mtom and self.transaction.receive is not None:
+            self.attachments = self.transaction.receive(self._request, self._decision, envelope)
+        return self.attachments
+
+    def _answer(self, decision: Decision, envelope: Envelope) -> Answer:
+        """The transaction's answer, be it a failure; what it refuses is in the trail."""
+        transaction = self.transaction
+        try:
+            answer = self.attachments.answer() if self.attachments else transaction.answer(self._request, decision, envelope)
+        except RegistryRefusal as refusal:
+            answer = Answer(transaction.failed(refusal.errors), refusal.errors)
+        except ImageShareError as error:
+            made = transaction.error(error)
+            answer = Answer(transaction.failed((made,)), (made,))
+        if wrong := tuple(error for error in answer.errors if error.severity == ERROR):
+            self._refused(Conflict(_summary(wrong)))
+        return answer
+
+    def _refused(self, error: ImageShareError) -> None:
+        entities = self.transaction.asked(self.envelope) if self.envelope is not None else ()
+        context.refused(self._request, error, self.transaction.kind, self.transaction.subtype, entities=entities, rest=False)
 
 
 def _summary(errors: tuple[RegistryError, ...]) -> str:
@@ -128,16 +184,32 @@ def _summary(errors: tuple[RegistryError, ...]) -> str:
     return f"{first.code}: {first.context}" + (f" (and {len(more)} more)" if more else "")
 
 
+class _InMtom(PiecesResponse):
+    """An answer with attachments, which is closed when it was sent, or could not be."""
+
+    def __init__(self, root: bytes, answer: Answer, action: str) -> None:
+        boundary = f"imageshare-{uuid.uuid4().hex}"
+        self._close = answer.close
+        super().__init__(
+            mtom.chunks(root, answer.attachments, answer.content, boundary),
+            {
+                "Content-Type": mtom.content_type(boundary, action),
+                "Content-Length": str(mtom.content_length(root, answer.attachments, boundary)),
+            },
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await run_in_threadpool(self._close)
+
+
 def _rendered(transaction: Transaction, envelope: Envelope, answer: Answer) -> Response:
     root = soap.render(transaction.response_action, envelope.message_id, answer.body, _message_id())
-    if not transaction.mtom:
-        return Response(root, headers={"Content-Type": soap.content_type(transaction.response_action)})
-    boundary = f"imageshare-{uuid.uuid4().hex}"
-    headers = {
-        "Content-Type": mtom.content_type(boundary, transaction.response_action),
-        "Content-Length": str(mtom.content_length(root, answer.attachments, boundary)),
-    }
-    return StreamingResponse(context.together(mtom.chunks(root, answer.attachments, answer.content, boundary)), headers=headers)
+    if transaction.mtom:
+        return _InMtom(root, answer, transaction.response_action)
+    return Response(root, headers={"Content-Type": soap.content_type(transaction.response_action)})
 
 
 def _message_id() -> str:

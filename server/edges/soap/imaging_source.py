@@ -1,7 +1,7 @@
 """The Imaging Document Source: Retrieve Imaging Document Set."""
 
 from collections import Counter
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 
@@ -10,22 +10,24 @@ from ihe.ebrs import RegistryError
 from ihe.iti43 import DocumentRequest
 from ihe.soap import Envelope
 from profiles.audit_event import RAD_69, AuditedEntity
-from profiles.vocabulary import DICOM_UID_SYSTEM
+from profiles.vocabulary import DICOM, DICOM_UID_SYSTEM
 from server.access.decisions import Decision
 from server.edges import context
 from server.edges.soap import document_set
 from server.edges.soap.document_set import Document
 from server.edges.soap.transaction import Answer, Transaction
+from server.errors import Busy, ImageShareError, NotFound, StorageFull
 from server.records.catalogue import StoredInstance
 from server.store.blobs import BlobStore
 from server.work import retrieve
+from server.work.spool import Sized, Spool
 
 
 def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answer:
-    """RAD TF-2 section 4.69.4.1.3: each instance as it was stored, or an error that names it. Raises `RegistryRefusal`.
+    """RAD TF-2 section 4.69.4.1.3: each instance in a transfer syntax of the list, or an error that names it. Raises `RegistryRefusal`.
 
-    The preamble is empty (`retrieve.part10`). Instances are not re-encoded: one whose transfer syntax is not on the consumer's list is an
-    error.
+    As it was stored where that is listed, but with an empty preamble (`retrieve.part10`); else transcoded without loss, all of it before the
+    first byte.
     """
     node = context.node(request)
     asked = rad69.parse_request(envelope.body)
@@ -34,46 +36,59 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
     ours = [each for each in documents if each[2].repository_unique_id == node.installation.imaging_source]
     with node.database.read() as connection:
         visible = retrieve.visible(connection, decision, list({wanted.document_unique_id: None for _, _, wanted in ours}))
-    found: list[tuple[DocumentRequest, StoredInstance]] = []
-    syntaxes = frozenset(asked.transfer_syntaxes)
-    for study, series, wanted in ours:
-        instance = visible.get(wanted.document_unique_id)
-        if instance is None or (instance.study_uid, instance.series_uid) != (study, series):
-            errors.append(
-                RegistryError(
-                    "XDSDocumentUniqueIdError", "there is no such instance in this study and series", wanted.document_unique_id
-                )
-            )
-        elif instance.transfer_syntax not in syntaxes:
-            errors.append(
-                RegistryError(
-                    "XDSRepositoryError",
-                    f"the instance is stored in transfer syntax {instance.transfer_syntax}, which is not on the TransferSyntaxUIDList",
-                    wanted.document_unique_id,
-                )
-            )
-        else:
-            found.append((wanted, instance))
-    return document_set.answer(request, RAD_69, _documents(node.blobs, found), errors)
+    found: list[_Found] = []
+    spool = Spool(node.blobs)
+    try:
+        for study, series, wanted in ours:
+            try:
+                found.append(_found(node.blobs, spool, visible, (study, series, wanted), asked.transfer_syntaxes))
+            except RegistryError as error:
+                errors.append(error)
+        return document_set.answer(request, RAD_69, _documents(found), errors, spool.close)
+    except BaseException:
+        spool.close()
+        raise
 
 
-def _documents(blobs: BlobStore, found: list[tuple[DocumentRequest, StoredInstance]]) -> list[Document]:
-    counts = Counter(study for _, study in {(instance.uid, instance.study_uid) for _, instance in found})
+_Found = tuple[DocumentRequest, StoredInstance, Sized]
+
+
+def _found(
+    blobs: BlobStore,
+    spool: Spool,
+    visible: Mapping[str, StoredInstance],
+    asked: tuple[str, str, DocumentRequest],
+    syntaxes: Sequence[str],
+) -> _Found:
+    """Raises the `RegistryError` for an instance that is not there or not to be had in any of `syntaxes`, `StorageFull`."""
+    study, series, wanted = asked
+    uid = wanted.document_unique_id
+    instance = visible.get(uid)
+    if instance is None or (instance.study_uid, instance.series_uid) != (study, series):
+        raise RegistryError("XDSDocumentUniqueIdError", "there is no such instance in this study and series", uid)
+    if not document_set.is_whole(blobs, instance.blob_id, instance.size):
+        raise document_set.damaged(wanted)
+    try:
+        return wanted, instance, spool.sized(instance, syntaxes)
+    except StorageFull:
+        raise
+    except Busy as error:
+        raise RegistryError("XDSRepositoryBusy", error.detail, uid) from None
+    except NotFound:
+        raise document_set.damaged(wanted) from None
+    except ImageShareError as error:
+        raise RegistryError("XDSRepositoryError", error.detail, uid) from None
+
+
+def _documents(found: Sequence[_Found]) -> list[Document]:
+    counts = Counter(study for _, study in {(instance.uid, instance.study_uid) for _, instance, _ in found})
     told = {
         study: AuditedEntity(system=DICOM_UID_SYSTEM, identifier=f"urn:oid:{study}", details=(("instances", str(count)),))
         for study, count in counts.items()
     }
     return [
-        Document(
-            wanted,
-            "application/dicom",
-            instance.blob_id,
-            instance.size,
-            instance.patient,
-            told[instance.study_uid],
-            partial(retrieve.part10, blobs, instance),
-        )
-        for wanted, instance in found
+        Document(wanted, DICOM, sized.size, instance.patient, told[instance.study_uid], sized.read)
+        for wanted, instance, sized in found
     ]
 
 

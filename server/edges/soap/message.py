@@ -1,62 +1,113 @@
-"""The request's bytes, and the envelope in them: plain SOAP 1.2 or MTOM, whichever the client sends."""
+"""The request's bytes as they arrive, and the envelope in them: plain SOAP 1.2 or MTOM, whichever the client sends."""
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from lxml import etree
 from starlette.requests import Request
 
 from ihe import mtom, soap
-from ihe.multipart import MultipartError
+from ihe.multipart import MultipartError, PartData, PartEnd, PartStart
 from ihe.soap import Envelope, SoapFault
+from server.edges.soap.transaction import Attachments
 from server.errors import TooLarge, UnsupportedMediaType
 
-_PARTS = 100
+_PARTS: Final = 100_000
+_PIECE: Final = 1 << 20
 
 
-def check_media_type(request: Request) -> None:
-    """SOAP 1.2 part 2 section 7.1.4: raises `UnsupportedMediaType` (415) for a body that is not SOAP, before it is read."""
+def check(request: Request, limit: int, *, attachments: bool) -> None:
+    """What the headers tell of a body before it is read; with `attachments` it may be larger than `limit`.
+
+    SOAP 1.2 part 2 section 7.1.4: raises `UnsupportedMediaType` (415) for what is not SOAP, `TooLarge` (413).
+    """
     try:
-        soap.request_format(request.headers.get("content-type", ""))
+        form = soap.request_format(request.headers.get("content-type", ""))
     except SoapFault as fault:
         raise UnsupportedMediaType(fault.reason) from None
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("a compressed body is not taken: send it without Content-Encoding")
-
-
-async def received(request: Request, limit: int) -> bytes:
-    """The body, at most `limit` bytes. Raises `TooLarge` (413) as soon as that is known."""
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise TooLarge(f"a SOAP message may have at most {limit} bytes here")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise TooLarge(f"a SOAP message may have at most {limit} bytes here")
-    return bytes(body)
+    if not (attachments and form.mtom) and announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
 
 
-def envelope(content_type: str, body: bytes, understood: AbstractSet[str] = frozenset()) -> Envelope:
-    """SOAP 1.2 part 1 section 5: the envelope in `body`, of which also the headers `understood` are processed. Raises `SoapFault`.
+class Incoming:
+    """A message on its way in: `feed` its pieces, then `finish`. Neither raises anything but `SoapFault` and `TooLarge` of its own.
 
-    The action of the Content-Type is not looked at, though WS-Addressing wants it to be that of the envelope: zeep sends
-    `None` there with every WSDL that names no soapAction, as IHE's do, and wsa:Action alone says what is meant.
+    `opened` is called with the envelope as soon as that is there, and whether it came as MTOM. The attachments go to what it gives; where that
+    is None, none are wanted: then the whole message may have `limit` bytes, else the envelope alone.
     """
-    form = soap.request_format(content_type)
-    found = soap.parse(_root(content_type, body) if form.mtom else body, limit=len(body), understood=understood)
-    soap.require_anonymous(found)
-    return found
+
+    def __init__(
+        self, content_type: str, limit: int, understood: AbstractSet[str], opened: Callable[[Envelope, bool], Attachments | None]
+    ) -> None:
+        self._limit, self._understood, self._opened = limit, understood, opened
+        self._form = soap.request_format(content_type)
+        self._reader: mtom.Reader | None = None
+        if self._form.mtom:
+            try:
+                self._reader = mtom.Reader(content_type, root_limit=limit + _PIECE, part_limit=_PARTS)
+            except MultipartError as error:
+                raise SoapFault("Sender", str(error)) from None
+        self._plain = bytearray()
+        self._size = 0
+        self._attachments: Attachments | None = None
+
+    def feed(self, data: bytes) -> None:
+        """A piece of at most a few MiB."""
+        self._size += len(data)
+        if self._reader is None:
+            self._plain += data
+        else:
+            try:
+                events = self._reader.feed(data)
+            except MultipartError as error:
+                raise SoapFault("Sender", str(error)) from None
+            for event in events:
+                self._take(event)
+        if self._attachments is None and self._size > self._limit:
+            raise _too_large(self._limit)
+
+    def finish(self, data: bytes) -> None:
+        """The last piece. Raises `SoapFault` also where the message was cut off."""
+        self.feed(data)
+        if self._reader is None:
+            self._open(bytes(self._plain))
+            return
+        try:
+            self._reader.close()
+        except MultipartError as error:
+            raise SoapFault("Sender", str(error)) from None
+
+    def _take(self, event: mtom.Event) -> None:
+        if isinstance(event, mtom.Root):
+            self._open(event.data)
+        elif self._attachments is not None:
+            match event:
+                case PartStart():
+                    self._attachments.begin(event)
+                case PartData():
+                    self._attachments.take(event.data)
+                case PartEnd():
+                    self._attachments.end()
+
+    def _open(self, root: bytes) -> None:
+        """SOAP 1.2 part 1 section 5.
+
+        The action of the Content-Type is not looked at, though WS-Addressing wants it to be that of the envelope: zeep sends
+        `None` there with every WSDL that names no soapAction, as IHE's do, and wsa:Action alone says what is meant.
+        """
+        if len(root) > self._limit:
+            raise _too_large(self._limit)
+        found = soap.parse(root, limit=len(root), understood=self._understood)
+        soap.require_anonymous(found)
+        self._attachments = self._opened(found, self._form.mtom)
 
 
-def _root(content_type: str, body: bytes) -> bytes:
-    """The root part of an MTOM message that is whole. Attachments are skipped: no transaction here has any use for one."""
-    try:
-        reader = mtom.Reader(content_type, root_limit=len(body), part_limit=_PARTS)
-        events = reader.feed(body)
-        reader.close()
-    except MultipartError as error:
-        raise SoapFault("Sender", str(error)) from None
-    return next(event.data for event in events if isinstance(event, mtom.Root))
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"a SOAP message may have at most {limit} bytes here")
 
 
 def source(envelope: Envelope) -> bytes:

@@ -1,20 +1,25 @@
-"""The Document Repository: Retrieve Document Set."""
+"""The Document Repository: Retrieve Document Set, Remove Documents. How it receives stands in `server.edges.soap.provide`."""
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 
+from lxml.etree import _Element
+from sqlalchemy import Connection
 from starlette.requests import Request
 
-from ihe import iti43
+from ihe import ebrs, iti43, iti86
 from ihe.ebrs import RegistryError
 from ihe.soap import Envelope
-from profiles.audit_event import ITI_43, AuditedEntity
+from profiles.audit_event import ITI_43, ITI_86, AuditedEntity
 from profiles.vocabulary import URI_SYSTEM
 from server.access.decisions import Decision
 from server.edges import context
+from server.edges.context import Note
 from server.edges.soap import document_set
 from server.edges.soap.document_set import Document
 from server.edges.soap.transaction import Answer, Transaction
-from server.work import documents
+from server.records.repository import Held
+from server.work import documents, remove_documents
 
 
 def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answer:
@@ -28,17 +33,55 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
     found = []
     for wanted in ours:
         document = stored.get(wanted.document_unique_id)
-        if document is None:
+        if document is None or not document.blob_id:
             errors.append(RegistryError("XDSDocumentUniqueIdError", "there is no such document here", wanted.document_unique_id))
             continue
         entry = document.entry
-        told = AuditedEntity(
-            system=URI_SYSTEM, identifier=f"urn:oid:{entry.unique_id}", details=(("repositoryUniqueId", entry.repository_unique_id),)
-        )  # fmt: skip
-        read = partial(node.blobs.stream, document.blob_id)
         size = node.blobs.size(document.blob_id) if entry.size is None else entry.size
-        found.append(Document(wanted, entry.mime_type, document.blob_id, size, document.patient, told, read))
+        if not document_set.is_whole(node.blobs, document.blob_id, size):
+            errors.append(document_set.damaged(wanted))
+            continue
+        told = _told(entry.unique_id, entry.repository_unique_id)
+        read = partial(node.blobs.extent, document.blob_id)
+        found.append(Document(wanted, entry.mime_type, size, document.patient, told, read))
     return document_set.answer(request, ITI_43, found, errors)
+
+
+def _told(unique_id: str, repository: str) -> AuditedEntity:
+    """ITI TF-2 sections 3.43.5.1.2 and 3.86.5.1: a document as the trail names it."""
+    return AuditedEntity(system=URI_SYSTEM, identifier=f"urn:oid:{unique_id}", details=(("repositoryUniqueId", repository),))
+
+
+def _remove(request: Request, decision: Decision, envelope: Envelope) -> Answer:
+    """ITI TF-2 section 3.86.4.1.3: what can be removed is removed, and each other document has its error. Raises `RegistryError`."""
+    node = context.node(request)
+    ours = node.installation.repository
+    asked = list(dict.fromkeys(iti86.parse_request(envelope.body)))
+    errors = document_set.refuse_foreign(asked, ours)
+    wanted = [each.document_unique_id for each in asked if each.repository_unique_id == ours]
+
+    def write(connection: Connection) -> tuple[dict[str, Held], list[RegistryError]]:
+        removed, wrong = remove_documents.remove(connection, decision, wanted)
+        context.noted(request, _removals(removed.values(), ours), connection, rest=False)
+        return removed, wrong
+
+    removed, wrong = node.writes.run(write)
+    for each in removed.values():
+        node.blobs.delete(each.blob_id)
+    found = (*errors, *wrong)
+    return Answer(ebrs.to_element(ebrs.response_to(found, bool(removed))), found)
+
+
+def _removals(removed: Iterable[Held], repository: str) -> list[Note]:
+    """One for each patient, with her documents."""
+    of: dict[str, list[AuditedEntity]] = {}
+    for each in removed:
+        of.setdefault(each.patient, []).append(_told(each.unique_id, repository))
+    return [Note("delete", ITI_86, tuple(entities), frozenset([patient])) for patient, entities in of.items()]
+
+
+def _failed_to_remove(errors: Sequence[RegistryError]) -> _Element:
+    return ebrs.to_element(ebrs.response_to(errors, results=False))
 
 
 RETRIEVE_DOCUMENT_SET = Transaction(
@@ -50,5 +93,16 @@ RETRIEVE_DOCUMENT_SET = Transaction(
     mtom=True,
     answer=_retrieve,
     failed=document_set.failed,
+    asked=document_set.asked,
+)
+REMOVE_DOCUMENTS = Transaction(
+    action=iti86.REQUEST_ACTION,
+    response_action=iti86.RESPONSE_ACTION,
+    subtype=ITI_86,
+    kind="delete",
+    actor="Repository",
+    mtom=False,
+    answer=_remove,
+    failed=_failed_to_remove,
     asked=document_set.asked,
 )

@@ -5,12 +5,14 @@ from starlette.routing import Route
 
 from server.edges.soap.endpoint import SoapEndpoint
 from server.edges.soap.imaging_source import RETRIEVE_IMAGING_DOCUMENT_SET
-from server.edges.soap.registry import REGISTRY_STORED_QUERY
-from server.edges.soap.repository import RETRIEVE_DOCUMENT_SET
+from server.edges.soap.provide import PROVIDE_AND_REGISTER
+from server.edges.soap.registering import SUBMISSIONS
+from server.edges.soap.registry import MULTI_PATIENT_STORED_QUERY, REGISTRY_STORED_QUERY
+from server.edges.soap.repository import REMOVE_DOCUMENTS, RETRIEVE_DOCUMENT_SET
 
 ENDPOINTS = {
-    "/xds/registry": SoapEndpoint(REGISTRY_STORED_QUERY),
-    "/xds/repository": SoapEndpoint(RETRIEVE_DOCUMENT_SET),
+    "/xds/registry": SoapEndpoint(REGISTRY_STORED_QUERY, MULTI_PATIENT_STORED_QUERY, *SUBMISSIONS),
+    "/xds/repository": SoapEndpoint(RETRIEVE_DOCUMENT_SET, PROVIDE_AND_REGISTER, REMOVE_DOCUMENTS),
     "/xds/imaging-source": SoapEndpoint(RETRIEVE_IMAGING_DOCUMENT_SET),
 }
 

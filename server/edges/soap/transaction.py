@@ -2,31 +2,51 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from lxml.etree import _Element
 from starlette.requests import Request
 
 from ihe.ebrs import RegistryError
 from ihe.mtom import Attachment
+from ihe.multipart import PartStart
 from ihe.soap import Envelope
 from profiles.audit_event import AuditedEntity, Kind, Subtype
 from server.access.decisions import Decision
+from server.edges.bodies import Piece
 from server.errors import Busy, ImageShareError, StorageFull
 
 
-def _nothing(_: Attachment) -> Iterable[bytes]:
+def _nothing(_: Attachment) -> Iterable[Piece]:
     return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A payload and its attachments, whose bytes `content` gives. `errors` are those in the payload, for the trail."""
+    """A payload and its attachments, whose bytes `content` gives. `errors` are those in the payload, for the trail.
+
+    `close` is called when the answer was sent, or could not be.
+    """
 
     body: _Element
     errors: tuple[RegistryError, ...] = ()
     attachments: tuple[Attachment, ...] = ()
-    content: Callable[[Attachment], Iterable[bytes]] = _nothing
+    content: Callable[[Attachment], Iterable[Piece]] = _nothing
+    close: Callable[[], None] = lambda: None
+
+
+class Attachments(Protocol):
+    """What takes the attachments of a message as they arrive, and answers it at its end. The methods block.
+
+    For each `begin`, any number of `take`, `end`; then `answer`, which may raise what `Transaction.answer` may. `abort` comes last, whatever
+    happened, and leaves nothing of what was not answered.
+    """
+
+    def begin(self, part: PartStart) -> None: ...
+    def take(self, data: memoryview) -> None: ...
+    def end(self) -> None: ...
+    def answer(self) -> Answer: ...
+    def abort(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +55,7 @@ class Transaction:
 
     `answer` puts what it discloses into the trail itself; it may raise `RegistryRefusal` or `ImageShareError`, which `failed`
     makes a payload of. `asked` is what the trail keeps of a request that was refused. `actor` is in the error codes' names.
+    `receive` is there where attachments are taken: what an MTOM message goes to as soon as its envelope is there.
     """
 
     action: str
@@ -46,6 +67,7 @@ class Transaction:
     answer: Callable[[Request, Decision, Envelope], Answer]
     failed: Callable[[Sequence[RegistryError]], _Element]
     asked: Callable[[Envelope], tuple[AuditedEntity, ...]]
+    receive: Callable[[Request, Decision, Envelope], Attachments] | None = None
 
     def error(self, error: ImageShareError) -> RegistryError:
         """ITI TF-3 table 4.2.4.1-2: `error` in ebRS terms."""

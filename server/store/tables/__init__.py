@@ -8,6 +8,7 @@ from server.store.tables.binaries import BinaryContent
 from server.store.tables.catalogue import Blob, Instance, Patient, Series, SeriesMetadata, Study, StudyTerm
 from server.store.tables.consents import ConsentRule, ConsentTerm
 from server.store.tables.dimse import Commitment, Peer, PerformedStep, PerformedStepStudy, ScheduledStep
+from server.store.tables.feed import FeedMessage
 from server.store.tables.fhir import (
     Compartment,
     CompositeValue,
@@ -94,6 +95,7 @@ __all__ = [
     "PerformedStep",
     "PerformedStepStudy",
     "Commitment",
+    "FeedMessage",
     "Workitem",
     "WorkitemSubscriber",
     "WorkitemSubscription",

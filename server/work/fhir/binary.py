@@ -316,7 +316,7 @@ def _content(connection: Connection, stored: Stored) -> Content:
 def _document(connection: Connection, caller: Caller, id_: str) -> Content | None:
     """The document of a manifest, judged as its DocumentReference."""
     found = documents.by_uuid(connection, [f"urn:uuid:{id_}"])
-    if not found:
+    if not found or not found[0].blob_id:  # another repository has it
         return None
     stored = resources.read(connection, "DocumentReference", id_)
     permission.require_resource(connection, caller.decision, "DocumentReference", Interaction.READ, id_, stored.patient)

@@ -5,7 +5,8 @@
 - Patient: the identifier by which images name the patient is the catalogue's; name, birth date and sex come from images only where no
   client said them. A correction (HL7 ADT A08) replaces those that it names. Of a patient who was merged into another (A40) `active` and
   the link to that one are the catalogue's too.
-- Endpoint, and the DocumentReference of a manifest: all is the catalogue's but tags, security labels and profiles.
+- Endpoint, the DocumentReference of a manifest, DocumentReference and List of what XDS registered: all is the catalogue's, or the registry's,
+  but tags, security labels and profiles.
 
 A client may leave out what the catalogue owns, it is kept; what it says otherwise is refused, naming the element. What is in the
 catalogue is not deleted by FHIR: DICOMweb, a rejection note or the lifecycle does that behind every face at once. What was purged leaves an
@@ -78,7 +79,8 @@ def require_deletable(connection: Connection, current: Stored) -> None:
         "ImagingStudy": "its images are here; delete the study by DICOMweb (DELETE /dicomweb/studies/{uid}), and this can be deleted too",
         "Patient": "the patient has studies here; delete or move those",
         "Endpoint": "it is this server's own Endpoint",
-        "DocumentReference": "it is the manifest of a study that is here; it goes with the study",
+        "DocumentReference": "it is the manifest of a study that is here, and goes with it, or was registered by XDS, and is removed by that (ITI-62)",
+        "List": "it was registered by XDS, and is removed by that (ITI-62)",
     }
     raise Conflict(f"this {current.type} is not deleted by FHIR: {ways[current.type]}")
 
@@ -131,7 +133,9 @@ def _merged_whole(before: Resource, given: Resource) -> Resource:
 
 def _contradiction(type_: str, element: str) -> Contradiction:
     return Contradiction(
-        f"{type_}.{element} is of the DICOM catalogue: leave it out, or as it is; images are corrected by DICOMweb or HL7",
+        f"{type_}.{element} is of the DICOM catalogue: leave it out, or as it is; images are corrected by DICOMweb or HL7"
+        if type_ != "List"
+        else f"{type_}.{element} is of the Document Registry: leave it out, or as it is; it is updated by XDS (ITI-57)",
         f"{type_}.{element}",
     )
 
@@ -254,7 +258,7 @@ def _is_catalogued(connection: Connection, type_: str, id_: str, *, purged: bool
             if _there(connection, STUDY.join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk), and_(PATIENT.c.id == id_, left)):
                 return True
             return belonging.replaced_by(connection, id_) is not None
-        case "DocumentReference":
+        case "DocumentReference" | "List":
             return _there(connection, OBJECT, and_(OBJECT.c.entry_uuid == f"urn:uuid:{id_}", OBJECT.c.origin != "fhir"))
         case "Endpoint":
             root = connection.execute(select(_INSTALLATION.c.value).where(_INSTALLATION.c.key == "root")).scalar()

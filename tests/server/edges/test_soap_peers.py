@@ -1,57 +1,24 @@
 """The SOAP addresses in a process of their own: other people's clients, memory, and a client that goes away."""
 
 import io
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
-import psutil
 import pydicom
 import pytest
 from peers import imageshare
+from peers.soap_server import peak, served
 from peers.xds import REGISTRY, SHARED, SOURCE, Archive, cx, instance, uids
 from pydicom.uid import ExplicitVRLittleEndian
 
 from ihe import iti18, mtom, rad69, soap
 from ihe.find_documents import FindDocuments
 from profiles.document import APPROVED
-from server.settings import Settings
 
 WSDL = SHARED / "ipf" / "xds-main-wsdl" / "wsdl"
-_SERVE = """
-import sys, uvicorn
-from pathlib import Path
-from fastapi import FastAPI
-from server.app import open_node
-from server.edges import soap
-from server.settings import load
-app = FastAPI()
-app.state.node = open_node(load(data=Path(sys.argv[1]), min_free_bytes=0))
-soap.install(app)
-uvicorn.run(app, fd=int(sys.argv[2]), log_level="error", proxy_headers=False)
-"""
-
-
-@contextmanager
-def served(settings: Settings) -> Iterator[tuple[str, psutil.Process]]:
-    """A server process over the same data folder and database: its URL and itself."""
-    environment = {**os.environ, "IMAGESHARE_DATABASE_URL": settings.database}
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        number = listening.fileno()
-        command = [sys.executable, "-c", _SERVE, str(settings.data), str(number)]
-        with subprocess.Popen(command, env=environment, pass_fds=[number]) as process:
-            try:
-                yield f"http://127.0.0.1:{listening.getsockname()[1]}", psutil.Process(process.pid)
-            finally:
-                process.terminate()
-                process.wait(20)
 
 
 @pytest.fixture
@@ -97,11 +64,11 @@ def test_memory_is_flat_while_a_large_study_is_sent(archive: Archive) -> None:
     wanted = [uids(file) for file in files]
     with served(archive.node.settings) as (url, process):
         assert _retrieved(url, archive, wanted[:1]) > len(files[0])
-        before = _peak(process)
+        before = peak(process)
         total = _retrieved(url, archive, wanted)
         assert total > sum(map(len, files)) > 128_000_000
         # The whole answer is 134 MB, one image 8 MB.
-        assert _peak(process) - before < 16_000_000
+        assert peak(process) - before < 16_000_000
 
 
 def test_a_client_that_goes_away_in_the_middle_harms_nobody(archive: Archive) -> None:
@@ -145,12 +112,6 @@ def _retrieved(url: str, archive: Archive, wanted: list[tuple[str, str, str]]) -
         reader.close()
         assert total == int(response.headers["content-length"])
     return total
-
-
-def _peak(process: psutil.Process) -> int:
-    """The most memory that the process has had, in bytes."""
-    (line,) = [line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
 
 
 def _written(image: pydicom.Dataset) -> bytes:

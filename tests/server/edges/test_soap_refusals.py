@@ -194,10 +194,10 @@ def test_only_post_is_answered(one_archive: Archive) -> None:
 def test_a_failure_of_ours_is_a_receiver_fault_without_its_text(
     one_archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("Doe^Jane")
 
-    monkeypatch.setattr("server.work.documents.find", broken)
+    monkeypatch.setattr("server.work.stored_queries.answer", broken)
     response = one_archive.client().post(REGISTRY, content=good(), headers={"Content-Type": PLAIN, "X-Request-Id": "r-1"})
     refused = fault(response, 500)
     assert refused.code == "Receiver"

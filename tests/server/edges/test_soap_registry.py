@@ -11,11 +11,11 @@ from lxml import etree
 from peers import imageshare
 from peers.xds import REGISTRY, Archive, cx, get, instance, payload, uids
 
-from ihe import iti18, xml
-from ihe.ebrs import FAILURE
+from ihe import iti18, iti51, xml
+from ihe.ebrs import FAILURE, SUCCESS
 from ihe.find_documents import FindDocuments, GetDocuments
-from ihe.iti18 import ReturnType
-from ihe.stored_queries import STORED_QUERIES
+from ihe.iti18 import ReturnType, StoredQuery
+from ihe.stored_queries import FIND_DOCUMENTS_FOR_MULTIPLE_PATIENTS, GET_ALL, MULTI_PATIENT_QUERIES, STORED_QUERIES
 from profiles.document import APPROVED, DEPRECATED
 
 
@@ -120,8 +120,8 @@ def test_a_study_that_is_not_settled_is_not_found(tmp_path: Path, database_url: 
 @pytest.mark.parametrize(
     ("query_id", "code"),
     [
-        # known to the standard, not answered here
-        ("urn:uuid:f26abbcb-ac74-4422-8a30-edb644bbc1a9", "XDSUnknownStoredQuery"),
+        # known to another transaction
+        ("urn:uuid:3d1bdb10-39a2-11de-89c2-2f44d94eaa9f", "XDSUnknownStoredQuery"),
         ("urn:uuid:00000000-0000-4000-8000-000000000000", "XDSUnknownStoredQuery"),
         ("urn:uuid:14d4debf-8f97-4251-9a74-a90016b0af0d", "XDSStoredQueryMissingParam"),
     ],
@@ -142,4 +142,42 @@ def test_queries_that_are_refused(archive: Archive, query_id: str, code: str) ->
     assert event.why.startswith(code)
     entity = event.body["entity"][0]
     assert "query" in entity
-    assert ("what" in entity) == (query_id in STORED_QUERIES), "what a client calls a query need not be one"
+    assert ("what" in entity) == (query_id in STORED_QUERIES | MULTI_PATIENT_QUERIES), (
+        "what a client calls a query need not be one"
+    )
+
+
+def test_several_patients_are_asked_for_at_once_and_each_has_an_event(archive: Archive) -> None:
+    """ITI TF-2 section 3.51.5.1: one audit event for each patient."""
+    archive.send(instance("P1", "2.25.1", "2.25.1.1"), instance("P2", "2.25.2", "2.25.2.1"))
+    patients = (cx(archive), cx(archive, "P2"))
+    parameters = {"$XDSDocumentEntryPatientId": (patients,), "$XDSDocumentEntryStatus": ((APPROVED,),)}
+    query = StoredQuery(FIND_DOCUMENTS_FOR_MULTIPLE_PATIENTS, ReturnType.LEAF_CLASS, parameters)
+    answer = iti51.parse_response(payload(archive.post(REGISTRY, iti51.REQUEST_ACTION, iti51.request(query))))
+    assert answer.status == SUCCESS
+    assert {entry.patient_id for entry in answer.entries} == {cx(archive), cx(archive, "P2")}
+    first, second = archive.trail("ITI-51")
+    assert len({first.patient, second.patient, ""}) == 3
+    assert first.body["subtype"][-1]["display"] == "Multi-Patient Stored Query"
+    assert archive.trail("ITI-18") == []
+
+
+def test_who_asks_with_a_home_community_gets_it_with_everything(archive: Archive) -> None:
+    archive.send(instance())
+    home = f"urn:oid:{archive.node.installation.home_community}"
+    statuses = {f"$XDS{each}Status": [(APPROVED,)] for each in ("DocumentEntry", "SubmissionSet", "Folder")}
+    for return_type in ReturnType:
+        query = StoredQuery(GET_ALL, return_type, {"$patientId": [(cx(archive),)], **statuses}, home)
+        body = payload(archive.post(REGISTRY, iti18.REQUEST_ACTION, iti18.request(query)))
+        (listed,) = body.iter(f"{{{xml.RIM}}}RegistryObjectList")
+        assert len(listed) == 3, "the Submission Set, the manifest, and that one has the other"
+        assert {each.get("home") for each in listed} == {home}
+
+
+def test_more_objects_than_the_setting_allows_are_refused(tmp_path: Path) -> None:
+    with imageshare.node(tmp_path / "data", max_query_results=1) as node:
+        archive = Archive(node)
+        archive.send(instance(study="2.25.1"), instance(study="2.25.2", series="2.25.2.1"))
+        refused = archive.query(FindDocuments(cx(archive)).query())
+        assert (refused.status, [error.code for error in refused.errors]) == (FAILURE, ["XDSTooManyResults"])
+        assert len(archive.query(FindDocuments(cx(archive)).query(ReturnType.OBJECT_REF)).object_refs) == 2

@@ -12,7 +12,8 @@ from lxml import etree
 from peers import imageshare
 from peers.xds import SHARED, SOURCE, Archive, cx, get, instance, needs_shared, retrieved, uids
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from ihe import rad69, xml
 from ihe.ebrs import FAILURE, PARTIAL_SUCCESS, SUCCESS
@@ -140,13 +141,54 @@ def test_the_toolkits_error_cases(archive: Archive, case: str, code: str) -> Non
 
 
 def test_part_of_the_images(archive: Archive) -> None:
-    explicit, implicit = instance(), instance(syntax=ImplicitVRLittleEndian)
-    archive.send(explicit, implicit)
-    here, elsewhere = uids(explicit), uids(implicit)
-    answer, documents = archive.images(here, here, elsewhere, syntaxes=[ExplicitVRLittleEndian])
-    assert (answer.status, documents) == (PARTIAL_SUCCESS, {here[2]: explicit})
+    """Nothing is compressed with loss for anybody."""
+    stored, other = instance(syntax=ExplicitVRLittleEndian), Path(str(get_testdata_file("SC_rgb_jpeg_dcmtk.dcm"))).read_bytes()
+    archive.send(stored, other)
+    here, elsewhere = uids(other), uids(stored)
+    answer, documents = archive.images(here, here, elsewhere, syntaxes=[JPEGBaseline8Bit])
+    assert (answer.status, documents) == (PARTIAL_SUCCESS, {here[2]: without_preamble(other)})
     assert [(error.code, error.location) for error in answer.errors] == [("XDSRepositoryError", elsewhere[2])]
     assert [event.outcome for event in archive.trail("RAD-69")] == ["0", "4"]
+
+
+FILES = ("MR_small_bigendian.dcm", "693_J2KI.dcm", "SC_rgb_rle_2frame.dcm", "image_dfl.dcm", "reportsi.dcm")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless])
+def test_images_are_transcoded_where_the_list_does_not_have_their_transfer_syntax(archive: Archive, syntax: str) -> None:
+    """RAD TF-2 section 4.69.4.2.3: in one of the list, without loss."""
+    files = [Path(str(get_testdata_file(name))).read_bytes() for name in FILES]
+    archive.send(*files)
+    answer, documents = archive.images(*map(uids, files), syntaxes=[JPEGBaseline8Bit, syntax])
+    named = {error.location for error in answer.errors}
+    for file in files:
+        stored, uid = pydicom.dcmread(io.BytesIO(file)), uids(file)[2]
+        if uid in named:
+            # A report has no pixels that could be compressed.
+            assert "PixelData" not in stored
+            assert syntax in (JPEG2000Lossless, RLELossless)
+            continue
+        sent = pydicom.dcmread(io.BytesIO(documents[uid]))
+        assert sent.file_meta.TransferSyntaxUID == syntax
+        assert sent.SOPInstanceUID == uid
+        if "PixelData" in stored:
+            assert (sent.pixel_array == stored.pixel_array).all()
+    assert answer.status == (PARTIAL_SUCCESS if named else SUCCESS)
+    assert not list(archive.node.settings.blob_folder.rglob("*.part"))
+
+
+def test_what_cannot_be_decoded_is_an_error_of_its_own(archive: Archive) -> None:
+    """Found before the first byte: the others are sent."""
+    image = pydicom.dcmread(str(get_testdata_file("693_J2KI.dcm")))
+    image.PixelData = encapsulate([b"\xff\x4f\xff\x51 no codestream "])
+    written = io.BytesIO()
+    image.save_as(written)
+    good = instance()
+    archive.send(written.getvalue(), good)
+    answer, documents = archive.images(uids(written.getvalue()), uids(good), syntaxes=[ExplicitVRLittleEndian])
+    assert (answer.status, documents) == (PARTIAL_SUCCESS, {uids(good)[2]: good})
+    assert [(error.code, error.location) for error in answer.errors] == [("XDSRepositoryError", image.SOPInstanceUID)]
+    assert not list(archive.node.settings.blob_folder.rglob("*.part"))
 
 
 def test_bytes_that_are_lost_are_found_out_before_the_first_byte(archive: Archive) -> None:

@@ -159,6 +159,7 @@ def test_a_resource_id_opens_one_patient_at_every_door(archive: Archive, provide
     token = provider.sign(assertion(attributes={xua.RESOURCE_ID: [own]}))
     assert found(post(archive, with_security(asking(archive, "P1"), token))) == 1
     assert found(post(archive, with_security(asking(archive, "P2"), token))) == 0
+    assert [(each.outcome, bool(each.patient)) for each in archive.trail("ITI-18")] == [("0", True), ("4", True)]
 
 
 def test_who_trusts_nobody_understands_no_security_header(tmp_path: Path, provider: Provider) -> None:

@@ -8,7 +8,7 @@ from peers.generated import Made, send
 from peers.imageshare import node, publish_all
 from sqlalchemy import select
 
-from profiles.document import APPROVED, DEPRECATED, HAS_MEMBER, RPLC
+from profiles.document import DEPRECATED, HAS_MEMBER, RPLC
 from server.edges.context import Node
 from server.records import documents, registry
 
@@ -24,19 +24,14 @@ def _publish(opened: Node, *instances: Made) -> None:
     publish_all(opened)
 
 
-def test_an_entry_is_found_by_patient_uuid_and_unique_id(opened: Node) -> None:
+def test_an_entry_is_found_by_uuid_and_unique_id(opened: Node) -> None:
     _publish(opened, Made())
     with opened.database.read() as connection:
         entry = documents.current(connection, 1)
         assert entry is not None
-        (found,) = documents.of_patient(connection, entry.patient_id, [APPROVED])
+        (found,) = documents.by_uuid(connection, [entry.entry_uuid])
         assert found.entry == entry
-        assert documents.by_uuid(connection, [entry.entry_uuid]) == [found]
         assert documents.by_unique_id(connection, [entry.unique_id, "1.2.3"]) == [found]
-        assert documents.patient_of(connection, entry.patient_id) == found.patient
-        assert documents.of_patient(connection, "somebody^^^&1.2.3&ISO", [APPROVED]) == []
-        assert documents.of_patient(connection, entry.patient_id, [DEPRECATED]) == []
-        assert documents.patient_of(connection, "somebody^^^&1.2.3&ISO") is None
     assert opened.blobs.size(found.blob_id) == entry.size
 
 
@@ -52,7 +47,7 @@ def test_rplc_deprecates_its_target(opened: Node) -> None:
         assert second.entry_uuid != first.entry_uuid
         (old,) = documents.by_uuid(connection, [first.entry_uuid])
         assert old.entry.status == DEPRECATED
-        everything = documents.of_patient(connection, first.patient_id, [APPROVED, DEPRECATED])
+        everything = documents.by_uuid(connection, [first.entry_uuid, second.entry_uuid])
         assert [found.entry.entry_uuid for found in everything] == [second.entry_uuid, first.entry_uuid], "newest first"
         kinds = connection.execute(
             select(registry.ASSOCIATION.c.type, registry.ASSOCIATION.c.source, registry.ASSOCIATION.c.target)

@@ -2,8 +2,6 @@
 
 import itertools
 import re
-import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +17,14 @@ from peers.generated import Made, send
 from starlette.testclient import TestClient
 
 from profiles.audit_event import ITI_18, Agent, AuditedEntity
+from server import upkeep
 from server.app import create_app
 from server.edges.context import Node
 from server.edges.soap.routes import ENDPOINTS as ADDRESSES
-from server.errors import SettingsError, Unavailable
+from server.errors import Unavailable
 from server.outbound.audit_repository import AuditRepository
 from server.records import audit_feed
 from server.records.catalogue import PATIENT
-from server.settings import load
 from server.work import audit_feed as work
 from server.work.audit_feed import ENDPOINTS, AuditFeed
 
@@ -193,26 +191,6 @@ def test_one_that_closes_without_a_word_is_believed_if_it_has_read_everything(
             assert numbers(receiver.wait(300)) == list(range(300))
 
 
-def test_one_that_goes_away_with_something_unread_is_not(node: Node, authority: Authority, port: int) -> None:
-    """A listener that takes the TLS session, reads a little and is gone."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*named(authority, "repository"))
-    made = feed(node)
-    happen(node, *range(190))
-
-    def listen(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection, context.wrap_socket(connection, server_side=True) as channel:
-            channel.recv(100)
-
-    with socket.create_server(("127.0.0.1", port)) as server:
-        thread = threading.Thread(target=listen, args=(server,))
-        thread.start()
-        with pytest.raises(Unavailable):
-            made.deliver()
-        thread.join()
-
-
 def test_two_workers_send_nothing_twice(node: Node, receiver: Receiver) -> None:
     with receiving(receiver):
         feeds = [feed(node), feed(node)]
@@ -252,45 +230,6 @@ def test_an_event_that_cannot_be_told_holds_nothing_up(node: Node, receiver: Rec
     assert numbers(receiver.messages) == [1, 3]
 
 
-def test_whose_certificate_is_not_for_the_host_gets_nothing_unless_that_is_allowed(
-    tmp_path: Path, authority: Authority, port: int
-) -> None:
-    with receiving(Receiver(tmp_path, named(authority, "elsewhere"), authority.path, port)) as receiver:
-        settings = load(data=tmp_path, **sending(authority, port))
-        with pytest.raises(Unavailable, match="SSLCertVerificationError"):
-            AuditRepository(settings).send([b"x"])
-        AuditRepository(settings.model_copy(update={"audit_repository_verify_name": False})).send([b"x"])
-        assert receiver.messages == [b"x"]
-
-
-def test_who_shows_no_certificate_is_told_so_by_tls_and_sends_again(tmp_path: Path, authority: Authority, port: int) -> None:
-    """TLS 1.3 refuses a client only after it has sent: the group must not count as sent."""
-    with receiving(Receiver(tmp_path, named(authority, "repository"), authority.path, port)) as receiver:
-        settings = load(data=tmp_path, **sending(authority, port, audit_repository_certificate=None, audit_repository_key=None))
-        with pytest.raises(Unavailable):
-            AuditRepository(settings).send([b"x"])
-        assert receiver.messages == []
-
-
-def test_over_udp_each_is_a_datagram(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.settimeout(10)
-        settings = load(data=tmp_path, audit_repository=f"syslog-udp://127.0.0.1:{listener.getsockname()[1]}")
-        AuditRepository(settings).send([b"<85>1 one", b"<85>1 two"])
-        assert [listener.recv(100), listener.recv(100)] == [b"<85>1 one", b"<85>1 two"]
-
-
-def test_settings_that_are_none(tmp_path: Path) -> None:
-    for wrong in ("http://x", "syslog-tls://", "syslog-tls://h/path", "h:6514"):
-        with pytest.raises(SettingsError, match="audit_repository"):
-            load(data=tmp_path, audit_repository=wrong)
-    with pytest.raises(SettingsError):
-        AuditRepository(load(data=tmp_path, audit_repository="syslog-tls://h:x"))
-    with pytest.raises(SettingsError, match="authority"):
-        AuditRepository(load(data=tmp_path, audit_repository="syslog-tls://h", audit_repository_ca=tmp_path / "none"))
-
-
 def test_endpoints_are_where_they_are_answered() -> None:
     for path, endpoint in ADDRESSES.items():
         for transaction in endpoint._by_action.values():
@@ -302,3 +241,17 @@ def test_the_worker_of_a_real_server_sends(tmp_path: Path, authority: Authority,
         httpx2.get(f"{server.http}/fhir/Patient", headers={"Authorization": f"Bearer {server.token()}"})
         found = receiver.wait(1)
         assert any(b"search" in each for each in found)
+
+
+def test_a_worker_that_was_killed_leaves_nothing_that_has_to_run_out(node: Node, receiver: Receiver) -> None:
+    with receiving(receiver):
+        made = feed(node)
+        happen(node, 1)
+        with node.database.write() as connection:
+            assert audit_feed.lease(connection, node.settings.audit_repository, 300) is not None
+        assert made.deliver() == 0
+        assert "1 events wait to be sent" in [
+            value for name, value, _ in upkeep.doctor(node.settings) if name == "audit repository"
+        ]
+        upkeep.take_over(node.settings)
+        assert made.deliver() == 1

@@ -108,7 +108,7 @@ def test_a_late_instance_makes_the_next_version_of_everything_and_no_second_stud
     entry = _current(opened).entry
     assert entry.entry_uuid != before_entry.entry_uuid
     with opened.database.read() as connection:
-        both = documents.of_patient(connection, entry.patient_id, [APPROVED, DEPRECATED])
+        both = registry.objects(connection, registry.OBJECT.c.kind == "document")
     assert [(d.entry.entry_uuid, d.entry.status) for d in both] == [
         (entry.entry_uuid, APPROVED),
         (before_entry.entry_uuid, DEPRECATED),

@@ -1,0 +1,5 @@
+"""The HL7 v2 port: the Patient Identity Feed (ITI-8) over MLLP, and over MLLP in TLS."""
+
+from server.edges.mllp.port import PORT, MllpPort, listening
+
+__all__ = ["PORT", "MllpPort", "listening"]

@@ -1,0 +1,76 @@
+"""The Document Repository's rows: which documents are here, whatever entries there are of them (ITI TF-1 section 10.1.1.3)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, select
+
+from server.records.catalogue import BLOB, PATIENT
+from server.records.registry import DOCUMENT
+from server.store.blobs import Blob
+
+_TOGETHER = 500
+"""Engines limit how many values one statement may carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A document that is here. `patient` is the resource id that access is decided by, `sha1` is in hex."""
+
+    unique_id: str
+    blob_id: str
+    patient: str
+    mime_type: str
+    size: int
+    sha1: str
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A document that is to be kept."""
+
+    unique_id: str
+    blob: Blob
+    mime_type: str
+    sha1: str
+
+
+def held(connection: Connection, unique_ids: Iterable[str]) -> dict[str, Held]:
+    """Those of these documents that are here, by uniqueId."""
+    found = dict[str, Held]()
+    for some in _portions(list(dict.fromkeys(unique_ids))):
+        wanted = (
+            select(
+                DOCUMENT.c.unique_id, DOCUMENT.c.blob_id, PATIENT.c.id, DOCUMENT.c.mime_type, DOCUMENT.c.size, DOCUMENT.c.sha1
+            )
+            .join(PATIENT, DOCUMENT.c.patient_pk == PATIENT.c.pk)
+            .where(DOCUMENT.c.unique_id.in_(some))
+        )  # fmt: skip
+        found |= {row.unique_id: Held(*row) for row in connection.execute(wanted)}
+    return found
+
+
+def keep(connection: Connection, documents: Sequence[New], *, patient_pk: int, now: int) -> None:
+    """New documents of a patient, none of which is here. `now` is in microseconds."""
+    if not documents:
+        return
+    blobs = [{"id": each.blob.id, "size": each.blob.size, "sha256": each.blob.sha256, "created": now} for each in documents]
+    connection.execute(BLOB.insert(), blobs)
+    rows = [
+        {
+            "unique_id": each.unique_id, "blob_id": each.blob.id, "patient_pk": patient_pk, "mime_type": each.mime_type,
+            "size": each.blob.size, "sha1": each.sha1.lower(), "created": now,
+        }
+        for each in documents
+    ]  # fmt: skip
+    connection.execute(DOCUMENT.insert(), rows)
+
+
+def remove(connection: Connection, unique_ids: Iterable[str]) -> None:
+    """ITI-86: these documents are here no more. Their blobs are the caller's to forget."""
+    for some in _portions(list(unique_ids)):
+        connection.execute(delete(DOCUMENT).where(DOCUMENT.c.unique_id.in_(some)))
+
+
+def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _TOGETHER] for start in range(0, len(ids), _TOGETHER))

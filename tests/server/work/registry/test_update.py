@@ -1,0 +1,156 @@
+"""ITI-57 against the registry: new versions, other statuses, further Associations, and what is refused with which code."""
+
+import uuid
+from dataclasses import replace
+
+import pytest
+from peers.registering import (
+    OTHER,
+    Registry,
+    document,
+    new_association,
+    new_status,
+    new_version,
+    stroke,
+    submitted,
+)
+from peers.registry_objects import association
+
+from ihe.metadata import By
+from profiles.document import APND, APPROVED, DEPRECATED, RPLC, DocumentEntry, Folder, Submission
+from server.edges.context import Node
+
+ON_BOTH_ENGINES = True
+
+
+@pytest.fixture
+def registry(opened: Node) -> Registry:
+    return Registry(opened)
+
+
+def first(registry: Registry) -> DocumentEntry:
+    return registry.submit(submitted(document())).submission.documents[0]
+
+
+def second(entry: DocumentEntry, **changed: object) -> DocumentEntry:
+    return replace(entry, entry_uuid="Document01", logical_id=entry.entry_uuid, **changed)  # type: ignore[arg-type]
+
+
+def test_a_new_version_takes_the_place_of_the_one_before(registry: Registry) -> None:
+    entry = first(registry)
+    done = registry.update(new_version(second(entry, title="better", hash="0" * 40), 1))
+    (made,) = done.submission.documents
+    new, old = registry.one(made.entry_uuid), registry.one(entry.entry_uuid)
+    assert (new.version, new.logical_id, new.status, new.title) == (2, entry.entry_uuid, APPROVED, "better")
+    assert (old.version, old.status, old.title) == (1, DEPRECATED, entry.title)
+    assert registry.shown("DocumentReference", old.entry_uuid)["status"] == "superseded"
+    shown = registry.shown("DocumentReference", new.entry_uuid)
+    assert shown["status"] == "current"
+    assert {each["value"] for each in shown["identifier"]} == {new.entry_uuid, entry.entry_uuid}
+    (has,) = [each for each in registry.around(made.entry_uuid) if each.target == made.entry_uuid]
+    assert (has.previous_version, has.submission_set_status) == ("1", "Original")
+
+
+def test_associations_are_propagated(registry: Registry) -> None:
+    done = registry.submit(submitted(document(), stroke(), association("filed", "Folder01", "Document01")))
+    (entry,), (folder,) = done.submission.documents, done.submission.folders
+    registry.submit(submitted(document(), association("about", "Document01", entry.entry_uuid, APND)))
+    (made,) = registry.update(new_version(second(entry), 1)).submission.documents
+    assert {(each.type, each.source == folder.entry_uuid) for each in registry.around(made.entry_uuid) if each.type != "x"} >= {
+        (APND, False)
+    }
+    assert any(each.source == folder.entry_uuid for each in registry.around(made.entry_uuid))
+    again = registry.update(new_version(second(entry), 2, propagates=False)).submission.documents[0]
+    assert len(registry.around(again.entry_uuid)) == 1
+
+
+def test_a_folder_gets_a_new_version_with_its_members(registry: Registry) -> None:
+    done = registry.submit(submitted(document(), stroke(), association("filed", "Folder01", "Document01")))
+    (folder,) = done.submission.folders
+    changed = replace(folder, entry_uuid="Folder01", logical_id=folder.entry_uuid, title="renamed")
+    update = new_version(changed, 1)
+    update = replace(update, associations=tuple(replace(each, submission_set_status="") for each in update.associations))
+    (made,) = registry.update(update).submission.folders
+    stored = registry.one(made.entry_uuid)
+    assert isinstance(stored, Folder)
+    assert (stored.version, stored.title, bool(stored.last_update)) == (2, "renamed", True)
+    assert [each["item"]["reference"] for each in registry.shown("List", made.entry_uuid)["entry"]] == [
+        f"DocumentReference/{done.submission.documents[0].entry_uuid.removeprefix('urn:uuid:')}"
+    ]
+    assert registry.shown("List", folder.entry_uuid)["status"] == "retired"
+
+
+def test_a_status_changes_there_and_back(registry: Registry) -> None:
+    entry = first(registry)
+    registry.update(new_status(entry.entry_uuid, DEPRECATED))
+    assert registry.one(entry.entry_uuid).status == DEPRECATED
+    assert registry.shown("DocumentReference", entry.entry_uuid)["status"] == "superseded"
+    (made,) = registry.update(new_version(second(entry), 1)).submission.documents
+    assert registry.one(made.entry_uuid).status == DEPRECATED  # a new version has the status of the one before
+    registry.update(new_status(made.entry_uuid, APPROVED))
+    assert registry.shown("DocumentReference", made.entry_uuid)["status"] == "current"
+    assert registry.errors(new_status(entry.entry_uuid, APPROVED), By.UPDATE) == ["XDSMetadataVersionError"]
+
+
+def test_an_association_is_submitted_deprecated_and_approved_again(registry: Registry) -> None:
+    one, other = first(registry), first(registry)
+    done = registry.update(new_association(association("a", one.entry_uuid, other.entry_uuid, APND)))
+    made = next(each for each in done.submission.associations if each.type == APND)
+    id_ = one.entry_uuid
+    assert registry.shown("DocumentReference", id_)["relatesTo"][0]["code"] == "appends"
+    registry.update(new_status(made.entry_uuid, DEPRECATED))
+    assert "relatesTo" not in registry.shown("DocumentReference", id_)
+    registry.update(new_status(made.entry_uuid, APPROVED))
+    assert registry.shown("DocumentReference", id_)["relatesTo"][0]["code"] == "appends"
+    again = new_association(association("a", one.entry_uuid, other.entry_uuid, APND))
+    assert registry.errors(again, By.UPDATE) == ["XDSMetadataUpdateError"]
+
+
+def _cases(entry: DocumentEntry, other: DocumentEntry, of_set: str, set_: str) -> dict[str, tuple[Submission, list[str]]]:
+    no_previous = new_version(second(entry), 1)
+    no_previous = replace(
+        no_previous, associations=tuple(replace(each, previous_version="") for each in no_previous.associations)
+    )
+    nowhere = uuid.uuid4().urn
+    both = new_version(second(entry), 1)
+    submits = new_association(association("a", "Document01", other.entry_uuid, APND))
+    both = replace(both, associations=(*both.associations, *submits.associations))
+    return {
+        "not the current version": (new_version(second(entry), 7), ["XDSMetadataVersionError"]),
+        "no PreviousVersion": (no_previous, ["XDSMetadataUpdateError"]),
+        "a first version": (new_version(document(), 1), ["XDSMetadataUpdateError"]),
+        "of nothing": (new_version(replace(document(), logical_id=nowhere), 1), ["XDSMetadataUpdateError"]),
+        "another uniqueId": (new_version(second(entry, unique_id="1.2.3"), 1), ["XDSMetadataUpdateError"]),
+        "the status of nothing": (new_status(nowhere, DEPRECATED), ["XDSMetadataUpdateError"]),
+        "not the current status": (new_status(entry.entry_uuid, APPROVED), ["XDSMetadataUpdateError"]),
+        "the status of a Submission Set": (new_status(set_, DEPRECATED), ["XDSMetadataUpdateError"]),
+        "the status of a membership of a Submission Set": (new_status(of_set, DEPRECATED), ["XDSMetadataUpdateError"]),
+        "another patient's": (new_status(entry.entry_uuid, DEPRECATED, patient=OTHER), ["XDSPatientIDReconciliationError"]),
+        "an Association that nothing submits": (
+            submitted(association("a", entry.entry_uuid, other.entry_uuid, RPLC), members=False), ["XDSMetadataUpdateOperationError"],
+        ),
+        "an Association to nothing": (
+            new_association(association("a", entry.entry_uuid, nowhere, APND)), ["XDSMetadataUpdateError"],
+        ),
+        "propagation and an Association by hand": (both, ["XDSMetadataUpdateOperationError"]),
+        "nothing": (submitted(members=False), ["XDSMetadataUpdateOperationError"]),
+    }  # fmt: skip
+
+
+def test_what_is_wrong_with_an_update(registry: Registry) -> None:
+    entry, other = first(registry), first(registry)
+    (of_set,) = [each for each in registry.around(entry.entry_uuid) if each.target == entry.entry_uuid]
+    before = registry.count()
+    for name, (update, codes) in _cases(entry, other, of_set.entry_uuid, of_set.source).items():
+        assert (name, registry.errors(update, By.UPDATE)) == (name, codes)
+        assert registry.count() == before
+
+
+def test_a_document_gets_another_patient(registry: Registry) -> None:
+    """It goes without what connects it with the former one's."""
+    done = registry.submit(submitted(document(), stroke(), association("filed", "Folder01", "Document01")))
+    (entry,) = done.submission.documents
+    moved = second(entry, patient_id=OTHER)
+    assert registry.errors(new_version(moved, 1), By.UPDATE) == ["XDSPatientIDReconciliationError"]
+    (made,) = registry.update(new_version(moved, 1, propagates=False)).submission.documents
+    assert registry.one(made.entry_uuid).patient_id == OTHER
