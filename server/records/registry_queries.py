@@ -92,7 +92,8 @@ def _condition(connection: Connection, criterion: Criterion, *, leads: bool) -> 
         case Like():
             test = or_(*(_like(connection, TERM.c.value, pattern) for pattern in criterion.patterns))
     if leads:
-        return OBJECT.c.pk.in_(select(TERM.c.object_pk).where(TERM.c.kind == criterion.attribute, test))
+        led: Condition = OBJECT.c.pk.in_(select(TERM.c.object_pk).where(TERM.c.kind == criterion.attribute, test))
+        return led
     return _has_term(criterion.attribute, test)
 
 

@@ -1,6 +1,7 @@
 """Submission Sets and Folders as Lists, and entries as DocumentReferences: valid FHIR, with what MHD says where it stands."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from peers.registry_objects import entry, folder, submission_set
@@ -16,7 +17,7 @@ UUID = f"urn:uuid:{ID}"
 
 def test_a_submission_set_is_a_list() -> None:
     value = submission_set(entry_uuid=UUID, comments="why")
-    made = submission_set_list(value, id=ID, subject_id="p", entries=["DocumentReference/1", "List/2"])
+    made: dict[str, Any] = submission_set_list(value, id=ID, subject_id="p", entries=["DocumentReference/1", "List/2"])
     assert not validation.check(made, type_="List")
     assert [each["url"] for each in made["extension"]] == [DESIGNATION_TYPE, SOURCE_ID, INTENDED_RECIPIENT, INTENDED_RECIPIENT]
     assert made["extension"][1]["valueIdentifier"]["value"] == "urn:oid:1.3.6.1.4.1.21367"
@@ -37,7 +38,7 @@ def test_a_submission_set_is_a_list() -> None:
 
 def test_a_folder_is_a_list() -> None:
     value = folder(entry_uuid=UUID, last_update="20260102030405", status=DEPRECATED, logical_id="urn:uuid:1")
-    made = folder_list(value, id=ID, subject_id="p", entries=[])
+    made: dict[str, Any] = folder_list(value, id=ID, subject_id="p", entries=[])
     assert not validation.check(made, type_="List")
     assert (made["status"], made["code"]["coding"][0]["code"], made["date"]) == ("retired", "folder", "2026-01-02T03:04:05Z")
     assert made["extension"][0]["valueCodeableConcept"]["coding"][0]["code"] == "folder"
@@ -49,7 +50,7 @@ def test_a_submitted_entry_is_a_DocumentReference() -> None:
     value = entry(
         UUID, reference_ids=("1.2.3^^^^urn:ihe:iti:xds:2016:studyInstanceUID", "o1^^^&1.2.9&ISO^urn:ihe:iti:xds:2013:order")
     )
-    made = document_reference(value, id=ID, subject_id="p", content_url="")
+    made: dict[str, Any] = document_reference(value, id=ID, subject_id="p", content_url="")
     assert not validation.check(made, type_="DocumentReference")
     assert made["description"] == "a comment"
     assert made["authenticator"] == {"display": "Marcus Welby"}
@@ -69,6 +70,6 @@ def test_a_submitted_entry_is_a_DocumentReference() -> None:
 )  # fmt: skip
 def test_relationships_are_what_MHD_maps_them_to(type_: str, code: str) -> None:
     value = replace(entry(UUID), logical_id="urn:uuid:0", version=2)
-    made = document_reference(value, id=ID, subject_id="p", content_url="Binary/1", relations=[(type_, "d1")])
+    made: dict[str, Any] = document_reference(value, id=ID, subject_id="p", content_url="Binary/1", relations=[(type_, "d1")])
     assert made["relatesTo"] == [{"code": code, "target": {"reference": "DocumentReference/d1"}}]
     assert made["identifier"][1] == {"use": "secondary", "system": "urn:ietf:rfc:3986", "value": "urn:uuid:0"}

@@ -4,7 +4,7 @@ A manifest's DocumentReference is made where its study is published (`server.wor
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select, tuple_
@@ -27,15 +27,16 @@ _TOGETHER = 500
 
 def show(
     connection: Connection, domain: Domain, patient: str, values: Sequence[Registered], associations: Iterable[Association],
-    types: Mapping[str, str], now: int,
+    types: Mapping[str, str], now: int, sent: Collection[str],
 ) -> None:  # fmt: skip
-    """New objects of one patient (`patient` is her Patient's id). `types` are the FHIR types, by entryUUID, of all that Associations lead to.
+    """New objects of one patient (`patient` is her Patient's id). `types` are the FHIR types, by entryUUID, of all that Associations lead to;
+    `sent` are the entryUUIDs that are the sender's own, so that there may be, or have been, a resource of that id.
 
     Raises `Conflict` where a client has a resource of such an id.
     """
     leading = _leading(associations)
     made = [_made(domain, each, patient, leading[each.entry_uuid], types) for each in values]
-    known = _known(connection, made)
+    known = _known(connection, [each for each in made if f"urn:uuid:{each['id']}" in sent])
     resources.create_all(connection, [each for each in made if _key(each) not in known], now=now, base=domain.base, yields=True)
     for each in made:
         if (deleted := known.get(_key(each))) is not None:

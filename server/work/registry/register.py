@@ -65,14 +65,14 @@ def register(connection: Connection, decision: Decision, domain: Domain, submiss
 
     Raises `RegistryRefusal` with everything that the registry knows to be wrong, `Forbidden` for who may not register for the patient.
     """
-    submission = resolved(submission, new_uuid)
+    given, submission = submission, resolved(submission, new_uuid)
     assert submission.submission_set is not None
     hold(connection, _names(submission))
     whose = owner(connection, domain, submission.submission_set.patient_id)
     if whose is None:
         raise unknown_patient()
     require(decision, Interaction.CREATE, whose.id, LIST)
-    before = standing(connection, decision, whose, submission)
+    before = standing(connection, decision, whose, given)
     if errors := rules.check(submission, before):
         raise RegistryRefusal(errors)
     now = micros()
@@ -86,7 +86,8 @@ def register(connection: Connection, decision: Decision, domain: Domain, submiss
     new = {value.entry_uuid for value in made}
     if known := plan.folders - new:
         registry.set_time(connection, known, dtm(moment(now)))
-    faces.show(connection, domain, whose.id, made, associations, before.kinds | faces.kinds(made), now)
+    sent = {value.entry_uuid for value in given.objects()} & new
+    faces.show(connection, domain, whose.id, made, associations, before.kinds | faces.kinds(made), now, sent)
     if changed := (plan.deprecated | known) - new:
         faces.again(connection, domain, sorted(changed), now)
     return Done(whose.id, whose.pk, submission)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 from ihe.ebrs import RegistryError
 from profiles.document import DEPRECATED, Association, DocumentEntry, Folder, Submission, is_uuid
 from server.access.decisions import Decision, Interaction
-from server.records import belonging, corrections, patients, registry
+from server.records import corrections, patients, registry
 from server.records.catalogue import PATIENT
 from server.records.registry import Stored
 from server.records.registry_values import Registered
@@ -21,11 +21,10 @@ LIST, DOCUMENT = "List", "DocumentReference"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The patient of a submission: her row, the id of her Patient, and her row with those of who was merged into her."""
+    """The patient of a submission: her row, and the id of her Patient."""
 
     pk: int
     id: str
-    rows: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Standing:
 
     def is_hers(self, stored: Stored) -> bool:
         """Whether it is of the submission's patient."""
-        return stored.patient_pk in self.owner.rows
+        return stored.patient_pk == self.owner.pk
 
     def folders_of(self, entry_uuid: str) -> list[Association]:
         """The approved memberships of an entry in Folders. Only of one that the submission names."""
@@ -63,17 +62,15 @@ def hold(connection: Connection, names: Iterable[str]) -> None:
 
 def owner(connection: Connection, domain: Domain, cx: str) -> Owner | None:
     """Who has this patient id in the affinity domain, whom nobody merges or moves until the transaction ends; None for nobody."""
+    if connection.dialect.name != "sqlite" and (pk := patients.is_known(connection, cx, domain.authorities)) is not None:
+        corrections.lock_patient(connection, pk)
     if (pk := patients.is_known(connection, cx, domain.authorities)) is None:
         return None
-    corrections.lock_patient(connection, pk)
-    if connection.dialect.name != "sqlite" and patients.is_known(connection, cx, domain.authorities) is None:  # merged just now
-        return None
-    id_ = connection.execute(select(PATIENT.c.id).where(PATIENT.c.pk == pk)).scalar_one()
-    return Owner(pk, id_, frozenset(belonging.rows(connection, pk)))
+    return Owner(pk, connection.execute(select(PATIENT.c.id).where(PATIENT.c.pk == pk)).scalar_one())
 
 
 def standing(connection: Connection, decision: Decision, whose: Owner, submission: Submission, *more: str) -> Standing:
-    """What is there. What the caller may not know of is not. `more` are further entryUUIDs."""
+    """What is there of what `submission` names by real ids. What the caller may not know of is not. `more` are further entryUUIDs."""
     named = {each.entry_uuid for each in submission.objects()} | set(submission.references) | set(more)
     named |= {end for each in submission.associations for end in (each.source, each.target)}
     uuids = sorted(filter(is_uuid, named))

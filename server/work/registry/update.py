@@ -91,7 +91,9 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
             registry.set_status(connection, changed, status)
     if plan.folders:
         registry.set_time(connection, plan.folders, plan.now)
-    faces.show(connection, domain, whose.id, made, plan.associations, plan.before.kinds | faces.kinds(made), now)
+    faces.show(
+        connection, domain, whose.id, made, plan.associations, plan.before.kinds | faces.kinds(made), now, faces.kinds(made)
+    )
     if touched := _touched(plan) - {value.entry_uuid for value in made}:
         faces.again(connection, domain, sorted(touched), now)
     return Done(whose.id, whose.pk, submission)

@@ -12,10 +12,11 @@ import pytest
 from peers import imageshare
 from peers.document_source import BOUNDARY, Message, document, submitted
 from peers.soap_server import peak, served
-from peers.xds import REPOSITORY, Archive, cx, get, instance
+from peers.xds import REPOSITORY, SOURCE, Archive, cx, get, instance, uids
+from pydicom.uid import RLELossless
 from sqlalchemy import func, select
 
-from ihe import iti41, mtom
+from ihe import iti41, mtom, rad69, soap
 from ihe.ebrs import SUCCESS
 from ihe.mtom import Attachment
 from server.records.registry import DOCUMENT
@@ -94,3 +95,23 @@ def test_who_goes_away_in_the_middle_leaves_nothing(archive: Archive) -> None:
         answer = httpx2.post(url + REPOSITORY, content=content, headers=HEADERS, timeout=60)
         assert SUCCESS.encode() in answer.content
     assert documents(archive) == before + 1
+
+
+def test_what_was_transcoded_for_who_goes_away_does_not_stay(archive: Archive) -> None:
+    files = [instance(series="2.25.1.2", pixels=1024) for _ in range(4)]
+    archive.send(*files)
+    body = archive.images_request([uids(file) for file in files], [RLELossless])
+    message = soap.render_request(rad69.REQUEST_ACTION, body, "urn:uuid:1", "")
+    with served(archive.node.settings) as (url, _):
+        host, port = url.removeprefix("http://").split(":")
+        head = f"POST {SOURCE} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/soap+xml\r\nContent-Length: {len(message)}\r\n\r\n"
+        with closing(socket.create_connection((host, int(port)), 20)) as leaves:
+            leaves.sendall(head.encode() + message)
+            leaves.settimeout(120)
+            assert leaves.recv(12) == b"HTTP/1.1 200"
+            assert list(archive.node.settings.blob_folder.rglob("*.part"))
+        for _ in range(500):
+            if not list(archive.node.settings.blob_folder.rglob("*.part")):
+                break
+            time.sleep(0.02)
+        assert not list(archive.node.settings.blob_folder.rglob("*.part"))
