@@ -375,3 +375,16 @@ def test_the_trail_has_every_token_and_every_refusal(site: SmartSite) -> None:
     site.node.strangers.flush()
     refused = next(event for event in site.events() if event["outcome"] == "4")
     assert refused["subtype"][0]["code"] == "ITI-71"
+
+
+def test_basic_without_a_colon_is_no_basic(site: SmartSite) -> None:
+    """RFC 7617 section 2."""
+    form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": BACK, "code_verifier": "v" * 43}
+    alone = "Basic " + base64.b64encode(b"secret").decode()
+    refused = site.http.post("/oauth/token", data=form, headers={"Authorization": alone}).json()
+    assert (refused["error"], refused["error_description"]) == ("invalid_request", "the Authorization header is no HTTP Basic")
+
+
+def test_a_refresh_without_a_token_is_told_that(site: SmartSite) -> None:
+    refused = site.token({"grant_type": "refresh_token"}, "secret").json()
+    assert (refused["error"], refused["error_description"]) == ("invalid_request", "refresh_token is missing")
