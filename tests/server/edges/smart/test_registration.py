@@ -123,6 +123,13 @@ def test_metadata_that_are_wrong(site: SmartSite, changed: dict[str, Any]) -> No
     assert refused.json()["error"] in ("invalid_client_metadata", "invalid_redirect_uri")
 
 
+def test_it_is_told_what_is_wrong(site: SmartSite) -> None:
+    """RFC 7591 section 3.2.2."""
+    assert register(site, redirect_uris=["http://app.example.org/back"]).json()["error"] == "invalid_redirect_uri"
+    refused = register(site, token_endpoint_auth_method="client_secret_jwt").json()
+    assert refused["error_description"].startswith("token_endpoint_auth_method is one of none, client_secret_basic")
+
+
 def test_what_is_no_json_object(site: SmartSite) -> None:
     headers = {"Authorization": f"Bearer {INITIAL}", "Content-Type": "application/json"}
     for content in (b"[]", b"7", b"null"):
