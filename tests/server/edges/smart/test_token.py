@@ -388,3 +388,8 @@ def test_basic_without_a_colon_is_no_basic(site: SmartSite) -> None:
 def test_a_refresh_without_a_token_is_told_that(site: SmartSite) -> None:
     refused = site.token({"grant_type": "refresh_token"}, "secret").json()
     assert (refused["error"], refused["error_description"]) == ("invalid_request", "refresh_token is missing")
+
+
+def test_which_grants_there_are_is_told(site: SmartSite) -> None:
+    told = site.token({"grant_type": "password"}).json()["error_description"]
+    assert told == "grant_type is authorization_code, refresh_token, client_credentials"
