@@ -1,6 +1,7 @@
-"""Whether the tests would notice: authorization checks of `server/access` and `server/edges` are taken out, one at a time, and a test has to fail.
+"""Whether the tests would notice: authorization checks of `server/access`, `server/edges` and what authorizes apps are taken out, one at a time, and a
+test has to fail.
 
-A sample of them in `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes an hour.
+Another sample of them with each `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes two hours on two cores.
 """
 
 import os
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 from peers.taken_out import ROOT, VARIABLE, Check, checks, without
 
-ALL = checks("server/access", "server/edges")
+ALL = checks(
+    "server/access", "server/edges", *(f"server/work/{name}.py" for name in ("authorizing", "asking", "choosing", "connected", "emergencies"))
+)  # fmt: skip
 SAMPLE = 24
 TESTS = {
     "server/access/oauth/": ["tests/server/edges/smart", "tests/server/access/oauth"],
@@ -28,6 +31,7 @@ TESTS = {
     "server/access/guesses": ["tests/server/access/test_foreign.py"],
     "server/access/": ["tests/server/access/test_tokens.py", "tests/server/access/test_decisions.py", "tests/server/access/test_rights.py", "tests/server/edges/test_fhir.py"],
     "server/edges/pages/": ["tests/server/edges/pages"],
+    "server/work/": ["tests/server/edges/smart", "tests/server/edges/pages"],
     "server/edges/smart/": ["tests/server/edges/smart"],
     "server/edges/soap/": ["tests/server/edges/test_soap_refusals.py", "tests/server/edges/test_soap_registry.py", "tests/server/edges/test_soap_retrieve.py"],
     "server/edges/dimse/": ["tests/server/edges/test_dimse_query.py", "tests/server/edges/test_dimse_retrieve.py"],
@@ -39,6 +43,20 @@ SECOND_LOOK = ["tests/server/test_every_route.py"]
 LEFT_OUT = "not browser and not apps and not postgresql"
 """Slow ones, that look at the same."""
 UNNOTICED: dict[tuple[str, str], str] = {
+    ("server/access/people/sign_in.py", "self.tries.require_room(address, browser)"): "saves work: the counter refuses too",
+    ("server/access/people/tries.py", "if not browser.accounts and (wait := self._throttles.was_beyond(self.of_address,"): (
+        "saves work: the counter refuses too"
+    ),
+    ("server/access/people/tries.py", "if of_address and self._throttles.is_spent(of_address[0][0], *of_address[0][1])"): (
+        "saves counting the others: the counter refuses too"
+    ),
+    (
+        "server/access/people/tries.py",
+        "if of_address and (not taken[0])",
+    ): "who comes too late by a race is not looked at, and told so in other words",
+    ("server/access/people/recovery.py", "if known.id != account.id"): (
+        "an address is one account's: another has it only if it was given to her between two statements"
+    ),
     (
         "server/access/people/passkeys.py",
         "if not _ID.fullmatch(plain)",
@@ -77,7 +95,7 @@ def looks(path: str) -> Iterator[list[str]]:
 def noticing(check: Check) -> str:
     """The first test that fails without it, and does not with it; empty where there is none."""
     for tests in looks(check.path):
-        if failed := _failed(tests, f"{check.path}:{check.line}"):
+        if failed := _failed(tests, check.place):
             assert not _failed([failed], ""), f"{failed} fails anyhow"
             return failed
     return ""
@@ -109,7 +127,7 @@ def test_checks_are_found_and_can_be_taken_out() -> None:
     for path in sorted({check.path for check in ALL}):
         source = (ROOT / path).read_text()
         for check in (each for each in ALL if each.path == path):
-            compile(without(source, check.line), path, "exec")
+            compile(without(source, check.line, check.column), path, "exec")
 
 
 def test_what_is_known_to_go_unnoticed_is_there() -> None:

@@ -113,7 +113,7 @@ class CodeGrant(AuthorizationCodeGrant):
             raise InvalidGrantError(_REFUSED)
         if row.used is not None:
             self._replayed(row.grant)
-        if row.expires <= now:
+        if row.expires <= now or not client.check_redirect_uri(row.redirect_uri):  # it may have been taken back meanwhile
             raise InvalidGrantError(_REFUSED)
         return Code(row.hash, row.grant, row.redirect_uri, row.challenge, row.nonce)
 

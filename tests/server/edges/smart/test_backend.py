@@ -289,7 +289,7 @@ def test_keys_that_are_not_registered(jwks: dict[str, Any]) -> None:
 
 
 def test_so_many_wrong_secrets_and_assertions_in_the_name_of_one_client(tmp_path: Path) -> None:
-    """Whoever guesses, or sends what has to be verified, waits; neither other clients nor the same one elsewhere do."""
+    """Whoever guesses is told to wait, and is in the trail no more for a while; nobody who is right waits."""
     with smart_site(tmp_path, client_failures=3) as site:
         form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": BACK, "code_verifier": "v" * 43}
         wrong = {"Authorization": basic("secret", "wrong")}
@@ -303,8 +303,19 @@ def test_so_many_wrong_secrets_and_assertions_in_the_name_of_one_client(tmp_path
         assert [_asked(site, forged).status_code for _ in range(4)] == [400, 400, 400, 429]
         assert site.token(form, "asymmetric").json()["error"] == "invalid_grant"
         elsewhere = TestClient(site.http.app, base_url=site.base, client=("198.51.100.7", 5000))
-        right = {"Authorization": basic("secret", site.secret["secret"])}
-        assert elsewhere.post("/oauth/token", data=form, headers=right).json()["error"] == "invalid_grant"
+        assert elsewhere.post("/oauth/token", data=form, headers=wrong).status_code == 401
+
+
+def test_who_is_right_is_let_in_while_others_are_wrong_in_his_name(tmp_path: Path) -> None:
+    with smart_site(tmp_path, client_failures=1) as site:
+        form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": BACK, "code_verifier": "v" * 43}
+        for _ in range(3):
+            site.http.post("/oauth/token", data=form, headers={"Authorization": basic("secret", "wrong")})
+            site.http.post("/oauth/token", data={**form, "client_id": "public", "client_secret": "x"})
+            _asked(site, site.assertion("backend", sub="backend", aud="https://elsewhere.example.org/oauth/token"))
+        assert site.token(form, "secret").json()["error"] == "invalid_grant"
+        assert site.token(form, "public").json()["error"] == "invalid_grant"
+        assert site.backend("system/*.rs").status_code == 200
 
 
 def test_who_is_right_is_never_counted(tmp_path: Path) -> None:

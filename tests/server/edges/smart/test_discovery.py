@@ -84,6 +84,15 @@ def test_the_keys_are_public(site: SmartSite) -> None:
     assert all(key["kid"] and key["use"] == "sig" for key in keys)
 
 
+def test_the_keys_are_there_before_anything_was_signed(tmp_path: Path) -> None:
+    """Who keeps the set from the beginning has what ID tokens will be signed with."""
+    with smart_site(tmp_path) as fresh:
+        first = fresh.http.get("/oauth/jwks").json()["keys"]
+        fresh.tokens(scope="openid patient/*.rs")
+        assert {key["kty"] for key in first} == {"EC", "RSA"}
+        assert fresh.http.get("/oauth/jwks").json()["keys"] == first
+
+
 def test_the_capability_statement_names_the_endpoints_as_of_old(site: SmartSite) -> None:
     security = site.http.get("/fhir/metadata").json()["rest"][0]["security"]
     (found,) = [each for each in security["extension"] if each["url"].endswith("/StructureDefinition/oauth-uris")]

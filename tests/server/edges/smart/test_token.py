@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from peers.smart_site import ASSERTION_TYPE, BACK, Pkce, SmartSite, basic, smart
 
 from server.access.oauth import clients
 from server.access.people import accounts, proxies
+from server.errors import NotFound
 from server.records import resources
 from server.store.tables import AuthorizationCode, RefreshToken
 
@@ -193,6 +195,19 @@ def test_who_may_not_see_the_patient_any_more_gets_no_token_for_the_code(tmp_pat
             (held,) = proxies.of_account(connection, site.people["proxy"].id)
             proxies.end(connection, held.id)
         assert site.redeem(code, pkce).json()["error"] == "invalid_grant"
+
+
+def test_an_address_that_was_taken_back_gets_no_code_and_none_is_good_for_it(tmp_path: Path) -> None:
+    with smart_site(tmp_path) as site:
+        pkce, session = Pkce(), site.session("patient")
+        code, waiting = site.code("public", pkce=pkce), site.authorize(site.asking("public"))
+        with site.node.database.write() as connection:
+            known = clients.find(connection, "public")
+            assert known is not None
+            clients.change(connection, replace(known, redirect_uris=("https://app.example.org/new",)))
+        assert site.redeem(code, pkce).json()["error"] == "invalid_grant"
+        with pytest.raises(NotFound):
+            site.node.authorizing.deny(waiting.headers["location"].rpartition("/")[2], session)
 
 
 @requires(356)
