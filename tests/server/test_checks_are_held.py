@@ -29,6 +29,7 @@ TESTS = {
     "server/access/foreign": ["tests/server/access/test_foreign.py", "tests/server/access/test_separate_servers.py"],
     "server/access/grants": ["tests/server/test_cli.py"],
     "server/access/guesses": ["tests/server/access/test_foreign.py"],
+    "server/access/tokens": ["tests/server/access/test_keys.py", "tests/server/access/test_decisions.py", "tests/server/access/test_rights.py"],
     "server/access/": ["tests/server/access/test_tokens.py", "tests/server/access/test_decisions.py", "tests/server/access/test_rights.py", "tests/server/edges/test_fhir.py"],
     "server/edges/pages/": ["tests/server/edges/pages"],
     "server/work/": ["tests/server/edges/smart", "tests/server/edges/pages"],

@@ -129,6 +129,12 @@ def test_a_header_that_we_do_not_write(database: Database, tokens: Tokens) -> No
         _refused(tokens, jwt.encode(header, claims, key, registry=_LENIENT), "not one of this server's")
 
 
+def test_one_that_is_longer_than_tokens_are(database: Database, tokens: Tokens) -> None:
+    claims, key = _claims(tokens, scope="x" * 8192), _own_key(database)
+    header = {"alg": "ES256", "typ": "at+jwt", "kid": key.kid}
+    _refused(tokens, jwt.encode(header, claims, key, algorithms=["ES256"]), "not one of this server's")
+
+
 def test_another_type_of_token(database: Database, tokens: Tokens) -> None:
     """RFC 9068 section 2.1: an ID token or a client assertion signed with the same key is no access token."""
     claims = _claims(tokens)

@@ -231,3 +231,14 @@ def test_a_label_outlives_the_images_and_holds_those_that_come_again(site: Smart
     send(site.node, FIRST)
     imageshare.publish_all(site.node)
     assert (get(site, path, doctor).status_code, get(site, path, script(site)).status_code) == (404, 200)
+
+
+def test_who_does_not_see_all_studies_of_a_patient_does_not_say_in_all_of_them_who_she_is(site: SmartSite) -> None:
+    hidden = {"meaning": "instance", "reference": {"reference": f"ImagingStudy/{study_ids(site)[THIRD.study_uid]}"}}
+    consented(site, {"type": "permit", "provision": [{"type": "deny", "data": [hidden]}]})
+    doctor, path = token(site), f"/dicomweb/studies/{FIRST.study_uid}"
+    name = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Other^Name"}]}}
+    refused = call(site, "PATCH", path, doctor, name)
+    assert refused.status_code == 403, refused.text
+    assert "Other" not in get(site, f"/fhir/Patient/{site.patients['A']}", script(site)).text
+    assert call(site, "PATCH", path, doctor, {"00080050": {"vr": "SH", "Value": ["A2"]}}).status_code == 204
