@@ -44,6 +44,9 @@ SECOND_LOOK = ["tests/server/test_every_route.py"]
 LEFT_OUT = "not browser and not apps and not postgresql"
 """Slow ones, that look at the same."""
 UNNOTICED: dict[tuple[str, str], str] = {
+    ("server/edges/dicomweb/changes.py", "decision.require(STUDY_TYPE, interaction)"): (
+        "who has no scope for it does not reach every patient either: the next check refuses, in other words"
+    ),
     ("server/access/people/sign_in.py", "self.tries.require_room(address, browser)"): "saves work: the counter refuses too",
     ("server/access/people/tries.py", "if not browser.accounts and (wait := self._throttles.was_beyond(self.of_address,"): (
         "saves work: the counter refuses too"

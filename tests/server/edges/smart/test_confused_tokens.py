@@ -216,4 +216,5 @@ def test_a_token_is_taken_as_a_bearers_alone(site: SmartSite) -> None:
     for path in ("/fhir/ImagingStudy", "/dicomweb/studies"):
         for scheme in ("Token", "Basic", "DPoP", "Bearer2"):
             assert site.http.get(path, headers={"Authorization": f"{scheme} {token}"}).status_code == 401
+        assert "an access token is needed" in site.http.get(path).text
         assert site.http.get(path, headers={"Authorization": f"bearer {token}"}).status_code in (200, 204)
