@@ -242,3 +242,13 @@ def test_who_does_not_see_all_studies_of_a_patient_does_not_say_in_all_of_them_w
     assert refused.status_code == 403, refused.text
     assert "Other" not in get(site, f"/fhir/Patient/{site.patients['A']}", script(site)).text
     assert call(site, "PATCH", path, doctor, {"00080050": {"vr": "SH", "Value": ["A2"]}}).status_code == 204
+
+
+def test_who_does_not_see_a_study_does_not_remove_it_from_the_images(site: SmartSite) -> None:
+    hidden = {"meaning": "instance", "reference": {"reference": f"ImagingStudy/{study_ids(site)[THIRD.study_uid]}"}}
+    consented(site, {"type": "permit", "provision": [{"type": "deny", "data": [hidden]}]})
+    doctor = token(site)
+    known, unknown = (call(site, "DELETE", f"/dicomweb/studies/{uid}", doctor) for uid in (THIRD.study_uid, "2.25.1"))
+    assert (known.status_code, unknown.status_code) == (404, 404)
+    assert get(site, f"/dicomweb/studies/{THIRD.study_uid}/metadata", script(site)).status_code == 200
+    assert call(site, "DELETE", f"/dicomweb/studies/{FIRST.study_uid}", doctor).status_code == 204

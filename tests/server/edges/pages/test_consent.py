@@ -7,14 +7,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peers.people import PASSWORD
 from peers.requires import requires
 from peers.smart_site import BACK, Pkce
 from peers.visitor import Pages, Visitor, pages
 
 from server.access.oauth import clients
 from server.access.oauth.clients import Client
-from server.access.people import accounts, passwords, proxies
+from server.access.people import proxies
 from server.edges.pages.browser import _OWN_PATH
 from server.records import resources
 from server.records.catalogue import PATIENT
@@ -144,16 +143,19 @@ def test_a_proxy_of_two_chooses_one(tmp_path: Path) -> None:
 def test_who_sees_many_patients_can_tell_those_of_one_name_apart(tmp_path: Path, who: str) -> None:
     with pages(tmp_path) as town:
         with town.site.node.database.write() as connection:
-            if who == "administrator":
-                accounts.add(connection, kind=who, email="administrator@example.org")
             for sex, number in (("female", "N1"), ("male", "N2")):
-                body = {"resourceType": "Patient", "id": number.lower(), "name": [{"text": "Anna Alba"}], "gender": sex, "birthDate": "1974-07-12"}
+                body = {
+                    "resourceType": "Patient",
+                    "id": number.lower(),
+                    "name": [{"text": "Anna Alba"}],
+                    "gender": sex,
+                    "birthDate": "1974-07-12",
+                }
                 resources.put(connection, body)
-                connection.execute(PATIENT.insert().values(id=number.lower(), authority="1.2.3", value=number, name_folded="ALBA ANNA"))
-        if who == "administrator":
-            visitor = _administrator(town)
-        else:
-            visitor = _asked(town, who, "launch/patient launch/imagingstudy patient/*.rs")
+                connection.execute(
+                    PATIENT.insert().values(id=number.lower(), authority="1.2.3", value=number, name_folded="ALBA ANNA")
+                )
+        visitor = _asked(town, who, "launch/patient launch/imagingstudy patient/*.rs")
         visitor.press("Search", search="alba")
         said = [" ".join(each.text_content().split()) for each in visitor.tree.xpath("//label[@class='choice']")]
         assert "Anna Alba born 12 July 1974 · female · number N1" in said
@@ -162,14 +164,6 @@ def test_who_sees_many_patients_can_tell_those_of_one_name_apart(tmp_path: Path,
         assert "Anna Alba · born 12 July 1974 · male · number N2" in visitor.text
         visitor.press("Continue")
         assert "Born 12 July 1974 · male · number N2" in visitor.text
-
-
-def _administrator(town: Pages) -> Visitor:
-    with town.site.node.database.write() as connection:
-        made = accounts.by_email(connection, "administrator@example.org")
-        assert made
-        passwords.store(connection, made.id, town.site.node.people.passwords.hashing.hash(PASSWORD))
-    return _asked(town, "administrator", "launch/patient launch/imagingstudy patient/*.rs")
 
 
 def test_patients_are_not_told_numbers(town: Pages) -> None:
