@@ -34,7 +34,7 @@ def test_the_configuration_is_json_whatever_is_accepted(site: SmartSite, accept:
     assert found.headers["content-type"] == "application/json"
 
 
-@requires(228, 285, 286, 287, 288, 289, 348, 349, 350, 351, 368, 370, 378, 381, 382, 383, 384, 385, 393, 394)
+@requires(228, 285, 286, 287, 288, 289, 348, 349, 350, 351, 368, 370, 378, 381, 382, 383, 384, 385, 393, 394, 439)
 def test_the_configuration_says_what_there_is(site: SmartSite) -> None:
     told = site.http.get(CONFIGURATION).json()
     base = "https://images.example.org/share"
@@ -54,6 +54,7 @@ def test_the_configuration_says_what_there_is(site: SmartSite) -> None:
     }  # fmt: skip
     assert wanted <= set(told["capabilities"])
     assert told["associated_endpoints"][0]["url"] == f"{base}/fhir"
+    assert "smart-imaging-access" in told["associated_endpoints"][0]["capabilities"]
     assert {"system/ImagingStudy.rs", "patient/ImagingStudy.rs"} <= set(told["scopes_supported"])
 
 
