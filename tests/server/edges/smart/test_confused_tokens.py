@@ -223,5 +223,6 @@ def test_a_token_is_taken_as_a_bearers_alone(site: SmartSite) -> None:
 def test_who_may_not_search_for_studies_is_told_that_first(site: SmartSite) -> None:
     headers = {"Authorization": f"Bearer {site.tokens(scope='patient/Patient.rs')['access_token']}"}
     assert site.http.get("/dicomweb/studies?nothing=1", headers=headers).status_code == 403
+    assert site.http.get("/dicomweb/workitems?nothing=1", headers=headers).status_code == 403
     headers = {"Authorization": f"Bearer {site.tokens(scope='patient/*.rs')['access_token']}"}
     assert site.http.get("/dicomweb/studies?nothing=1", headers=headers).status_code == 400
