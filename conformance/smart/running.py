@@ -16,7 +16,6 @@ from conformance.smart.system import System
 from conformance.smart.target import Target
 from conformance.smart.wire import Wire
 
-
 _CHECK: Final = (
     "check that the server runs, that host and port are right and reachable from here, and that the URL is the FHIR base URL, such as "
     "https://example.org/fhir"

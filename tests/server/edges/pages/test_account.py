@@ -159,7 +159,7 @@ def test_it_is_told_whose_records_an_app_may_see_and_when_it_last_did(town: Page
         ({"organization": "imageshare"}, "the people who run this service can change it. If it is wrong, ask them."),
     ],
 )
-def test_whom_to_ask_is_somebody(tmp_path: Path, given: dict[str, str], said: str) -> None:
+def test_whom_to_ask_is_somebody(tmp_path: Path, given: dict[str, Any], said: str) -> None:
     with pages(tmp_path, **given) as town:
         visitor = town.signed_in("practitioner")
         assert said in visitor.text

@@ -54,8 +54,12 @@ def test_a_service_gets_a_token_for_five_minutes(site: SmartSite) -> None:
 @requires(241, 244, 250, 259)
 def test_a_service_gets_what_it_is_registered_for(site: SmartSite) -> None:
     assert site.backend("system/Patient.rs patient/*.rs openid offline_access").json()["scope"] == "system/Patient.rs"
-    for scope in ("", "patient/*.rs", "user/*.rs", "openid", "system/Patient.sr", "system/patient.rs", "system/Hologram.rs"):
+    for scope in ("", "patient/*.rs", "user/*.rs", "openid", "system/Patient.sr", "system/patient.rs"):
         assert site.backend(scope).json()["error"] == "invalid_scope", scope
+    for scope in ("system/Hologram.rs", "system/Patient.rs system/Hologram.read"):
+        refused = site.backend(scope)
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
+        assert "no Hologram" in refused.json()["error_description"]
     with site.node.database.write() as connection:
         known = clients.find(connection, "backend")
         assert known is not None
