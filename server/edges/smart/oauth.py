@@ -120,5 +120,5 @@ def _problem(request: Request, error: ImageShareError) -> Response:
     """RFC 6749 section 4.1.2.1: nobody is sent anywhere while it is not known that the address is the app's own."""
     if error.http_status >= 429:
         return problem_page(request, error)
-    said = f"{error.detail.rstrip('.')}. Nothing was shared; tell the makers of the app"
+    said = f"what it has sent is not taken: {error.detail.rstrip('.')}. Nothing was shared; tell its makers"
     return problem_page(request, Refused(said), "The app could not be opened")

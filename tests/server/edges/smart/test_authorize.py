@@ -200,7 +200,7 @@ def test_a_fault_of_ours_is_a_page_that_says_so(site: SmartSite, monkeypatch: py
     response = site.authorize(site.asking())
     assert response.status_code == 500
     assert "canary" not in response.text
-    assert "tell the makers" not in response.text
+    assert "tell its makers" not in response.text
 
 
 @given(st.sampled_from((BACK, LOOPBACK)), st.integers(0, 30), st.integers(0, 3), st.text("aA0:/.@\\#?%&[]\u0430 \t", max_size=6))
