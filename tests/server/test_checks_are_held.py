@@ -47,6 +47,18 @@ LEFT_OUT = "not browser and not apps and not postgresql"
 """Slow ones, that look at the same."""
 UNNOTICED: dict[tuple[str, str], str] = {
     (
+        "server/access/consents.py",
+        "RULE.c.patient.in_(sorted(patients))",
+    ): "saves work: whether there is any Consent to look at, before each row is held against those that there are",
+    (
+        "server/access/consents.py",
+        "RULE.c.patient.in_(sorted(set(patients) - own))",
+    ): "saves work: whether there is any Consent to look at, before each row is held against those that there are",
+    (
+        "server/access/consents.py",
+        "RULE.c.denies == 1",
+    ): "saves work: whether there is any Consent to look at, before each row is held against those that there are",
+    (
         "server/edges/pages/hospital.py",
         "if visit.session is None",
     ): "what was begun in a session is refused without it before that",

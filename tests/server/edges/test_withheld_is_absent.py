@@ -252,3 +252,19 @@ def test_who_does_not_see_a_study_does_not_remove_it_from_the_images(site: Smart
     assert (known.status_code, unknown.status_code) == (404, 404)
     assert get(site, f"/dicomweb/studies/{THIRD.study_uid}/metadata", script(site)).status_code == 200
     assert call(site, "DELETE", f"/dicomweb/studies/{FIRST.study_uid}", doctor).status_code == 204
+
+
+def test_where_a_permission_is_needed_it_is_needed_for_what_was_there_once_too(tmp_path: Path) -> None:
+    """What is told of it no Consent can be held against: so only where nothing of the patient's is kept from the caller."""
+    with smart_site(tmp_path, consent_default="deny") as site:
+        stored(site, observation(site, "once"))
+        assert call(site, "DELETE", "/fhir/Observation/once", script(site)).status_code == 204
+        path, trail = "/fhir/Observation/once/_history/1", f"/fhir/AuditEvent?patient={site.patients['A']}"
+        consented(site, {"type": "permit"}, patient="B", id_="b")
+        assert get(site, path, token(site)).status_code == 404
+        assert get(site, trail, token(site)).json()["total"] == 0
+        consented(site, {"type": "permit"})
+        assert get(site, path, token(site)).status_code == 200
+        assert get(site, trail, token(site)).json()["total"] > 0
+        consented(site, {"type": "permit", "provision": [{"type": "deny", "securityLabel": RESTRICTED}]})
+        assert get(site, path, token(site)).status_code == 404
