@@ -64,7 +64,7 @@ _TRANSACTIONS: Final[Mapping[str, str]] = {
     "RAD-107": "looked at images",
     "RAD-108": "added images",
     "RAD-129": "searched for images",
-    "110112": "was shown names to choose from",
+    "110112": "saw names to choose from",
     "110122": "signed in",
     "110123": "signed out",
     "110127": "began emergency access",

@@ -308,7 +308,7 @@ class Settings(BaseSettings):
     client_failures: int = Field(
         default=300,
         ge=0,
-        description="wrong secrets and assertions of one OAuth client, from one network, until it has to wait; 0: any number",
+        description="wrong secrets and assertions in the name of one OAuth client, from one network, until further ones are answered 429; 0: any number",
     )
     sign_in_window: int = Field(
         default=900, gt=0, description="seconds that failures to sign in, and those of OAuth clients, are counted for"

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -136,6 +137,12 @@ def _warn_of_nobody(connection: "Connection", account: "Account") -> None:
     """The resource that is the person may come later; a slip of the pen would come to light only when a Consent does not hold."""
     from server.records import resources
 
+    if account.kind == "practitioner" and not account.fhir_user:
+        typer.echo(
+            "warning: no resource is this practitioner: emergency access is not offered, and Consents that name practitioners are held against "
+            f"somebody unknown. `imageshare user person {account.email} Practitioner/ID` names it",
+            err=True,
+        )
     kind, _, id_ = account.fhir_user.partition("/")
     if account.fhir_user and resources.last(connection, kind, id_) is None:
         typer.echo(f"warning: there is no {account.fhir_user} here yet", err=True)
@@ -173,6 +180,24 @@ def rename_user(email: Email, name: Annotated[str, typer.Argument(help="As patie
             accounts.rename(connection, found.id, name)
             node.people.events.changed(connection, found.id, None, "name changed", "")
     typer.echo(f"{found.email} is called {name}")
+
+
+@user_app.command("person")
+def set_person(
+    email: Email,
+    reference: Annotated[str, typer.Argument(help="The resource that is this person, such as Practitioner/x; none where empty.")],
+    data: Data = None,
+) -> None:
+    """Say which resource is the person: Consents name practitioners by it, and emergency access needs it."""
+    from server.access.people import accounts
+
+    with _opened(data) as node:
+        found = replace(_account(node, email), fhir_user=reference)
+        with node.database.write() as connection:
+            accounts.be(connection, found, reference)
+            node.people.events.changed(connection, found.id, None, "person changed", "")
+            _warn_of_nobody(connection, found)
+    typer.echo(f"{found.email} is {reference or 'nobody by a resource'}")
 
 
 @user_app.command("disable")

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import httpx2
 from rich.console import Console
@@ -15,6 +16,11 @@ from conformance.smart.system import System
 from conformance.smart.target import Target
 from conformance.smart.wire import Wire
 
+_CHECK: Final = (
+    "check that the server runs, that host and port are right and reachable from here, and that the URL is the FHIR base URL, such as "
+    "https://example.org/fhir"
+)
+
 
 def unreachable(target: Target) -> str:
     """Why nothing can be asked there; empty where somebody answers."""
@@ -22,7 +28,8 @@ def unreachable(target: Target) -> str:
         try:
             wire.get(f"{target.clinical or target.fhir}/.well-known/smart-configuration")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return f"{target.clinical or target.fhir}: {error}"
+            base = target.clinical or target.fhir
+            return f"nobody answers at {base}/.well-known/smart-configuration ({error}): {_CHECK}"
     return ""
 
 

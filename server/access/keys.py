@@ -59,6 +59,11 @@ class Keys:
                 found = self._signing(writing, algorithm) or _made(writing, algorithm)
         return found
 
+    def prepare(self) -> None:
+        """Makes the keys that are not there yet: who reads the key set before anything was signed is told with what it will be."""
+        for algorithm in (ACCESS_TOKENS, ID_TOKENS):
+            self.signing(algorithm)
+
     def verifying(self, kid: str, algorithm: str) -> Key:
         """The key of this id, if it is one of this algorithm. Raises `KeyError`."""
         found = self._held.keys.get(kid)

@@ -24,7 +24,7 @@ def run(*, once: bool, own: Path | None = None, keep: Path | None = None) -> int
     """Tells the story and returns the exit code: 0, or 1 if a step failed.
 
     Without `once` the server stays up until Ctrl-C. `own` is a folder of the reader's own DICOM files; `keep` is a folder for
-    everything, which stays, where otherwise only pictures and the server's log do.
+    everything, which stays, where otherwise only pictures and the server's log do, and nothing after a signal.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
@@ -42,16 +42,20 @@ def run(*, once: bool, own: Path | None = None, keep: Path | None = None) -> int
         f"Everything is in {folder}",
     )
     scene = Scene(story, ServerProcess(data, folder / "server.log", QUIET_PERIOD), folder, own)
+    left = "Pictures and the server's log stay" if keep is None else "Everything stays"
     try:
         return _tell(scene, once=once)
+    except SystemExit:  # `_end`: nobody looks any more
+        left = "" if keep is None else left
+        raise
     finally:
         scene.close()
         scene.server.stop()
         if keep is None:
-            _tidy(folder)
+            _tidy(folder, everything=not left)
         with contextlib.suppress(OSError):  # the terminal may be what has gone
-            left = "Pictures and the server's log stay" if keep is None else "Everything stays"
-            console.print(Text(f"  {left} in {folder}", style="dim"), soft_wrap=True)
+            if left:
+                console.print(Text(f"  {left} in {folder}", style="dim"), soft_wrap=True)
 
 
 def _tell(scene: Scene, *, once: bool) -> int:
@@ -111,12 +115,14 @@ def _stay(scene: Scene) -> None:
     console.print()
 
 
-def _tidy(folder: Path) -> None:
-    """Pictures and the log stay; the stored images and the generated files go."""
-    for name in ("data", "phantom", "second"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+def _tidy(folder: Path, *, everything: bool) -> None:
+    """Pictures and the log stay, if not `everything` goes; the stored images and the generated files go."""
+    for path in [folder] if everything else [folder / name for name in ("data", "phantom", "second")]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """SIGTERM and a closed terminal end the demo as Ctrl-C does: with its server."""
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does: with its server. A second one does not disturb that."""
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)

@@ -1,6 +1,6 @@
 """Whose a study is when its images say another patient: merged patients and moved studies."""
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, select, union_all, update
 
 from server.records.catalogue import PATIENT, STUDY
 from server.store.db import insert, micros
@@ -64,6 +64,17 @@ def rows(connection: Connection, patient_pk: int) -> list[int]:
 def former(connection: Connection, id_: str) -> frozenset[str]:
     """The ids of the Patients who were merged into this one."""
     return frozenset() if replaced_by(connection, id_) else same(connection, id_) - {id_}
+
+
+def numbers(connection: Connection, id_: str) -> tuple[str, ...]:
+    """The Patient IDs by which images name this patient, those of who was merged into her last; none that this server made up for want of one."""
+    own = select(PATIENT.c.pk).where(PATIENT.c.id == id_)
+    into_her = select(MERGE.c.source_pk).join(PATIENT, MERGE.c.target_pk == PATIENT.c.pk).where(PATIENT.c.id == id_)
+    named = PATIENT.alias()
+    is_made_up = select(STUDY.c.pk).where(STUDY.c.uid == named.c.value).exists()
+    found = select(named.c.value).where(named.c.pk.in_(union_all(own, into_her)), named.c.value != "", ~is_made_up)
+    rows = connection.execute(found.order_by((named.c.id != id_), named.c.pk))
+    return tuple(dict.fromkeys(rows.scalars()))
 
 
 def move(connection: Connection, study_pk: int, patient_pk: int) -> bool:

@@ -155,6 +155,7 @@ class Authorizing:
         shown = [
             asked.request_id,
             asked.client.id,
+            asked.client.name,
             asked.redirect_uri,
             *asked.scopes,
             "",
@@ -266,7 +267,11 @@ class Authorizing:
         waiting = _REQUEST.c.answered.is_(None), _REQUEST.c.expires > micros()
         row = connection.execute(select(_REQUEST).where(_REQUEST.c.id == hashed(request_id), *waiting)).first()
         client = clients.enabled(connection, row.client) if row is not None else None
-        return None if row is None or client is None else _of(request_id, client, row)
+        if (
+            row is None or client is None or not client.check_redirect_uri(row.redirect_uri)
+        ):  # it may have been taken back meanwhile
+            return None
+        return _of(request_id, client, row)
 
     def _answered(self, connection: Connection, request_id: str, session: Session) -> Asked:
         """The request, which from now on waits no more: whoever answers it again is too late."""

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, or_, select
 
 from profiles.person_name import folded
 from server.access.consents import NOTHING, Withheld
-from server.records import resources
+from server.records import belonging, resources
 from server.records.catalogue import PATIENT, STUDY
 from server.records.resources import RESOURCE
 
@@ -24,6 +24,8 @@ class PatientChoice:
     name: str
     birth_date: str = ""
     sex: str = ""
+    numbers: tuple[str, ...] = ()
+    """By which images name the patient; for who sees many patients, to tell those of one name apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def _choice(connection: Connection, id: str) -> PatientChoice | None:
     if stored is None or stored.deleted:
         return None
     found: dict[str, Any] = orjson.loads(stored.body)
-    return PatientChoice(id, _name(found), found.get("birthDate", ""), found.get("gender", ""))
+    return PatientChoice(id, _name(found), found.get("birthDate", ""), found.get("gender", ""), belonging.numbers(connection, id))
 
 
 def _name(patient: dict[str, Any]) -> str:

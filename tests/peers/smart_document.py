@@ -57,7 +57,7 @@ def document() -> str:
     parts.append(
         "## SMART Imaging Access\n\nThe draft has no numbers; these are the cases by its sections.\n\n" + "".join(_imaging())
     )
-    parts.append(_not_shown(binding, tests, cases))
+    parts.append(_not_shown(found.values(), tests, cases))
     return "\n".join(parts)
 
 
@@ -100,8 +100,8 @@ def _imaging() -> Iterable[str]:
         yield f"### {section}\n\n" + "".join(f"- `{each.id}` {each.title}\n" for each in found) + "\n"
 
 
-def _not_shown(binding: Iterable[Requirement], tests: Mapping[int, list[Required]], cases: Mapping[int, list[Case]]) -> str:
-    left = [each for each in binding if each.id not in tests and each.id not in cases]
+def _not_shown(found: Iterable[Requirement], tests: Mapping[int, list[Required]], cases: Mapping[int, list[Case]]) -> str:
+    left = [each for each in found if each.id not in tests and each.id not in cases and (each.binding or each.id in unseen())]
     lines = [f"- [{each.id}]({each.url}) {_cell(each.words)}: {unseen().get(each.id, '**no test yet**')}.\n" for each in left]
     return "".join(["## What is not shown\n\n", *lines])
 

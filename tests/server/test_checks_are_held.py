@@ -1,6 +1,7 @@
-"""Whether the tests would notice: authorization checks of `server/access` and `server/edges` are taken out, one at a time, and a test has to fail.
+"""Whether the tests would notice: authorization checks of `server/access`, `server/edges` and what authorizes apps are taken out, one at a time, and a
+test has to fail.
 
-A sample of them in `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes an hour.
+Another sample of them with each `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes two hours on two cores.
 """
 
 import os
@@ -15,30 +16,90 @@ from pathlib import Path
 import pytest
 from peers.taken_out import ROOT, VARIABLE, Check, checks, without
 
-ALL = checks("server/access", "server/edges")
+ALL = checks(
+    "server/access", "server/edges", *(f"server/work/{name}.py" for name in ("authorizing", "asking", "choosing", "connected", "emergencies"))
+)  # fmt: skip
 SAMPLE = 24
 TESTS = {
     "server/access/oauth/": ["tests/server/edges/smart", "tests/server/access/oauth"],
     "server/access/people/": ["tests/server/access/people", "tests/server/edges/pages"],
     "server/access/break_glass": ["tests/server/edges/pages/test_emergency.py"],
     "server/access/capabilities": ["tests/server/edges/test_dicomweb_capabilities.py", "tests/server/edges/test_imaging_access.py"],
+    "server/access/consent": ["tests/server/access/test_consent_rules.py", "tests/server/access/test_pcf.py", "tests/server/edges/test_consents_enforced.py", "tests/server/edges/test_whose_it_is.py", "tests/server/edges/test_withheld_is_absent.py"],
+    "server/access/studies": ["tests/server/edges/test_one_study_alone.py", "tests/server/access/test_separate_servers.py", "tests/server/edges/test_imaging_access.py"],
     "server/access/decisions": ["tests/server/edges/test_who_says_who_may.py", "tests/server/edges/test_one_study_alone.py", "tests/server/edges/test_whose_it_is.py", "tests/server/access", "tests/server/edges/fhir/test_write_access.py"],
     "server/access/foreign": ["tests/server/access/test_foreign.py", "tests/server/access/test_separate_servers.py"],
     "server/access/grants": ["tests/server/test_cli.py"],
     "server/access/guesses": ["tests/server/access/test_foreign.py"],
+    "server/access/tokens": ["tests/server/access/test_keys.py", "tests/server/access/test_decisions.py", "tests/server/access/test_rights.py"],
     "server/access/": ["tests/server/access/test_tokens.py", "tests/server/access/test_decisions.py", "tests/server/access/test_rights.py", "tests/server/edges/test_fhir.py"],
     "server/edges/pages/": ["tests/server/edges/pages"],
+    "server/work/": ["tests/server/edges/smart", "tests/server/edges/pages"],
     "server/edges/smart/": ["tests/server/edges/smart"],
     "server/edges/soap/": ["tests/server/edges/test_soap_refusals.py", "tests/server/edges/test_soap_registry.py", "tests/server/edges/test_soap_retrieve.py"],
     "server/edges/dimse/": ["tests/server/edges/test_dimse_query.py", "tests/server/edges/test_dimse_retrieve.py"],
-    "server/edges/dicomweb/": ["tests/server/edges/test_dicomweb.py", "tests/server/edges/test_dicomweb_subscriptions.py", "tests/server/edges/test_dicomweb_workitems.py", "tests/server/edges/test_dicomweb_delete.py", "tests/server/edges/test_dicomweb_correct.py", "tests/server/edges/test_imaging_access.py", "tests/server/edges/test_one_study_alone.py"],
-    "server/edges/": ["tests/server/edges/test_fhir.py", "tests/server/edges/test_revocation.py", "tests/server/edges/fhir/test_write_access.py", "tests/server/edges/fhir/test_binary.py"],
+    "server/edges/dicomweb/": ["tests/server/edges/test_dicomweb.py", "tests/server/edges/test_dicomweb_subscriptions.py", "tests/server/edges/test_dicomweb_workitems.py", "tests/server/edges/test_dicomweb_delete.py", "tests/server/edges/test_dicomweb_correct.py", "tests/server/edges/test_imaging_access.py", "tests/server/edges/test_one_study_alone.py", "tests/server/edges/test_withheld_is_absent.py", "tests/server/edges/test_consents_enforced.py"],
+    "server/edges/": ["tests/server/edges/test_who_says_who_may.py", "tests/server/edges/test_fhir.py", "tests/server/edges/test_revocation.py", "tests/server/edges/fhir/test_write_access.py", "tests/server/edges/fhir/test_binary.py"],
 }  # fmt: skip
 """What looks at a module after the tests that have its name, by how its path begins: the first that fits. Whatever that does not notice, the routes may."""
 SECOND_LOOK = ["tests/server/test_every_route.py"]
 LEFT_OUT = "not browser and not apps and not postgresql"
 """Slow ones, that look at the same."""
 UNNOTICED: dict[tuple[str, str], str] = {
+    (
+        "server/access/consents.py",
+        "RULE.c.patient.in_(sorted(patients))",
+    ): "saves work: whether there is any Consent to look at, before each row is held against those that there are",
+    (
+        "server/access/consents.py",
+        "RULE.c.patient.in_(sorted(set(patients) - own))",
+    ): "saves work: whether there is any Consent to look at, before each row is held against those that there are",
+    (
+        "server/access/consents.py",
+        "RULE.c.denies == 1",
+    ): "saves work: whether there is any Consent to look at, before each row is held against those that there are",
+    (
+        "server/edges/pages/hospital.py",
+        "if visit.session is None",
+    ): "what was begun in a session is refused without it before that",
+    (
+        "server/edges/dimse/retrieval.py",
+        "asked.decision.require(STUDY_TYPE, Interaction.READ)",
+    ): "a peer that may ask at all may ask for everything; who may not has no presentation context",
+    (
+        "server/edges/fhir/binary.py",
+        "work.require_write(connection, asking, request.path_params.get('id', ''), given)",
+    ): "saves decoding the content: who may write it is judged again when it is there",
+    ("server/edges/dicomweb/store.py", "decision.require(STUDY_TYPE, Interaction.CREATE)"): (
+        "who has no scope for it does not reach every patient either: the next check refuses, in other words"
+    ),
+    ("server/edges/fhir/binary.py", "work.require_write(connection, asking, request.path_params.get('id', ''), _with_"): (
+        "saves taking the content: who may write it is judged again when it is there"
+    ),
+    ("server/edges/dimse/find.py", "asked.decision.require(STUDY_TYPE, Interaction.SEARCH)"): (
+        "a peer that may ask at all may ask for everything; who may not has no presentation context"
+    ),
+    ("server/edges/dicomweb/changes.py", "decision.require(STUDY_TYPE, interaction)"): (
+        "who has no scope for it does not reach every patient either: the next check refuses, in other words"
+    ),
+    ("server/access/people/sign_in.py", "self.tries.require_room(address, browser)"): "saves work: the counter refuses too",
+    ("server/access/people/tries.py", "if not browser.accounts and (wait := self._throttles.was_beyond(self.of_address,"): (
+        "saves work: the counter refuses too"
+    ),
+    ("server/access/people/tries.py", "if of_address and self._throttles.is_spent(of_address[0][0], *of_address[0][1])"): (
+        "saves counting the others: the counter refuses too"
+    ),
+    (
+        "server/access/people/tries.py",
+        "if of_address and (not taken[0])",
+    ): "who comes too late by a race is not looked at, and told so in other words",
+    ("server/access/people/recovery.py", "if known.id != account.id"): (
+        "an address is one account's: another has it only if it was given to her between two statements"
+    ),
+    (
+        "server/access/people/passkeys.py",
+        "if not _ID.fullmatch(plain)",
+    ): "PostgreSQL refuses such a text, SQLite finds no key of it",
     ("server/access/oauth/authorization_code.py", "if granted is None or not granted.holds(now)"): (
         "the check after it, whether it would open anything, finds that a grant has ended too"
     ),
@@ -64,7 +125,7 @@ def sample() -> list[Check]:
 
 
 def looks(path: str) -> Iterator[list[str]]:
-    if named := [str(each.relative_to(ROOT)) for each in sorted(ROOT.glob(f"tests/server/**/test_{Path(path).stem}.py"))]:
+    if named := [str(each.relative_to(ROOT)) for each in sorted(ROOT.glob(f"tests/server/**/test_*{Path(path).stem}.py"))]:
         yield named
     yield next(tests for start, tests in TESTS.items() if path.startswith(start))
     yield SECOND_LOOK
@@ -73,7 +134,7 @@ def looks(path: str) -> Iterator[list[str]]:
 def noticing(check: Check) -> str:
     """The first test that fails without it, and does not with it; empty where there is none."""
     for tests in looks(check.path):
-        if failed := _failed(tests, f"{check.path}:{check.line}"):
+        if failed := _failed(tests, check.place):
             assert not _failed([failed], ""), f"{failed} fails anyhow"
             return failed
     return ""
@@ -105,7 +166,7 @@ def test_checks_are_found_and_can_be_taken_out() -> None:
     for path in sorted({check.path for check in ALL}):
         source = (ROOT / path).read_text()
         for check in (each for each in ALL if each.path == path):
-            compile(without(source, check.line), path, "exec")
+            compile(without(source, check.line, check.column), path, "exec")
 
 
 def test_what_is_known_to_go_unnoticed_is_there() -> None:

@@ -106,6 +106,28 @@ def test_sigterm_ends_the_demo_and_its_server(tmp_path: Path) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.timeout(120)
+def test_sigterm_leaves_nothing_in_the_temporary_folder(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL
+    )
+    assert process.stdout
+    try:
+        for line in process.stdout:
+            if "A server starts" in line:
+                break
+        assert [*tmp_path.glob("imageshare-demo-*")]
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert [*tmp_path.glob("imageshare-demo-*")] == []
+
+
 @pytest.mark.parametrize(
     ("came", "why"),
     [("error=access_denied&state=S", "access_denied"), ("code=c&state=other&iss=I", "another request"), ("code=c&state=S&iss=J", "another server")],

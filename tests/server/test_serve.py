@@ -142,7 +142,7 @@ def _associated(server: Running) -> Association:
 
 def test_processes_share_the_dicom_port(tmp_path: Path, database_url: str) -> None:
     """Both serve at once; when one is killed the other goes on, and the port is never closed; it is started again."""
-    with running(tmp_path / "data", database_url, dicom_processes=2, max_associations=4) as server:
+    with running(tmp_path / "data", database_url, dicom_processes=2, max_associations=8) as server:
         both = set(_of_role(server, "dicom"))
         assert len(both) == 2
         held: list[Association] = []

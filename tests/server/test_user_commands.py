@@ -14,6 +14,7 @@ import pytest
 from peers import imageshare
 from typer.testing import CliRunner, Result
 
+from server.access import break_glass
 from server.access.people import accounts, proxies
 from server.access.people.hospital import Identity
 from server.access.people.people import FIRST
@@ -45,6 +46,29 @@ def reach(node: Node, email: str) -> frozenset[str] | None:
         found = accounts.by_email(connection, email)
         assert found
         return accounts.reach(connection, found, micros())[0]
+
+
+def test_a_practitioner_whom_no_resource_is_is_warned_of_and_can_be_named_later(opened: Node) -> None:
+    with opened.database.write() as connection:
+        resources.put(connection, {"resourceType": "Practitioner", "id": "x"})
+    added = run(opened, "add", "p@example.org", "--kind", "practitioner", input=f"{PASSWORD}\n{PASSWORD}\n")
+    assert added.exit_code == 0, added.output
+    assert "emergency access is not offered" in added.stderr
+    assert "imageshare user person p@example.org Practitioner/ID" in added.stderr
+    assert "warning" not in added.stdout
+    assert run(opened, "add", "s@example.org", "--kind", "staff", input=f"{PASSWORD}\n{PASSWORD}\n").stderr.count("warning") == 0
+    wrong = run(opened, "person", "p@example.org", "x")
+    assert (wrong.exit_code, "such as Practitioner/x" in wrong.output) == (1, True)
+    named = run(opened, "person", "p@example.org", "Practitioner/x")
+    assert (named.exit_code, named.output) == (0, "p@example.org is Practitioner/x\n")
+    with opened.database.read() as connection:
+        found = accounts.by_email(connection, "p@example.org")
+    assert found
+    assert found.fhir_user == "Practitioner/x"
+    assert break_glass.may(found)
+    assert "there is no Practitioner/y" in run(opened, "person", "p@example.org", "Practitioner/y").stderr
+    run(opened, "add", "a@example.org", input=f"{PASSWORD}\n{PASSWORD}\n")
+    assert run(opened, "person", "a@example.org", "Practitioner/x").exit_code == 1
 
 
 def test_an_account_with_a_password_that_is_asked_for(opened: Node) -> None:

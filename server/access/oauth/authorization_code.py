@@ -4,7 +4,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Any, Final
 
-from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError, OAuth2Error
+from authlib.oauth2.rfc6749 import InvalidClientError, InvalidGrantError, InvalidRequestError, OAuth2Error
 from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant
 from sqlalchemy import Connection, select, update
 
@@ -78,7 +78,10 @@ class CodeGrant(AuthorizationCodeGrant):
 
     def validate_authorization_request(self) -> str:
         """RFC 6749 section 4.1.1; `aud` and `state` as SMART App Launch 2.2 has them. Gives the redirect URI."""
-        redirect_uri: str = super().validate_authorization_request()
+        try:
+            redirect_uri: str = super().validate_authorization_request()
+        except InvalidClientError:
+            raise InvalidClientError("this app is not known here, or is not let in any more") from None
         try:
             self._smart(self.request.payload.data)
         except OAuth2Error as error:
@@ -113,7 +116,7 @@ class CodeGrant(AuthorizationCodeGrant):
             raise InvalidGrantError(_REFUSED)
         if row.used is not None:
             self._replayed(row.grant)
-        if row.expires <= now:
+        if row.expires <= now or not client.check_redirect_uri(row.redirect_uri):  # it may have been taken back meanwhile
             raise InvalidGrantError(_REFUSED)
         return Code(row.hash, row.grant, row.redirect_uri, row.challenge, row.nonce)
 

@@ -5,7 +5,8 @@ from typing import Any, Final
 from authlib.oauth2.rfc6749 import InvalidScopeError
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 
-from profiles.smart.scopes import narrowed, parse_scope, words_of
+from profiles.r4.definitions import resource_types
+from profiles.smart.scopes import narrowed, parse_scope, parse_scopes, words_of
 from server.access.oauth import granting
 from server.access.oauth.clients import Client
 from server.access.oauth.granting import SECOND, Granted
@@ -28,8 +29,13 @@ class BackendGrant(ClientCredentialsGrant):
         return client
 
     def validate_requested_scope(self) -> None:
-        """`scope` is needed. What is granted are the system/ scopes in it that the client is registered for."""
+        """`scope` is needed. What is granted are the system/ scopes in it that the client is registered for.
+
+        SMART Backend Services, "Enforce authorization": who asks for a kind of data that there is not is told so at once.
+        """
         asked = self.request.payload.scope or ""
+        if unknown := [each.type for each in parse_scopes(asked) if each.type not in ("*", *resource_types())]:
+            raise InvalidScopeError(f"FHIR R4 has no {unknown[0]}; ask without it")
         kept = narrowed(asked, self.request.client.scope)
         self.request.scope = " ".join(word for word in words_of(kept) if _is_of_system(word))
         if not self.request.scope:

@@ -233,11 +233,15 @@ def _require_grants(client: Client) -> None:
         require_public(client.jwks)
 
 
+_NO_DOMAIN: Final = frozenset({"javascript", "data", "vbscript", "file", "blob", "about", "intent", "http", "https"})
+"""No reversed domain begins so; other programs may read a scheme only so far."""
+
+
 def require_redirect_uri(uri: str) -> None:
     """RFC 9700 section 4.1 and RFC 8252 section 7: https, a private scheme with a dot in it, or http to this very machine."""
     parts = _split(uri)
     web = parts.scheme == "https" and parts.hostname
-    native = "." in parts.scheme
+    native = "." in parts.scheme and parts.scheme.partition(".")[0] not in _NO_DOMAIN
     local = parts.scheme == "http" and parts.hostname in _LOCAL
     if not (web or native or local):
         raise Refused("a redirect URI is https, a private scheme such as org.example.app:/back, or http to a loopback address")

@@ -87,7 +87,10 @@ def manage(server: OAuthServer, message: Message, client_id: str, count: Callabl
 
 
 def _changed(server: OAuthServer, client: Client, message: Message) -> Client:
-    """RFC 7592 section 2.2: all of it anew. How it authenticates stays: a secret is not made of nothing."""
+    """RFC 7592 section 2.2: all of it anew. How it authenticates stays: a secret is not made of nothing.
+
+    What people allowed an app of another name or address ends: they did not allow this one.
+    """
     body = message.body
     if not isinstance(body, dict) or body.get("client_id") != client.id:
         raise _wrong("client_id has to be that of the client")
@@ -96,8 +99,15 @@ def _changed(server: OAuthServer, client: Client, message: Message) -> Client:
         raise _wrong("the kind of client stays; register a new one for another token_endpoint_auth_method")
     with server.database.write() as connection:
         clients.change(connection, changed)
+        if _shown(changed) != _shown(client):
+            granting.end_of_client(connection, client.id, "the app says that it is another one now")
         _tell(server, connection, client.id, "client changed by itself", message)
     return changed
+
+
+def _shown(client: Client) -> tuple[object, ...]:
+    """What people see of an app when they allow it."""
+    return client.name, client.logo_uri, client.client_uri, sorted(client.redirect_uris)
 
 
 def _tell(server: OAuthServer, connection: Connection, client: str, what: str, message: Message) -> None:

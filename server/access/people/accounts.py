@@ -109,10 +109,7 @@ def add(
     if kind not in KINDS:
         raise Refused(f"an account is one of {', '.join(KINDS)}")
     email = plain_email(email)
-    if fhir_user and not _FHIR_USER.fullmatch(fhir_user):
-        raise Refused("a person is a Patient, Practitioner, PractitionerRole, RelatedPerson or Person, such as Practitioner/x")
-    if kind == "patient" and fhir_user.startswith(("Practitioner/", "PractitionerRole/")):
-        raise Refused("a patient is no Practitioner; somebody who is both has two accounts")
+    _require_person(kind, fhir_user)
     if not fhir_user and kind == "patient" and len(own) == 1:
         fhir_user = f"Patient/{own[0]}"
     row = {
@@ -125,6 +122,20 @@ def add(
     for patient in own:
         connection.execute(OWN.insert().values(account=row["id"], patient=patient))
     return Account(str(row["id"]), kind, name, email, fhir_user, assurance, language)
+
+
+def _require_person(kind: str, fhir_user: str) -> None:
+    if fhir_user and not _FHIR_USER.fullmatch(fhir_user):
+        raise Refused("a person is a Patient, Practitioner, PractitionerRole, RelatedPerson or Person, such as Practitioner/x")
+    if kind == "patient" and fhir_user.startswith(("Practitioner/", "PractitionerRole/")):
+        raise Refused("a patient is no Practitioner; somebody who is both has two accounts")
+
+
+def be(connection: Connection, account: Account, fhir_user: str) -> None:
+    """The person is this resource (`Practitioner/x`) from now on; empty for none. Consents are held against it from the next request on. Raises `Refused`."""
+    _require_person(account.kind, fhir_user)
+    connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == account.id).values(fhir_user=fhir_user))
+    epoch.raise_(connection)
 
 
 def rename(connection: Connection, id: str, name: str) -> None:

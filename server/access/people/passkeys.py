@@ -5,6 +5,7 @@ is claimed once. A signature counter that does not grow is that of a copied key:
 """
 
 import hashlib
+import ipaddress
 import re
 import secrets
 from collections.abc import Mapping
@@ -67,7 +68,11 @@ class Passkeys:
         self._host = "localhost" if local else (parts.hostname or "")
         port = f":{parts.port}" if parts.port else ""
         self._origin = f"{parts.scheme}://{self._host}{port}"
-        self._name = settings.organization
+        self._below, self._name = parts.path.rstrip("/"), settings.organization
+
+    def page(self, path: str) -> str:
+        """The URL of a page of ours where browsers have passkeys; empty where this server has no name, but a mere address."""
+        return "" if _is_address(self._host) else f"{self._origin}{self._below}{path}"
 
     # --- a new one
 
@@ -261,3 +266,11 @@ def _plain(id: str) -> str:
 
 def _hash(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -125,7 +125,7 @@ def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
     known = {
         "faults": {}, "done": visit.take_done(), "keys": keys, "shortest": SHORTEST,
         "needs_current": people.passwords.has_one(person.account.id) and "passkey" not in person.methods,
-        "has_password": people.passwords.has_one(person.account.id),
+        "passkeys_at": people.passkeys.page("/account"), "has_password": people.passwords.has_one(person.account.id),
         "sessions": [
             {"id": each.id, "began": each.began, "ways": ways(each.methods), "here": each.id == person.id}
             for each in people.sessions.of(person.account.id)

@@ -54,21 +54,24 @@ def _place(text: str) -> Place | None:
 
 
 def _by_day(visit: Visit, found: tuple[AccessRow, ...], own: frozenset[str]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The rows of each day (`20260712`), in the site's zone, in their order. What the reader did again and again is one row, with the last time."""
+    """The rows of each day (`20260712`), in the site's zone, in their order.
+
+    What the reader did again and again on one day is one row, with the last time: so it does not hide what others did, of whom each row is shown.
+    """
     days: dict[str, list[dict[str, Any]]] = {}
     for each in found:
         who = "you" if each.who == PATIENT and each.patient in own else each.who
         at = each.when.astimezone(visit.settings.zone)
         of_day = days.setdefault(f"{at:%Y%m%d}", [])
-        of_day.append(
-            {
-                "time": f"{at:%H:%M}", "what": _(each.what), "who": _(who) if who else "", "organization": each.organization,
-                "app": _(each.app), "purpose": _(each.purpose) if each.purpose else "", "outcome": each.outcome, "patient": each.patient,
-            }
-        )  # fmt: skip
-        if who == "you" and len(of_day) > 1 and _same(*of_day[-2:]):
-            of_day.pop()
-            of_day[-1]["times"] = of_day[-1].get("times", 1) + 1
+        row = {
+            "time": f"{at:%H:%M}", "what": _(each.what), "who": _(who) if who else "", "organization": each.organization,
+            "app": _(each.app), "purpose": _(each.purpose) if each.purpose else "", "outcome": each.outcome, "patient": each.patient,
+        }  # fmt: skip
+        again = next((one for one in of_day if who == "you" and _same(one, row)), None)
+        if again is None:
+            of_day.append(row)
+        else:
+            again["times"] = again.get("times", 1) + 1
     return list(days.items())
 
 

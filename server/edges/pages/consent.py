@@ -17,12 +17,14 @@ from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit, problem
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
-from server.edges.pages.wording import host_of, kinds
+from server.edges.pages.wording import day, host_of, kinds
 from server.errors import Forbidden, NotFound, Refused
 from server.work.authorizing import Asked
 from server.work.choosing import PatientChoice, StudyChoice
 
 _STAYING: Final = ("offline_access", "online_access")
+_OF_MANY: Final = ("practitioner", "staff", "administrator")
+_SEXES: Final = {"male": "male", "female": "female", "other": "sex: other"}
 _OVER: Final = "this request is over; go back to the app and begin anew"
 
 
@@ -32,6 +34,8 @@ class _Chosen:
 
     patient: str | None = None
     studies: tuple[str, ...] | None = None
+    marked: tuple[str, ...] = ()
+    """Those that were chosen before, where it is asked again."""
     search: str = ""
     emergency: str = ""
     """Why a practitioner wants to see all of the record."""
@@ -86,7 +90,8 @@ def _chosen(visit: Visit, answer: str) -> _Chosen:
     studies = tuple(dict.fromkeys(visit.values("study")))
     asked_studies = answer in ("studies", "allow")
     return _Chosen(
-        visit.value("patient") or None, studies if asked_studies else None, visit.value("search").strip()[:100], visit.value("emergency")
+        visit.value("patient") or None, studies if asked_studies else None, studies, visit.value("search").strip()[:100],
+        visit.value("emergency"),
     )  # fmt: skip
 
 
@@ -117,6 +122,7 @@ def _next(visit: Visit, asked: Asked, chosen: _Chosen, fault: str = "") -> Respo
             "choose_studies.html",
             patient=subject,
             studies=[*map(_study, found.studies)],
+            marked=chosen.marked,
             more=found.more_studies,
             emergency=chosen.emergency,
         )
@@ -132,10 +138,21 @@ def _may_break(visit: Visit, asked: Asked) -> bool:
 def _emergency(visit: Visit, asked: Asked, chosen: _Chosen, fault: str = "", *, is_closed: bool = False) -> Response:
     """IHE PCF section 53.4, break-glass: asks for the reason, and says what comes of it."""
     break_glass.require(visit.person.account, chosen.patient)
+    named = asked.patient or chosen.patient
+    subject = _known(visit, asked, named) if named is not None and not is_closed else None
     return _ask(
         visit, asked, "emergency.html", 403 if is_closed else 400 if fault else 200, fault=fault, is_closed=is_closed, patient=chosen.patient,
-        reason=chosen.emergency, minutes=visit.settings.access_token_seconds // 60,
+        is_chosen=named is not None, subject=subject, marked=chosen.marked, reason=chosen.emergency,
+        minutes=visit.settings.access_token_seconds // 60,
     )  # fmt: skip
+
+
+def _known(visit: Visit, asked: Asked, patient: str) -> PatientChoice | None:
+    """The patient, where the person may be told of it without an emergency."""
+    found = visit.node.authorizing.choices(
+        asked, visit.person.account, patient=patient, address=visit.address, trace=request_id(visit.request)
+    )
+    return next(iter(found.patients), None)
 
 
 def _consent(
@@ -187,8 +204,17 @@ def _ask(visit: Visit, asked: Asked, template: str, status: int = 200, **values:
     client = asked.client
     return visit.page(
         template, status, **{"fault": "", "emergency": "", "may_break": _may_break(visit, asked), **values}, client=client.name, logo=logo.address(visit, client), host=host_of(asked.redirect_uri),
-        action=f"/authorize/{asked.request_id}",
+        action=f"/authorize/{asked.request_id}", about=lambda each: _about(visit, each),
     )  # fmt: skip
+
+
+def _about(visit: Visit, patient: PatientChoice) -> list[str]:
+    """What tells the patient from others. Patients and proxies choose among their own few, whom they know."""
+    born = [_("born {date}").format(date=day(patient.birth_date))] if patient.birth_date else []
+    if visit.person.account.kind not in _OF_MANY:
+        return born
+    sex = [_(_SEXES[patient.sex])] if patient.sex in _SEXES else []
+    return [*born, *sex, *(_("number {number}").format(number=each) for each in patient.numbers)]
 
 
 def _study(choice: StudyChoice) -> dict[str, str]:

@@ -27,6 +27,8 @@ _PAGES: Final = Environment(
     lstrip_blocks=True, extensions=["jinja2.ext.i18n"],
 )  # fmt: skip
 _PAGES.globals["asset"] = assets.address
+_NO_NAME: Final = Settings.model_fields["organization"].default
+"""What the site is called until somebody names it: nobody to ask."""
 _ENGLISH: Final = NullTranslations()
 """What the templates are written in; a catalogue of another language can take its place."""
 _PAGES.install_gettext_translations(_ENGLISH, newstyle=True)  # type: ignore[attr-defined]
@@ -75,12 +77,13 @@ def secured(settings: Settings, request: Request) -> dict[str, str]:
 
 
 def shown(request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
-    """The page of `template`. It knows `root`, `site`, `help`, `asset`, `day` and `moment` besides `values`."""
+    """The page of `template`. It knows `root`, `site`, `keepers` (whom people ask), `help`, `asset`, `day` and `moment` besides `values`."""
     settings = node(request).settings
     zone = settings.zone
     always = {
         "root": root(settings),
         "site": settings.organization,
+        "keepers": settings.organization if settings.organization != _NO_NAME else translated("the people who run this service"),
         "help": settings.help_text.strip(),
         "day": day,
         "moment": lambda micros: moment(_at(micros, zone)),

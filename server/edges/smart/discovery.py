@@ -39,8 +39,10 @@ def openid(request: Request) -> Response:
 
 def jwks(request: Request) -> Response:
     """RFC 7517 section 5: the public keys. A new one signs from the moment that it is here, so it is kept for minutes only."""
+    keys = node(request).tokens.keys
+    keys.prepare()
     with node(request).database.read() as connection:
-        found = node(request).tokens.keys.published(connection)
+        found = keys.published(connection)
     return document(request, found, seconds=_KEYS_SECONDS)
 
 

@@ -82,17 +82,16 @@ def launch(request: Request, message: Message) -> Answer:
 def _authenticating(request: Request, message: Message, answered: Callable[[OAuthServer, Message], Answer]) -> Answer:
     """RFC 6749 section 2.3.1: so many wrong secrets and assertions that are sent in the name of one client, from one network.
 
-    Who is right costs nothing more. Raises `TooManyAttempts`.
+    Who is right is never counted, and never waits: anybody may be wrong in an app's name. Raises `TooManyAttempts`.
     """
     own = node(request)
-    limit = rate(own.settings.client_failures or 1, own.settings.sign_in_window, "client")
-    of = claimed(message)[:_NAMED], network(message.address)
-    if wait := own.people.throttles.was_beyond(limit, *of):
-        raise TooManyAttempts(wait)
     told = answered(own.oauth, message)
     failed = told.status in (400, 401) and orjson.loads(told.body or b"{}").get("error") == "invalid_client"
-    counted = failed and own.settings.client_failures and counts(message.address, own.settings)
-    if counted and not own.people.throttles.take(limit, *of):
+    if not failed or not own.settings.client_failures or not counts(message.address, own.settings):
+        return told
+    limit = rate(own.settings.client_failures, own.settings.sign_in_window, "client")
+    of = claimed(message)[:_NAMED], network(message.address)
+    if not own.people.throttles.take(limit, *of):
         raise TooManyAttempts(own.people.throttles.wait(limit, *of))
     return told
 
@@ -121,5 +120,5 @@ def _problem(request: Request, error: ImageShareError) -> Response:
     """RFC 6749 section 4.1.2.1: nobody is sent anywhere while it is not known that the address is the app's own."""
     if error.http_status >= 429:
         return problem_page(request, error)
-    said = f"the app has asked for access in a way that is not taken here: {error.detail.rstrip('.')}. Nothing was shared; tell its makers"
+    said = f"what it has sent is not taken: {error.detail.rstrip('.')}. Nothing was shared; tell its makers"
     return problem_page(request, Refused(said), "The app could not be opened")

@@ -188,7 +188,9 @@ def test_the_command_lists_cases_and_says_what_is_wrong(tmp_path: Path) -> None:
 def test_that_nobody_answers_is_said_once(free_port: int) -> None:
     found = CliRunner().invoke(app, ["smart", f"http://127.0.0.1:{free_port}/fhir"])
     assert found.exit_code == 2
-    assert len(found.output.splitlines()) == 1
+    (said,) = found.output.splitlines()
+    assert f"http://127.0.0.1:{free_port}/fhir/.well-known/smart-configuration" in said
+    assert "check that the server runs" in said
 
 
 def test_the_command_reports_and_exits_by_what_it_found(tmp_path: Path) -> None:

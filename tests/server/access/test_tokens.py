@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
+from joserfc.jws import JWSRegistry
 from peers.together import together
 from sqlalchemy import event, select
 
@@ -22,6 +24,7 @@ from server.store.migrations import migrate
 from server.store.tables import SigningKey
 
 KEY = SigningKey.__table__  # type: ignore[attr-defined]
+_LENIENT = JWSRegistry(algorithms=["ES256"], strict_check_header=False)
 
 
 @pytest.fixture
@@ -71,6 +74,16 @@ def test_expired(tokens: Tokens) -> None:
     assert tokens.decide(tokens.issue(client="c", scope="system/*.rs", seconds=60)).subject == "c"
 
 
+def test_one_that_was_good_expires_too(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = tokens.issue(client="c", scope="system/*.rs", seconds=60)
+    assert tokens.decide(token).subject == "c"
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    _refused(tokens, token, "expired")
+    with pytest.raises(Unauthenticated):
+        tokens.claims(token)
+
+
 def test_of_another_installation(tmp_path: Path, database: Database, tokens: Tokens) -> None:
     other_database = Database(f"sqlite:///{tmp_path}/other.sqlite3")
     migrate(other_database)
@@ -107,6 +120,19 @@ def test_signed_with_our_key_but_not_an_access_token_of_ours(
     key = _own_key(database)
     header = {"alg": "ES256", "typ": "at+jwt", "kid": key.kid}
     _refused(tokens, jwt.encode(header, claims, key, algorithms=["ES256"]), reason)
+
+
+def test_a_header_that_we_do_not_write(database: Database, tokens: Tokens) -> None:
+    claims, key = _claims(tokens), _own_key(database)
+    for more in ({"jku": "https://evil.example.org/jwks"}, {"x": 1}):
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": key.kid, **more}
+        _refused(tokens, jwt.encode(header, claims, key, registry=_LENIENT), "not one of this server's")
+
+
+def test_one_that_is_longer_than_tokens_are(database: Database, tokens: Tokens) -> None:
+    claims, key = _claims(tokens, scope="x" * 8192), _own_key(database)
+    header = {"alg": "ES256", "typ": "at+jwt", "kid": key.kid}
+    _refused(tokens, jwt.encode(header, claims, key, algorithms=["ES256"]), "not one of this server's")
 
 
 def test_another_type_of_token(database: Database, tokens: Tokens) -> None:

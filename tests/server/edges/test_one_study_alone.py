@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from peers.smart_site import SmartSite, smart_site
-from peers.withholding import FHIR, call, get, put, script, stored, token
+from peers.withholding import FHIR, call, get, observation, put, script, stored, study_ids, token
 
 ON_BOTH_ENGINES = True
 
@@ -41,3 +41,16 @@ def test_who_the_patient_is_may_be_read_and_not_changed(site: SmartSite) -> None
     assert held.status_code == 200
     assert put(site, {**held.json(), "telecom": [{"value": "1"}]}, one).status_code == 403
     assert call(site, "DELETE", path, one).status_code == 403
+
+
+def test_what_refers_to_another_resource_of_the_studys_id_is_not_about_the_study(site: SmartSite) -> None:
+    """Ids are told apart by type: a client may give any."""
+    study = study_ids(site)[site.studies["A"][0]]
+    about = observation(site, "about", derivedFrom=[{"reference": f"ImagingStudy/{study}"}])
+    other = observation(site, "other", derivedFrom=[{"reference": f"Observation/{study}"}])
+    stored(site, observation(site, study), about, other)
+    one = _one(site)
+    assert get(site, "/fhir/Observation/about", one).status_code == 200
+    assert get(site, "/fhir/Observation/other", one).status_code == 403
+    found = get(site, "/fhir/Observation", one).json()
+    assert [each["resource"]["id"] for each in found["entry"]] == ["about"]

@@ -137,3 +137,17 @@ def test_a_parent_does_not_end_what_a_teenager_keeps_from_her(site: SmartSite) -
     assert call(site, "DELETE", "/fhir/Consent/c", hers).status_code == 403
     assert put(site, consent(site, {"type": "permit"}), hers).status_code == 403
     assert get(site, "/fhir/Consent/c", script(site)).json()["provision"]["type"] == "deny"
+
+
+def test_who_may_not_delete_is_told_so_whether_or_not_there_is_anything(site: SmartSite) -> None:
+    reader = token(site, scope="user/*.rs")
+    for id_ in ("cardio", "nothing"):
+        assert call(site, "DELETE", f"/fhir/Organization?_id={id_}", reader).status_code == 403
+    assert get(site, "/fhir/Organization/cardio", reader).status_code == 200
+
+
+def test_who_may_not_write_is_told_so_before_what_is_wrong_with_it(site: SmartSite) -> None:
+    reader = token(site, scope="user/*.rs")
+    wrong = {"resourceType": "Organization", "id": "cardio", "name": 7}
+    assert put(site, wrong, reader).status_code == 403
+    assert call(site, "POST", "/fhir/Organization", reader, wrong).status_code == 403

@@ -231,3 +231,40 @@ def test_a_label_outlives_the_images_and_holds_those_that_come_again(site: Smart
     send(site.node, FIRST)
     imageshare.publish_all(site.node)
     assert (get(site, path, doctor).status_code, get(site, path, script(site)).status_code) == (404, 200)
+
+
+def test_who_does_not_see_all_studies_of_a_patient_does_not_say_in_all_of_them_who_she_is(site: SmartSite) -> None:
+    hidden = {"meaning": "instance", "reference": {"reference": f"ImagingStudy/{study_ids(site)[THIRD.study_uid]}"}}
+    consented(site, {"type": "permit", "provision": [{"type": "deny", "data": [hidden]}]})
+    doctor, path = token(site), f"/dicomweb/studies/{FIRST.study_uid}"
+    name = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Other^Name"}]}}
+    refused = call(site, "PATCH", path, doctor, name)
+    assert refused.status_code == 403, refused.text
+    assert "Other" not in get(site, f"/fhir/Patient/{site.patients['A']}", script(site)).text
+    assert call(site, "PATCH", path, doctor, {"00080050": {"vr": "SH", "Value": ["A2"]}}).status_code == 204
+
+
+def test_who_does_not_see_a_study_does_not_remove_it_from_the_images(site: SmartSite) -> None:
+    hidden = {"meaning": "instance", "reference": {"reference": f"ImagingStudy/{study_ids(site)[THIRD.study_uid]}"}}
+    consented(site, {"type": "permit", "provision": [{"type": "deny", "data": [hidden]}]})
+    doctor = token(site)
+    known, unknown = (call(site, "DELETE", f"/dicomweb/studies/{uid}", doctor) for uid in (THIRD.study_uid, "2.25.1"))
+    assert (known.status_code, unknown.status_code) == (404, 404)
+    assert get(site, f"/dicomweb/studies/{THIRD.study_uid}/metadata", script(site)).status_code == 200
+    assert call(site, "DELETE", f"/dicomweb/studies/{FIRST.study_uid}", doctor).status_code == 204
+
+
+def test_where_a_permission_is_needed_it_is_needed_for_what_was_there_once_too(tmp_path: Path) -> None:
+    """What is told of it no Consent can be held against: so only where nothing of the patient's is kept from the caller."""
+    with smart_site(tmp_path, consent_default="deny") as site:
+        stored(site, observation(site, "once"))
+        assert call(site, "DELETE", "/fhir/Observation/once", script(site)).status_code == 204
+        path, trail = "/fhir/Observation/once/_history/1", f"/fhir/AuditEvent?patient={site.patients['A']}"
+        consented(site, {"type": "permit"}, patient="B", id_="b")
+        assert get(site, path, token(site)).status_code == 404
+        assert get(site, trail, token(site)).json()["total"] == 0
+        consented(site, {"type": "permit"})
+        assert get(site, path, token(site)).status_code == 200
+        assert get(site, trail, token(site)).json()["total"] > 0
+        consented(site, {"type": "permit", "provision": [{"type": "deny", "securityLabel": RESTRICTED}]})
+        assert get(site, path, token(site)).status_code == 404

@@ -3,6 +3,10 @@
 "use strict";
 (() => {
   const isName = !/^[\d.]+$|^\[/.test(location.hostname); // keys are for names, not for addresses
+  if (!isName) {
+    document.querySelectorAll("[data-without-passkey]").forEach((each) => { each.hidden = true; });
+    document.querySelectorAll("[data-passkey-by-address]").forEach((each) => { each.hidden = false; });
+  }
   if (!window.PublicKeyCredential || !isName) return;
 
   const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (each) => each.charCodeAt(0));

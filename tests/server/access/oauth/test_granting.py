@@ -100,6 +100,8 @@ def test_the_table_of_clients(database: Database) -> None:
         assert epoch.current(connection) != before
         assert clients.enabled(connection, "keeps") is None
         assert clients.origins(connection) == {}
+        with pytest.raises(Refused):
+            clients.change(connection, replace(kept, redirect_uris=("http://app.example.org/back",)))
         for act in (clients.disable, lambda c, i: clients.change(c, replace(PUBLIC, id=i))):
             with pytest.raises(NotFound):
                 act(connection, "nobody")
@@ -109,7 +111,7 @@ def test_the_table_of_clients(database: Database) -> None:
     "changed",
     [
         {"id": ""}, {"id": "a b"}, {"id": "a:b"}, {"id": "\u00e9"}, {"id": "a\n"}, {"name": ""}, {"name": "\x07"}, {"kind": "x"},
-        {"grant_types": frozenset({"password"})}, {"may": frozenset({"everything"})}, {"may": frozenset({"launch"})},
+        {"grant_types": frozenset({"password"})}, {"kind": "secret", "may": frozenset({"everything"})}, {"may": frozenset({"launch"})},
         {"redirect_uris": ()}, {"origins": ("https://app.example.org/",)}, {"origins": ("*",)}, {"origins": ("null",)},
         {"origins": ("https://APP.example.org",)}, {"origins": ("https://u@app.example.org",)}, {"kind": "asymmetric"},
         {"launch_uri": "javascript:x"}, {"launch_uri": "http://app.example.org/launch"}, {"logo_uri": "data:x"},

@@ -52,8 +52,12 @@ def test_addresses_that_people_have(lively: Town, email: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"kind": "god"}, {"fhir_user": "Device/x"}, {"fhir_user": "https://evil.example/Practitioner/x"}]
-)
+    "given",
+    [
+        {"kind": "god"}, {"fhir_user": "Device/x"}, {"fhir_user": "https://evil.example/Practitioner/x"},
+        {"kind": "patient", "fhir_user": "Practitioner/x"}, {"kind": "patient", "fhir_user": "PractitionerRole/x"},
+    ],
+)  # fmt: skip
 def test_what_is_no_person_is_refused(lively: Town, given: dict[str, str]) -> None:
     with pytest.raises(Refused):
         lively.account(**given)

@@ -76,6 +76,25 @@ def test_an_account_has_several_and_none_twice(lively: Town) -> None:
     assert enter(lively, second.get(lively.people.passkeys.options("form"))) == anna
 
 
+def test_who_began_before_there_was_a_key_adds_none_after(lively: Town) -> None:
+    """Two who have the password: the first who has a key keeps the other out."""
+    anna = lively.account(password=PASSWORD)
+    one, other = signed_in(lively, anna), signed_in(lively, anna)
+    options = lively.people.passkeys.begin(other)
+    lively.people.passkeys.finish(one, Key().create(lively.people.passkeys.begin(one)))
+    with pytest.raises(StepUpNeeded):
+        lively.people.passkeys.finish(other, Key().create(options))
+
+
+def test_an_account_has_so_many_keys(lively: Town) -> None:
+    anna, _ = with_key(lively)
+    session = signed_in(lively, anna, 2)
+    for _ in range(19):
+        lively.people.passkeys.finish(session, Key().create(lively.people.passkeys.begin(session)))
+    with pytest.raises(Refused, match="20 passkeys at most"):
+        lively.people.passkeys.finish(session, Key().create(lively.people.passkeys.begin(session)))
+
+
 def test_a_key_of_somebody_else_is_not_taken_over(lively: Town) -> None:
     anna, key = with_key(lively)
     eve = lively.account("eve@example.org")

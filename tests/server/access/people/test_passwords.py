@@ -138,7 +138,7 @@ def test_a_password_for_once_works_once_also_for_many_at_once(lively: Town) -> N
         ("correct horse battery", True), ("ñandú sobre la mesa", True), ("x" * 257, False), ("elevenchars", False), ("aaaaaaaaaaaa", False),
         ("121212121212", False), ("anna.muster@example.org", False), ("gro.elpmaxe@retsum.anna", False), ("Anna.Muster.", False),
         ("Anna Maria Muster", False), ("password1234", False), ("123456789012", False), ("qwertyuiop12", False), ("iloveyou1234", False),
-        ("letmeinletmein", False), ("passwordpassword", False), ("sunshine sunshine", False), ("P@$$w0rd2026!", False),
+        ("letmeinletmein", False), ("axbyyabxaybxyaab", False), ("passwordpassword", False), ("sunshine sunshine", False), ("P@$$w0rd2026!", False),
         ("Riverside2026!", False), ("imageshare1234", False), ("another long password", True), ("anna likes green apples", True),
     ],
 )  # fmt: skip

@@ -142,6 +142,13 @@ def test_what_is_no_address_is_refused(lively: Town, email: str) -> None:
         lively.people.profile.confirm(session, email, "12345678", HERE)
 
 
+def test_ones_own_address_is_no_new_one(lively: Town) -> None:
+    anna = lively.account()
+    session = lively.people.sessions.open(anna, ("code",), 1)[0]
+    with pytest.raises(Refused, match="already"):
+        lively.people.profile.ask(session, anna.email, HERE)
+
+
 def test_a_name_is_one_line_of_letters(lively: Town) -> None:
     anna = lively.account()
     session = signed_in(lively, anna)

@@ -140,11 +140,15 @@ def test_of_a_date_that_is_not_whole_the_first_day_counts(text: str, day: date |
 
 
 @pytest.mark.parametrize(
-    "given", [{"relation": "friend"}, {"ends": NOW - 1}, {"ends": NOW}, {"until_age": -1}, {"until_age": 151}]
-)
-def test_what_makes_no_sense_is_refused(lively: Town, given: dict[str, object]) -> None:
+    ("given", "told"),
+    [
+        ({"relation": "friend"}, "one of"), ({"ends": NOW - 1}, "before it ends"), ({"ends": NOW}, "before it ends"),
+        ({"until_age": -1}, "in years"), ({"until_age": 151}, "in years"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(lively: Town, given: dict[str, object], told: str) -> None:
     made = lively.account(kind="proxy")
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match=told):
         lively.people.proxying.begin(made.id, "x", **{"relation": "carer", "by": None, "begins": NOW, **given})  # type: ignore[arg-type]
     assert reach(lively, made) == (set(), FOREVER)
 

@@ -210,6 +210,13 @@ def test_who_came_with_a_password_for_once_chooses_one(lively: Town) -> None:
     assert lively.people.sign_in.password(anna.email, "another long password", HERE) == anna
 
 
+def test_an_administrator_gives_nobody_a_password_that_others_would_try(lively: Town) -> None:
+    anna = lively.account(password=PASSWORD)
+    with pytest.raises(Refused):
+        lively.people.recovery.reset(anna, "password1234")
+    assert lively.people.sign_in.password(anna.email, PASSWORD, HERE) == anna
+
+
 def test_a_forgotten_password(lively: Town) -> None:
     anna = lively.account(password=PASSWORD)
     _, elsewhere = lively.people.sessions.open(anna, ("password",), 1)

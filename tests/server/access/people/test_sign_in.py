@@ -13,7 +13,7 @@ from server.access.people import accounts
 from server.access.people.one_time_codes import CODE, TRIES
 from server.access.people.passwords import Passwords
 from server.access.people.throttles import Throttles
-from server.errors import Busy, SignInRefused, TooManyAttempts
+from server.errors import Busy, Refused, SignInRefused, TooManyAttempts
 from server.records.trail import events
 from server.store.db import Database, micros
 
@@ -374,3 +374,9 @@ def test_nor_does_a_code_that_was_sent_before_there_was_one(lively: Town, purpos
     with pytest.raises(SignInRefused):
         attempts[purpose]()
     assert lively.people.passwords.is_right(anna.id, PASSWORD)
+
+
+def test_nobody_is_invited_at_an_address_of_this_machine(lively: Town) -> None:
+    with pytest.raises(Refused, match="this machine"):
+        lively.people.sign_in.invite(lively.account("administrator@localhost"))
+    assert lively.mails == []

@@ -1,12 +1,15 @@
 """The account page: password, browsers that are signed in, connected apps."""
 
+from pathlib import Path
 from typing import Any
 
-from peers.visitor import Pages
+import pytest
+from peers.visitor import Pages, pages
 from sqlalchemy import select
 
 from server.access.oauth.granting import GRANT
 from server.access.people import passwords, proxies
+from server.access.people.passkeys import Passkeys
 from server.access.people.passwords import Passwords
 from server.records.catalogue import STUDY
 from server.records.trail import events
@@ -146,6 +149,33 @@ def test_it_is_told_whose_records_an_app_may_see_and_when_it_last_did(town: Page
     visitor.get("/account/apps")
     assert "Alba" not in visitor.text
     assert "you may not see any more" in visitor.text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "Riverside Hospital can change it. If it is wrong, ask them."),
+        ({"help_text": "Call 0123."}, "Riverside Hospital can change it. If it is wrong, ask them. Call 0123."),
+        ({"organization": "imageshare"}, "the people who run this service can change it. If it is wrong, ask them."),
+    ],
+)
+def test_whom_to_ask_is_somebody(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pages(tmp_path, **given) as town:
+        visitor = town.signed_in("practitioner")
+        assert said in visitor.text
+        assert visitor.tree.xpath("count(//footer)") == 1
+
+
+@pytest.mark.parametrize(
+    ("public", "home"),
+    [
+        ("http://127.0.0.1:8080", "http://localhost:8080/account"), ("https://images.example.org/x", "https://images.example.org/x/account"),
+        ("https://192.0.2.7", ""), ("https://[2001:db8::1]", ""),
+    ],
+)  # fmt: skip
+def test_passkeys_have_a_place_where_the_server_has_a_name(town: Pages, public: str, home: str) -> None:
+    settings = town.site.node.settings.model_copy(update={"public_url": public})
+    assert Passkeys(town.site.node.database, settings, town.site.node.people.events).page("/account") == home
 
 
 def test_whose_names_the_apps_page_shows_is_in_their_trail(town: Pages) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from peers.visitor import Pages
 
-from profiles.audit_event import DISCLOSED, EMERGENCY_STARTED, REFUSED, Agent, AuditedEntity
+from profiles.audit_event import DISCLOSED, EMERGENCY_STARTED, REFUSED, REST_READ, Agent, AuditedAction, AuditedEntity
 from server.access.people import proxies
 from server.records import trail
 from server.store.db import micros
@@ -59,6 +59,23 @@ def test_to_look_at_it_is_in_it(town: Pages) -> None:
     visitor.get("/account/activity")
     assert _events(town, patient) == before + 1
     assert "looked at this list" in visitor.get("/account/activity").text
+
+
+def test_what_one_looked_at_oneself_again_and_again_is_one_line_a_day_and_what_others_did_is_not(town: Pages) -> None:
+    a, ours = town.site.patients["A"], town.site.node.trail
+    events: list[AuditedAction] = []
+    for number in range(4):
+        for who in ("other", "patient"):
+            reader = Agent(identifier="public", address="192.0.2.1", user=Agent(identifier=town.site.people[who].id))
+            events += [
+                ours.action("read", REST_READ, reader, patient_id=a, entities=(AuditedEntity(reference=f"Condition/{number}"),))
+            ]
+    ours.write(*events)
+    visitor = town.signed_in("patient", "/account/activity")
+    lines = [" ".join(each.text_content().split()) for each in visitor.tree.xpath("//main//li")]
+    (mine,) = [line for line in lines if line.startswith("You: looked at diagnoses")]
+    assert "4 times" in mine
+    assert sum(line.startswith("Another person: looked at diagnoses") for line in lines) == 4
 
 
 def test_it_goes_on_page_by_page(town: Pages) -> None:

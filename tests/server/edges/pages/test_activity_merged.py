@@ -7,9 +7,13 @@ from peers.visitor import Pages, pages
 
 from profiles.audit_event import Agent
 from server.access.people import proxies
+from server.records import belonging
+from server.records.catalogue import PATIENT
 from server.store.db import micros
 from server.work.corrections import Corrector
 from server.work.reconcile import Actor, Reconciler
+
+ON_BOTH_ENGINES = True
 
 
 @pytest.mark.parametrize(("source", "target"), [("A", "B"), ("B", "A")])
@@ -28,6 +32,18 @@ def test_a_list_after_a_merge(tmp_path: Path, source: str, target: str) -> None:
         assert "You: searched for imaging studies" in said
         assert "(–)" not in said
         assert "(–)" not in town.signed_in("proxy", "/account/activity").text
+
+
+def test_numbers_are_those_of_who_was_merged_too_and_none_that_was_made_up(tmp_path: Path) -> None:
+    with pages(tmp_path / "data") as town:
+        a, b = (town.site.patients[each] for each in "AB")
+        merge(town, "A", "B")
+        with town.site.node.database.write() as connection:
+            made_up = PATIENT.update().where(PATIENT.c.id == a).values(value=town.site.studies["A"][0])
+            assert belonging.numbers(connection, b) == ("B", "A")
+            assert belonging.numbers(connection, a) == ("A",)
+            connection.execute(made_up)
+            assert belonging.numbers(connection, b) == ("B",)
 
 
 def merge(town: Pages, source: str, target: str) -> None:

@@ -15,6 +15,8 @@ from server.access.oauth import clients
 from server.access.oauth.clients import Client
 from server.access.people import proxies
 from server.edges.pages.browser import _OWN_PATH
+from server.records import resources
+from server.records.catalogue import PATIENT
 from server.store.db import micros
 
 
@@ -135,6 +137,39 @@ def test_a_proxy_of_two_chooses_one(tmp_path: Path) -> None:
         assert "Bert Berg" in visitor.text
         visitor.press("Allow")
         assert town.site.redeem(_back(visitor)["code"], pkce).json()["patient"] == town.site.patients["B"]
+
+
+@pytest.mark.parametrize("who", ["practitioner", "staff", "administrator"])
+def test_who_sees_many_patients_can_tell_those_of_one_name_apart(tmp_path: Path, who: str) -> None:
+    with pages(tmp_path) as town:
+        with town.site.node.database.write() as connection:
+            for sex, number in (("female", "N1"), ("male", "N2")):
+                body = {
+                    "resourceType": "Patient",
+                    "id": number.lower(),
+                    "name": [{"text": "Anna Alba"}],
+                    "gender": sex,
+                    "birthDate": "1974-07-12",
+                }
+                resources.put(connection, body)
+                connection.execute(
+                    PATIENT.insert().values(id=number.lower(), authority="1.2.3", value=number, name_folded="ALBA ANNA")
+                )
+        visitor = _asked(town, who, "launch/patient launch/imagingstudy patient/*.rs")
+        visitor.press("Search", search="alba")
+        said = [" ".join(each.text_content().split()) for each in visitor.tree.xpath("//label[@class='choice']")]
+        assert "Anna Alba born 12 July 1974 · female · number N1" in said
+        assert "Anna Alba born 12 July 1974 · male · number N2" in said
+        visitor.press("Continue", patient="n2")
+        assert "Anna Alba · born 12 July 1974 · male · number N2" in visitor.text
+        visitor.press("Continue")
+        assert "Born 12 July 1974 · male · number N2" in visitor.text
+
+
+def test_patients_are_not_told_numbers(town: Pages) -> None:
+    visitor = _asked(town, "patient", "launch/patient patient/*.rs")
+    assert "Anna Alba" in visitor.text
+    assert "number" not in visitor.text
 
 
 @requires(119)

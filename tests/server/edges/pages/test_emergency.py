@@ -208,12 +208,48 @@ def test_a_launch_for_a_patient_who_is_closed_asks_whether_it_is_an_emergency(to
     assert visitor.page.status_code == 403
     assert "Is this an emergency?" in visitor.text
     assert "Alba" not in visitor.text
+    assert "Whose record it is you see when you have given the reason" in visitor.text
     visitor.press("Open the record", emergency=REASON)
     assert "May A public app see the records of Anna Alba?" in visitor.text
     assert REASON in visitor.text
     visitor.press("Allow")
     token = town.site.redeem(parse_qs(urlsplit(visitor.onward).query)["code"][0], pkce).json()["access_token"]
     assert _statuses(town, token, "A") == {200}
+
+
+def test_without_a_patient_it_says_that_one_is_chosen_next(town: Pages) -> None:
+    visitor = _asked(town)
+    visitor.press("This is an emergency")
+    assert "You choose the patient next" in visitor.text
+
+
+def test_it_says_whose_record_is_opened_and_keeps_the_studies_that_were_chosen(tmp_path: Path) -> None:
+    with pages(tmp_path, privacy_officer=OFFICER) as town:
+        visitor = _asked(town, scope=f"{SCOPE} launch/imagingstudy")
+        visitor.press("Search", search="alba")
+        visitor.press("Continue", patient=town.site.patients["A"])
+        ids = visitor.tree.xpath("//input[@name='study']/@value")
+        checked = "//input[@name='study'][@checked]/@value"
+        visitor.press("This is an emergency", study=[ids[1]])
+        assert "all of the record of Anna Alba" in visitor.text
+        assert "number A" in visitor.text
+        assert town.site.patients["A"] in str(town.site.events()[0]["entity"])
+        visitor.press("Back")
+        assert visitor.tree.xpath(checked) == [ids[1]]
+        visitor.press("Continue", study=[ids[1]])
+        visitor.press("This is an emergency")
+        assert visitor.press("Open the record", emergency="").status_code == 400
+        assert "Anna Alba" in visitor.text
+        visitor.press("Open the record", emergency=REASON)
+        assert visitor.tree.xpath(checked) == [ids[1]]
+
+
+def test_of_a_closed_patient_whom_a_form_names_nothing_is_told_before(town: Pages) -> None:
+    visitor = _asked(town)
+    visitor.press("This is an emergency", form={"patient": town.site.patients["A"]})
+    assert "Alba" not in visitor.text
+    assert "number" not in visitor.text
+    assert "Whose record it is" in visitor.text
 
 
 def test_going_back_keeps_all_closed(town: Pages) -> None:

@@ -162,6 +162,7 @@ def test_an_app_that_asks_wrongly_is_told_of_on_a_page(town: Pages) -> None:
     answer = town.visitor().http.get("/oauth/authorize", params={"client_id": "<script>alert(1)</script>"})
     assert answer.status_code == 400
     assert "The app could not be opened" in answer.text
+    assert "this app is not known here" in answer.text
     assert "location" not in answer.headers
     assert "<script>alert" not in answer.text
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]

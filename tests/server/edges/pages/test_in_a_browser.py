@@ -249,6 +249,21 @@ def test_a_passkey_is_added_used_and_removed(view: Window, real: Pages) -> None:
     expect(page.get_by_role("status")).to_contain_text("The passkey is removed")
 
 
+def test_at_an_address_of_numbers_it_is_said_where_passkeys_are(view: Window, real: Pages) -> None:
+    page = view.page
+    page.goto(f"{real.site.base}/account")
+    _sign_in(page, "staff@example.org")
+    home = real.site.base.replace("127.0.0.1", "localhost") + "/account"
+    expect(page.get_by_role("link", name=home)).to_have_attribute("href", home)
+    expect(page.get_by_text("open this page in a newer browser")).to_be_hidden()
+    expect(page.get_by_role("button", name="Add a passkey")).to_be_hidden()
+    _is_good(view, "Your account")
+    page.goto(home)
+    _sign_in(page, "staff@example.org")
+    expect(page.get_by_role("button", name="Add a passkey")).to_be_visible()
+    expect(page.get_by_role("link", name=home)).to_be_hidden()
+
+
 def test_the_first_passkey_takes_a_code_and_who_comes_too_often_is_told_so(view: Window, real: Pages) -> None:
     page, account = view.page, real.site.people["patient"]
     with real.site.node.database.write() as connection:

@@ -51,11 +51,15 @@ def test_a_service_gets_a_token_for_five_minutes(site: SmartSite) -> None:
     assert site.http.post("/fhir/Patient", json={"resourceType": "Patient"}, headers={"Authorization": f"Bearer {body['access_token']}", "Content-Type": "application/fhir+json"}).status_code == 403  # fmt: skip
 
 
-@requires(241, 250, 259)
+@requires(241, 244, 250, 259)
 def test_a_service_gets_what_it_is_registered_for(site: SmartSite) -> None:
     assert site.backend("system/Patient.rs patient/*.rs openid offline_access").json()["scope"] == "system/Patient.rs"
     for scope in ("", "patient/*.rs", "user/*.rs", "openid", "system/Patient.sr", "system/patient.rs"):
         assert site.backend(scope).json()["error"] == "invalid_scope", scope
+    for scope in ("system/Hologram.rs", "system/Patient.rs system/Hologram.read"):
+        refused = site.backend(scope)
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
+        assert "no Hologram" in refused.json()["error_description"]
     with site.node.database.write() as connection:
         known = clients.find(connection, "backend")
         assert known is not None
@@ -76,7 +80,7 @@ def test_a_secret_is_not_enough_for_a_service(site: SmartSite) -> None:
     assert _asked(site, site.assertion("asymmetric")).json()["error"] == "unauthorized_client"
 
 
-@requires(310)
+@requires(310, 326)
 def test_both_algorithms(site: SmartSite) -> None:
     assert isinstance(site.keys["backend"], ECKey)
     assert isinstance(site.keys["asymmetric"], RSAKey)
@@ -222,7 +226,7 @@ def test_an_assertion_goes_with_its_client_id_only(site: SmartSite) -> None:
 # --- keys by URL
 
 
-@requires(296, 339, 341, 342)
+@requires(296, 326, 339, 341, 342)
 def test_keys_at_a_url(site: SmartSite) -> None:
     """A key that is not known is looked for at once, but a flood of unknown ones does not become a flood of requests."""
     old, new = (ECKey.generate_key("P-384", {"kid": kid}, private=True) for kid in ("old", "new"))
@@ -289,7 +293,7 @@ def test_keys_that_are_not_registered(jwks: dict[str, Any]) -> None:
 
 
 def test_so_many_wrong_secrets_and_assertions_in_the_name_of_one_client(tmp_path: Path) -> None:
-    """Whoever guesses, or sends what has to be verified, waits; neither other clients nor the same one elsewhere do."""
+    """Whoever guesses is told to wait, and is in the trail no more for a while; nobody who is right waits."""
     with smart_site(tmp_path, client_failures=3) as site:
         form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": BACK, "code_verifier": "v" * 43}
         wrong = {"Authorization": basic("secret", "wrong")}
@@ -303,8 +307,19 @@ def test_so_many_wrong_secrets_and_assertions_in_the_name_of_one_client(tmp_path
         assert [_asked(site, forged).status_code for _ in range(4)] == [400, 400, 400, 429]
         assert site.token(form, "asymmetric").json()["error"] == "invalid_grant"
         elsewhere = TestClient(site.http.app, base_url=site.base, client=("198.51.100.7", 5000))
-        right = {"Authorization": basic("secret", site.secret["secret"])}
-        assert elsewhere.post("/oauth/token", data=form, headers=right).json()["error"] == "invalid_grant"
+        assert elsewhere.post("/oauth/token", data=form, headers=wrong).status_code == 401
+
+
+def test_who_is_right_is_let_in_while_others_are_wrong_in_his_name(tmp_path: Path) -> None:
+    with smart_site(tmp_path, client_failures=1) as site:
+        form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": BACK, "code_verifier": "v" * 43}
+        for _ in range(3):
+            site.http.post("/oauth/token", data=form, headers={"Authorization": basic("secret", "wrong")})
+            site.http.post("/oauth/token", data={**form, "client_id": "public", "client_secret": "x"})
+            _asked(site, site.assertion("backend", sub="backend", aud="https://elsewhere.example.org/oauth/token"))
+        assert site.token(form, "secret").json()["error"] == "invalid_grant"
+        assert site.token(form, "public").json()["error"] == "invalid_grant"
+        assert site.backend("system/*.rs").status_code == 200
 
 
 def test_who_is_right_is_never_counted(tmp_path: Path) -> None:

@@ -208,3 +208,21 @@ def test_cookies_are_no_tokens_and_tokens_no_cookies(site: SmartSite) -> None:
     _refused(site, cookie)
     assert site.node.people.sessions.find(site.tokens()["access_token"]) is None
     assert site.node.people.sessions.find(site.node.people.sessions.open(site.people["patient"], ("code",), 1)[0].id) is None
+
+
+def test_a_token_is_taken_as_a_bearers_alone(site: SmartSite) -> None:
+    """RFC 6750 section 2.1. Schemes are told apart without their case (RFC 9110 section 11.1)."""
+    token = site.tokens(scope="patient/*.rs")["access_token"]
+    for path in ("/fhir/ImagingStudy", "/dicomweb/studies"):
+        for scheme in ("Token", "Basic", "DPoP", "Bearer2"):
+            assert site.http.get(path, headers={"Authorization": f"{scheme} {token}"}).status_code == 401
+        assert "an access token is needed" in site.http.get(path).text
+        assert site.http.get(path, headers={"Authorization": f"bearer {token}"}).status_code in (200, 204)
+
+
+def test_who_may_not_search_for_studies_is_told_that_first(site: SmartSite) -> None:
+    headers = {"Authorization": f"Bearer {site.tokens(scope='patient/Patient.rs')['access_token']}"}
+    assert site.http.get("/dicomweb/studies?nothing=1", headers=headers).status_code == 403
+    assert site.http.get("/dicomweb/workitems?nothing=1", headers=headers).status_code == 403
+    headers = {"Authorization": f"Bearer {site.tokens(scope='patient/*.rs')['access_token']}"}
+    assert site.http.get("/dicomweb/studies?nothing=1", headers=headers).status_code == 400

@@ -34,7 +34,7 @@ def test_the_configuration_is_json_whatever_is_accepted(site: SmartSite, accept:
     assert found.headers["content-type"] == "application/json"
 
 
-@requires(228, 285, 286, 287, 288, 289, 348, 349, 350, 351, 368, 370, 378, 381, 382, 383, 384, 385, 393, 394)
+@requires(228, 285, 286, 287, 288, 289, 348, 349, 350, 351, 368, 370, 378, 381, 382, 383, 384, 385, 393, 394, 439)
 def test_the_configuration_says_what_there_is(site: SmartSite) -> None:
     told = site.http.get(CONFIGURATION).json()
     base = "https://images.example.org/share"
@@ -54,6 +54,7 @@ def test_the_configuration_says_what_there_is(site: SmartSite) -> None:
     }  # fmt: skip
     assert wanted <= set(told["capabilities"])
     assert told["associated_endpoints"][0]["url"] == f"{base}/fhir"
+    assert "smart-imaging-access" in told["associated_endpoints"][0]["capabilities"]
     assert {"system/ImagingStudy.rs", "patient/ImagingStudy.rs"} <= set(told["scopes_supported"])
 
 
@@ -82,6 +83,15 @@ def test_the_keys_are_public(site: SmartSite) -> None:
     assert {key["kty"] for key in keys} == {"EC", "RSA"}
     assert all(not {"d", "p", "q", "k"} & set(key) for key in keys)
     assert all(key["kid"] and key["use"] == "sig" for key in keys)
+
+
+def test_the_keys_are_there_before_anything_was_signed(tmp_path: Path) -> None:
+    """Who keeps the set from the beginning has what ID tokens will be signed with."""
+    with smart_site(tmp_path) as fresh:
+        first = fresh.http.get("/oauth/jwks").json()["keys"]
+        fresh.tokens(scope="openid patient/*.rs")
+        assert {key["kty"] for key in first} == {"EC", "RSA"}
+        assert fresh.http.get("/oauth/jwks").json()["keys"] == first
 
 
 def test_the_capability_statement_names_the_endpoints_as_of_old(site: SmartSite) -> None:

@@ -71,6 +71,21 @@ def test_the_bearer_of_a_token_may_ask(site: SmartSite) -> None:
         assert introspect(site, other["access_token"], bearer=bad).status_code == 401
 
 
+def test_the_bearer_of_a_token_of_no_client_may_not_ask(site: SmartSite) -> None:
+    """The administrator's, of the command line."""
+    told, script = site.tokens(scope="patient/*.rs"), site.node.tokens.issue(client="script", scope="system/*.rs")
+    refused = introspect(site, told["access_token"], bearer=script)
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+
+
+def test_it_is_said_once_what_is_asked_about(site: SmartSite) -> None:
+    held = site.tokens(scope="patient/*.rs")["access_token"]
+    for way in (f"Bearer {held}", basic("ehr", site.secret["ehr"])):
+        headers = {"Authorization": way, "Content-Type": "application/x-www-form-urlencoded"}
+        refused = site.http.post("/oauth/introspect", content=f"token={held}&token=x", headers=headers)
+        assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+
+
 def test_a_client_sees_its_own_tokens_alone(site: SmartSite) -> None:
     mine, other = site.tokens("secret", "patient/*.rs offline_access"), site.tokens("public", "patient/*.rs offline_access")
     for name in ("access_token", "refresh_token"):

@@ -59,6 +59,7 @@ def test_keys_by_url(site: SmartSite) -> None:
     assert told.json()["jwks_uri"] == "https://app.example.org/jwks"
 
 
+@requires(438)
 def test_not_without_the_initial_access_token(site: SmartSite, tmp_path: Path) -> None:
     for token in ("", "x", INITIAL[:-1], INITIAL.upper()):
         assert register(site, token).status_code == 401
@@ -96,6 +97,8 @@ def test_nobody_registers_for_more_than_the_setting_lets(site: SmartSite) -> Non
         {"redirect_uris": ["javascript:alert(1)"]},
         {"redirect_uris": ["data:x"]},
         {"redirect_uris": ["app:/back"]},
+        {"redirect_uris": ["javascript.x:/back"]},
+        {"redirect_uris": ["data.x:/back"]},
         {"redirect_uris": ["https:///back"]},
         {"redirect_uris": ["https://app.example.org/b ack"]},
         {"redirect_uris": [BACK, 7]},
@@ -121,6 +124,13 @@ def test_metadata_that_are_wrong(site: SmartSite, changed: dict[str, Any]) -> No
     refused = register(site, **changed)
     assert refused.status_code == 400, refused.text
     assert refused.json()["error"] in ("invalid_client_metadata", "invalid_redirect_uri")
+
+
+def test_it_is_told_what_is_wrong(site: SmartSite) -> None:
+    """RFC 7591 section 3.2.2."""
+    assert register(site, redirect_uris=["http://app.example.org/back"]).json()["error"] == "invalid_redirect_uri"
+    refused = register(site, token_endpoint_auth_method="client_secret_jwt").json()
+    assert refused["error_description"].startswith("token_endpoint_auth_method is one of none, client_secret_basic")
 
 
 def test_what_is_no_json_object(site: SmartSite) -> None:
@@ -157,6 +167,30 @@ def test_a_client_reads_changes_and_deletes_itself(site: SmartSite) -> None:
     assert site.http.delete(url, headers=headers).status_code == 204
     assert site.http.get(url, headers=headers).status_code == 401
     assert site.fhir("ImagingStudy", tokens["access_token"]).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "changed", [{"client_name": "General Hospital viewer"}, {"redirect_uris": ["https://app.example.org/other"]}]
+)
+def test_what_was_allowed_an_app_of_another_name_or_address_is_over(site: SmartSite, changed: dict[str, Any]) -> None:
+    """Whoever allowed it has not seen that. What changes otherwise changes nothing."""
+    grants, session = ["authorization_code", "refresh_token"], site.session("patient")
+    told = register(site, grant_types=grants).json()
+    url, own = f"/oauth/register/{told['client_id']}", {"Authorization": f"Bearer {told['registration_access_token']}"}
+    same = {"client_id": told["client_id"], "client_name": "My app", "redirect_uris": [BACK], "grant_types": grants}
+    same["token_endpoint_auth_method"] = "none"
+    tokens = site.tokens(told["client_id"], "patient/*.rs offline_access")
+    waiting = site.authorize(site.asking(told["client_id"]))
+    assert site.http.put(url, json={**same, "contacts": ["a@example.org"]}, headers=own).status_code == 200
+    assert site.fhir("ImagingStudy", tokens["access_token"]).status_code == 200
+    asked = site.node.authorizing.asked(waiting.headers["location"].rpartition("/")[2])
+    assert asked is not None
+    shown = site.node.authorizing.digest(asked, session, patient=site.patients["A"])
+    assert site.http.put(url, json={**same, **changed}, headers=own).status_code == 200
+    assert site.fhir("ImagingStudy", tokens["access_token"]).status_code == 401
+    assert site.refresh(tokens["refresh_token"], told["client_id"]).json()["error"] == "invalid_grant"
+    again = site.node.authorizing.asked(asked.request_id)
+    assert again is None or site.node.authorizing.digest(again, session, patient=site.patients["A"]) != shown
 
 
 def test_what_a_client_does_with_itself_is_in_the_trail(site: SmartSite) -> None:

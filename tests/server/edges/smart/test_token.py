@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from peers.smart_site import ASSERTION_TYPE, BACK, Pkce, SmartSite, basic, smart
 
 from server.access.oauth import clients
 from server.access.people import accounts, proxies
+from server.errors import NotFound
 from server.records import resources
 from server.store.tables import AuthorizationCode, RefreshToken
 
@@ -193,6 +195,19 @@ def test_who_may_not_see_the_patient_any_more_gets_no_token_for_the_code(tmp_pat
             (held,) = proxies.of_account(connection, site.people["proxy"].id)
             proxies.end(connection, held.id)
         assert site.redeem(code, pkce).json()["error"] == "invalid_grant"
+
+
+def test_an_address_that_was_taken_back_gets_no_code_and_none_is_good_for_it(tmp_path: Path) -> None:
+    with smart_site(tmp_path) as site:
+        pkce, session = Pkce(), site.session("patient")
+        code, waiting = site.code("public", pkce=pkce), site.authorize(site.asking("public"))
+        with site.node.database.write() as connection:
+            known = clients.find(connection, "public")
+            assert known is not None
+            clients.change(connection, replace(known, redirect_uris=("https://app.example.org/new",)))
+        assert site.redeem(code, pkce).json()["error"] == "invalid_grant"
+        with pytest.raises(NotFound):
+            site.node.authorizing.deny(waiting.headers["location"].rpartition("/")[2], session)
 
 
 @requires(356)
@@ -375,3 +390,21 @@ def test_the_trail_has_every_token_and_every_refusal(site: SmartSite) -> None:
     site.node.strangers.flush()
     refused = next(event for event in site.events() if event["outcome"] == "4")
     assert refused["subtype"][0]["code"] == "ITI-71"
+
+
+def test_basic_without_a_colon_is_no_basic(site: SmartSite) -> None:
+    """RFC 7617 section 2."""
+    form = {"grant_type": "authorization_code", "code": "x", "redirect_uri": BACK, "code_verifier": "v" * 43}
+    alone = "Basic " + base64.b64encode(b"secret").decode()
+    refused = site.http.post("/oauth/token", data=form, headers={"Authorization": alone}).json()
+    assert (refused["error"], refused["error_description"]) == ("invalid_request", "the Authorization header is no HTTP Basic")
+
+
+def test_a_refresh_without_a_token_is_told_that(site: SmartSite) -> None:
+    refused = site.token({"grant_type": "refresh_token"}, "secret").json()
+    assert (refused["error"], refused["error_description"]) == ("invalid_request", "refresh_token is missing")
+
+
+def test_which_grants_there_are_is_told(site: SmartSite) -> None:
+    told = site.token({"grant_type": "password"}).json()["error_description"]
+    assert told == "grant_type is authorization_code, refresh_token, client_credentials"
