@@ -59,7 +59,9 @@ def smart(
 def nist(
     tests: Annotated[
         list[str] | None,
-        typer.Argument(help="Tests by id (with * and ?), or sections: 11897 11897/approved; all where left out."),
+        typer.Argument(
+            help="Tests by id (with * and ?), or sections: 11897 11897/approved. Where left out, all that a collection of an actor has."
+        ),
     ] = None,
     testkit: Annotated[Path, typer.Option(help="The toolkit's `testkit` folder, or its `tests`.")] = Path("testkit"),
     endpoints: Annotated[

@@ -75,10 +75,14 @@ def counted(what: str, found: Sequence[object], count: int) -> Check:
 
 
 def _statuses(what: str, found: Sequence[_Element], wanted: str) -> Check:
+    """Whether all have this status. Of none, all have it, as the toolkit counts."""
     states = [_word(each.get("status")) or "no status" for each in found]
-    return Check(
-        f"status of {what}", f"{wanted} of all", ", ".join(states) or "none there", bool(found) and set(states) == {wanted}
-    )
+    return Check(f"status of {what}", f"{wanted} of all", ", ".join(states) or "none there", set(states) <= {wanted})
+
+
+def _submission_set(found: Found) -> Iterator[Check]:
+    yield counted("submission sets", found.submission_sets, 1)
+    yield _statuses("the submission set", found.submission_sets, "Approved")
 
 
 def _one_with(status: str) -> Pattern:
@@ -152,7 +156,7 @@ PATTERNS: Final[dict[str, Pattern]] = {
     "None": _none,
     "NoSubmissionSet": lambda found: iter([counted("submission sets", found.submission_sets, 0)]),
     "NoDocument": lambda found: iter([counted("documents", found.documents, 0)]),
-    "SSApproved": lambda found: iter([_statuses("the submission set", found.submission_sets, "Approved")]),
+    "SSApproved": _submission_set,
     "DocApp": lambda found: iter([_statuses("documents", found.documents, "Approved")]),
     "DocDep": lambda found: iter([_statuses("documents", found.documents, "Deprecated")]),
     "FolApp": lambda found: iter([_statuses("folders", found.folders, "Approved")]),

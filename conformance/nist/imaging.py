@@ -29,7 +29,7 @@ def check_documents(answer: _Element, standard: _Element) -> Iterator[Check]:
     yield Check("status of the RegistryResponse", wanted, status, wanted == status)
     found, gold = _documents(answer), _documents(standard)
     yield _same_keys("documents", gold, found)
-    for uid in gold.keys() & found.keys():
+    for uid in sorted(gold.keys() & found.keys()):
         for name in ("HomeCommunityId", "RepositoryUniqueId", "mimeType"):
             one, other = xml.text_of(gold[uid], name), xml.text_of(found[uid], name)
             yield Check(f"{name} of {uid}", one or "anything", other, not one or one == other)
@@ -39,7 +39,7 @@ def check_homes(answer: _Element, standard: _Element) -> Iterator[Check]:
     """matchHomeCommunityIds: each document with the home community that the standard has."""
     found, gold = _documents(answer), _documents(standard)
     yield _same_keys("documents", gold, found)
-    for uid in gold.keys() & found.keys():
+    for uid in sorted(gold.keys() & found.keys()):
         one, other = xml.text_of(gold[uid], "HomeCommunityId"), xml.text_of(found[uid], "HomeCommunityId")
         yield Check(f"HomeCommunityId of {uid}", one, other, one == other)
 
@@ -48,7 +48,7 @@ def check_requests(request: _Element, standard: _Element) -> Iterator[Check]:
     """sameReqImgs: the same documents of the same series and studies, and the same transfer syntaxes."""
     found, gold = _requested(request), _requested(standard)
     yield _same_keys("documents", gold, found)
-    for uid in gold.keys() & found.keys():
+    for uid in sorted(gold.keys() & found.keys()):
         yield Check(f"study, series, home and repository of {uid}", str(gold[uid]), str(found[uid]), gold[uid] == found[uid])
     one, other = ({each.text for each in side.iter("{*}TransferSyntaxUID")} for side in (standard, request))
     yield Check("transfer syntaxes", str(one), str(other), one == other)
@@ -115,7 +115,7 @@ def check_images(found: Sequence[bytes], standard: Sequence[bytes], wanted: Sequ
     """sameDcmImgs: the same instances, by SOP Instance UID, with these attributes alike."""
     ours, theirs = _by_uid(found), _by_uid(standard)
     yield _same_keys("images", theirs, ours)
-    for uid in theirs.keys() & ours.keys():
+    for uid in sorted(theirs.keys() & ours.keys()):
         for each in wanted:
             check = _compared(each, ours[uid], theirs[uid])
             yield check if each.required else Check(check.what, check.expected, check.found, True)

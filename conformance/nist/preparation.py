@@ -71,13 +71,13 @@ class Preparation:
         if submission and not transaction.has("NoConvert") and transaction.text("ParseMetadata") != "False":
             request = ebrim2.submit_objects_request(request)
         symbols.replace(request, self._values.symbols(transaction))
+        symbols.replace(request, self._values.linked(transaction, strict=form is not Form.RETRIEVE))
+        symbols.replace(request, {name: _uuid() for each in transaction.all("AssignNewUuid") if (name := each.get("symbol"))})
+        if submission and (patient := self._named_patient(transaction)):
+            self._patients.use(self._section.test, patient)
         self.fill(request)
         if submission and transaction.text("ParseMetadata") != "False":
             self._assign(request, transaction, step, noted)
-        symbols.replace(request, self._values.linked(transaction, strict=form is not Form.RETRIEVE))
-        symbols.replace(
-            request, {each.get("symbol", ""): _uuid() for each in transaction.all("AssignNewUuid") if each.get("symbol")}
-        )
         if transaction.has("CleanParams"):
             symbols.clean(request)
         if transaction.has("RemoveHomeFromRequest"):
@@ -116,7 +116,6 @@ class Preparation:
             add_assigned(noted, "AssignedPatientId", symbols.assign(request, symbols.PATIENT_IDS, lambda _: patient))
         elif step.status in ((), ("Success",)):
             self._make_known(request)
-        symbols.replace(request, self._values.linked(transaction))
         without = next((each.get("id", "") for each in transaction.all("NoAssignUids")), None)
         if without is None or without:
             excluded = frozenset(each.get("value", "") for one in transaction.all("AssignUuids") for each in one)

@@ -22,6 +22,30 @@ PATIENTS: Final = {
 LOADED_BEFORE: Final = {"12364": ("12361",)}
 """Tests whose data others expect to be there, without naming them."""
 
+STAND_INS: Final = {
+    "12346": (
+        "12374",
+        {
+            "single_doc": "submit_doc",
+            "doc_w_fol": "submit_doc_w_fol",
+            "two_doc_w_fol": "submit_2doc_w_fol",
+            "doc_for_rplc": "submit_doc_for_rplc",
+            "rplc": "rplc",
+        },
+        {"submit_doc_for_rplc": "doc_for_rplc"},
+    ),
+}
+"""Tests whose data another one has, too, under other names: that one stands in where a testkit does not have them.
+
+With the names of its sections, and what has another name in its plans.
+"""
+
+UNLIKE_STAND_INS: Final = {"11897/classcode_two": "12346", "11897/refid": "12346"}
+"""Sections that ask for what a stand-in's data have not, or have otherwise."""
+
+WITHDRAWN: Final = {"11897": frozenset(["no_matching_classcode"])}
+"""Sections that the toolkit's index.idx leaves out, for copies of the testkit without it."""
+
 PATIENT_SECTION: Final = "pif"
 PATIENT_REPORT: Final = "$patientid$"
 

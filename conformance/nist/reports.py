@@ -1,5 +1,6 @@
 """What came of a run, as text, JUnit XML and HTML."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -14,19 +15,19 @@ _TAGS = {Outcome.FAIL: "failure", Outcome.ERROR: "error", Outcome.NOT_RUN: "skip
 
 def summary(results: Sequence[TestResult]) -> str:
     """One line: how many tests, and steps, ended how."""
-    tests = counted(results)
-    steps = [step.outcome for _, _, step in each_step(results)]
-    parts = [
-        f"{tests[outcome]} {words} ({steps.count(outcome)} steps)" for outcome, words in _WORDS.items() if steps.count(outcome)
-    ]
-    return ", ".join(parts) or "no tests"
+    steps = Counter(step.outcome for _, _, step in each_step(results))
+    return f"tests: {_told(counted(results))}; steps: {_told(steps)}"
+
+
+def _told(counts: Counter[Outcome]) -> str:
+    return ", ".join(f"{counts[outcome]} {words}" for outcome, words in _WORDS.items() if counts[outcome]) or "none"
 
 
 _WORDS = {
-    Outcome.PASS: "tests passed",
+    Outcome.PASS: "passed",
     Outcome.FAIL: "failed",
     Outcome.ERROR: "could not be carried out",
-    Outcome.NOT_RUN: "not run, or not to the end",
+    Outcome.NOT_RUN: "not run",
 }
 
 

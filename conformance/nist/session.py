@@ -8,7 +8,7 @@ from lxml import etree
 
 from conformance.nist.patients import FeedError
 from conformance.nist.plan import Need, Section
-from conformance.nist.preparing import LOADED_BEFORE, PATIENT_REPORT, PATIENT_SECTION, patient_of
+from conformance.nist.preparing import LOADED_BEFORE, PATIENT_REPORT, PATIENT_SECTION, UNLIKE_STAND_INS, patient_of
 from conformance.nist.record import Record, add_reports
 from conformance.nist.results import Outcome, SectionResult, StepResult, TestResult
 from conformance.nist.scene import Scene
@@ -47,7 +47,8 @@ class Session:
             result.sections = [SectionResult(id_, "", (StepResult("", Outcome.NOT_RUN, words),))]
         for section in test.sections:
             if not only or section.name == only:
-                self._section(test, section, result)
+                left_out = section.name in test.left_out and not only
+                self._section(test, section, result, "the toolkit's index of the test leaves it out" if left_out else "")
 
     def _before(self, test: Test, only: str) -> None:
         needed = [Need(each, "") for each in LOADED_BEFORE.get(test.id, ())]
@@ -69,11 +70,11 @@ class Session:
             self._begun.add(need)
             self._run(test.id, need.section)
 
-    def _section(self, test: Test, section: Section, result: TestResult) -> None:
+    def _section(self, test: Test, section: Section, result: TestResult, left_out: str) -> None:
         need = Need(test.id, section.name)
         if need in self._records or any(each.name == section.name for each in result.sections):
             return
-        reason = self._skipped(test.id, section.name)
+        reason = left_out or self._skipped(test.id, section.name) or self._unlike(test.id, section.name)
         if reason:
             found = SectionResult(
                 test.id, section.name, tuple(StepResult(each.id, Outcome.NOT_RUN, reason) for each in section.steps)
@@ -90,6 +91,11 @@ class Session:
         return next(
             (reason for word, reason in skip.items() if fnmatchcase(test, word) or fnmatchcase(f"{test}/{section}", word)), ""
         )
+
+    def _unlike(self, test: str, section: str) -> str:
+        needed = self._kit.test(UNLIKE_STAND_INS.get(f"{test}/{section}", ""))
+        stands_in = needed is not None and needed.original
+        return f"it needs the data of {needed.id}, which {needed.folder.name} does not have" if needed and stands_in else ""
 
     def _result(self, id_: str, title: str, *, asked: bool) -> TestResult:
         result = self._results.setdefault(id_, TestResult(id_, title, asked))

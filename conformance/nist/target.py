@@ -17,7 +17,7 @@ ACTORS: Final = {
     "initiating_imaging_gateway": "retrieve",
     "responding_imaging_gateway": "retrieve",
 }
-"""Actors, and the transactions for which an endpoint may be given; `url` is for all of them but WADO."""
+"""Actors, and the transactions for which an endpoint may be given; `url` is for all but WADO, and an empty text says that one is not offered."""
 
 
 class TargetError(ValueError):
@@ -80,7 +80,7 @@ class Target:
     skip: Mapping[str, str] = field(default_factory=dict)
     images: str = ""
     """The toolkit's ImageCache; beside the testkit where it is not given."""
-    timeout: float = 60
+    timeout: float = 60.0
     tls: Tls = Tls()
     feed: Feed = Feed()
     patients: Patients = Patients()
@@ -125,7 +125,7 @@ def _endpoints(actor: str, given: Any, transactions: list[str]) -> dict[str, str
         raise TargetError(f"{actor}: must be a table of URLs")
     if wrong := sorted(set(given) - {"url", *transactions}):
         raise TargetError(f"{actor}: {', '.join(wrong)} is not known here; it has url, {', '.join(transactions)}")
-    urls = {name: given.get(name) or (given.get("url", "") if name != "wado" else "") for name in transactions}
+    urls = {name: given.get(name, "" if name == "wado" else given.get("url", "")) for name in transactions}
     return {f"{actor}.{name}": url for name, url in urls.items() if url}
 
 

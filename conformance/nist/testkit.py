@@ -1,15 +1,16 @@
 """A folder of the toolkit's tests: which there are, their sections in order, their files."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from conformance.nist.plan import PlanError, Section, parse_plan
-from conformance.nist.preparing import ORDERS
+from conformance.nist.preparing import ORDERS, STAND_INS, WITHDRAWN
 
 _AREAS: Final = ("tests", "testdata", "testdata-registry", "testdata-repository", "testdata-xdr", "internal", "utilities")
 
@@ -26,12 +27,18 @@ class Test:
     id: str
     folder: Path
     sections: tuple[Section, ...]
+    original: Mapping[str, str] = field(default_factory=dict)
+    """The names of its sections in the folder of the test that it stands in for, where it does."""
+
+    left_out: frozenset[str] = frozenset()
+    """Sections that its index does not name: the toolkit does not run them, and here they are run when they are named."""
 
     @cached_property
     def title(self) -> str:
         """The first line of its readme."""
         lines = _text(self.folder / "readme.txt").strip().splitlines()
-        return lines[0].strip() if lines else ""
+        first = lines[0].strip() if lines else ""
+        return f"{self.folder.name} stands in for it: {first}" if self.original else first
 
     @cached_property
     def collections(self) -> tuple[str, ...]:
@@ -40,7 +47,7 @@ class Test:
 
     def folder_of(self, section: str) -> Path:
         """Where the files of a section lie."""
-        return self.folder / section if section else self.folder
+        return self.folder / self.original.get(section, section) if section else self.folder
 
 
 class Testkit:
@@ -58,9 +65,12 @@ class Testkit:
         return sorted((each.name for each in self._areas[0].iterdir() if each.is_dir()), key=_natural)
 
     def chosen(self, only: Sequence[str]) -> list[tuple[str, str]]:
-        """Ids of tests, each with a section or an empty string for all, that `only` names: `11897`, `11897/approved`, with * and ?."""
+        """Ids of tests, each with a section or an empty string for all, that `only` names: `11897`, `11897/approved`, with * and ?.
+
+        Where it names none: those that are in a collection of an actor; others are there for what these need.
+        """
         if not only:
-            return [(each, "") for each in self.ids()]
+            return [(each, "") for each in self.ids() if (there := self.test(each)) and there.collections]
         found = []
         for word in only:
             test, _, section = word.partition("/")
@@ -80,29 +90,44 @@ class Testkit:
             lines.append("\t".join((id_, " ".join(names) or "-", found.title if found else "not in the testkit")))
         return lines
 
-    def test(self, id: str) -> Test | None:
-        """The test with this id; None where it is not here. Raises `PlanError`."""
-        if id not in self._read:
-            folder = next((area / id for area in self._areas if (area / id).is_dir()), None) if _is_name(id) else None
-            self._read[id] = _read(id, folder) if folder else None
-        return self._read[id]
+    def test(self, id_: str) -> Test | None:
+        """The test with this id, or one that stands in for it; None where neither is here."""
+        if id_ not in self._read:
+            folder = self._folder(id_)
+            self._read[id_] = _read(id_, folder) if folder else self._stand_in(id_)
+        return self._read[id_]
+
+    def _folder(self, id_: str) -> Path | None:
+        named = bool(id_) and "/" not in id_ and id_ not in (".", "..")
+        return next((area / id_ for area in self._areas if (area / id_).is_dir()), None) if named else None
+
+    def _stand_in(self, id_: str) -> Test | None:
+        other, names, words = STAND_INS.get(id_, ("", {}, {}))
+        folder = self._folder(other)
+        if folder is None:
+            return None
+        sections = (_section(id_, name, folder / found / "testplan.xml", words) for name, found in names.items())
+        return Test(id_, folder, tuple(sections), names)
 
 
-def _is_name(id: str) -> bool:
-    return bool(id) and "/" not in id and id not in (".", "..")
-
-
-def _read(id: str, folder: Path) -> Test:
+def _read(id_: str, folder: Path) -> Test:
     plans = {} if not (folder / "testplan.xml").is_file() else {"": folder / "testplan.xml"}
     plans |= {each.parent.name: each for each in sorted(folder.glob("*/testplan.xml"))}
-    sections = {}
-    for name, path in plans.items():
-        try:
-            sections[name] = parse_plan(path.read_bytes(), id, name)
-        except PlanError as error:
-            sections[name] = Section(id, name, (), reasons=(str(error),))
-    named = _text(folder / "index.idx").split() or ORDERS.get(id, "").split()
-    return Test(id, folder, tuple(ordered(sections.values(), named)))
+    sections = [_section(id_, name, path) for name, path in plans.items()]
+    index = _text(folder / "index.idx").split()
+    left_out = {each.name for each in sections}.difference(index) if index else WITHDRAWN.get(id_, frozenset())
+    return Test(id_, folder, tuple(ordered(sections, index or ORDERS.get(id_, "").split())), left_out=frozenset(left_out))
+
+
+def _section(id_: str, name: str, path: Path, words: Mapping[str, str] = MappingProxyType({})) -> Section:
+    """A section of a plan's file, with some words of it replaced."""
+    try:
+        data = path.read_bytes()
+        for old, new in words.items():
+            data = data.replace(old.encode(), new.encode())
+        return parse_plan(data, id_, name)
+    except (OSError, PlanError) as error:
+        return Section(id_, name, (), reasons=(str(error),))
 
 
 def ordered(sections: Iterable[Section], named: Sequence[str] = ()) -> list[Section]:

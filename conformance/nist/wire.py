@@ -12,10 +12,11 @@ from typing import Final, Self
 import httpx2
 
 from conformance.nist.target import Target
+from ihe import mllp
 
 _ASSERTION: Final = re.compile(rb"<((?:\w+:)?)Assertion\b.*?</\1Assertion>", re.DOTALL)
 _SECRET_HEADERS: Final = frozenset(["authorization", "cookie", "set-cookie", "proxy-authorization"])
-_START, _END = b"\x0b", b"\x1c\r"
+_LONGEST_ACKNOWLEDGMENT: Final = 1 << 20
 
 
 class NoAnswer(Exception):
@@ -95,22 +96,21 @@ class Wire:
     def mllp(self, message: bytes) -> bytes:
         """A message to the feed, and its acknowledgment (MLLP release 1). Raises `NoAnswer`."""
         feed, began, received = self._target.feed, time.perf_counter(), b""
+        blocks, answers = mllp.Blocks(_LONGEST_ACKNOWLEDGMENT), list[mllp.Block]()
         try:
             with socket.create_connection((feed.host, feed.port), self._target.timeout) as plain:
                 connection = self._context.wrap_socket(plain, server_hostname=feed.host) if feed.tls else plain
-                connection.sendall(_START + message + _END)
-                while not received.endswith(_END):
-                    data = connection.recv(65_536)
-                    if not data:
-                        break
+                connection.sendall(mllp.framed(message))
+                while not answers and (data := connection.recv(65_536)):
                     received += data
+                    answers = blocks.receive(data)
         except OSError as error:
             raise NoAnswer(f"{feed.host}:{feed.port}: {error}") from None
         finally:
             self._keep(f"MLLP {feed.host}:{feed.port}", message.replace(b"\r", b"\n"), received.replace(b"\r", b"\n"), began)
-        if not received:
+        if not answers:
             raise NoAnswer(f"{feed.host}:{feed.port}: the connection ended without an acknowledgment")
-        return received.strip(_START + _END)
+        return answers[0].content
 
     def _keep(self, title: str, sent: bytes, received: bytes, began: float) -> None:
         self._exchanges.append(Exchange(title, masked(sent), masked(received), time.perf_counter() - began))

@@ -22,6 +22,7 @@ from conformance.nist.messages import Document
 from conformance.nist.symbols import PATIENT_IDS, UNIQUE_IDS
 from ihe import ebrs, mtom, soap, xml
 from ihe.ebrs import RegistryError
+from ihe.multipart import PartData, PartStart
 
 _APPROVED = "urn:oasis:names:tc:ebxml-regrep:StatusType:Approved"
 _DEPRECATED = "urn:oasis:names:tc:ebxml-regrep:StatusType:Deprecated"
@@ -60,15 +61,15 @@ class SmallRegistry:
         wanted = {value for each in listed for value in _values(each, PATIENT_IDS)}
         if wanted - self.patients:
             return ebrs.to_element(ebrs.RegistryResponse(ebrs.FAILURE, (RegistryError("XDSUnknownPatientId", "who is this?"),)))
-        ids = {each.get("id", ""): _uuid(each.get("id", "")) for each in listed}
+        ids = {str(each.get("id", "")): _uuid(str(each.get("id", ""))) for each in listed}
         for node in listed.iter():
             for name in ("id", "sourceObject", "targetObject", "classifiedObject", "registryObject"):
-                if node.get(name) in ids:
-                    node.set(name, ids[node.get(name, "")])
+                if new := ids.get(node.get(name, "")):
+                    node.set(name, new)
         for each in listed:
             kept = deepcopy(each)
             kept.set("status", _APPROVED)
-            kept.set("lid", each.get("lid") or each.get("id", ""))
+            kept.set("lid", str(each.get("lid") or each.get("id", "")))
             (self.objects if xml.local_name(each) in _KEPT else self.nodes).append(kept)
             if each.get("associationType", "").endswith(":RPLC") and "deprecates nothing" not in self.faults:
                 for old in self.objects:
@@ -153,10 +154,10 @@ def _unpacked(content_type: str, body: bytes) -> tuple[bytes, dict[str, bytes]]:
     for event in reader.feed(body):
         if isinstance(event, mtom.Root):
             root = event.data
-        elif isinstance(event, mtom.PartStart):
+        elif isinstance(event, PartStart):
             current = event.content_id
             parts[current] = b""
-        elif isinstance(event, mtom.PartData):
+        elif isinstance(event, PartData):
             parts[current] += bytes(event.data)
     return root, parts
 

@@ -36,7 +36,9 @@ Run = Callable[..., dict[str, TestResult]]
 def run() -> Run:
     """Runs tests of a testkit against the small registry; `more` goes into the endpoints file."""
 
-    def runs(folder: Path, found: SmallRegistry, *chosen: str, outputs: Outputs = Outputs(), **more: Any) -> dict[str, TestResult]:
+    def runs(
+        folder: Path, found: SmallRegistry, *chosen: str, outputs: Outputs = Outputs(), **more: Any
+    ) -> dict[str, TestResult]:
         kit = Testkit(folder)
         given = {
             "registry": {"url": f"{found.url}/registry"},

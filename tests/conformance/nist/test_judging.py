@@ -5,6 +5,11 @@ from io import BytesIO
 
 import pydicom
 import pytest
+from lxml import etree
+from lxml.etree import _Element
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
 from conformance.nist import imaging
 from conformance.nist.assertions import check_xpath, data_of
 from conformance.nist.expected import Check, check_contents, unknown
@@ -13,16 +18,14 @@ from conformance.nist.plan import Step
 from conformance.nist.record import Record, add_assigned, add_reports, reported
 from conformance.nist.replies import check_documents, check_reply
 from conformance.nist.vocabulary import KINDS
-from lxml import etree
-from lxml.etree import _Element
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
 
 SS, FOLDER = "urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd", "urn:uuid:d9d542f3-6cc4-48b6-8870-ea235fbc94c2"
 
 
 def answer(*objects: str) -> _Element:
-    return etree.fromstring(f"<AdhocQueryResponse><RegistryObjectList>{''.join(objects)}</RegistryObjectList></AdhocQueryResponse>")
+    return etree.fromstring(
+        f"<AdhocQueryResponse><RegistryObjectList>{''.join(objects)}</RegistryObjectList></AdhocQueryResponse>"
+    )
 
 
 def document(id_: str, status: str = "Approved", kind: str = "") -> str:
@@ -63,6 +66,7 @@ IN_FOLDER = (*ONE, package("f", FOLDER), link("s", "f", id_="b"), link("f", "d",
         ("<DocRplcDoc/><HasRPLC/><OneDocDep/><OneDocApp/>", (document("e"), document("d", "Deprecated"), link("e", "d", "RPLC"))),
         ("<HasAPND/>", (link("e", "d", "APND"),)),
         ("<DocDep/>", (document("d", "Deprecated"),)),
+        ("<DocApp/><FolApp/>", ()),
         ('<DocumentEntries><Include><DocumentEntry><UseId id="Document01"/></DocumentEntry></Include></DocumentEntries>', ONE),
         ('<DocumentEntries><Exclude><DocumentEntry><UseId id="Document02"/></DocumentEntry></Exclude></DocumentEntries>', ONE),
         ('<DocumentEntries><MustOnlyInclude><DocumentEntry><UseId id="Document01"/></DocumentEntry></MustOnlyInclude></DocumentEntries>', ONE),
@@ -89,7 +93,7 @@ def test_contents_as_expected(contents: str, objects: tuple[str, ...]) -> None:
         ("<HasRPLC/>", ONE),
         ("<HasRPLC/>", (link("a", "d", "RPLC"), link("b", "d", "RPLC"))),
         ("<DocDep/>", ONE),
-        ("<DocApp/>", ()),
+        ("<SSApproved/>", ()),
         ("<FolDep/>", (package("f", FOLDER),)),
         ("<HasSnapshotPattern/>", ONE),
         ('<DocumentEntries><Include><DocumentEntry><UseId id="Document02"/></DocumentEntry></Include></DocumentEntries>', ONE),
@@ -149,8 +153,12 @@ def test_reports_see_their_own_transaction_alone() -> None:
 
 
 def registry_response(status: str, *errors: tuple[str, str, str]) -> Reply:
-    listed = "".join(f'<RegistryError errorCode="{code}" codeContext="{context}" severity="x:{level}"/>' for code, context, level in errors)
-    payload = etree.fromstring(f'<RegistryResponse status="urn:x:{status}"><RegistryErrorList>{listed}</RegistryErrorList></RegistryResponse>')
+    listed = "".join(
+        f'<RegistryError errorCode="{code}" codeContext="{context}" severity="x:{level}"/>' for code, context, level in errors
+    )
+    payload = etree.fromstring(
+        f'<RegistryResponse status="urn:x:{status}"><RegistryErrorList>{listed}</RegistryErrorList></RegistryResponse>'
+    )
     action = KINDS["RegisterTransaction"].expected_action
     return Reply(status, payload, action, "urn:uuid:1")
 
@@ -176,7 +184,9 @@ def test_statuses_and_errors() -> None:
 
 
 def test_documents_that_came() -> None:
-    request = etree.fromstring("<R><DocumentRequest><RepositoryUniqueId>1</RepositoryUniqueId><DocumentUniqueId>u</DocumentUniqueId></DocumentRequest></R>")
+    request = etree.fromstring(
+        "<R><DocumentRequest><RepositoryUniqueId>1</RepositoryUniqueId><DocumentUniqueId>u</DocumentUniqueId></DocumentRequest></R>"
+    )
     entry = etree.fromstring(
         '<ExtrinsicObject mimeType="text/plain"><Slot name="size"><ValueList><Value>2</Value></ValueList></Slot>'
         '<Slot name="hash"><ValueList><Value>E0C9035898DD52FC65C41454CEC9C4D2611BFB37</Value></ValueList></Slot>'
@@ -226,7 +236,10 @@ def test_images_are_compared_by_instance() -> None:
     assert different('<Tag hex="0010,0020"/>', [image("1.2", PatientID="Q")], same[:1]) == ["(0010,0020) of 1.2"]
     assert different('<PatientID failCat="WARNING"/>', [image("1.2", PatientID="Q")], same[:1]) == []
     assert different('<PatientID type="DIFFERENT"/>', same, same) == ["PatientID of 1.2", "PatientID of 1.3"]
-    assert different('<PatientID type="CONSTANT" value="P"/><PatientSex type="ABSENT"/><PatientID type="NOT_EMPTY"/>', same, same) == []
+    assert (
+        different('<PatientID type="CONSTANT" value="P"/><PatientSex type="ABSENT"/><PatientID type="NOT_EMPTY"/>', same, same)
+        == []
+    )
     assert different("<HASH/>", [image("1.2", PatientID="Q")], same[:1]) == ["HASH of 1.2"]
     assert different("<PatientID/>", [b"no DICOM"], same[:1]) == ["images"]
     assert different('<PatientID type="MAGIC"/>', same[:1], same[:1]) == ["PatientID of 1.2"]

@@ -4,11 +4,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from conformance.nist import ebrim2, symbols
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
+from conformance.nist import ebrim2, symbols
 from ihe import xml
 
 OLD = b"""<rs:SubmitObjectsRequest xmlns:rs="urn:oasis:names:tc:ebxml-regrep:registry:xsd:2.1" xmlns:rim="urn:oasis:names:tc:ebxml-regrep:rim:xsd:2.1">
@@ -51,7 +51,11 @@ def test_children_are_in_the_order_of_3(request_of_3: etree._Element) -> None:
 
 def test_references_to_schemes_are_left_out_and_every_object_has_an_id(request_of_3: etree._Element) -> None:
     assert not list(request_of_3.iter("{*}ObjectRef"))
-    ids = [each.get("id") for name in ("Association", "Classification", "ExternalIdentifier") for each in request_of_3.iter(f"{{*}}{name}")]
+    ids = [
+        each.get("id")
+        for name in ("Association", "Classification", "ExternalIdentifier")
+        for each in request_of_3.iter(f"{{*}}{name}")
+    ]
     assert all(ids)
     assert len(set(ids)) == 5
     assert {each.get("registryObject") for each in request_of_3.iter("{*}ExternalIdentifier")} == {"D", "S"}
@@ -81,7 +85,13 @@ def test_symbols_are_replaced_but_not_in_documents_nor_where_values_are_asked_fo
 
 @pytest.mark.parametrize(
     ("text", "left"),
-    [("$XDSDocumentEntryPatientId", []), ("'$patient_id$'", ["$patient_id$"]), ("a$b c$d", []), ("$a$$b$", ["$a$", "$b$"]), ("$$", [])],
+    [
+        ("$XDSDocumentEntryPatientId", []),
+        ("'$patient_id$'", ["$patient_id$"]),
+        ("a$b c$d", []),
+        ("$a$$b$", ["$a$", "$b$"]),
+        ("$$", []),
+    ],
 )
 def test_what_is_left_unresolved(text: str, left: list[str]) -> None:
     root = etree.Element("a", x=text)

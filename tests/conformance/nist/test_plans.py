@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from conformance.nist.plan import Need, PlanError, parse_plan, place
 from conformance.nist.testkit import Testkit, ordered
 
@@ -14,7 +15,11 @@ def plan(step: str) -> bytes:
 def reasons(data: bytes) -> list[str]:
     section = parse_plan(data, "t", "s")
     steps = [reason for step in section.steps for reason in step.reasons]
-    return [*section.reasons, *steps, *(reason for step in section.steps for each in step.transactions for reason in each.reasons)]
+    return [
+        *section.reasons,
+        *steps,
+        *(reason for step in section.steps for each in step.transactions for reason in each.reasons),
+    ]
 
 
 def test_every_plan_of_the_toolkit_is_read_and_nothing_in_it_is_unknown(nist: Path) -> None:
@@ -57,6 +62,11 @@ def test_an_index_says_the_order(tmp_path: Path) -> None:
     test = Testkit(tmp_path).test("1")
     assert test
     assert [each.name for each in test.sections] == ["eval", "submit"]
+    assert test.left_out == frozenset()
+    (tmp_path / "tests" / "1" / "index.idx").write_text("submit\n")
+    shorter = Testkit(tmp_path).test("1")
+    assert shorter
+    assert shorter.left_out == {"eval"}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +131,9 @@ def test_tests_are_chosen_by_id_wildcard_and_section(tmp_path: Path) -> None:
         (tmp_path / "tests" / name / "testplan.xml").write_bytes(plan(""))
     kit = Testkit(tmp_path)
     assert kit.ids() == ["1", "2", "10"]
-    assert kit.chosen([]) == [("1", ""), ("2", ""), ("10", "")]
+    assert kit.chosen([]) == []
+    (tmp_path / "tests" / "2" / "collections.txt").write_text("reg\n")
+    assert Testkit(tmp_path).chosen([]) == [("2", "")]
     assert kit.chosen(["1*"]) == [("1", ""), ("10", "")]
     assert kit.chosen(["2/b", "nowhere"]) == [("2", "b"), ("nowhere", "")]
     assert kit.listing([("2", ""), ("nowhere", "")]) == ["2\ta b\t", "nowhere\t-\tnot in the testkit"]
@@ -132,3 +144,18 @@ def test_an_id_is_no_way_out_of_the_testkit(tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "secret").mkdir()
     assert Testkit(tmp_path).test("../secret") is None
+
+
+def test_a_test_that_is_not_here_may_have_a_stand_in(nist: Path, tmp_path: Path) -> None:
+    there = Testkit(nist / "testkit").test("12346")
+    assert there
+    assert [each.name for each in there.sections] == ["single_doc", "doc_w_fol", "two_doc_w_fol", "doc_for_rplc", "rplc"]
+    assert there.title.startswith("12374 stands in for it: ")
+    assert there.folder_of("single_doc").name == "submit_doc"
+    assert there.sections[-1].needs == {Need("12346", "doc_for_rplc")}
+    (tmp_path / "tests" / "12346" / "single_doc").mkdir(parents=True)
+    (tmp_path / "tests" / "12346" / "single_doc" / "testplan.xml").write_bytes(plan(""))
+    own = Testkit(tmp_path).test("12346")
+    assert own
+    assert (own.folder.name, len(own.sections), own.title) == ("12346", 1, "")
+    assert Testkit(tmp_path / "tests" / "12346").test("12346") is None
