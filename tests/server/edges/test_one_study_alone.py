@@ -72,3 +72,9 @@ def test_a_scope_for_some_of_a_type_is_for_those_of_its_patient(site: SmartSite)
     some = token(site, "practitioner", "patient/Observation.rs?code=http://loinc.org|8480-6", patient=site.patients["A"])
     assert [get(site, f"/fhir/Observation/of-{name}", some).status_code for name in ("A", "B")] == [200, 403]
     assert [each["resource"]["id"] for each in get(site, "/fhir/Observation", some).json()["entry"]] == ["of-A"]
+
+
+def test_whose_the_study_is_may_be_read_of_nobody_else(site: SmartSite) -> None:
+    """Also where the scopes are not for one patient."""
+    one = token(site, "practitioner", "user/*.rs patient/*.rs", patient=site.patients["A"], studies=(site.studies["A"][0],))
+    assert [get(site, f"/fhir/Patient/{site.patients[name]}", one).status_code for name in ("A", "B")] == [200, 403]
