@@ -1,7 +1,7 @@
 """Whether the tests would notice: authorization checks of `server/access`, `server/edges` and what authorizes apps are taken out, one at a time, and a
 test has to fail.
 
-Another sample of them with each `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes two hours on two cores.
+Another sample of them with each `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes hours.
 """
 
 import os
