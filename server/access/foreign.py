@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-import orjson
 from sqlalchemy import Connection
 
 from profiles.smart.scopes import Scope, narrowed, parse_scopes
 from server.access.consents import NOTHING, withheld
 from server.access.decisions import RESERVED, Decision
 from server.access.fetching import Fetching
-from server.access.foreign_keys import ForeignKeys, require_in_time, said_header
+from server.access.foreign_keys import ForeignKeys, require_in_time, said_claims, said_header
 from server.access.guesses import Guesses
 from server.errors import AccessError, Unauthenticated, Unavailable
 from server.records import belonging, identities
@@ -249,11 +248,9 @@ def _said_issuer(token: str) -> str | None:
     """The `iss` that a token says itself, unverified; None for one that says none."""
     try:
         said_header(token)
-        payload = token.split(".")[1]
-        claims = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (Unauthenticated, ValueError):
+    except Unauthenticated:
         return None
-    found = claims.get("iss") if isinstance(claims, dict) else None
+    found = said_claims(token).get("iss")
     return found if isinstance(found, str) else None
 
 

@@ -267,9 +267,8 @@ class Authorizing:
         waiting = _REQUEST.c.answered.is_(None), _REQUEST.c.expires > micros()
         row = connection.execute(select(_REQUEST).where(_REQUEST.c.id == hashed(request_id), *waiting)).first()
         client = clients.enabled(connection, row.client) if row is not None else None
-        if (
-            row is None or client is None or not client.check_redirect_uri(row.redirect_uri)
-        ):  # it may have been taken back meanwhile
+        # The address may have been taken back meanwhile.
+        if row is None or client is None or not client.check_redirect_uri(row.redirect_uri):
             return None
         return _of(request_id, client, row)
 

@@ -1,7 +1,7 @@
 """Whether the tests would notice: authorization checks of `server/access`, `server/edges` and what authorizes apps are taken out, one at a time, and a
 test has to fail.
 
-Another sample of them with each `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes two hours on two cores.
+Another sample of them with each `make test-deep`; all with IMAGESHARE_TEST_EVERY_CHECK=1, which takes hours.
 """
 
 import os
@@ -26,6 +26,7 @@ TESTS = {
     "server/access/break_glass": ["tests/server/edges/pages/test_emergency.py"],
     "server/access/capabilities": ["tests/server/edges/test_dicomweb_capabilities.py", "tests/server/edges/test_imaging_access.py"],
     "server/access/consent": ["tests/server/access/test_consent_rules.py", "tests/server/access/test_pcf.py", "tests/server/edges/test_consents_enforced.py", "tests/server/edges/test_whose_it_is.py", "tests/server/edges/test_withheld_is_absent.py"],
+    "server/access/rights": ["tests/server/access/test_rights.py", "tests/server/edges/smart/test_token.py", "tests/server/edges/smart/test_refresh.py"],
     "server/access/studies": ["tests/server/edges/test_one_study_alone.py", "tests/server/access/test_separate_servers.py", "tests/server/edges/test_imaging_access.py"],
     "server/access/decisions": ["tests/server/edges/test_who_says_who_may.py", "tests/server/edges/test_one_study_alone.py", "tests/server/edges/test_whose_it_is.py", "tests/server/access", "tests/server/edges/fhir/test_write_access.py"],
     "server/access/foreign": ["tests/server/access/test_foreign.py", "tests/server/access/test_separate_servers.py"],

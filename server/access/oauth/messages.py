@@ -12,6 +12,8 @@ import orjson
 from authlib.oauth2.rfc6749 import InvalidRequestError, OAuth2Payload, OAuth2Request
 from sqlalchemy import Connection
 
+from server.access.foreign_keys import said_claims
+
 Pairs = Sequence[tuple[str, str]]
 
 _UNSEEN: Final = "https://authorization-server.invalid/"
@@ -122,13 +124,7 @@ def claimed(message: Message) -> str:
 
 
 def _subject(assertion: str) -> str:
-    _, _, claims = assertion.partition(".")
-    payload = claims.partition(".")[0].encode("utf-8", "replace")
-    try:
-        found = orjson.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
-    except (binascii.Error, orjson.JSONDecodeError):
-        return ""
-    subject = found.get("sub") if isinstance(found, dict) else None
+    subject = said_claims(assertion).get("sub")
     return subject if isinstance(subject, str) else ""
 
 

@@ -7,9 +7,11 @@ import pytest
 from peers.requires import requires
 from peers.smart_site import SmartSite, smart_site
 
+from server.access import epoch
 from server.access.people import proxies
-from server.store.tables import AccessGrant, RefreshToken
+from server.store.tables import AccessGrant, RefreshToken, Session
 
+SESSION = Session.__table__  # type: ignore[attr-defined]
 GRANT = AccessGrant.__table__  # type: ignore[attr-defined]
 REFRESH = RefreshToken.__table__  # type: ignore[attr-defined]
 SCOPE = "openid patient/ImagingStudy.rs patient/Observation.read offline_access"
@@ -154,3 +156,16 @@ def test_tokens_of_a_proxy_die_with_the_proxy(site: SmartSite) -> None:
         proxies.end(connection, held.id)
     assert site.refresh(told["refresh_token"]).json()["error"] == "invalid_grant"
     assert site.fhir("ImagingStudy", told["access_token"]).status_code in (401, 403)
+
+
+def test_online_access_ends_with_the_session_that_it_was_allowed_in(site: SmartSite) -> None:
+    """Whoever else is signed in, the same person elsewhere too."""
+    elsewhere, allowed = site.session("patient"), site.session("patient")
+    told = site.tokens(scope="patient/*.rs online_access", session=allowed)
+    assert site.fhir("ImagingStudy", told["access_token"]).status_code == 200
+    with site.node.database.write() as connection:  # it is idle for too long
+        connection.execute(SESSION.update().where(SESSION.c.id == allowed.id).values(idle=0))
+        epoch.raise_(connection)
+    assert site.fhir("ImagingStudy", told["access_token"]).status_code == 401
+    assert site.refresh(told["refresh_token"]).json()["error"] == "invalid_grant"
+    site.node.people.sessions.close(elsewhere)
