@@ -249,7 +249,8 @@ class Settings(BaseSettings):
         description="OID, or several joined by commas, of who assigns the patient ids of the XDS affinity domain; ids of others are ignored; any where empty",
     )
     affinity_domain_codes: Path | None = Field(
-        default=None, description="its code set, in the form of NIST's codes.xml: what has other codes is refused; any code where absent"
+        default=None,
+        description="its code set, in the form of NIST's codes.xml: what has other codes is refused; any code where absent",
     )
 
     quiet_period: float = Field(default=5.0, ge=0, description="a study is published this long after its last instance")
@@ -284,7 +285,9 @@ class Settings(BaseSettings):
     association_seconds: float = Field(default=86400.0, gt=0, description="an association is aborted when it is this old")
     max_instance_bytes: int = Field(default=8 << 30, gt=0, description="one instance, by whichever door")
     max_message_bytes: int = Field(default=4 << 20, gt=0, description="a SOAP envelope, JSON body or HL7 v2 message")
-    max_query_results: int = Field(default=2000, ge=1, description="whole objects in the answer to a stored query of XDS; ids are not limited")
+    max_query_results: int = Field(
+        default=2000, ge=1, description="whole objects in the answer to a stored query of XDS; ids are not limited"
+    )
     fhir_update_creates: bool = Field(
         default=True, description="whether a FHIR update of a resource that is not there creates it, with the client's id"
     )

@@ -126,7 +126,12 @@ def create(
 
 
 def create_all(
-    connection: Connection, resources: Sequence[Mapping[str, Any]], *, now: int | None = None, base: str = "", yields: bool = False
+    connection: Connection,
+    resources: Sequence[Mapping[str, Any]],
+    *,
+    now: int | None = None,
+    base: str = "",
+    yields: bool = False,
 ) -> list[Stored]:
     """As `create`, of many, in their order, with a few statements for all of them. `yields` as for `put`."""
     now = now or micros()
