@@ -12,7 +12,7 @@ from pathlib import Path
 
 from server.demo.story import Failed
 
-_LISTENS = re.compile(r"listens: (?P<http>\S+) .*DICOM (?P<title>[^@]+)@(?P<host>.+):(?P<port>[0-9]+) · data")
+_LISTENS = re.compile(r"listens: (?P<http>\S+) .*DICOM (?P<title>[^@]+)@(?P<host>\S+):(?P<port>[0-9]+) ")
 _START_SECONDS = 60.0
 _COMMAND = [sys.executable, "-m", "server.cli"]
 
@@ -31,6 +31,7 @@ class ServerProcess:
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("IMAGESHARE_")} | {
             "IMAGESHARE_DATA": str(data),
             "IMAGESHARE_QUIET_PERIOD": str(quiet_period),
+            "IMAGESHARE_MLLP_PORT": "0",
         }
         self._process: subprocess.Popen[str] | None = None
 

@@ -105,13 +105,13 @@ class Running:
 def running(
     data: Path, database_url: str | None = None, *, http_port: int = 0, dicom_port: int = 0, **settings: object
 ) -> Iterator[Running]:
-    """`imageshare serve` on free ports, in a session of its own; SIGTERM at the end."""
-    named = {"quiet_period": 0.3, "min_free_bytes": 0, **settings}
+    """`imageshare serve` on free ports, in a session of its own; SIGTERM at the end. A setting that is None is left to its default."""
+    named = {"quiet_period": 0.3, "min_free_bytes": 0, "mllp_port": 0, **settings}
     environment = {
         **os.environ,
         "IMAGESHARE_DATA": str(data),
         **({"IMAGESHARE_DATABASE_URL": database_url} if database_url else {}),
-        **{f"IMAGESHARE_{name.upper()}": str(value) for name, value in named.items()},
+        **{f"IMAGESHARE_{name.upper()}": str(value) for name, value in named.items() if value is not None},
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "server.cli", "serve", "--http-port", str(http_port), "--dicom-port", str(dicom_port)],

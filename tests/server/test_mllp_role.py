@@ -29,7 +29,7 @@ def test_a_server_takes_another_port_where_the_usual_one_is_taken_and_tells_it(t
             taken.bind(("127.0.0.1", PORT))
             taken.listen()
         secured: dict[str, Any] = {"mllp_tls_port": free_port, "mllp_tls_certificate": certificate, "mllp_tls_key": key}
-        with running(tmp_path / "data", **secured) as server:
+        with running(tmp_path / "data", mllp_port=None, **secured) as server:
             assert server.mllp_port not in (0, PORT)
             with sending(("127.0.0.1", server.mllp_port)) as sender:
                 assert code(sender.send(adt("A01", pid("1")))) == "AA"
