@@ -1,14 +1,13 @@
 """PS3.18 section 10.5: sending files by STOW-RS, streamed from disk."""
 
 import secrets
-import socket
-import ssl
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httpx2
 import orjson
 
+from server.outbound import unreached
 from server.outbound.files import Outgoing, Sent, sorted_out
 from server.outbound.statuses import meaning, plain
 
@@ -52,7 +51,7 @@ def send(
             try:
                 answer = _post(web, url, batch, token)
             except (httpx2.HTTPError, OSError) as error:
-                reason = _why_not(error)
+                reason = unreached.why(error, "a DICOMweb service")
                 refused = reason if isinstance(error, _NOBODY) else ""
                 yield from _all(batch, reason)
                 continue
@@ -107,35 +106,6 @@ def _body(batch: list[Outgoing], head: bytes, tail: bytes) -> Iterator[bytes]:
                 yield data
         yield b"\r\n"
     yield tail
-
-
-def _why_not(error: httpx2.HTTPError | OSError) -> str:
-    """A request that got no answer, in a sentence; the words of a library may quote what was sent."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return "no TLS connection: the server's certificate is not one that is trusted here"
-        if isinstance(cause, ssl.SSLError):
-            return "no TLS connection: what answers there speaks no TLS, or another version"
-        if isinstance(cause, socket.gaierror):
-            return "there is no such host"
-        cause = cause.__cause__ or cause.__context__
-    match error:
-        case httpx2.ConnectError() | httpx2.ConnectTimeout():
-            return "there is no answer at this address"
-        case httpx2.ProxyError():
-            return "the proxy does not let the request through"
-        case httpx2.TimeoutException():
-            return "the server did not answer in time"
-        case httpx2.RemoteProtocolError() if "disconnected" in str(error):
-            return "the connection ended before the answer; is there a DICOMweb service at this address?"
-        case httpx2.RemoteProtocolError():
-            return "what answers there is no HTTP server"
-        case httpx2.NetworkError():
-            return "the connection broke before the answer"
-        case OSError():
-            return f"it cannot be read: {(error.strerror or str(error)).lower()}"
-    return f"the request failed: {type(error).__name__}"
 
 
 def _results(batch: list[Outgoing], answer: httpx2.Response) -> Iterator[Sent]:
