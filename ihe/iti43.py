@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lxml import etree
 from lxml.etree import _Element
 
 from ihe import ebrs, mtom, xml
@@ -16,6 +17,11 @@ from ihe.ebrs import RegistryError
 
 REQUEST_ACTION: Final = "urn:ihe:iti:2007:RetrieveDocumentSet"
 RESPONSE_ACTION: Final = "urn:ihe:iti:2007:RetrieveDocumentSetResponse"
+_RESPONSE: Final = (
+    "<xdsb:RetrieveDocumentSetResponse "
+    + " ".join(f'xmlns:{prefix}="{namespace}"' for prefix, namespace in xml.PREFIXES.items())
+    + ">{}</xdsb:RetrieveDocumentSetResponse>"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,7 @@ def parse_request(body: _Element) -> tuple[DocumentRequest, ...]:
 
 def read_document_requests(parent: _Element) -> tuple[DocumentRequest, ...]:
     """The DocumentRequest children of `parent`. Raises `RegistryError` where an id is missing."""
-    requests = tuple(
-        DocumentRequest(
-            xml.text_of(found, "RepositoryUniqueId"),
-            xml.text_of(found, "DocumentUniqueId"),
-            xml.text_of(found, "HomeCommunityId"),
-        )
-        for found in parent.iterfind("{*}DocumentRequest")
-    )
+    requests = tuple(_named(found) for found in parent.iterfind("{*}DocumentRequest"))
     for wanted in requests:
         if not wanted.document_unique_id:
             raise RegistryError("XDSDocumentUniqueIdError", "a DocumentRequest has no DocumentUniqueId")
@@ -72,9 +71,19 @@ def read_document_requests(parent: _Element) -> tuple[DocumentRequest, ...]:
     return requests
 
 
-def write_document_request(parent: _Element, wanted: DocumentRequest, name: str = "DocumentRequest") -> _Element:
+def _named(element: _Element) -> DocumentRequest:
+    """The three ids in `element`. One walk for all of them: an answer of a study has thousands of these."""
+    texts = dict[str, str]()
+    for each in element:
+        texts.setdefault(each.tag.rpartition("}")[2], (each.text or "").strip())
+    return DocumentRequest(
+        texts.get("RepositoryUniqueId", ""), texts.get("DocumentUniqueId", ""), texts.get("HomeCommunityId", "")
+    )
+
+
+def write_document_request(parent: _Element, wanted: DocumentRequest) -> _Element:
     """A new child of `parent` with the three ids of `wanted`."""
-    made = xml.child(parent, xml.XDS_B, name)
+    made = xml.child(parent, xml.XDS_B, "DocumentRequest")
     if wanted.home_community_id:
         xml.child(made, xml.XDS_B, "HomeCommunityId", wanted.home_community_id)
     xml.child(made, xml.XDS_B, "RepositoryUniqueId", wanted.repository_unique_id)
@@ -95,13 +104,20 @@ def response(documents: Sequence[DocumentResponse], errors: Sequence[RegistryErr
 
     The status follows from documents and errors: Success, PartialSuccess or Failure.
     """
-    made = xml.element(xml.XDS_B, "RetrieveDocumentSetResponse")
-    made.append(ebrs.to_element(ebrs.response_to(errors, bool(documents))))
-    for document in documents:
-        answer = write_document_request(made, document.request, "DocumentResponse")
-        xml.child(answer, xml.XDS_B, "mimeType", document.mime_type)
-        xml.child(xml.child(answer, xml.XDS_B, "Document"), xml.XOP, "Include", href=mtom.href(document.content_id))
-    return made
+    status = etree.tostring(ebrs.to_element(ebrs.response_to(errors, bool(documents))), encoding="unicode")
+    # As text, and parsed: that is three times as fast as making each element, and the first byte waits for it.
+    return etree.fromstring(_RESPONSE.format(status + "".join(map(_written, documents))))
+
+
+def _written(document: DocumentResponse) -> str:
+    wanted, text = document.request, xml.escaped
+    home = f"<xdsb:HomeCommunityId>{text(wanted.home_community_id)}</xdsb:HomeCommunityId>" if wanted.home_community_id else ""
+    return (
+        f"<xdsb:DocumentResponse>{home}<xdsb:RepositoryUniqueId>{text(wanted.repository_unique_id)}</xdsb:RepositoryUniqueId>"
+        f"<xdsb:DocumentUniqueId>{text(wanted.document_unique_id)}</xdsb:DocumentUniqueId>"
+        f"<xdsb:mimeType>{text(document.mime_type)}</xdsb:mimeType>"
+        f'<xdsb:Document><xop:Include href="{text(mtom.href(document.content_id))}"/></xdsb:Document></xdsb:DocumentResponse>'
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +150,7 @@ def parse_response(body: _Element) -> RetrieveResponse:
 
 
 def _retrieved(element: _Element) -> RetrievedDocument:
-    wanted = DocumentRequest(
-        xml.text_of(element, "RepositoryUniqueId"),
-        xml.text_of(element, "DocumentUniqueId"),
-        xml.text_of(element, "HomeCommunityId"),
-    )
+    wanted = _named(element)
     mime_type = xml.text_of(element, "mimeType")
     include = element.find(f"{{{xml.XDS_B}}}Document/{{{xml.XOP}}}Include")
     if include is not None:

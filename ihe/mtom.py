@@ -4,6 +4,7 @@ The SOAP envelope is the root part and comes first; each document is a further p
 `xop:Include href="cid:..."` points to.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -16,6 +17,7 @@ ROOT_ID: Final = "root@imageshare"
 XOP_TYPE: Final = "application/xop+xml"
 SOAP_TYPE: Final = "application/soap+xml"
 B = TypeVar("B", bound=Sized)
+_UNQUOTED = re.compile(r"[0-9A-Za-z.@_~-]*")
 
 
 class MtomError(MultipartError):
@@ -100,7 +102,7 @@ def _check_encoding(part: PartStart) -> None:
 
 def href(content_id: str) -> str:
     """The `cid:` URL of a Content-ID (RFC 2392)."""
-    return "cid:" + quote(content_id, safe="@")
+    return "cid:" + (content_id if _UNQUOTED.fullmatch(content_id) else quote(content_id, safe="@"))
 
 
 def content_id_of(url: str) -> str:

@@ -234,9 +234,10 @@ B = TypeVar("B", bound=Sized)
 def opening(boundary: str, headers: Mapping[str, str]) -> bytes:
     """The boundary line and headers that go before a part's bytes; after them goes `CRLF`."""
     lines = [f"--{boundary}", *(f"{name}: {value}" for name, value in headers.items())]
-    if any("\r" in line or "\n" in line for line in lines):
+    written, breaks = "\r\n".join([*lines, "", ""]), len(lines) + 1
+    if written.count("\r") != breaks or written.count("\n") != breaks:
         raise MultipartError("a part's header must not contain a line break")
-    return "\r\n".join([*lines, "", ""]).encode("utf-8")
+    return written.encode("utf-8")
 
 
 def closing(boundary: str) -> bytes:

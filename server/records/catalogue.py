@@ -98,7 +98,7 @@ def by_sop_uid(connection: Connection, uids: Sequence[str]) -> dict[str, StoredI
         rows = connection.execute(
             select(*_STORED).select_from(_JOINED).where(PUBLISHED, INSTANCE.c.uid.in_(uids[start : start + 500]))
         )
-        found.update((row.uid, StoredInstance(*row)) for row in rows)
+        found.update((instance.uid, instance) for row in rows.all() if (instance := StoredInstance(*row)))
     return found
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, select
 
 from server.records.catalogue import BLOB, PATIENT
-from server.records.registry import DOCUMENT
+from server.records.registry import DOCUMENT, OBJECT, owned
 from server.store.blobs import Blob
 
 _TOGETHER = 500
@@ -48,6 +48,27 @@ def held(connection: Connection, unique_ids: Iterable[str]) -> dict[str, Held]:
         )  # fmt: skip
         found |= {row.unique_id: Held(*row) for row in connection.execute(wanted)}
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A document that is here, and an entry of it: `patient` is the resource id of whose that entry is now, which access is decided by."""
+
+    entry_uuid: str
+    unique_id: str
+    blob_id: str
+    mime_type: str
+    size: int
+    patient: str
+
+
+def entered(connection: Connection, unique_ids: Iterable[str]) -> Iterator[Entered]:
+    """Those of these documents that are here, once for each entry of each."""
+    joined = owned().join(DOCUMENT, DOCUMENT.c.unique_id == OBJECT.c.unique_id)
+    columns = (OBJECT.c.entry_uuid, DOCUMENT.c.unique_id, DOCUMENT.c.blob_id, DOCUMENT.c.mime_type, DOCUMENT.c.size, PATIENT.c.id)
+    for some in _portions(list(dict.fromkeys(unique_ids))):
+        wanted = select(*columns).select_from(joined).where(OBJECT.c.kind == "document", OBJECT.c.unique_id.in_(some))
+        yield from (Entered(*row) for row in connection.execute(wanted).all())
 
 
 def keep(connection: Connection, documents: Sequence[New], *, patient_pk: int, now: int) -> None:

@@ -117,6 +117,7 @@ class FolderBlobs:
 
     def __init__(self, root: Path, *, limit: int = 8 << 30, reserve: int = 0, durable: bool = True) -> None:
         self.root = root
+        self._prefix = f"{root}{os.sep}"
         self.durable = durable
         self.limit = limit
         self.reserve = reserve
@@ -212,8 +213,9 @@ class FolderBlobs:
 
     def extent(self, blob_id: str, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         """`length` bytes from `offset` (to the end without it), in one piece. The file is open until the next step."""
+        self._check(blob_id)
         try:
-            file = os.open(self._path(blob_id), os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(f"{self._prefix}{blob_id}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound("the stored bytes are missing") from None
         try:
@@ -231,8 +233,9 @@ class FolderBlobs:
             yield from extent.read()
 
     def size(self, blob_id: str) -> int:
+        self._check(blob_id)
         try:
-            return self._path(blob_id).stat().st_size
+            return os.stat(f"{self._prefix}{blob_id}").st_size  # noqa: PTH116 a Path takes longer than the disk, and thousands are asked for
         except FileNotFoundError:
             raise NotFound("the stored bytes are missing") from None
 
@@ -272,9 +275,12 @@ class FolderBlobs:
         self._room.require(self.reserve, written)
 
     def _path(self, blob_id: str) -> Path:
+        self._check(blob_id)
+        return self.root / blob_id
+
+    def _check(self, blob_id: str) -> None:
         if ".." in blob_id or blob_id.startswith("/"):
             raise NotFound("no such blob")
-        return self.root / blob_id
 
     def _drop_empty(self, folder: Path) -> None:
         try:

@@ -33,17 +33,15 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
     found = []
     for wanted in ours:
         document = stored.get(wanted.document_unique_id)
-        if document is None or not document.blob_id:
+        if document is None:
             errors.append(RegistryError("XDSDocumentUniqueIdError", "there is no such document here", wanted.document_unique_id))
             continue
-        entry = document.entry
-        size = node.blobs.size(document.blob_id) if entry.size is None else entry.size
-        if not document_set.is_whole(node.blobs, document.blob_id, size):
+        if not document_set.is_whole(node.blobs, document.blob_id, document.size):
             errors.append(document_set.damaged(wanted))
             continue
-        told = _told(entry.unique_id, entry.repository_unique_id)
+        told = _told(document.unique_id, node.installation.repository)
         read = partial(node.blobs.extent, document.blob_id)
-        found.append(Document(wanted, entry.mime_type, size, document.patient, told, read))
+        found.append(Document(wanted, document.mime_type, document.size, document.patient, told, read))
     return document_set.answer(request, ITI_43, found, errors)
 
 
