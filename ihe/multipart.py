@@ -13,6 +13,7 @@ from email.utils import collapse_rfc2231_value
 from typing import Final, TypeVar
 
 CRLF: Final = b"\r\n"
+LF: Final = b"\n"
 
 # RFC 2046 allows 70 characters; Orthanc sends 73 with STOW-RS.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,199}[0-9A-Za-z'()+_,\-./:=?]")
@@ -98,16 +99,22 @@ class Splitter:
 
     Every part gives PartStart, any number of PartData, PartEnd; the closing boundary gives End. Limits: `header_limit`
     bytes of headers per part, `part_limit` parts. Part sizes are the caller's to limit. Raises `MultipartError`.
+
+    A body whose first boundary line ends with a bare LF is taken as one that has LF wherever RFC 2046 asks for CRLF: some senders make
+    their messages of text files. In any other body LF is content.
     """
 
     def __init__(self, boundary: bytes, *, header_limit: int = 16_384, part_limit: int = 100_000) -> None:
-        self._delimiter = CRLF + b"--" + boundary
+        # Until the first boundary line has ended, and shown how lines end here
+        self._break = LF
+        self._is_settled = False
+        self._delimiter = LF + b"--" + boundary
         self._header_limit = header_limit
         self._part_limit = part_limit
         self._parts = 0
         self._preamble_size = 0
         # The first boundary may stand at the very start, where no line break precedes it.
-        self._kept: bytes = CRLF
+        self._kept: bytes = LF
         # Bytes at the start of the body search that belong to the header block: see `_headers`.
         self._skip = 0
         self._in_part = False
@@ -151,7 +158,9 @@ class Splitter:
             self._finish_part(events)
             events.append(End())
             return -1
-        end = data.find(CRLF, at)
+        if not self._is_settled:
+            self._settle(data, at)
+        end = data.find(self._break, at) if self._is_settled else -1
         if end < 0:
             if len(data) - at > _BOUNDARY_LINE_LIMIT:
                 raise MultipartError("a boundary line does not end (RFC 2046 section 5.1.1)")
@@ -165,19 +174,28 @@ class Splitter:
         self._step = self._headers
         return end
 
+    def _settle(self, data: bytes, at: int) -> None:
+        """Looks how the first boundary line ends, once its end is there."""
+        end = data.find(LF, at)
+        if end >= 0:
+            self._is_settled = True
+            if data[at:end].endswith(b"\r"):
+                self._break = CRLF
+                self._delimiter = b"\r" + self._delimiter
+
     def _headers(self, data: bytes, at: int, events: list[Event]) -> int:
         # `at` is at the line break that ended the boundary line, so a part without headers is found the same way.
-        end = data.find(b"\r\n\r\n", at)
+        end = data.find(self._break * 2, at)
         if (end if end >= 0 else len(data)) - at > self._header_limit:
             raise MultipartError(f"a part has more than {self._header_limit} bytes of headers")
         if end < 0:
             return self._wait(data, at)
-        events.append(PartStart(_parse_headers(data[at:end])))
+        events.append(PartStart(_parse_headers(data[at:end].replace(self._break, CRLF))))
         self._in_part = True
         # The last line break of the headers may at once be the first of the next delimiter: a part without a body.
-        self._skip = 2
+        self._skip = len(self._break)
         self._step = self._body
-        return end + 2
+        return end + len(self._break)
 
     def _body(self, data: bytes, at: int, events: list[Event]) -> int:
         found = data.find(self._delimiter, at)
@@ -192,8 +210,8 @@ class Splitter:
         return found + len(self._delimiter)
 
     def _safe_end(self, data: bytes, at: int) -> int:
-        """Where the bytes end that cannot be the beginning of a delimiter. It starts with the only CR that it has."""
-        last = data.rfind(b"\r", max(at, len(data) - len(self._delimiter) + 1))
+        """Where the bytes end that cannot be the beginning of a delimiter. It starts with the only byte of this kind that it has."""
+        last = data.rfind(self._delimiter[:1], max(at, len(data) - len(self._delimiter) + 1))
         return last if last >= 0 and self._delimiter.startswith(data[last:]) else len(data)
 
     def _wait(self, data: bytes, at: int) -> int:

@@ -70,6 +70,27 @@ def test_every_split_into_two_and_byte_by_byte() -> None:
     assert split([message[at : at + 1] for at in range(len(message))]) == parts
 
 
+BY_LINE_FEEDS = st.lists(
+    st.tuples(headers, bodies.filter(lambda body: b"\n---bound" not in b"\n" + body + b"\n")), min_size=1, max_size=4
+)
+
+
+@given(BY_LINE_FEEDS, st.lists(st.integers(1, 30), max_size=30))
+def test_a_body_with_bare_line_feeds_is_read_where_its_first_boundary_has_one(
+    parts: list[tuple[dict[str, str], bytes]], sizes: list[int]
+) -> None:
+    """The messages of NIST's toolkit tests PnrXop are text files. What is within a part stays as it is."""
+    message = b"\n" + b"".join(
+        b"---bound\n" + "".join(f"{name}: {value}\n" for name, value in found.items()).encode() + b"\n" + body + b"\n"
+        for found, body in parts
+    )
+    pieces, rest = [], message + b"---bound--\n"
+    for size in sizes:
+        pieces.append(rest[:size])
+        rest = rest[size:]
+    assert split([*pieces, rest]) == parts
+
+
 def test_data_is_handed_on_as_a_view_of_what_was_fed() -> None:
     splitter = Splitter(b"b")
     assert splitter.feed(b"--b\r\n\r\nx") == [PartStart({}), PartData(memoryview(b"x"))]
