@@ -1,9 +1,11 @@
 """One transaction of a step carried out: what is sent, what came back, what was to be expected."""
 
+import re
 import time
 import uuid
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from html import unescape
 from http import HTTPStatus
 
 from lxml import etree
@@ -27,6 +29,7 @@ from conformance.nist.wire import Answer
 from ihe import soap
 
 _LONGEST_WAIT = 60_000
+_PATIENTS = re.compile(r'value="([^"<>]+\^\^\^&amp;[0-9.]+&amp;ISO)"')
 
 
 class Transactions:
@@ -145,6 +148,8 @@ class Transactions:
             text = text.replace(PATIENT_REPORT, self._preparation.patient().replace("&", "&amp;"))
         for old, new in self._scene.target.replace.items():
             text = text.replace(old, new)
+        for patient in dict.fromkeys(_PATIENTS.findall(text)):  # such a body has ids of its own
+            self._scene.patients.make_known(unescape(patient))
         headers = dict(_pairs(transaction.text("Headers"), ":"))
         answer = self._scene.wire.post(url, text.encode("latin-1"), headers)
         reply = _noted(answer, noted)

@@ -88,6 +88,14 @@ def test_a_partner_is_known_by_its_certificate(site: Site) -> None:
     assert iti18.parse_response(soap.response_of(soap.parse(answer.content))).errors == ()
 
 
+def test_a_partner_needs_no_token_for_wado(site: Site) -> None:
+    """RAD-55: what it asks for is not there, which nobody else is told."""
+    url = f"{site.url}/wado?requestType=WADO&studyUID=1.2.3&seriesUID=1.2.3.1&objectUID=1.2.3.1.1"
+    for name, status in (("clinic", 404), ("unknown", 401)):
+        with httpx2.Client(verify=site.context(named(site.authority, name))) as client:
+            assert client.get(url).status_code == status
+
+
 def test_another_certificate_of_the_same_authority_opens_nothing(site: Site) -> None:
     assert [site.ask(named(site.authority, name)).status_code for name in ("unknown", "caller")] == [403, 403]
     assert site.ask().status_code == 403

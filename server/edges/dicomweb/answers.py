@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from profiles.audit_event import Kind, Subtype
+from server.access.decisions import Decision
 from server.edges import context
 from server.edges.dicomweb import targets
 from server.errors import AccessError, ImageShareError, Unauthenticated
@@ -18,17 +19,21 @@ from server.telemetry import failure, log
 PROBLEM = "application/problem+json"
 NO_STORE = "no-store"
 Handler = Callable[[Request], Response]
+Admit = Callable[[Request], Decision]
 AsyncHandler = Callable[[Request], Awaitable[Response]]
 
 
-def answering(kind: Kind, subtype: Subtype) -> Callable[[Handler], Handler]:
-    """Makes an endpoint of a handler: what it raises becomes a problem, and a refusal goes into the trail as `kind` of `subtype`."""
+def answering(kind: Kind, subtype: Subtype, admit: Admit = context.decision) -> Callable[[Handler], Handler]:
+    """Makes an endpoint of a handler: what it raises becomes a problem, and a refusal goes into the trail as `kind` of `subtype`.
+
+    `admit` makes the request's Decision.
+    """
 
     def wrap(handler: Handler) -> Handler:
         @functools.wraps(handler)
         def endpoint(request: Request) -> Response:
             try:
-                context.decision(request)  # before anything of the request is looked at
+                admit(request)  # before anything of the request is looked at
                 targets.require_capability(request)
                 response = handler(request)
             except Exception as error:  # noqa: BLE001 an edge answers whatever happens

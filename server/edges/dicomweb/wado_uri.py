@@ -15,7 +15,8 @@ from profiles.audit_event import RAD_55, AuditedEntity
 from profiles.frames import FrameTable
 from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.vocabulary import EXPLICIT_VR_LITTLE_ENDIAN
-from server.edges import context
+from server.access.decisions import Decision
+from server.edges import context, systems
 from server.edges.dicomweb import accept, targets
 from server.edges.dicomweb.answers import answering
 from server.edges.dicomweb.targets import Target
@@ -35,9 +36,20 @@ _ANNOTATIONS: Final = frozenset({"patient", "technique"})
 _WHOLE = re.compile(r"[1-9]\d{0,8}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(\d{1,9}(\.\d{0,9})?|\.\d{1,9})([Ee][+-]?\d{1,2})?", re.ASCII)
 _LARGEST = 8192
+_OF_BROWSERS: Final = ("sec-fetch-site", "sec-fetch-mode", "origin", "referer", "cookie")
 
 
-@answering("read", RAD_55)
+def _admit(request: Request) -> Decision:
+    """Who shows a token; else systems as at the SOAP addresses: few consumers of RAD-55 know tokens.
+
+    Any page may have a browser ask for a picture, which would have the browser's place in the network: browsers need a token.
+    """
+    by_itself = not any(name in request.headers for name in ("authorization", *_OF_BROWSERS))
+    known = systems.known(request) if by_itself else None
+    return known if known is not None else context.decision(request)
+
+
+@answering("read", RAD_55, _admit)
 def retrieve(request: Request) -> Response:
     """PS3.18 sections 9.4 and 9.5: Retrieve DICOM Instance, Retrieve Rendered Instance."""
     parameters = request.query_params

@@ -13,12 +13,9 @@ from ihe.soap import SECURITY, Envelope
 from ihe.xua import TokenRefused
 from profiles.audit_event import LOGIN
 from server import telemetry
-from server.access.decisions import Decision, everything
-from server.edges import context
+from server.access.decisions import Decision
+from server.edges import context, systems
 from server.errors import Forbidden, ImageShareError, Unauthenticated
-from server.settings import is_local_name
-
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 
 def admit(request: Request) -> Decision | None:
@@ -26,17 +23,13 @@ def admit(request: Request) -> Decision | None:
 
     Waits for the database: not for the event loop.
     """
-    node = context.node(request)
     if "authorization" in request.headers:
         return context.decision(request)
-    if (partner := node.partners.known(_chain(request))) is not None and partner.scope:
-        with node.database.read() as connection:
-            return context.trusted(request, node.partners.decision(connection, partner))
-    if not (refused := _not_this_machine(request)):
-        return context.trusted(request, everything("loopback"))
-    if node.assertions.are_taken:
+    if (known := systems.known(request)) is not None:
+        return known
+    if context.node(request).assertions.are_taken:
         return None
-    raise Forbidden(refused)
+    raise Forbidden(systems.not_this_machine(request, "SOAP", "an access token, a SAML assertion or a certificate of a partner"))
 
 
 def understood(request: Request) -> AbstractSet[str]:
@@ -76,34 +69,3 @@ def _tell(request: Request, refused: TokenRefused) -> None:
 def challenge(error: ImageShareError) -> dict[str, str]:
     """RFC 9110 section 11.6.1: what goes with a 401."""
     return {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthenticated) else {}
-
-
-def _chain(request: Request) -> list[str]:
-    """ASGI TLS extension: the certificates that the client has shown, in PEM, its own first."""
-    tls = request.scope.get("extensions", {}).get("tls", {})
-    found: list[str] = tls.get("client_cert_chain", [])
-    return found
-
-
-def _not_this_machine(request: Request) -> str:
-    """Why the caller is not taken for a program on this machine; empty where it is.
-
-    A loopback address alone does not tell: behind a reverse proxy on this machine everybody has it, and a web page whose
-    name was made to resolve to it has it too. So the request must not have been forwarded, its Host must be a loopback one,
-    and the server must not be published under another name.
-    """
-    if context.node(request).settings.is_published:
-        return (
-            "SOAP needs an access token, a SAML assertion or a certificate of a partner here, because the server has a public name "
-            "(IMAGESHARE_PUBLIC_URL): whoever speaks for others on its own machine could not be told from them"
-        )
-    if (
-        not context.is_loopback(request)
-        or any(name in request.headers for name in _FORWARDED)
-        or not is_local_name(request.headers.get("host", ""))
-    ):
-        return (
-            "SOAP is answered for programs on the server's own machine, called directly at a loopback address, and for who shows an access "
-            "token, a SAML assertion or a certificate of a partner"
-        )
-    return ""

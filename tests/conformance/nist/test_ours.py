@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from peers import imageshare
 from peers.small_registry import unused_port
+from peers.xds import instance
 
 from conformance.nist.results import Outcome, TestResult
 from conformance.nist.running import Outputs, run_tests
@@ -24,19 +25,33 @@ REGISTRY = [
     "12084", "12326", "12364", "12370", "15801", "15803", "20000", "20001",
 ]  # fmt: skip
 REPOSITORY = ["11966", "11979", "12021", "12369"]
+OTHER_CODES = ["PnrXop"]
+"""What submits codes that the toolkit's own codes.xml does not have: for a server without a code set."""
+IMAGING_SOURCE = ["ids_4805", "ids_4808", "ids_4810", "ids_4812"]
 NOT_RUN_OF = {"11897": {"no_matching_classcode", "classcode_two", "refid"}}
 """Sections that the given material does not allow: see `conformance.nist.preparing`."""
 
 
 IMAGES, STUDY = "IDS-DEPT002-a", "1.3.6.1.4.1.21367.201599.1.201604020954059"
+MISSING = {
+    "IDS-DEPT001-a": (
+        "1.3.6.1.4.1.21367.201599.1.201604020954048", "1.3.6.1.4.1.21367.201599.2.201604020954048",
+        "1.3.6.1.4.1.21367.201599.3.201604020954048.1",
+    ),
+    "IDS-DEPT012-a": (
+        "1.3.6.1.4.1.5962.1.2.5017.1166546115.14677", "1.3.6.1.4.1.5962.1.3.5017.1.1166546115.14677",
+        "1.3.6.1.4.1.5962.1.9.5017.1.1166546115.14677",
+    ),
+}  # fmt: skip
+"""Folders of images that the given material lacks: study, series and instance that the plans ask for."""
 REPOSITORY_OF_REQUESTS = "1.3.6.1.4.1.21367.13.80.110"
 
 
 @pytest.fixture(scope="module")
 def results(nist: Path, module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, TestResult]]:
     folder, port = tmp_path_factory.mktemp("nist"), unused_port()
-    settings = {"mllp_port": port, "affinity_domain_codes": nist / "environment" / "codes.xml"}
-    with imageshare.running(folder / "data", module_database_url, **settings) as server:
+    codes = nist / "environment" / "codes.xml"
+    with imageshare.running(folder / "data", module_database_url, mllp_port=port, affinity_domain_codes=codes) as server:
         target = target_of(
             {
                 "registry": {"url": f"{server.http}/xds/registry"},
@@ -66,27 +81,50 @@ def published(server: imageshare.Running, study: str) -> bool:
     return asked.status_code == 200 and bool(asked.json())
 
 
-def test_imaging_source(nist: Path, tmp_path: Path) -> None:
-    """The toolkit's images are imported as a person would, and its requests name our Retrieve Location UID."""
-    command = [
-        sys.executable,
-        "-m",
-        "server.cli",
-        "import",
-        "--data",
-        str(tmp_path / "data"),
-        str(nist / "ImageCache" / "std" / IMAGES / "images"),
-    ]
+@pytest.fixture(scope="module")
+def images(nist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toolkit's ImageCache, and in their place such images as its plans name and the material does not have."""
+    cache = tmp_path_factory.mktemp("ImageCache")
+    (cache / "std").mkdir()
+    (cache / "std" / IMAGES).symlink_to(nist / "ImageCache" / "std" / IMAGES)
+    for name, uids in MISSING.items():
+        folder = cache / "std" / name / "images"
+        folder.mkdir(parents=True)
+        (folder / "1.dcm").write_bytes(instance(name, *uids))
+    return cache
+
+
+@pytest.fixture(scope="module")
+def imaging(nist: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TestResult]:
+    """The images are imported as a person would, and the toolkit's requests name our Retrieve Location UID."""
+    data = tmp_path_factory.mktemp("imaging") / "data"
+    command = [sys.executable, "-m", "server.cli", "import", "--data", str(data), str(images / "std" / IMAGES / "images")]
+    command += [str(images / "std" / name) for name in MISSING]
     subprocess.run(command, check=True, capture_output=True)
-    with imageshare.running(tmp_path / "data") as server:
+    port = unused_port()
+    with imageshare.running(data, mllp_port=port) as server:
         until = time.monotonic() + 60
-        while not published(server, STUDY) and time.monotonic() < until:
+        while not all(published(server, study) for study in (STUDY, *(study for study, *_ in MISSING.values()))):
+            assert time.monotonic() < until
             time.sleep(0.1)
-        database = Database(load(data=tmp_path / "data").database)
+        database = Database(load(data=data).database)
         location = installation(database).imaging_source
         database.close()
-        replaced = {f"{REPOSITORY_OF_REQUESTS}.999": "1.2.3.999", REPOSITORY_OF_REQUESTS: location}
-        target = target_of({"imaging_source": {"url": f"{server.http}/xds/imaging-source"}, "replace": replaced})
+        target = target_of(
+            {
+                "registry": {"url": f"{server.http}/xds/registry"},
+                "repository": {"url": f"{server.http}/xds/repository"},
+                "imaging_source": {"url": f"{server.http}/xds/imaging-source", "wado": f"{server.http}/wado"},
+                "feed": {"host": "127.0.0.1", "port": port},
+                "images": str(images),
+                "replace": {f"{REPOSITORY_OF_REQUESTS}.999": "1.2.3.999", REPOSITORY_OF_REQUESTS: location},
+            }
+        )
         kit = Testkit(nist / "testkit")
-        [result] = run_tests(kit, target, kit.chosen(["ids_4812"]), Outputs())
+        return {each.id: each for each in run_tests(kit, target, kit.chosen([*IMAGING_SOURCE, *OTHER_CODES]), Outputs())}
+
+
+@pytest.mark.parametrize("test", [*IMAGING_SOURCE, *OTHER_CODES])
+def test_imaging_source(test: str, imaging: dict[str, TestResult]) -> None:
+    result = imaging[test]
     assert result.outcome is Outcome.PASS, [step.words for section in result.sections for step in section.steps]

@@ -34,6 +34,11 @@ def server(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> Iterator[Si
 
 
 def wado(server: Site, data: bytes, accept: str = "*/*", token: str | None = None, **parameters: object) -> requests.Response:
+    headers = {"Authorization": f"Bearer {token or server.token()}", "Accept": accept}
+    return asked(server, data, headers, **parameters)
+
+
+def asked(server: Site, data: bytes, headers: dict[str, str], **parameters: object) -> requests.Response:
     found = dcmread(io.BytesIO(data))
     named = {
         "requestType": "WADO",
@@ -42,7 +47,6 @@ def wado(server: Site, data: bytes, accept: str = "*/*", token: str | None = Non
         "objectUID": found.SOPInstanceUID,
     }
     query = urlencode({key: value for key, value in {**named, **parameters}.items() if value is not None})
-    headers = {"Authorization": f"Bearer {token or server.token()}", "Accept": accept}
     return server.session.get(f"{server.url.removesuffix('/dicomweb')}/wado?{query}", headers=headers, timeout=60)
 
 
@@ -142,6 +146,26 @@ def test_what_is_not_there(server: Site, data: bytes) -> None:
     assert wado(server, data, objectUID="1.2.3").status_code == 404
     assert wado(server, data, seriesUID="1.2.3").status_code == 404
     assert wado(server, data, unknown="x").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Authorization": "Bearer forged"}, 401),
+        ({"X-Forwarded-For": "192.0.2.1"}, 401),
+        ({"Host": "images.example.org"}, 401),
+        ({"Sec-Fetch-Site": "cross-site"}, 401),
+        ({"Origin": "null"}, 401),
+        ({"Referer": "https://elsewhere.example.org/"}, 401),
+        ({"Cookie": "session=1"}, 401),
+    ],
+)
+def test_a_program_on_this_machine_needs_no_token_and_a_browser_there_does(
+    server: Site, data: bytes, headers: dict[str, str], status: int
+) -> None:
+    """As at the SOAP addresses. Any page may have a browser ask, from where the browser stands."""
+    assert asked(server, data, headers, contentType="application/dicom").status_code == status
 
 
 def test_who_may_and_what_is_told(server: Site, data: bytes) -> None:
