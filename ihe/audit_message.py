@@ -53,7 +53,7 @@ _REPORT, _JOB, _RESOURCE, _QUERY, _PROCESSING = "3", "20", "4", "24", "26"
 """ParticipantObjectTypeCodeRole."""
 _OBJECTS: Final[Mapping[str, tuple[str, Coded]]] = {
     **dict.fromkeys(("ITI-43", "ITI-68", "ITI-86"), (_REPORT, REPORT_NUMBER)),
-    **dict.fromkeys(("ITI-41", "ITI-42", "ITI-57", "ITI-61", "ITI-65", "RAD-68"), (_JOB, SUBMISSION_SET)),
+    **dict.fromkeys(("ITI-41", "ITI-42", "ITI-57", "ITI-61", "ITI-65", "ITI-92", "RAD-68"), (_JOB, SUBMISSION_SET)),
     "ITI-62": (_REPORT, OBJECT_REFERENCE),
 }
 """Role and kind of what a transaction is about, where its audit table says so; queries and studies say it themselves."""

@@ -46,6 +46,7 @@ _TRANSACTIONS: Final[Mapping[str, str]] = {
     "ITI-42": "added documents",
     "ITI-43": "fetched documents",
     "ITI-57": "changed what is said of documents",
+    "ITI-92": "changed what is said of documents",
     "ITI-61": "added documents",
     "ITI-62": "removed documents",
     "ITI-86": "removed documents",

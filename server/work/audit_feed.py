@@ -20,7 +20,7 @@ from server.store.db import Database
 from server.telemetry import failure, log
 
 ENDPOINTS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("ITI-18", "ITI-42", "ITI-51", "ITI-57", "ITI-61", "ITI-62"), "/xds/registry"),
+    **dict.fromkeys(("ITI-18", "ITI-42", "ITI-51", "ITI-57", "ITI-61", "ITI-62", "ITI-92"), "/xds/registry"),
     **dict.fromkeys(("ITI-41", "ITI-43", "ITI-86", "RAD-68"), "/xds/repository"),
     "RAD-69": "/xds/imaging-source",
 }

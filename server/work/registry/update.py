@@ -42,7 +42,10 @@ UPDATE: Final = "XDSMetadataUpdateError"
 VERSION: Final = "XDSMetadataVersionError"
 OPERATION: Final = "XDSMetadataUpdateOperationError"
 PATIENT: Final = "XDSPatientIDReconciliationError"
+UNMODIFIABLE: Final = "UnmodifiableMetadataError"
 Versioned = DocumentEntry | Folder
+_UNMODIFIABLE: Final = {"patient_id": "patientId", "unique_id": "uniqueId", "object_type": "objectType"}
+"""What says which document of whom it is, as `DocumentEntry` calls it and as the standard does."""
 
 
 @dataclass(slots=True)
@@ -97,6 +100,41 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
     if touched := _touched(plan) - {value.entry_uuid for value in made}:
         faces.again(connection, domain, sorted(touched), now)
     return Done(whose.id, whose.pk, submission)
+
+
+def update_restricted(connection: Connection, decision: Decision, domain: Domain, submission: Submission) -> Done:
+    """ITI-92 (supplement Restricted Metadata Update, section 3.92.4.1.3): new versions of entries, with their patient, uniqueId and objectType.
+
+    Raises as `update` does.
+    """
+    assert submission.submission_set is not None
+    errors = list(_beyond_restricted(submission))
+    known = _latest(connection, decision, submission)
+    for new in submission.documents:
+        if (stored := known.get(new.logical_id)) is not None:
+            errors += _unmodifiable(new, stored.value)
+    if errors:
+        raise RegistryRefusal(errors)
+    return update(connection, decision, domain, submission)
+
+
+def _beyond_restricted(submission: Submission) -> Iterator[RegistryError]:
+    assert submission.submission_set is not None
+    others: tuple[Folder | Association, ...] = (*submission.folders, *submission.associations)
+    for each in others:
+        if isinstance(each, Folder) or each.type != HAS_MEMBER or each.source != submission.submission_set.entry_uuid:
+            words = (
+                "a restricted update has a SubmissionSet and new versions of DocumentEntries that are its members, nothing else"
+            )
+            yield RegistryError(OPERATION, f"{each.entry_uuid[:100]}: {words}", each.entry_uuid[:100])
+
+
+def _unmodifiable(new: DocumentEntry, previous: Registered) -> Iterator[RegistryError]:
+    if isinstance(previous, DocumentEntry):
+        for attribute, name in _UNMODIFIABLE.items():
+            if getattr(new, attribute) != getattr(previous, attribute):
+                words = f"a restricted update does not change the {name}; send it as it is registered"
+                yield RegistryError(UNMODIFIABLE, f"{new.entry_uuid[:100]}: {words}", new.entry_uuid[:100])
 
 
 def _names(submission: Submission) -> Iterator[str]:

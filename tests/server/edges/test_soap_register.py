@@ -1,4 +1,4 @@
-"""ITI-42, 57, 61 and 62 over HTTP: errors with their codes, all at once; what is registered is found by ITI-18 and by FHIR; the trail."""
+"""ITI-42, 57, 61, 62 and 92 over HTTP: errors with their codes, all at once; what is registered is found by ITI-18 and by FHIR; the trail."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from peers.registering import OTHER, PATIENT, Registry, document, new_status, ne
 from peers.registry_objects import association
 from peers.xds import REGISTRY, SHARED, Archive, needs_shared
 
-from ihe import ebrs, iti42, iti57, iti61, iti62, soap
+from ihe import ebrs, iti42, iti57, iti61, iti62, iti92, soap
 from ihe.ebrs import FAILURE, SUCCESS, RegistryResponse
 from ihe.find_documents import GetDocuments
 from profiles.document import DEPRECATED, RPLC, Submission
@@ -46,6 +46,27 @@ def update(archive: Archive, submission: Submission) -> RegistryResponse:
 def codes(answer: RegistryResponse) -> list[str]:
     assert answer.status == (FAILURE if answer.errors else SUCCESS)
     return [error.code for error in answer.errors]
+
+
+def restricted(archive: Archive, submission: Submission) -> list[str]:
+    return codes(answered(archive, iti92.REQUEST_ACTION, iti92.request(submission)))
+
+
+def test_a_restricted_update_makes_new_versions_of_entries_and_nothing_else(archive: Archive) -> None:
+    register(archive, submitted(document(), stroke(), association("filed", "Folder01", "Document01")))
+    (old,) = archive.find(PATIENT)
+    new = replace(old, entry_uuid="Document01", logical_id=old.entry_uuid, title="better")
+    moved, renamed = replace(new, patient_id=OTHER), replace(new, unique_id="1.2.3")
+    assert restricted(archive, new_version(moved, 1)) == ["UnmodifiableMetadataError"]
+    assert restricted(archive, new_version(renamed, 1)) == ["UnmodifiableMetadataError"]
+    assert set(restricted(archive, new_status(old.entry_uuid, DEPRECATED))) == {"XDSMetadataUpdateOperationError"}
+    assert set(restricted(archive, submitted(stroke()))) == {"XDSMetadataUpdateOperationError"}
+    assert archive.find(PATIENT) == (old,)
+    assert restricted(archive, new_version(new, 1)) == []
+    assert [each.title for each in archive.find(PATIENT)] == ["better"]
+    assert restricted(archive, new_version(new, 1)) == ["XDSMetadataVersionError"]
+    (event, *_) = [each for each in archive.trail("ITI-92") if each.outcome == "0"]
+    assert (event.body["action"], event.body["type"]["code"], bool(event.patient)) == ("U", "110107", True)
 
 
 def test_what_is_registered_is_found(archive: Archive) -> None:
