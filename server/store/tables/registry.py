@@ -47,7 +47,7 @@ class RegistryTerm(Row, table=True):
     """What queries look for in an object beside its columns: a code, an author, a reference id; `kind` is the attribute's name in `profiles.document`."""
 
     __tablename__ = "registry_term"
-    __table_args__ = (Index("ix_registry_term_value", "kind", "value", "scheme"),)
+    __table_args__ = (Index("ix_registry_term_value", "kind", "value", "scheme", "object_pk"),)
     object_pk: int = Field(primary_key=True, foreign_key="registry_object.pk", sa_type=BigInteger)
     number: int = Field(primary_key=True)
     kind: str

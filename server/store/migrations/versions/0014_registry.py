@@ -56,7 +56,7 @@ def _objects() -> None:
         sa.ForeignKeyConstraint(["object_pk"], ["registry_object.pk"], name=op.f("fk_registry_term_object_pk")),
         sa.PrimaryKeyConstraint("object_pk", "number", name=op.f("pk_registry_term")),
     )
-    op.create_index("ix_registry_term_value", "registry_term", ["kind", "value", "scheme"])
+    op.create_index("ix_registry_term_value", "registry_term", ["kind", "value", "scheme", "object_pk"])
 
 
 def _others() -> None:
