@@ -40,7 +40,8 @@ def busy():
         alone = trail.action("read", REST_READ, who, patient_id="p")
         trail.write(alone)
         with said:
-            print("durable", alone.id, flush=True)
+            sys.stdout.write(f"durable {alone.id}\\n")  # in one piece: the log goes there too
+            sys.stdout.flush()
 for _ in range(4):
     threading.Thread(target=busy).start()
 """
