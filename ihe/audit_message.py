@@ -78,7 +78,8 @@ def audit_message(event: Json, *, patient: str = "", process: str = "", endpoint
     _source(root, event.get("source", {}))
     for entity in event.get("entity", ()):
         _object(root, entity, event, patient)
-    return etree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    # On one line: a syslog daemon may write a line feed as "#012", which is no XML.
+    return b'<?xml version="1.0" encoding="UTF-8"?>' + etree.tostring(root, encoding="UTF-8", xml_declaration=False)
 
 
 def transaction(event: Json) -> Coded | None:

@@ -17,9 +17,10 @@ from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from server.edges.bodies import ZERO_COPY, Piece
+from server.http_upgrades import IgnoringUpgrades
 from server.store.blobs import Extent
 
 _SLICE: Final = 0.1
@@ -32,7 +33,7 @@ _LOOK: Final = 5.0
 _UNREACHABLE: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
-class ZeroCopyProtocol(HttpToolsProtocol):
+class ZeroCopyProtocol(IgnoringUpgrades):
     """Offers `ZERO_COPY` on connections without TLS, and tells of those with TLS what certificate the client has."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]

@@ -19,10 +19,11 @@ from fastapi import FastAPI
 from server.app import open_node
 from server.edges import soap
 from server.settings import load
+from server.zero_copy import ZeroCopyProtocol
 app = FastAPI()
 app.state.node = open_node(load(data=Path(sys.argv[1]), min_free_bytes=0))
 soap.install(app)
-uvicorn.run(app, fd=int(sys.argv[2]), log_level="error", proxy_headers=False)
+uvicorn.run(app, fd=int(sys.argv[2]), log_level="error", proxy_headers=False, http=ZeroCopyProtocol)
 """
 
 
