@@ -41,13 +41,21 @@ def node(data: Path, database_url: str | None = None, **settings: object) -> Ite
         yield opened
 
 
+SCHEMAS = Path(__file__).resolve().parents[2] / ".." / "shared" / "testdata" / "nist" / "schema" / "v3"
+
+
+def _validated() -> dict[str, object]:
+    """Every SOAP answer of every test is held against the schemas, where they are here; requests are wrong often enough on purpose."""
+    return {"soap_schemas": SCHEMAS, "soap_validation": "answers"} if SCHEMAS.exists() else {}
+
+
 @contextmanager
 def _node(data: Path, database_url: str | None, **settings: object) -> Iterator[Node]:
     data.mkdir(parents=True, exist_ok=True)
     made = load(
         data=data,
         database_url=SecretStr(database_url) if database_url else None,
-        **{"quiet_period": 0, "min_free_bytes": 0, **settings},
+        **{"quiet_period": 0, "min_free_bytes": 0, **_validated(), **settings},
     )
     if database_url is None and not (data / "imageshare.db").exists():
         prepared.sqlite(data / "imageshare.db")
@@ -106,7 +114,7 @@ def running(
     data: Path, database_url: str | None = None, *, http_port: int = 0, dicom_port: int = 0, **settings: object
 ) -> Iterator[Running]:
     """`imageshare serve` on free ports, in a session of its own; SIGTERM at the end. A setting that is None is left to its default."""
-    named = {"quiet_period": 0.3, "min_free_bytes": 0, "mllp_port": 0, **settings}
+    named = {"quiet_period": 0.3, "min_free_bytes": 0, "mllp_port": 0, **_validated(), **settings}
     environment = {
         **os.environ,
         "IMAGESHARE_DATA": str(data),
