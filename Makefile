@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc smart-doc lock clean
+.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc smart-doc ihe-doc lock clean
 
 # The interpreter that .venv is made with. Left empty, the first suitable one on the PATH is taken.
 PYTHON ?=
@@ -63,6 +63,10 @@ fhir-doc: setup-dev ## write docs/fhir.md anew from the tests and what the serve
 smart-doc: setup-dev ## write docs/smart.md anew from the guide's requirements, the tests that name them, and the kit
 	PYTHONPATH=tests $(VENV)/bin/python -m peers.smart_document > $(VENV)/smart.md
 	mv $(VENV)/smart.md docs/smart.md
+
+ihe-doc: setup-dev ## write docs/ihe-integration-statement.md anew from the tests and what the server answers
+	PYTHONPATH=tests $(VENV)/bin/python -m peers.ihe_document > $(VENV)/ihe.md
+	mv $(VENV)/ihe.md docs/ihe-integration-statement.md
 
 # Written without the address of any package index: pip uses whichever it is set up with.
 lock: $(VENV)/.setup ## write the lock files anew from pyproject.toml

@@ -3,6 +3,7 @@
 Written in the order of the schema. What is empty is left out: an empty Slot is an error to many registries.
 """
 
+import hashlib
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,9 @@ _CLASSIFICATION, _IDENTIFIER, _VERSION = (
 )
 _VALUE: Final = f"{{{xml.RIM}}}ValueList/{{{xml.RIM}}}Value"
 _TEXT: Final = f"{{{xml.RIM}}}LocalizedString"
+_NAMESPACE: Final = uuid.NAMESPACE_URL.bytes
+_VARIANTS: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+"""A digit with the two bits before it that say of which kind a UUID is."""
 
 
 @dataclass(slots=True)
@@ -98,67 +102,60 @@ def _text(element: _Element) -> str:
     return "" if found is None else found.get("value", "")
 
 
-# --- writing
+# --- writing: as text, for that is several times as fast as making each element; `rim` is the prefix
 
 
-def slot(parent: _Element, name: str, values: Iterable[str]) -> None:
-    """A Slot with those of `values` that are not empty; none where all are."""
-    given = [value for value in values if value]
-    if not given:
-        return
-    listed = xml.child(xml.child(parent, xml.RIM, "Slot", name=name), xml.RIM, "ValueList")
-    for value in given:
-        xml.child(listed, xml.RIM, "Value", value)
+def slot(name: str, values: Iterable[str]) -> str:
+    """A Slot with those of `values` that are not empty; nothing where all are."""
+    given = "".join([f"<rim:Value>{xml.escaped(value)}</rim:Value>" for value in values if value])
+    return f'<rim:Slot name="{xml.escaped(name)}"><rim:ValueList>{given}</rim:ValueList></rim:Slot>' if given else ""
 
 
-def name(parent: _Element, text: str, *, always: bool = False) -> None:
-    """The Name of `parent`; none where it is empty, unless it has to be there."""
-    if text or always:
-        xml.child(xml.child(parent, xml.RIM, "Name"), xml.RIM, "LocalizedString", value=text)
+def name(text: str, *, always: bool = False) -> str:
+    """A Name; nothing where it is empty, unless it has to be there."""
+    return f'<rim:Name><rim:LocalizedString value="{xml.escaped(text)}"/></rim:Name>' if text or always else ""
 
 
-def description(parent: _Element, text: str) -> None:
-    """The Description of `parent`; none where it is empty."""
-    if text:
-        xml.child(xml.child(parent, xml.RIM, "Description"), xml.RIM, "LocalizedString", value=text)
+def description(text: str) -> str:
+    """A Description; nothing where it is empty."""
+    return f'<rim:Description><rim:LocalizedString value="{xml.escaped(text)}"/></rim:Description>' if text else ""
 
 
 def classification(
-    parent: _Element, scheme: str, number: int, represents: str, slots: Sequence[tuple[str, Iterable[str]]], text: str = "",
+    owner: str, scheme: str, number: int, represents: str, slots: Sequence[tuple[str, Iterable[str]]], text: str = "",
     *, named: bool = True,
-) -> None:  # fmt: skip
-    """A Classification by `scheme`: a code, or an author. `number` tells those of one scheme apart."""
-    made = _classification(parent, scheme, number)
-    made.set("classificationScheme", scheme)
-    made.set("nodeRepresentation", xml.clean(represents))
-    for slot_name, values in slots:
-        slot(made, slot_name, values)
-    name(made, text, always=named)
+) -> str:  # fmt: skip
+    """A Classification of the object `owner` by `scheme`: a code, or an author. `number` tells those of one scheme apart."""
+    inner = "".join([slot(slot_name, values) for slot_name, values in slots])
+    return (
+        f'<rim:Classification {_classified(owner, scheme, number)} classificationScheme="{scheme}" '
+        f'nodeRepresentation="{xml.escaped(represents)}">{inner}{name(text, always=named)}</rim:Classification>'
+    )
 
 
-def node(parent: _Element, node_: str) -> None:
-    """A Classification that says what the object is."""
-    _classification(parent, node_, 0).set("classificationNode", node_)
+def node(owner: str, node_: str) -> str:
+    """A Classification that says what the object `owner` is."""
+    return f'<rim:Classification {_classified(owner, node_, 0)} classificationNode="{node_}"/>'
 
 
-def identifier(parent: _Element, scheme: str, value: str, label: str) -> None:
-    """An ExternalIdentifier with its Name; none where `value` is empty."""
+def identifier(owner: str, scheme: str, value: str, label: str) -> str:
+    """An ExternalIdentifier of the object `owner` with its Name; nothing where `value` is empty."""
     if not value:
-        return
-    made = xml.child(
-        parent, xml.RIM, "ExternalIdentifier", id=_part_id(parent, scheme, 0), objectType=REGISTRY_OBJECT + "ExternalIdentifier",
-        registryObject=parent.get("id", ""), identificationScheme=scheme, value=value,
-    )  # fmt: skip
-    name(made, label)
+        return ""
+    return (
+        f'<rim:ExternalIdentifier id="{part_id(owner, scheme, 0)}" objectType="{REGISTRY_OBJECT}ExternalIdentifier" '
+        f'registryObject="{xml.escaped(owner)}" identificationScheme="{scheme}" value="{xml.escaped(value)}">{name(label)}'
+        f"</rim:ExternalIdentifier>"
+    )
 
 
-def _classification(parent: _Element, scheme: str, number: int) -> _Element:
-    return xml.child(
-        parent, xml.RIM, "Classification", id=_part_id(parent, scheme, number), objectType=REGISTRY_OBJECT + "Classification",
-        classifiedObject=parent.get("id", ""),
-    )  # fmt: skip
+def _classified(owner: str, scheme: str, number: int) -> str:
+    of = f'objectType="{REGISTRY_OBJECT}Classification" classifiedObject="{xml.escaped(owner)}"'
+    return f'id="{part_id(owner, scheme, number)}" {of}'
 
 
-def _part_id(parent: _Element, scheme: str, number: int) -> str:
-    # Derived, not random: the same object always gives the same bytes.
-    return uuid.uuid5(uuid.NAMESPACE_URL, f"{parent.get('id')} {scheme} {number}").urn
+def part_id(owner: str, scheme: str, number: int) -> str:
+    """RFC 9562 section 5.5: derived, not random, so that the same object always gives the same bytes. As `uuid.uuid5`, in a fifth of its time."""
+    said = f"{xml.clean(owner)} {scheme} {number}"
+    made = hashlib.sha1(_NAMESPACE + said.encode(), usedforsecurity=False).hexdigest()
+    return f"urn:uuid:{made[:8]}-{made[8:12]}-5{made[13:16]}-{_VARIANTS[made[16]]}{made[17:20]}-{made[20:32]}"

@@ -15,6 +15,7 @@ PARTIAL_SUCCESS: Final = "urn:ihe:iti:2007:ResponseStatusType:PartialSuccess"
 
 ERROR: Final = "urn:oasis:names:tc:ebxml-regrep:ErrorSeverityType:Error"
 WARNING: Final = "urn:oasis:names:tc:ebxml-regrep:ErrorSeverityType:Warning"
+_LONGEST: Final = 1000
 
 
 class RegistryRefusal(Exception):
@@ -35,13 +36,15 @@ class RegistryError(RegistryRefusal):
 
     `code` from ITI TF-3 table 4.2.4.1-2 (`XDSStoredQueryMissingParam`), `context` a sentence for a person, `location`
     what it is about (a document's unique id, a home community id; empty if none), `severity` `ERROR` or `WARNING`.
+    `sent` is a value of the sender's own that the answer repeats after the context, and nothing else may have: a patient id.
     """
 
-    def __init__(self, code: str, context: str, location: str = "", severity: str = ERROR) -> None:
+    def __init__(self, code: str, context: str, location: str = "", severity: str = ERROR, sent: str = "") -> None:
         self.code = code
         self.context = context
         self.location = location
         self.severity = severity
+        self.sent = sent[:_LONGEST]
         super().__init__((self,))
 
     @property
@@ -49,8 +52,8 @@ class RegistryError(RegistryRefusal):
         """Itself alone."""
         return (self,)
 
-    def _key(self) -> tuple[str, str, str, str]:
-        return (self.code, self.context, self.location, self.severity)
+    def _key(self) -> tuple[str, ...]:
+        return (self.code, self.context, self.location, self.severity, self.sent)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RegistryError) and self._key() == other._key()
@@ -82,9 +85,8 @@ def fill(element: _Element, response: RegistryResponse) -> None:
     highest = ERROR if any(error.severity == ERROR for error in response.errors) else response.errors[0].severity
     listed = xml.child(element, xml.RS, "RegistryErrorList", highestSeverity=highest)
     for error in response.errors:
-        made = xml.child(
-            listed, xml.RS, "RegistryError", codeContext=error.context, errorCode=error.code, severity=error.severity
-        )
+        context = f"{error.context}: {error.sent}" if error.sent else error.context
+        made = xml.child(listed, xml.RS, "RegistryError", codeContext=context, errorCode=error.code, severity=error.severity)
         if error.location:
             made.set("location", xml.clean(error.location))
 

@@ -5,15 +5,27 @@ Reading what was written gives the same value. Reading takes what is there: what
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from lxml import etree
 from lxml.etree import _Element
 
 from ihe import ebrim, xml
 from ihe.ebrim import REGISTRY_OBJECT, Parts
-from ihe.metadata import ASSOCIATION, DOCUMENT_ENTRY, FOLDER, FOLDER_NODE, SUBMISSION_SET, SUBMISSION_SET_NODE, Attribute, Kind
+from ihe.metadata import (
+    ASSOCIATION,
+    DOCUMENT_ENTRY,
+    FOLDER,
+    FOLDER_NODE,
+    KINDS,
+    SUBMISSION_SET,
+    SUBMISSION_SET_NODE,
+    Attribute,
+    Kind,
+    Place,
+)
 from ihe.metadata_syntax import Syntax, is_valid
 from profiles.document import (
     APPROVED,
@@ -32,6 +44,7 @@ _AUTHOR_SLOTS: Final = (
     ("authorInstitution", "institutions"), ("authorRole", "roles"), ("authorSpecialty", "specialties"),
     ("authorTelecommunication", "telecoms"),
 )  # fmt: skip
+_LIST: Final = f"<rim:RegistryObjectList {' '.join(f'xmlns:{prefix}={uri!r}' for prefix, uri in xml.PREFIXES.items())}>"
 _ENDS: Final = (("type", "associationType"), ("source", "sourceObject"), ("target", "targetObject"))
 
 
@@ -39,12 +52,13 @@ _ENDS: Final = (("type", "associationType"), ("source", "sourceObject"), ("targe
 class Fault:
     """What is wrong with an object, in words; `id` is the object's as it was sent.
 
-    `code` is one of ITI TF-3 table 4.2.4.1-2, with `{actor}` where it names who found it.
+    `code` is one of ITI TF-3 table 4.2.4.1-2, with `{actor}` where it names who found it. `sent` as in `RegistryError`.
     """
 
     id: str
     words: str
     code: str = "XDS{actor}MetadataError"
+    sent: str = ""
 
 
 @dataclass(slots=True)
@@ -59,109 +73,99 @@ class Reading:
 
 def element_of(value: RegistryObject) -> _Element:
     """`value` as ExtrinsicObject, RegistryPackage or Association."""
+    return listed((text_of(value),))[0]
+
+
+def listed(texts: Iterable[str]) -> _Element:
+    """ITI TF-3 section 4.2.1.4: a `rim:RegistryObjectList` of what `text_of` gave, and of the like."""
+    return etree.fromstring(f"{_LIST}{''.join(texts)}</rim:RegistryObjectList>", etree.XMLParser(huge_tree=True))
+
+
+def text_of(value: RegistryObject) -> str:
+    """`value` as `element_of` has it, as text, with the prefix `rim`, which is not declared in it."""
     match value:
-        case DocumentEntry():
-            return document_entry_element(value)
-        case SubmissionSet():
-            return submission_set_element(value)
-        case Folder():
-            return folder_element(value)
-        case Association():
-            return association_element(value)
-
-
-def document_entry_element(entry: DocumentEntry) -> _Element:
-    """ITI TF-3 section 4.2.3.2: a DocumentEntry as `rim:ExtrinsicObject`."""
-    return _written(_opened("ExtrinsicObject", entry, entry.object_type), DOCUMENT_ENTRY, entry)
-
-
-def submission_set_element(submission: SubmissionSet) -> _Element:
-    """ITI TF-3 section 4.2.3.3: a SubmissionSet as `rim:RegistryPackage`."""
-    return _written(_opened("RegistryPackage", submission, REGISTRY_OBJECT + "RegistryPackage"), SUBMISSION_SET, submission)
-
-
-def folder_element(folder: Folder) -> _Element:
-    """ITI TF-3 section 4.2.3.4: a Folder as `rim:RegistryPackage`."""
-    return _written(_opened("RegistryPackage", folder, REGISTRY_OBJECT + "RegistryPackage"), FOLDER, folder)
-
-
-def association_element(association: Association) -> _Element:
-    """ITI TF-3 section 4.2.2: an Association as `rim:Association`."""
-    made = _opened("Association", association, REGISTRY_OBJECT + "Association")
-    for field_, name in _ENDS:
-        made.set(name, xml.clean(getattr(association, field_)))
-    return _written(made, ASSOCIATION, association)
+        case DocumentEntry():  # ITI TF-3 section 4.2.3.2
+            return _written("ExtrinsicObject", value, value.object_type, DOCUMENT_ENTRY)
+        case SubmissionSet():  # ITI TF-3 section 4.2.3.3
+            return _written("RegistryPackage", value, f"{REGISTRY_OBJECT}RegistryPackage", SUBMISSION_SET)
+        case Folder():  # ITI TF-3 section 4.2.3.4
+            return _written("RegistryPackage", value, f"{REGISTRY_OBJECT}RegistryPackage", FOLDER)
+        case Association():  # ITI TF-3 section 4.2.2
+            return _written("Association", value, f"{REGISTRY_OBJECT}Association", ASSOCIATION)
 
 
 def submission_elements(submission: Submission) -> Iterator[_Element]:
     """ITI TF-3 section 4.2.1.4: the children of `rim:RegistryObjectList`."""
-    for value in submission.objects():
-        yield element_of(value)
+    yield from list(listed(map(text_of, submission.objects())))
 
 
-def _opened(name: str, value: RegistryObject, object_type: str) -> _Element:
-    return xml.element(xml.RIM, name, id=value.entry_uuid, objectType=object_type, status=value.status)
+def _written(name: str, value: RegistryObject, object_type: str, kind: Kind) -> str:
+    pairs = [("id", value.entry_uuid), ("objectType", object_type), ("status", value.status)]
+    if isinstance(value, Association):
+        pairs += [(attribute, getattr(value, field_)) for field_, attribute in _ENDS]
+    pairs += [
+        (each.key, str(said)) for each in kind.attributes if each.place == "attribute" and (said := getattr(value, each.field))
+    ]
+    attributes = " ".join([f'{key}="{xml.escaped(text)}"' for key, text in dict(pairs).items()])
+    return f"<rim:{name} {attributes}>{''.join(_parts(value, kind))}</rim:{name}>"
 
 
-def _written(made: _Element, kind: Kind, value: RegistryObject) -> _Element:
-    for place in _WRITERS:
-        for attribute in kind.attributes:
-            if attribute.place == place:
-                _WRITERS[place](made, attribute, getattr(value, attribute.field))
+def _parts(value: RegistryObject, kind: Kind) -> Iterator[str]:
+    owner = value.entry_uuid
+    for place, attributes in _ORDERED[kind.name]:
+        for attribute, write in attributes:
+            if (said := getattr(value, attribute.field)) or said == 0:  # what is absent is empty, or None
+                yield write(owner, attribute, said)
         if place == "slot":
             for name, values in value.extra:
-                ebrim.slot(made, name, values)
+                yield ebrim.slot(name, values)
         elif place == "description":
-            _write_version(made, value)
+            if isinstance(value, DocumentEntry | Folder) and value.logical_id:
+                yield f'<rim:VersionInfo versionName="{value.version}"/>'
             for node in filter(None, (kind.node, kind.limited if getattr(value, "is_limited", False) else "")):
-                ebrim.node(made, node)
-    return made
+                yield ebrim.node(owner, node)
 
 
-def _write_version(made: _Element, value: RegistryObject) -> None:
-    if isinstance(value, DocumentEntry | Folder) and value.logical_id:
-        xml.child(made, xml.RIM, "VersionInfo", versionName=str(value.version))
-
-
-def _write_attribute(made: _Element, attribute: Attribute, value: Any) -> None:
-    if value:
-        made.set(attribute.key, xml.clean(str(value)))
-
-
-def _write_slot(made: _Element, attribute: Attribute, value: Any) -> None:
+def _slot(_: str, attribute: Attribute, value: Any) -> str:
     if attribute.multiple:
-        ebrim.slot(made, attribute.key, value)
-    elif value is not None and value != "":
-        text = ("yes" if value else "no") if attribute.syntax is Syntax.YES_NO else str(value)
-        ebrim.slot(made, attribute.key, (text,))
+        return ebrim.slot(attribute.key, value)
+    text = ("yes" if value else "no") if attribute.syntax is Syntax.YES_NO else str(value)
+    return ebrim.slot(attribute.key, (text,))
 
 
-def _write_codes(made: _Element, attribute: Attribute, value: Any) -> None:
-    codes = value if attribute.multiple else [value] if value is not None else []
-    for number, code in enumerate(codes):
-        ebrim.classification(made, attribute.key, number, code.code, (("codingScheme", (code.scheme,)),), code.display)
+def _coded(owner: str, attribute: Attribute, value: Any) -> str:
+    return "".join(
+        [
+            ebrim.classification(owner, attribute.key, number, code.code, (("codingScheme", (code.scheme,)),), code.display)
+            for number, code in enumerate(value if attribute.multiple else (value,))
+        ]
+    )
 
 
-def _write_authors(made: _Element, attribute: Attribute, value: Any) -> None:
+def _authored(owner: str, attribute: Attribute, value: Any) -> str:
+    made = []
     for number, author in enumerate(value):
         slots = [("authorPerson", (author.person,)), *((name, getattr(author, field_)) for name, field_ in _AUTHOR_SLOTS)]
-        ebrim.classification(made, attribute.key, number, "", slots, named=False)
+        made.append(ebrim.classification(owner, attribute.key, number, "", slots, named=False))
+    return "".join(made)
 
 
-def _write_identifier(made: _Element, attribute: Attribute, value: Any) -> None:
-    ebrim.identifier(made, attribute.key, value, attribute.label)
-
-
-_WRITERS: Final[dict[str, Callable[[_Element, Attribute, Any], None]]] = {
-    "attribute": _write_attribute,
-    "slot": _write_slot,
-    "name": lambda made, _, value: ebrim.name(made, value),
-    "description": lambda made, _, value: ebrim.description(made, value),
-    "author": _write_authors,
-    "code": _write_codes,
-    "identifier": _write_identifier,
+_WRITERS: Final[dict[Place, Callable[[str, Attribute, Any], str]]] = {
+    "slot": _slot,
+    "name": lambda owner, attribute, value: ebrim.name(value),
+    "description": lambda owner, attribute, value: ebrim.description(value),
+    "author": _authored,
+    "code": _coded,
+    "identifier": lambda owner, attribute, value: ebrim.identifier(owner, attribute.key, value, attribute.label),
 }
 """In the order in which the schema has them."""
+_ORDERED: Final = {
+    kind.name: tuple(
+        (place, tuple((each, write) for each in kind.attributes if each.place == place)) for place, write in _WRITERS.items()
+    )
+    for kind in KINDS
+}
+"""The rows of each kind in that order, each with what writes it."""
 
 
 # --- reading

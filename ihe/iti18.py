@@ -4,11 +4,12 @@
 What is wrong with a query is raised as `RegistryError`, ready for `response`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from lxml import etree
 from lxml.etree import _Element
 
 from ihe import ebrs, ebxml, xml
@@ -191,29 +192,26 @@ def request(query: StoredQuery) -> _Element:
 
 
 def response(
-    objects: Sequence[RegistryObject | ObjectRef],
+    objects: Iterable[RegistryObject | ObjectRef],
     return_type: ReturnType = ReturnType.LEAF_CLASS,
     errors: Sequence[RegistryError] = (),
-) -> _Element:
-    """ITI TF-2 section 3.18.4.1.3: the answer as `query:AdhocQueryResponse`; its status follows from objects and errors.
+) -> bytes:
+    """ITI TF-2 section 3.18.4.1.3: the answer as `query:AdhocQueryResponse`, in UTF-8; its status follows from objects and errors.
 
-    Of an object of which only the id is there an ObjectRef is written.
+    Of an object of which only the id is there an ObjectRef is written. It is made as text: an answer may have thousands of objects.
     """
+    whole = return_type is ReturnType.LEAF_CLASS
+    texts = [ebxml.text_of(each) if whole and not isinstance(each, ObjectRef) else _reference(each) for each in objects]
     made = xml.element(xml.QUERY, "AdhocQueryResponse")
-    ebrs.fill(made, ebrs.response_to(errors, bool(objects)))
-    listed = xml.child(made, xml.RIM, "RegistryObjectList")
-    for each in objects:
-        if return_type is ReturnType.LEAF_CLASS and not isinstance(each, ObjectRef):
-            listed.append(ebxml.element_of(each))
-        else:
-            _refer(listed, each)
-    return made
+    ebrs.fill(made, ebrs.response_to(errors, bool(texts)))
+    xml.child(made, xml.RIM, "RegistryObjectList")
+    before, empty, after = etree.tostring(made, encoding="UTF-8", xml_declaration=False).partition(b"<rim:RegistryObjectList/>")
+    return b"".join((before, empty[:-2], b">", "".join(texts).encode(), b"</rim:RegistryObjectList>", after))
 
 
-def _refer(listed: _Element, to: Referable) -> None:
-    reference = xml.child(listed, xml.RIM, "ObjectRef", id=to.entry_uuid)
-    if to.home_community_id:
-        reference.set("home", xml.clean(to.home_community_id))
+def _reference(to: Referable) -> str:
+    home = f' home="{xml.escaped(to.home_community_id)}"' if to.home_community_id else ""
+    return f'<rim:ObjectRef id="{xml.escaped(to.entry_uuid)}"{home}/>'
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,4 +69,4 @@ def _faults(submission: Submission, by: By, reading: Reading) -> Iterator[Fault]
 
 def _error(fault: Fault, actor: Actor) -> RegistryError:
     id_ = fault.id[:_LONGEST_ID]
-    return RegistryError(fault.code.format(actor=actor), f"{id_}: {fault.words}" if id_ else fault.words, id_)
+    return RegistryError(fault.code.format(actor=actor), f"{id_}: {fault.words}" if id_ else fault.words, id_, sent=fault.sent)

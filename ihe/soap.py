@@ -159,17 +159,22 @@ def require_anonymous(envelope: Envelope) -> None:
         )
 
 
-def render(action: str, relates_to: str, body: _Element, message_id: str, *, to: str = "", reply_to: str = "") -> bytes:
+def render(action: str, relates_to: str, body: _Element | bytes, message_id: str, *, to: str = "", reply_to: str = "") -> bytes:
     """ITI TF-2 appendix V.3.2: an envelope around `body`, as UTF-8 bytes.
 
-    `message_id` is a new `urn:uuid:`, `relates_to` the request's MessageID (empty in a request). `body` is moved.
+    `message_id` is a new `urn:uuid:`, `relates_to` the request's MessageID (empty in a request). An element is moved; bytes are one that was
+    written already, in UTF-8 and without an XML declaration.
     """
     envelope, header = _envelope(action, relates_to, message_id)
     if to:
         etree.SubElement(header, f"{{{WSA}}}To").text = to
     if reply_to:
         etree.SubElement(etree.SubElement(header, f"{{{WSA}}}ReplyTo"), f"{{{WSA}}}Address").text = reply_to
-    etree.SubElement(envelope, f"{{{ENV}}}Body").append(body)
+    holding = etree.SubElement(envelope, f"{{{ENV}}}Body")
+    if isinstance(body, bytes):
+        before, empty, after = _serialize(envelope).partition(b"<env:Body/>")
+        return b"".join((before, empty[:-2], b">", body, b"</env:Body>", after))
+    holding.append(body)
     return _serialize(envelope)
 
 

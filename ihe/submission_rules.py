@@ -190,14 +190,14 @@ def _membership(whole: _Whole) -> Iterator[Fault]:
 
 
 def _patients(whole: _Whole) -> Iterator[Fault]:
-    """ITI TF-3 sections 4.2.2.1.1 to 4.2.2.1.4: one patient in all of them. The context never has the id."""
+    """ITI TF-3 sections 4.2.2.1.1 to 4.2.2.1.4: one patient in all of them. The words never have the id."""
     if (submitted := whole.submission.submission_set) is None or not submitted.patient_id:
         return
     placed: tuple[DocumentEntry | Folder, ...] = (*whole.submission.documents, *whole.submission.folders)
     for value in placed:
         if value.patient_id and value.patient_id != submitted.patient_id:
             words = f"the patientId of this {KIND_OF[type(value)].name} has to be that of the SubmissionSet"
-            yield Fault(value.entry_uuid, words, _PATIENT)
+            yield Fault(value.entry_uuid, words, _PATIENT, value.patient_id)
 
 
 def _short(type_: str) -> str:

@@ -26,6 +26,9 @@ from profiles.vocabulary import (
     BALP_PROFILES,
     DCM_APPLICATION,
     DCM_APPLICATION_ACTIVITY,
+    DCM_APPLICATION_LAUNCHER,
+    DCM_APPLICATION_START,
+    DCM_APPLICATION_STOP,
     DCM_DESTINATION_ROLE,
     DCM_EMERGENCY_STARTED,
     DCM_EMERGENCY_STOPPED,
@@ -53,7 +56,7 @@ from profiles.vocabulary import (
     SNOMED_SYSTEM,
 )
 
-Kind: TypeAlias = Literal["create", "read", "update", "delete", "query", "export", "sign-in", "security"]
+Kind: TypeAlias = Literal["create", "read", "update", "delete", "query", "export", "sign-in", "security", "activity"]
 # FHIR R4 audit-event-outcome: success, minor failure (refused, not found, bad request), serious failure, major failure
 Outcome: TypeAlias = Literal["0", "4", "8", "12"]
 
@@ -96,9 +99,13 @@ ITI_57 = Subtype(IHE_TRANSACTION, "ITI-57", "Update Document Set")
 ITI_61 = Subtype(IHE_TRANSACTION, "ITI-61", "Register On-Demand Document Entry")
 ITI_62 = Subtype(IHE_TRANSACTION, "ITI-62", "Remove Metadata")
 ITI_51 = Subtype(IHE_TRANSACTION, "ITI-51", "Multi-Patient Stored Query")
+ITI_65 = Subtype(IHE_TRANSACTION, "ITI-65", "Provide Document Bundle")
 ITI_67 = Subtype(IHE_TRANSACTION, "ITI-67", "Find Document References")
 ITI_68 = Subtype(IHE_TRANSACTION, "ITI-68", "Retrieve Document")
+ITI_105 = Subtype(IHE_TRANSACTION, "ITI-105", "Simplified Publish")
+ITI_106 = Subtype(IHE_TRANSACTION, "ITI-106", "Generate Metadata")
 ITI_86 = Subtype(IHE_TRANSACTION, "ITI-86", "Remove Documents")
+ITI_92 = Subtype(IHE_TRANSACTION, "ITI-92", "Restricted Update Document Set")
 RAD_5 = Subtype(IHE_TRANSACTION, "RAD-5", "Query Modality Worklist")
 RAD_6 = Subtype(IHE_TRANSACTION, "RAD-6", "Modality Procedure Step In Progress")
 RAD_7 = Subtype(IHE_TRANSACTION, "RAD-7", "Modality Procedure Step Completed")
@@ -113,6 +120,10 @@ RAD_129 = Subtype(IHE_TRANSACTION, "RAD-129", "QIDO-RS Query")
 
 # DICOM: what PS3.15 section A.5.3 calls the transfer of instances, whichever DIMSE service does it
 INSTANCES_TRANSFERRED = Subtype(DCM_SYSTEM, DCM_INSTANCES_TRANSFERRED, "DICOM Instances Transferred")
+
+# The program itself: PS3.15 section A.5.3.1
+APPLICATION_START = Subtype(DCM_SYSTEM, DCM_APPLICATION_START, "Application Start")
+APPLICATION_STOP = Subtype(DCM_SYSTEM, DCM_APPLICATION_STOP, "Application Stop")
 
 # People: PS3.16 CID 401 and 402, PS3.15 sections A.5.3.11 and A.5.3.12
 LOGIN = Subtype(DCM_SYSTEM, DCM_LOGIN, "Login")
@@ -130,7 +141,15 @@ RECORDS_DESTROYED = Subtype(LIFECYCLE, "destroy", "Destroy/Delete Record Lifecyc
 
 _SUBTYPES = {each.code: each for each in tuple(globals().values()) if isinstance(each, Subtype)}
 # The transactions that are REST: which interaction each is. An event of one says both
-_INTERACTIONS = {RAD_55: REST_READ, RAD_107: REST_READ, RAD_108: REST_CREATE, RAD_129: REST_SEARCH}
+_INTERACTIONS = {
+    ITI_65: REST_TRANSACTION,
+    ITI_105: REST_CREATE,
+    ITI_106: REST_OPERATION,
+    RAD_55: REST_READ,
+    RAD_107: REST_READ,
+    RAD_108: REST_CREATE,
+    RAD_129: REST_SEARCH,
+}
 
 
 def subtypes_of(system: str | None, code: str | None) -> tuple[str, ...]:
@@ -224,6 +243,7 @@ _KINDS: dict[Kind, tuple[str, str, str, Subtype]] = {
     "export": ("R", DCM_EXPORT, "Export", REST_READ),
     "sign-in": ("E", DCM_USER_AUTHENTICATION, "User Authentication", REST_OPERATION),
     "security": ("E", DCM_SECURITY_ALERT, "Security Alert", REST_OPERATION),
+    "activity": ("E", DCM_APPLICATION_ACTIVITY, "Application Activity", REST_OPERATION),
 }
 _READ = ("Read", frozenset({REST_READ, REST_VREAD}))
 _PATTERNS: dict[Kind, tuple[str, frozenset[Subtype]]] = {
@@ -242,6 +262,9 @@ _DESTINATION: Json = {"coding": [_DESTINATION_CODE]}
 _SOURCE: Json = {"coding": [_SOURCE_CODE]}
 _APPLICATION_CODE: Json = {"system": DCM_SYSTEM, "code": DCM_APPLICATION, "display": "Application"}
 _APPLICATION: Json = {"coding": [_APPLICATION_CODE]}
+_LAUNCHER: Json = {
+    "coding": [{"system": DCM_SYSTEM, "code": DCM_APPLICATION_LAUNCHER, "display": "Application Launcher"}]
+}
 _CUSTODIAN: Json = {"coding": [{"system": PROVENANCE_PARTICIPANT, "code": "custodian", "display": "Custodian"}]}
 _WITH_TOKEN: dict[bool, Json] = {
     True: {"coding": [_DESTINATION_CODE, _APPLICATION_CODE]},
@@ -282,8 +305,8 @@ def audit_event(action: AuditedAction) -> Json:
         event["meta"] = {"profile": profiles}
     if not action.rest and action.kind == "create" and INSTANCES_TRANSFERRED in action.subtypes:
         event_type, event_display = INSTANCES_TRANSFERRED.code, INSTANCES_TRANSFERRED.display  # PS3.15 section A.5.3.7
-    if ITI_57 in action.subtypes:
-        event_type, event_display = DCM_IMPORT, "Import"  # ITI TF-2 section 3.57.5.1
+    if {ITI_57, ITI_92} & {*action.subtypes}:
+        event_type, event_display = DCM_IMPORT, "Import"  # ITI TF-2 sections 3.57.5.1, 3.92.5.1
     if {ITI_8, ITI_62, ITI_86} & {*action.subtypes}:
         event_type, event_display = DCM_PATIENT_RECORD, "Patient Record"  # ITI TF-2 sections 3.8.5.1, 3.62.5.1, 3.86.5.1
     event["type"] = _REST if action.rest else {"system": DCM_SYSTEM, "code": event_type, "display": event_display}
@@ -353,14 +376,20 @@ def _user(action: AuditedAction) -> Agent | None:
 
 
 def _roles(action: AuditedAction) -> tuple[Json, Json]:
-    """Of client and server. What is read flows from server to client; a query and what is created flow to the server."""
+    """Of client and server. What is read flows from server to client; a query and what is created flow to the server.
+
+    A query that this server makes flows to the other, which is the `client` of that action all the same.
+    """
     if GET_ACCESS_TOKEN in action.subtypes:
         return _APPLICATION, _TOKEN_SERVICE
     if AUTHORIZED_BY_CONSENT in action.subtypes:
         return _APPLICATION, _AUTHORIZATION_SERVER
+    if action.kind == "activity":
+        return _LAUNCHER, _APPLICATION
     if action.kind == "delete" and action.rest:
         return _APPLICATION, _CUSTODIAN
-    client, server = (_DESTINATION, _SOURCE) if action.kind in {"read", "export"} else (_SOURCE, _DESTINATION)
+    outwards = action.kind in {"read", "export"} or (action.kind == "query" and not action.initiated)
+    client, server = (_DESTINATION, _SOURCE) if outwards else (_SOURCE, _DESTINATION)
     return (_WITH_TOKEN[action.kind in {"read", "export"}] if _is_by_token(action) else client), server
 
 

@@ -19,7 +19,7 @@ from profiles.document import (
     DocumentEntry,
     Folder,
 )
-from profiles.identifiers import InvalidIdentifier, PatientIdentifier
+from profiles.identifiers import InvalidIdentifier, PatientIdentifier, oid_of
 from profiles.imaging_study import accession_identifier, study_identifier
 from profiles.patient import Json
 from profiles.vocabulary import (
@@ -53,6 +53,7 @@ _SYSTEMS = {
     CONFIDENTIALITY_OID: CONFIDENTIALITY_SYSTEM,
     FORMAT_CODE_OID: FORMAT_CODE_SYSTEM,
 }
+_OIDS = {url: name for name, url in _SYSTEMS.items() if name[0].isdigit()}
 RELATIONS: Final[Mapping[str, str]] = {
     RPLC: "replaces", XFRM_RPLC: "replaces", XFRM: "transforms", IS_SNAPSHOT_OF: "transforms", APND: "appends", SIGNS: "signs",
 }  # fmt: skip
@@ -117,6 +118,11 @@ def system(scheme: str) -> str:
     if _OID.fullmatch(scheme):
         return f"urn:oid:{scheme}"
     return scheme if ":" in scheme else ""
+
+
+def scheme(system: str) -> str:
+    """The way back of `system`: the OID of a code system that has one, else its URI as it is."""
+    return _OIDS.get(system) or oid_of(system) or system
 
 
 def coding(code: Code) -> Json:

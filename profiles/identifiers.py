@@ -84,7 +84,7 @@ class PatientIdentifier:
     @property
     def cx(self) -> str:
         """XDS form, ITI TF-3 table 4.2.3.1.7-2: `id^^^&oid&ISO`, HL7 delimiters escaped."""
-        return f"{_hl7_escape(self.value)}^^^&{self.authority.oid}&ISO"
+        return f"{hl7_escape(self.value)}^^^&{self.authority.oid}&ISO"
 
     @classmethod
     def from_cx(cls, text: str) -> "PatientIdentifier":
@@ -105,7 +105,14 @@ class PatientIdentifier:
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
 
 
-def _hl7_escape(text: str) -> str:
+def oid_of(uri: str) -> str:
+    """The OID of a `urn:oid:` URI; empty where it is none."""
+    oid = uri.removeprefix("urn:oid:")
+    return oid if oid != uri and _UID.fullmatch(oid) else ""
+
+
+def hl7_escape(text: str) -> str:
+    """`text` as part of an HL7 v2 field, its delimiters escaped."""
     return "".join(_ESCAPES.get(character, character) for character in text)
 
 

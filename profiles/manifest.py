@@ -19,6 +19,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from profiles import part10, timestamps
+from profiles.fitted_text import fitted
 from profiles.study import Instance, Series, Study
 from profiles.vocabulary import (
     CONTENT_MAPPING_RESOURCE,
@@ -105,7 +106,8 @@ def build(
     """PS3.3 A.35.4: the study's manifest as a Part 10 file in Explicit VR Little Endian, UTF-8.
 
     `created` is aware; `zone` is the site's, for a study that says no timezone. `retrieve_url` is the WADO-RS base URL (each
-    series gets its own below it) or empty. Dates and times that are none are written empty; other text is copied as it is.
+    series gets its own below it) or empty. Dates and times that are none are written empty, what describes is made to fit its VR, and
+    identifiers are copied as they are.
     Raises ValueError for a study without instances: a Key Object Selection must name at least one (PS3.3 C.17.6.2).
     """
     if not study.instance_count:
@@ -194,8 +196,8 @@ def _put_document(
     _put(dataset, "ContentTime", f"{local:%H%M%S}")
     _put(dataset, "Modality", "KO")
     _put(dataset, "Manufacturer", manufacturer)
-    if institution:
-        _put(dataset, "InstitutionName", institution)
+    if named := fitted(institution, "LO"):
+        _put(dataset, "InstitutionName", named)
     _put(dataset, "SeriesDescription", "Manifest")
     _put(dataset, "SeriesInstanceUID", series_instance_uid)
     _put(dataset, "SeriesNumber", "999")
@@ -211,23 +213,24 @@ def _put_document(
 def _put_patient_and_study(dataset: Dataset, study: Study) -> None:
     """PS3.3 C.7.1.1 and C.7.2.1: whose images, of which study."""
     patient = study.patient
-    _put(dataset, "PatientName", patient.name)
+    _put(dataset, "PatientName", fitted(patient.name, "PN"))
     _put(dataset, "PatientID", patient.identifier.value)
-    if patient.identifier.authority.namespace:
-        _put(dataset, "IssuerOfPatientID", patient.identifier.authority.namespace)
+    namespace = patient.identifier.authority.namespace
+    if namespace and namespace == fitted(namespace, "LO"):
+        _put(dataset, "IssuerOfPatientID", namespace)
     _put(dataset, "IssuerOfPatientIDQualifiersSequence", [_entity(patient.identifier.authority.oid)])
     _put(dataset, "PatientBirthDate", timestamps.dicom_date(patient.birth_date) or "")
     _put(dataset, "PatientSex", patient.sex if patient.sex in {"M", "F", "O"} else "")
     _put(dataset, "StudyInstanceUID", study.study_instance_uid)
-    _put(dataset, "StudyID", study.study_id)
+    _put(dataset, "StudyID", fitted(study.study_id, "SH"))
     _put(dataset, "StudyDate", timestamps.dicom_date(study.date) or "")
     _put(dataset, "StudyTime", timestamps.dicom_time(study.time) or "")
-    _put(dataset, "ReferringPhysicianName", study.referring_physician)
+    _put(dataset, "ReferringPhysicianName", fitted(study.referring_physician, "PN"))
     _put(dataset, "AccessionNumber", study.accession_number)
     if study.accession_number and study.accession_authority:
         _put(dataset, "IssuerOfAccessionNumberSequence", [_entity(study.accession_authority)])
-    if study.description:
-        _put(dataset, "StudyDescription", study.description)
+    if described := fitted(study.description, "LO"):
+        _put(dataset, "StudyDescription", described)
 
 
 def _request(study: Study) -> Dataset:
@@ -306,7 +309,7 @@ def _attribute(keyword: str) -> tuple[int, str]:
 
 
 def _put(dataset: Dataset, keyword: str, value: _Value) -> None:
-    """Sets an attribute without checking its length: a stored study's text is what it is, and the manifest says the same."""
+    """Sets an attribute without checking its length: a stored study's identifiers are what they are, and the manifest says the same."""
     tag, vr = _attribute(keyword)
     content = Sequence(value) if isinstance(value, list) else value
     dataset.add(DataElement(Tag(tag), vr, content, validation_mode=config.IGNORE))

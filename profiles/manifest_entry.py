@@ -1,5 +1,6 @@
 """Study to the Document Entry and Submission Set of its manifest (IHE RAD TF-3 section 4.68, ITI TF-3 section 4.2.3)."""
 
+from dataclasses import replace
 from datetime import tzinfo
 
 from profiles import anatomy, modalities, timestamps
@@ -121,8 +122,12 @@ def submission_set(
 
 
 def event_codes(study: Study) -> tuple[Code, ...]:
-    """IHE RAD TF-3 section 4.68.4.1.2.3.2, eventCodeList: each acquisition modality (DCM), then each body region (SNOMED CT) once."""
-    terms = [modalities.modality(term) for term in modalities.acquisition_modalities(study)]
+    """IHE RAD TF-3 section 4.68.4.1.2.3.2, eventCodeList: each acquisition modality (DCM), then each body region (SNOMED CT) once.
+
+    A modality that no standard names is its own display name, for registries ask for one (ITI TF-3 section 4.2.3.1.2).
+    """
+    known = (modalities.modality(term) for term in modalities.acquisition_modalities(study))
+    terms = [replace(code, display=code.display or code.code) for code in known]
     regions = [found for series in study.series if (found := anatomy.region(series.body_part))]
     return tuple(dict.fromkeys(terms + regions))
 

@@ -105,6 +105,18 @@ def fhir_date_time_of_dtm(text: str) -> str | None:
     return "-".join(part for part in (year, month, day) if part)
 
 
+def dtm_of_fhir(text: str) -> str | None:
+    """ITI TF-3 table 4.2.3.1.7-2, DTM in UTC of a FHIR date, dateTime or instant, no more precise than that; None where it is none."""
+    if "T" in text:
+        try:
+            when = datetime.fromisoformat(text)
+            return dtm(when) if when.tzinfo is not None else None
+        except (ValueError, OverflowError):
+            return None
+    found = text.replace("-", "")
+    return found if fhir_date_time_of_dtm(found) == text else None
+
+
 def _day(da: str) -> date | None:
     found = _DA.fullmatch(da.strip())
     if not found:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from server import peer_commands, study_commands, trail_commands
+from server import fetch_command, peer_commands, study_commands, trail_commands
 from server.client_commands import client_app
 from server.console import Data, open_trail, operator, told
 from server.dicom_commands import peer_app, worklist_app
@@ -290,9 +290,16 @@ def import_(
 
 # --- other archives, and studies that are wrong
 
-for command in (peer_commands.find, peer_commands.get, peer_commands.move):
+for command in (peer_commands.find, peer_commands.get, peer_commands.move, fetch_command.fetch):
     app.command()(command)
-for change in (study_commands.reject, study_commands.restore, study_commands.correct, study_commands.merge, study_commands.hold):
+for change in (
+    study_commands.reject,
+    study_commands.restore,
+    study_commands.correct,
+    study_commands.merge,
+    study_commands.hold,
+    study_commands.manifests,
+):
     app.command()(change)
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import uvicorn
 
+from profiles.audit_event import APPLICATION_START, APPLICATION_STOP, Agent, Subtype
 from server import bcp195, telemetry
 from server.app import close_node, create_app, open_node
+from server.edges.context import Node
 from server.edges.dimse import DicomPort
 from server.edges.mllp import PORT, MllpPort
 from server.errors import SettingsError
@@ -151,6 +153,16 @@ def _mllp(settings: Settings, ready: Ready, stop: threading.Event, listening: Se
 
 def _worker(settings: Settings, ready: Ready, stop: threading.Event) -> None:
     node = open_node(settings)
+    worker = Worker(node)
+    worker.begin()
+    active(node, APPLICATION_START)
     ready()
-    Worker(node).run(stop)
+    worker.run(stop)
+    active(node, APPLICATION_STOP)
     close_node(node)
+
+
+def active(node: Node, subtype: Subtype) -> None:
+    """ITI TF-2 table 3.20.4.1.1.1-1, Actor-start-stop: the trail has when the server began and ended. A worker tells it: every installation has one."""
+    launcher = Agent(identifier="imageshare serve")
+    node.trail.write(node.trail.action("activity", subtype, launcher, rest=False))

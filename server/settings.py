@@ -156,6 +156,63 @@ class Partner(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+CodeName = Literal[
+    "class_code", "type_code", "format_code", "confidentiality", "facility_type", "practice_setting", "content_type"
+]
+"""What affinity domains choose codes for (ITI TF-3 section 4.2.3.1.2)."""
+
+
+class DocumentRecipient(BaseModel, frozen=True, extra="forbid"):
+    """A partner's Document Repository that is given the manifest of each study that is published here (IHE RAD-68)."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how the audit trail calls it")
+    url: str = Field(pattern=r"^https?://", description="its address for ITI-41")
+    update_url: str = Field(
+        default="", pattern=r"^(https?://.*)?$",
+        description="its registry's address for ITI-57: what is rejected here is deprecated there; without, it stays approved",
+    )  # fmt: skip
+    patient_authority: Oid | None = Field(
+        default=None, description="OID of who assigns the patient ids of its affinity domain; those of the images where absent"
+    )
+    codes: dict[CodeName, str] = Field(
+        default={}, description="codes of its affinity domain in place of ours, such as {class_code = 'IMAGES^Images^1.2.3'}"
+    )
+
+    @field_validator("codes")
+    @classmethod
+    def _code(cls, value: dict[CodeName, str]) -> dict[CodeName, str]:
+        if any(len(parts := each.split("^")) != 3 or not parts[0] or not parts[2] for each in value.values()):
+            raise ValueError("a code is written as code^display^scheme")
+        return value
+
+
+WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/?#]")]
+Way = Literal["rad69", "wado-uri", "wado-rs"]
+"""How images are fetched: by SOAP (IHE RAD-69), or by URLs (RAD-55, RAD-107)."""
+
+
+class Community(BaseModel, frozen=True, extra="forbid"):
+    """An XDS affinity domain whose documents and images `imageshare fetch` brings here (IHE XDS-I.b, Imaging Document Consumer)."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how commands and the audit trail call it")
+    home_community_id: str = Field(
+        default="", pattern=r"^(urn:oid:[0-9.]+)?$", description="urn:oid: of the community, where its documents name none"
+    )
+    registry: WebAddress = Field(description="its Document Registry's address for ITI-18")
+    repositories: dict[Oid, WebAddress] = Field(default={}, description="addresses for ITI-43, by repositoryUniqueId")
+    imaging_sources: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-69, by Retrieve Location UID")
+    wado_uri: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-55, by Retrieve Location UID")
+    wado_rs: dict[Oid, WebAddress] = Field(
+        default={}, description="base URLs of DICOMweb for RAD-107, without /studies, by Retrieve Location UID"
+    )
+    by: Way = Field(default="rad69", description=f"how its images are fetched: {', '.join(get_args(Way))}")
+    token: SecretStr | None = Field(default=None, description="access token for RAD-55 and RAD-107, where these ask for one")
+    patient_authority: Oid | None = Field(
+        default=None, description="OID of who assigns the patient ids of its images that name no issuer; this server where absent"
+    )
+    seconds: float = Field(default=60.0, gt=0, le=3600, description="how long each step of an exchange may take")
+
+
 class Hl7Peer(BaseModel, frozen=True, extra="forbid"):
     """A patient identity source whose HL7 v2 messages are taken (IHE ITI-8): it says who is whom."""
 
@@ -253,6 +310,20 @@ class Settings(BaseSettings):
         description="its code set, in the form of NIST's codes.xml: what has other codes is refused; any code where absent",
     )
 
+    documents_to: tuple[DocumentRecipient, ...] = Field(
+        default=(),
+        description="partners whose Document Repositories are given the manifests of studies (IHE RAD-68), besides our own",
+    )
+    foreign_registry: str = Field(
+        default="",
+        pattern=r"^(https?://.*)?$",
+        description="a Document Registry's address for ITI-42, where documents that are submitted here are registered; our own where empty",
+    )
+
+    communities: tuple[Community, ...] = Field(
+        default=(), description="affinity domains that images and documents are fetched from (IHE XDS-I.b): `imageshare fetch`"
+    )
+
     quiet_period: float = Field(default=5.0, ge=0, description="a study is published this long after its last instance")
     timezone: str = Field(default="UTC", description="the site's zone, for DICOM times that name none")
     language: str = Field(default="en-US", description="of documents and resources that are made here")
@@ -285,6 +356,11 @@ class Settings(BaseSettings):
     association_seconds: float = Field(default=86400.0, gt=0, description="an association is aborted when it is this old")
     max_instance_bytes: int = Field(default=8 << 30, gt=0, description="one instance, by whichever door")
     max_message_bytes: int = Field(default=4 << 20, gt=0, description="a SOAP envelope, JSON body or HL7 v2 message")
+    max_submission_bytes: int = Field(
+        default=32 << 20,
+        gt=0,
+        description="the SOAP envelope of a submission (ITI-41, ITI-42, ITI-57, ITI-61), without its attachments",
+    )
     max_query_results: int = Field(
         default=2000, ge=1, description="whole objects in the answer to a stored query of XDS; ids are not limited"
     )
@@ -367,6 +443,13 @@ class Settings(BaseSettings):
     soap_assertions: Literal["accepted", "required"] = Field(
         default="accepted",
         description="whether who is known by a certificate, or as a program on this machine, needs an assertion too",
+    )
+    soap_schemas: Path | None = Field(
+        default=None,
+        description="folder of the schemas of IHE and OASIS (the NIST toolkit's schema/v3): SOAP messages are held against them; not where absent",
+    )
+    soap_validation: Literal["answers", "messages"] = Field(
+        default="messages", description="whether only our answers are held against soap_schemas, or what others send as well"
     )
     partners: tuple[Partner, ...] = Field(default=(), description="organizations that are known by their certificates (IHE ATNA)")
     audit_repository: str = Field(

@@ -1,4 +1,4 @@
-"""What a person does to studies on the command line: `imageshare reject`, `restore`, `correct`, `merge` and `hold`.
+"""What a person does to studies on the command line: `imageshare reject`, `restore`, `correct`, `merge`, `hold` and `manifests`.
 
 Each is one call of `server.work`, the same that the doors make, and in the audit trail under the name of the command.
 """
@@ -182,3 +182,33 @@ def hold(
         else:
             changes.reconciler.hold(study, why=why, actor=changes.actor)
     typer.echo("the hold is ended" if release else "the study is under a legal hold")
+
+
+def manifests(
+    data: Data = None,
+    again: Annotated[bool, typer.Option("--again", help="Let the worker try all of these anew.")] = False,
+) -> None:
+    """List the manifests that partners (documents_to) have not taken, or still show though they are withdrawn here.
+
+    Each line: state, partner, Study Instance UID, why.
+    """
+    from server import upkeep
+    from server.records import foreign_entries
+    from server.store.db import Database
+    from server.work import manifest_submission
+
+    with told():
+        settings = load(data=data)
+        upkeep.require_ready(settings)
+        database = Database(settings.database)
+        try:
+            with database.write() as connection:
+                found = foreign_entries.troubled(connection)
+                if again:
+                    manifest_submission.again(connection, settings)
+        finally:
+            database.close()
+    for row, study_uid in found:
+        typer.echo(f"{row.state}  {row.partner}  {study_uid}  {row.error}".rstrip())
+    if not found:
+        typer.echo("partners have taken all of them")

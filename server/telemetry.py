@@ -40,6 +40,13 @@ AUDIT_OLDEST = Gauge(
     registry=REGISTRY,
     multiprocess_mode="mostrecent",
 )
+MANIFESTS = Gauge(
+    "imageshare_partner_manifests",
+    "Manifests of studies that partners have, or are to have",
+    ["partner", "state"],
+    registry=REGISTRY,
+    multiprocess_mode="mostrecent",
+)
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 

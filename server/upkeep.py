@@ -13,7 +13,7 @@ from sqlalchemy import URL, select
 from server.access.people import people
 from server.errors import SettingsError
 from server.outbound import mail
-from server.records import audit_feed, catalogue, parameters, rejections
+from server.records import audit_feed, catalogue, foreign_entries, parameters, rejections
 from server.records.installation import installation
 from server.settings import HIDDEN, Settings, bracketed, is_local_name
 from server.store import jobs
@@ -244,6 +244,9 @@ def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
         told += [("search index", line, True) for line in _indexing(database)]
         told += [("trail", line, True) for line in _sealed(database)]
         told += [("audit repository", line, True) for line in _unsent(database, settings.audit_repository)]
+        told += [
+            (f"manifests at {each.name}", line, fine) for each in settings.documents_to for line, fine in _at(database, each.name)
+        ]
     database.close()
     folder = settings.blob_folder
     nearest = _nearest(folder)
@@ -281,6 +284,16 @@ def _unsent(database: Database, repository: str) -> list[str]:
     with suppress(Exception), database.read() as connection:
         count, _ = audit_feed.waiting(connection, repository)
         return [f"{count} events wait to be sent"] if repository else []
+    return []
+
+
+def _at(database: Database, partner: str) -> list[tuple[str, bool]]:
+    """How many manifests a partner has, and has not, and whether somebody should look; none as above."""
+    with suppress(Exception), database.read() as connection:
+        counts = {state: count for (name, state), count in foreign_entries.counts(connection).items() if name == partner}
+        trouble = counts.keys() & {"refused", "left", "given up"}
+        told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none yet"
+        return [(f"{told}; see imageshare manifests" if trouble else told, not trouble)]
     return []
 
 

@@ -15,10 +15,12 @@ from server.work.commit import COMMIT, Committer
 from server.work.housekeeping import HOUSEKEEPING, Housekeeping
 from server.work.imaging_documents import INGEST, ImagingDocuments
 from server.work.ingest import PUBLISH
+from server.work.manifest_submission import SUBMIT, Submitter
 from server.work.notices import NOTIFY, Notifier
 from server.work.prepare import Preparer
 from server.work.publish import Publisher
 from server.work.reconcile import ERASE, NOTE, Reconciler
+from server.work.registry.from_fhir import REGISTER, FromFhir
 from server.work.reindex import REINDEX, Reindexer
 from server.work.retention import RETENTION, Retention
 from server.work.sealing import Sealer
@@ -54,6 +56,7 @@ class Worker:
             INDEX: preparer.index,
             REINDEX: Reindexer(node.settings, node.database).run,
             INGEST: ImagingDocuments(node.database, node.blobs, node.ingest).run,
+            REGISTER: FromFhir(node.database, node.blobs, node.ingest, node.domain).run,
         }
         self._sealer = Sealer(node.database)
         self._feed = None
@@ -62,7 +65,13 @@ class Worker:
         self.calls: Kinds = {
             COMMIT: Committer(node.settings, node.database, node.blobs, node.peers).run,
             NOTIFY: Notifier(node.settings, node.database, Mail(node.settings).send).run,
+            SUBMIT: Submitter(node.settings, node.database, node.blobs, node.installation, node.trail).run,
         }
+
+    def begin(self) -> None:
+        """An audit repository that is new gets all events from now on."""
+        if self._feed is not None:
+            self._feed.begin()
 
     def run(self, stop: threading.Event) -> None:
         """Works until `stop` is set. A job that fails is put back with a growing delay; a database that is away is waited for."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import pydicom
 from rich.progress import Progress
 
-from conformance.bench import abuse, fhir, images, network, peers, report, smart, web
+from conformance.bench import abuse, fhir, images, network, peers, registry, report, smart, transfers, web
 from conformance.bench.corpus import ct_study
 from conformance.bench.peers import Peer
 from conformance.bench.postgresql import NoPostgresql
 from conformance.bench.report import Measurement
 
-_SUITES = ("store", "images", "web", "fhir", "smart", "abuse")
+_SUITES = ("store", "images", "web", "fhir", "smart", "abuse", "transfers", "registry")
 _ROUNDS = 3
 _NAGLED = 60
 
@@ -28,7 +28,11 @@ def main() -> None:
     parser.add_argument("--archive", type=int, default=201, help="small studies of 10 images behind the DICOMweb searches")
     parser.add_argument("--studies", type=int, default=200_000, help="studies behind the FHIR searches")
     parser.add_argument("--patients", type=int, default=50_000, help="patients that those studies are of")
-    parser.add_argument("--database", choices=(*fhir.DATABASES, "both"), default="both", help="of the suites fhir and smart")
+    parser.add_argument("--database", choices=(*fhir.DATABASES, "both"), default="both", help="of the suites fhir, smart and registry")
+    parser.add_argument(
+        "--gigabytes", type=float, default=4.0, help="of the study of the suite transfers; its folder takes four times as much"
+    )
+    parser.add_argument("--entries", type=int, default=1_000_000, help="Document Entries of the suite registry")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="of the C-STORE and WADO-RS measurements, interleaved")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.png")
@@ -45,6 +49,8 @@ def main() -> None:
             measured += _web(folder, files, asked.archive, asked.seconds, progress)
         of_fhir = _fhir(folder, asked, progress) if "fhir" in asked.what else []
         of_smart = _smart(folder, asked, progress) if "smart" in asked.what else []
+        of_transfers = _transfers(folder, asked.gigabytes, progress) if "transfers" in asked.what else []
+        of_registry = _registry(folder, asked, progress) if "registry" in asked.what else []
         outcomes = _abuse(folder, progress) if "abuse" in asked.what else []
     if measured:
         measured = report.best(measured)
@@ -57,6 +63,12 @@ def main() -> None:
         of_smart = report.best(of_smart)
         report.show_fhir(of_smart, "SMART on FHIR")
         report.keep_fhir(of_smart, asked.out, "smart")
+    if of_transfers:
+        report.show_fhir(of_transfers, "Transfers; p50 is the time until the first byte")
+        report.keep_fhir(of_transfers, asked.out, "transfers")
+    if of_registry:
+        report.show_fhir(of_registry, "Document Registry")
+        report.keep_fhir(of_registry, asked.out, "registry")
     if outcomes:
         report.show_abuse(outcomes)
         report.keep_abuse(outcomes, asked.out)
@@ -131,6 +143,30 @@ def _smart(folder: Path, asked: argparse.Namespace, progress: Progress) -> list[
     return _on_databases(
         folder, asked.database, progress, lambda peer, own: smart.suite(peer, own, asked.seconds, asked.rounds, progress), smart.SETTINGS
     )  # fmt: skip
+
+
+def _registry(folder: Path, asked: argparse.Namespace, progress: Progress) -> list[Measurement]:
+    return _on_databases(
+        folder, asked.database, progress, lambda peer, _: registry.suite(peer, asked.entries, asked.seconds, progress), registry.settings()
+    )  # fmt: skip
+
+
+def _transfers(folder: Path, gigabytes: float, progress: Progress) -> list[Measurement]:
+    """What was measured before something broke is kept."""
+    what, measured = transfers.study(folder / "template", gigabytes), list[Measurement]()
+    task = progress.add_task(f"transfers of {what.count:,} instances, {what.size / 1e9:.1f} GB", total=None)
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as fresh,
+        peers.imageshare(Path(fresh) / "data", settings=transfers.SETTINGS) as peer,
+    ):
+        try:
+            for row in transfers.suite(peer, Path(fresh), what):
+                measured.append(row)
+                progress.update(task, description=f"after {row.work}")
+        except fhir.BROKEN as error:
+            progress.console.print(f"transfers are broken off: {error}")
+    progress.update(task, completed=1, total=1)
+    return measured
 
 
 def _on_databases(

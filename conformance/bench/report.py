@@ -213,7 +213,7 @@ def keep_fhir(measured: Sequence[Measurement], folder: Path, name: str = "fhir")
 def verdicts(row: Measurement, measured: Sequence[Measurement]) -> list[tuple[str, bool]]:
     """What of a row is meant to reach something: in words, and whether it has. A row with requests that failed reaches nothing."""
     found = []
-    for mark in MARKS.get(row.work, ()):
+    for mark in (each for each in MARKS.get(row.work, ()) if each.on in ("", row.who)):
         other = next((each for each in measured if (each.work, each.who) == (mark.of, row.who)), None)
         if mark.of and (other is None or not _figure(other, mark)):
             continue

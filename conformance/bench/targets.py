@@ -51,6 +51,8 @@ class Mark:
     bound: float
     of: str = ""
     more: bool = False
+    on: str = ""
+    """Over which database alone; over any where it is empty."""
 
     @property
     def at_least(self) -> bool:
@@ -112,5 +114,58 @@ SMART: Final[Mapping[str, tuple[Mark, ...]]] = {
     **{f"{name}, {MANY}": (Mark("rate", 100),) for name in RESPONSES},
     f"{FLOODED}, 4 connections": (Mark("p99", 250),),
 }
-MARKS: Final = {**FHIR, **SMART}
+RAD_69: Final = "RAD-69 of a study"
+ITI_43: Final = "ITI-43 of as many documents"
+ITI_41: Final = "ITI-41 of as many documents"
+ITI_41_ONE: Final = "ITI-41 of as many documents in one submission"
+ITI_41_LARGE: Final = "ITI-41 of few large documents"
+SYNCED: Final = "ceiling: files written, each synced"
+SYNCED_STREAM: Final = "ceiling: one file written and synced"
+
+
+def cold(work: str) -> str:
+    return f"{work}, cold"
+
+
+def warm(work: str) -> str:
+    return f"{work}, warm"
+
+
+def at_once(work: str) -> str:
+    return f"{work}, 4 at once"
+
+
+def cold_ceiling(work: str) -> str:
+    return f"ceiling of {cold(work)}: its files read"
+
+
+def warm_ceiling(work: str) -> str:
+    return f"ceiling of {warm(work)}: its files through a bare socket"
+
+
+TRANSFERS: Final[Mapping[str, tuple[Mark, ...]]] = {
+    **{cold(work): (Mark("rate", 0.8, cold_ceiling(work)),) for work in (RAD_69, ITI_43)},
+    **{warm(work): (Mark("rate", 1000), Mark("rate", 0.8, warm_ceiling(work)), Mark("p50", 100)) for work in (RAD_69, ITI_43)},
+    **{at_once(work): (Mark("memory", 150),) for work in (RAD_69, ITI_43)},
+    ITI_41: (Mark("rate", 0.8, SYNCED),),
+    ITI_41_LARGE: (Mark("rate", 0.8, SYNCED_STREAM),),
+}
+"""Where the bare socket itself does not reach 1,000 MB/s, the share of it counts. `p50` is the time until the first byte, `memory` that of the largest process."""
+
+EACH: Final = 50
+"""Documents of a patient of the registry suite."""
+FEED: Final = "ITI-8 of a patient"
+BULK: Final = f"ITI-42 of {EACH} documents"
+REGISTER: Final = "ITI-42 of a document"
+ALMOST_EMPTY: Final = f"{REGISTER}, almost nothing there"
+BARE: Final = "ceiling: the same message read, its values committed bare"
+FIND: Final = f"FindDocuments, {EACH} whole"
+_REGISTERED: Final = (Mark("rate", 300, on="SQLite"), Mark("rate", 200, on="PostgreSQL"))
+
+REGISTRY: Final[Mapping[str, tuple[Mark, ...]]] = {
+    f"{ALMOST_EMPTY}, {MANY}": _REGISTERED,
+    f"{REGISTER}, {MANY}": (*_REGISTERED, Mark("rate", 0.9, f"{ALMOST_EMPTY}, {MANY}")),
+    f"{FIND}, {ONE}": (Mark("p99", 20),),
+}
+MARKS: Final = {**FHIR, **SMART, **TRANSFERS, **REGISTRY}
 """Work -> what it is meant to reach."""

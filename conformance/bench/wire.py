@@ -1,5 +1,6 @@
 """A load generator thin enough not to be what is measured: HTTP/1.1 over plain sockets, one thread per connection."""
 
+import math
 import socket
 import threading
 import time
@@ -166,9 +167,16 @@ def run(
 
 
 def drive(
-    base: str, headers: dict[str, str], request: Callable[[int], Request], *, connections: int, seconds: float, least: int = 0
+    base: str,
+    headers: dict[str, str],
+    request: Callable[[int], Request],
+    *,
+    connections: int,
+    seconds: float,
+    least: int = 0,
+    most: float = math.inf,
 ) -> Load:
-    """`run` with requests of every kind. What `request` takes to make one is no part of its latency. No two connections ask the same turn.
+    """`run` with requests of every kind; an answer of more than `most` bytes has failed too. What `request` takes to make one is no part of its latency. No two connections ask the same turn.
 
     Each asks once at least, however late it comes to it.
     """
@@ -185,7 +193,7 @@ def drive(
                     start = time.perf_counter()
                     status, size = connection.send(asked)
                     mine.append(time.perf_counter() - start)
-                    if status >= 400 or size < least:
+                    if status >= 400 or not least <= size <= most:
                         failed, refused = failed + 1, status
                     load.bytes = max(load.bytes, size)
                     turn += connections

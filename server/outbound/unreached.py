@@ -26,6 +26,8 @@ def why(error: httpx2.HTTPError | OSError, service: str = "such a service") -> s
             return "the server did not answer in time"
         case httpx2.RemoteProtocolError() if "disconnected" in str(error):
             return f"the connection ended before the answer; is there {service} at this address?"
+        case httpx2.RemoteProtocolError() if "complete message" in str(error) or "incomplete" in str(error):
+            return "the answer broke off"
         case httpx2.RemoteProtocolError():
             return "what answers there is no HTTP server"
         case httpx2.NetworkError():

@@ -5,8 +5,9 @@ published is invisible to every face, so no face ever shows half a study or disa
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
@@ -34,9 +35,8 @@ EMPTIED = b"{}"
 """`attributes` of a study or series that was purged (`scrub`); any other has its UID in it at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
-    """One instance with what it takes to send it. `patient` is the resource id that access is decided by."""
+class StoredInstance(NamedTuple):
+    """One instance with what it takes to send it. `patient` is the resource id that access is decided by. Studies have thousands: a tuple is made soonest."""
 
     pk: int
     study_uid: str
@@ -64,6 +64,8 @@ _STORED = (
     INSTANCE.c.dataset_offset,
     PATIENT.c.id.label("patient"),
 )
+_PORTIONS = 1, 20, 500
+"""How many instances are looked for at once: what is missing to one of these is filled up."""
 _JOINED = INSTANCE.join(SERIES, INSTANCE.c.series_pk == SERIES.c.pk).join(STUDY, INSTANCE.c.study_pk == STUDY.c.pk).join(
     PATIENT, STUDY.c.patient_pk == PATIENT.c.pk
 ).join(BLOB, INSTANCE.c.blob_id == BLOB.c.id)  # fmt: skip
@@ -94,12 +96,20 @@ def _located(names: tuple[str, ...]) -> Prepared:
 def by_sop_uid(connection: Connection, uids: Sequence[str]) -> dict[str, StoredInstance]:
     """The published instances among `uids`, by their SOP Instance UID."""
     found: dict[str, StoredInstance] = {}
-    for start in range(0, len(uids), 500):
-        rows = connection.execute(
-            select(*_STORED).select_from(_JOINED).where(PUBLISHED, INSTANCE.c.uid.in_(uids[start : start + 500]))
-        )
-        found.update((instance.uid, instance) for row in rows.all() if (instance := StoredInstance(*row)))
+    for start in range(0, len(uids), _PORTIONS[-1]):
+        some = list(uids[start : start + _PORTIONS[-1]])
+        size = next(size for size in _PORTIONS if size >= len(some))
+        given = {f"uid{number}": uid for number, uid in enumerate(some + some[:1] * (size - len(some)))}
+        found |= {instance.uid: instance for instance in map(StoredInstance._make, _among(size).rows(connection, given))}
     return found
+
+
+@cache
+def _among(size: int) -> Prepared:
+    """Built once for each of `_PORTIONS`."""
+    names = tuple(f"uid{number}" for number in range(size))
+    statement = select(*_STORED).select_from(_JOINED).where(PUBLISHED, INSTANCE.c.uid.in_(list(map(bindparam, names))))
+    return Prepared(lambda _: statement, names)
 
 
 def under(
@@ -148,7 +158,17 @@ def stored(connection: Connection, sop_uid: str) -> StoredInstance | None:
         return None
     *values_, first, offset = row
     found = StoredInstance(*values_)
-    return found if first is None else replace(found, blob_id=first, dataset_offset=offset)
+    return found if first is None else found._replace(blob_id=first, dataset_offset=offset)
+
+
+def studies_of(connection: Connection, uids: Sequence[str]) -> dict[str, str]:
+    """The Study Instance UIDs of those of these instances that are here, published or not, by their SOP Instance UIDs."""
+    found: dict[str, str] = {}
+    for start in range(0, len(uids), _PORTIONS[-1]):
+        some = uids[start : start + _PORTIONS[-1]]
+        joined = select(INSTANCE.c.uid, STUDY.c.uid).join(STUDY, INSTANCE.c.study_pk == STUDY.c.pk)
+        found |= {uid: study for uid, study in connection.execute(joined.where(INSTANCE.c.uid.in_(some)))}
+    return found
 
 
 def study_pk(connection: Connection, study_uid: str) -> int:

@@ -69,10 +69,9 @@ def indexer(connection: Connection, type_: str, id_: str = "") -> Indexer:
 
     `id_` is of one that may be in the DICOM catalogue, which answers for its thousands of instances itself.
     """
-    generation = _generation(connection)
     if connection.dialect.name != "sqlite":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock_shared(%s)", (LOCK,))
-        generation = _generation(connection)
+    generation = _generation(connection)
     is_catalogued = type_ == "ImagingStudy" and id_ != "" and bool(_STUDY.rows(connection, {"id_": id_}))
     return _indexer(type_, tuple(_known(connection, generation).get(type_, {}).values()), is_catalogued)
 

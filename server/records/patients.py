@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, bindparam, select
 
 from profiles.identifiers import InvalidIdentifier, PatientIdentifier
 from profiles.person_name import folded
@@ -12,6 +13,7 @@ from server.records import adoption
 from server.records.belonging import MERGE
 from server.records.catalogue import PATIENT
 from server.store.db import insert
+from server.store.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,23 @@ class Known:
 
 def find(connection: Connection, identifier: PatientIdentifier) -> Known | None:
     """Who has, or had before a merge, this identifier."""
-    found = (
+    rows = _FOUND.rows(connection, {"oid": identifier.authority.oid, "assigned": identifier.value})
+    return Known(*rows[0]) if rows else None
+
+
+def _found(_: str) -> "Select[Any]":
+    return (
         select(PATIENT.c.pk, PATIENT.c.id, PATIENT.c.name, PATIENT.c.birth_date, PATIENT.c.sex, MERGE.c.target_pk)
         .outerjoin(MERGE, MERGE.c.source_pk == PATIENT.c.pk)
-        .where(PATIENT.c.authority == identifier.authority.oid, PATIENT.c.value == identifier.value)
+        .where(PATIENT.c.authority == bindparam("oid"), PATIENT.c.value == bindparam("assigned"))
     )
-    row = connection.execute(found).first()
-    return None if row is None else Known(*row)
 
 
-def is_known(connection: Connection, cx: str, authorities: Collection[str] = ()) -> int | None:
-    """The row of the patient with the XDS id `cx` (`id^^^&oid&ISO`); None is XDSUnknownPatientId.
+_FOUND = Prepared(_found, ("oid", "assigned"))
+
+
+def registered(connection: Connection, cx: str, authorities: Collection[str] = ()) -> Known | None:
+    """The patient with the XDS id `cx` (`id^^^&oid&ISO`); None is XDSUnknownPatientId.
 
     Nobody is known by an identifier of an authority (OID) that is none of `authorities`, where there are any, nor by one that was subsumed in a
     merge (ITI TF-2 section 3.8.4.2.4).
@@ -50,7 +58,13 @@ def is_known(connection: Connection, cx: str, authorities: Collection[str] = ())
     if authorities and identifier.authority.oid not in authorities:
         return None
     found = find(connection, identifier)
-    return found.pk if found is not None and found.merged_into is None else None
+    return found if found is not None and found.merged_into is None else None
+
+
+def is_known(connection: Connection, cx: str, authorities: Collection[str] = ()) -> int | None:
+    """The row of the patient that is `registered` so."""
+    found = registered(connection, cx, authorities)
+    return None if found is None else found.pk
 
 
 def made(connection: Connection, patient: Patient) -> str | None:

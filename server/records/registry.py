@@ -5,16 +5,34 @@ Whose an object is says `patient_pk`; the patient id that it shows is that patie
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Join, Select, delete, func, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Insert,
+    Join,
+    Select,
+    String,
+    Table,
+    any_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from profiles.document import Association, Code, DocumentEntry, Folder, SubmissionSet
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from server.records.belonging import MERGE
 from server.records.catalogue import PATIENT
-from server.records.registry_values import Registered, dumped, kind_of, loaded, terms
+from server.records.registry_values import Kind, Registered, dumped, kind_of, loaded, terms
+from server.store.many import many
+from server.store.prepared import Prepared
 from server.store.tables import RegistryAssociation, RegistryObject, RegistryTerm, RepositoryDocument
 
 OBJECT = RegistryObject.__table__  # type: ignore[attr-defined]
@@ -64,17 +82,11 @@ def add_all(
 ) -> list[int]:
     """As `add`, of many of one patient, with a few statements for all of them. Returns their pks, in order."""
     of_all = {"patient_pk": patient_pk, "origin": origin, "study_pk": study_pk, "created": now}
-    added = connection.execute(
-        OBJECT.insert().returning(OBJECT.c.pk, sort_by_parameter_order=True),
-        [{**_NOTHING, **_row(each), **of_all} for each in values],
+    pks: list[int] = [_ADD.rows(connection, {**_NOTHING, **_row(each), **of_all})[0][0] for each in values]
+    many(TERM).insert(
+        connection,
+        [(pk, number, *term) for pk, value in zip(pks, values, strict=True) for number, term in enumerate(terms(value))],
     )
-    pks = list(added.scalars())
-    if found := [
-        {"object_pk": pk, "number": number, "kind": kind, "value": text, "scheme": scheme}
-        for pk, value in zip(pks, values, strict=True)
-        for number, (kind, text, scheme) in enumerate(terms(value))
-    ]:
-        connection.execute(TERM.insert(), found)
     return pks
 
 
@@ -96,17 +108,27 @@ def _row(value: Registered) -> dict[str, Any]:
 
 def associate(connection: Connection, associations: Sequence[Association]) -> None:
     """New Associations."""
-    if associations:
-        connection.execute(
-            ASSOCIATION.insert(),
-            [
-                {
-                    "entry_uuid": each.entry_uuid, "type": each.type, "source": each.source, "target": each.target,
-                    "status": each.status, "body": dumped(each),
-                }
-                for each in associations
-            ],
-        )  # fmt: skip
+    rows = [
+        {
+            "entry_uuid": each.entry_uuid, "type": each.type, "source": each.source, "target": each.target, "status": each.status,
+            "body": dumped(each),
+        }
+        for each in associations
+    ]  # fmt: skip
+    _ADD_ASSOCIATION.run_each(connection, rows)
+
+
+def _adding(_: str) -> Insert:
+    added: Insert = OBJECT.insert().returning(OBJECT.c.pk)
+    return added
+
+
+def _names(table: Table) -> tuple[str, ...]:
+    return tuple(column.name for column in table.columns if column.name != "pk")
+
+
+_ADD = Prepared(_adding, _names(OBJECT))
+_ADD_ASSOCIATION = Prepared(lambda _: ASSOCIATION.insert(), _names(ASSOCIATION))
 
 
 def set_status(connection: Connection, entry_uuids: Iterable[str], status: str) -> None:
@@ -135,15 +157,35 @@ def remove(connection: Connection, entry_uuids: Iterable[str]) -> None:
 # --- reading
 
 
+class _Row(NamedTuple):
+    """What is read of an object, and of the patient whose it is."""
+
+    pk: int
+    kind: Kind
+    body: bytes
+    status: str
+    time: str
+    logical_id: str
+    version: int
+    origin: Origin
+    created: int
+    study_pk: int | None
+    whose: int
+    id: str
+    authority: str
+    value: str
+
+
 def objects(connection: Connection, *where: ColumnElement[bool], limit: int | None = None) -> list[Stored]:
     """Those objects, the newest first, no more than `limit`."""
-    found = selection().where(*where).order_by(OBJECT.c.created.desc(), OBJECT.c.pk.desc()).limit(limit)
-    return [_stored(row) for row in connection.execute(found)]
+    return [_stored(_Row(*row)) for row in connection.execute(_SELECTED.where(*where).limit(limit)).all()]
 
 
-def selection() -> "Select[Any]":
-    """What `objects` reads, for who adds conditions, order and limit. Whose an object is follows merges (ITI TF-2 section 3.18.4.1.2.3.9.1)."""
-    return select(OBJECT, PATIENT.c.pk.label("whose"), PATIENT.c.id, PATIENT.c.authority, PATIENT.c.value).select_from(owned())
+def _selection() -> "Select[Any]":
+    """Rows as `_Row`. Whose an object is follows merges (ITI TF-2 section 3.18.4.1.2.3.9.1)."""
+    whose = PATIENT.c.pk.label("whose"), PATIENT.c.id, PATIENT.c.authority, PATIENT.c.value
+    found = select(*(OBJECT.c[name] for name in _Row._fields if name in OBJECT.c), *whose)
+    return found.select_from(owned()).order_by(OBJECT.c.created.desc(), OBJECT.c.pk.desc())
 
 
 def owned() -> Join:
@@ -153,40 +195,57 @@ def owned() -> Join:
     return found
 
 
-def _stored(row: Any) -> Stored:
-    patient = PatientIdentifier(row.value, AssigningAuthority(row.authority)).cx
-    columns: dict[str, Any] = {"patient_id": patient, "status": row.status}
+_SELECTED: Final = _selection()
+
+
+def _stored(row: _Row) -> Stored:
+    columns: dict[str, Any] = {
+        "patient_id": PatientIdentifier(row.value, AssigningAuthority(row.authority)).cx,
+        "status": row.status,
+    }
     if row.kind == "folder":
         columns["last_update"] = row.time
     if row.kind != "submission":
         columns |= {"logical_id": row.logical_id, "version": row.version}
-    return Stored(
-        row.pk, loaded(row.kind, row.body, **columns), row.id, row.whose, row.origin, row.created, row.study_pk
-    )  # fmt: skip
+    return Stored(row.pk, loaded(row.kind, row.body, **columns), row.id, row.whose, row.origin, row.created, row.study_pk)
 
 
 def by_uuid(connection: Connection, entry_uuids: Iterable[str]) -> list[Stored]:
     """The objects of these entryUUIDs."""
-    return _each(connection, OBJECT.c.entry_uuid, entry_uuids)
+    return _each(connection, _BY_UUID, entry_uuids)
 
 
 def by_unique_id(connection: Connection, unique_ids: Iterable[str]) -> list[Stored]:
     """The objects of these uniqueIds."""
-    return _each(connection, OBJECT.c.unique_id, unique_ids)
+    return _each(connection, _BY_UNIQUE_ID, unique_ids)
 
 
 def by_logical_id(connection: Connection, logical_ids: Iterable[str]) -> list[Stored]:
     """All versions of these objects."""
-    return _each(connection, OBJECT.c.logical_id, logical_ids)
+    return _each(connection, _BY_LOGICAL_ID, logical_ids)
 
 
-def _each(connection: Connection, column: ColumnElement[str], ids: Iterable[str]) -> list[Stored]:
+def _each(connection: Connection, by: Prepared, ids: Iterable[str]) -> list[Stored]:
     wanted = list(dict.fromkeys(ids))
-    return [
-        each
-        for start in range(0, len(wanted), _TOGETHER)
-        for each in objects(connection, column.in_(wanted[start : start + _TOGETHER]))
-    ]
+    if not wanted:
+        return []
+    given = orjson.dumps(wanted).decode() if connection.dialect.name == "sqlite" else wanted
+    return [_stored(_Row(*row)) for row in by.rows(connection, {"ids": given})]
+
+
+def _by(name: str) -> Prepared:
+    """The objects whose column of this `name` has one of the values `ids`, however many: JSON for SQLite, a list for PostgreSQL."""
+    column: ColumnElement[str] = OBJECT.c[name]
+
+    def made(dialect: str) -> "Select[Any]":
+        if dialect == "sqlite":
+            return _SELECTED.where(column.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value)))
+        return _SELECTED.where(column == any_(bindparam("ids", type_=ARRAY(String))))
+
+    return Prepared(made, ("ids",))
+
+
+_BY_UUID, _BY_UNIQUE_ID, _BY_LOGICAL_ID = map(_by, ("entry_uuid", "unique_id", "logical_id"))
 
 
 def blobs(connection: Connection, unique_ids: Iterable[str]) -> dict[str, str]:
@@ -204,7 +263,7 @@ def associations(connection: Connection, ids: Iterable[str], *where: ColumnEleme
     for start in range(0, len(wanted), _TOGETHER):
         some = wanted[start : start + _TOGETHER]
         touching = or_(*(column.in_(some) for column in (ASSOCIATION.c.source, ASSOCIATION.c.target, ASSOCIATION.c.entry_uuid)))
-        for row in connection.execute(select(ASSOCIATION).where(touching, *where).order_by(ASSOCIATION.c.pk)):
+        for row in connection.execute(select(ASSOCIATION).where(touching, *where).order_by(ASSOCIATION.c.pk)).all():
             found[row.entry_uuid] = _association(row)
     return list(found.values())
 

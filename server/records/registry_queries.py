@@ -49,7 +49,7 @@ def find(connection: Connection, *where: Condition, whole: bool, limit: int | No
     if whole:
         return [Found(each.value, each.patient, each.patient_pk) for each in registry.objects(connection, *where, limit=limit)]
     ids = select(OBJECT.c.entry_uuid, OBJECT.c.body, PATIENT.c.id, PATIENT.c.pk).select_from(registry.owned()).where(*where)
-    rows = connection.execute(ids.order_by(OBJECT.c.created.desc(), OBJECT.c.pk.desc()))
+    rows = connection.execute(ids.order_by(OBJECT.c.created.desc(), OBJECT.c.pk.desc())).all()
     return [Found(ObjectRef(uuid, orjson.loads(body)["home_community_id"]), patient, pk) for uuid, body, patient, pk in rows]
 
 
@@ -73,11 +73,7 @@ def selecting(
 def _current(subject: Subject) -> list[Condition]:
     if subject == "submission":
         return []
-    newer = OBJECT.alias("newer")
-    newest = ~_there(select(newer.c.pk).where(newer.c.logical_id == OBJECT.c.logical_id, newer.c.version > OBJECT.c.version))
-    if subject == "folder":
-        return [newest, OBJECT.c.status == APPROVED]
-    return [newest, ~_has_term("availability", TERM.c.value == OFFLINE)]
+    return [_NEWEST, OBJECT.c.status == APPROVED] if subject == "folder" else [_NEWEST, _ONLINE]
 
 
 def _condition(connection: Connection, criterion: Criterion, *, leads: bool) -> Condition:
@@ -107,6 +103,15 @@ def _there(rows: Select[Any]) -> Condition:
     """Whether there are such rows for the object: looked up for each, where EXISTS might be made a join that begins with all such rows."""
     found: Condition = rows.correlate(OBJECT).limit(1).scalar_subquery().is_not(None)
     return found
+
+
+def _newest() -> Condition:
+    newer = OBJECT.alias("newer")
+    return ~_there(select(newer.c.pk).where(newer.c.logical_id == OBJECT.c.logical_id, newer.c.version > OBJECT.c.version))
+
+
+_NEWEST: Final = _newest()
+_ONLINE: Final = ~_has_term("availability", TERM.c.value == OFFLINE)
 
 
 def _is_code(codes: Sequence[Code]) -> Condition:

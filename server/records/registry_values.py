@@ -1,11 +1,11 @@
 """Sharing metadata between its values (`profiles.document`) and JSON, and what of it queries look for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import orjson
 
-from profiles.document import OFFLINE, Author, Code, DocumentEntry, Folder, SubmissionSet
+from profiles.document import OFFLINE, Author, Code, DocumentEntry, Extra, Folder, SubmissionSet
 
 Kind = Literal["document", "submission", "folder"]
 Registered = DocumentEntry | SubmissionSet | Folder
@@ -36,26 +36,40 @@ def dumped(value: object) -> bytes:
 
 def loaded(kind: Kind, body: bytes, **columns: Any) -> Registered:
     """The value of a JSON; what `columns` say wins."""
-    return _CLASSES[kind](**{**{name: _typed(name, value) for name, value in orjson.loads(body).items()}, **columns})
+    values = orjson.loads(body)
+    for name, typed in _TYPED:
+        if name in values:
+            values[name] = typed(values[name])
+    values.update(columns)
+    return _CLASSES[kind](**values)
 
 
-def _typed(name: str, value: Any) -> Any:
-    if name in _CODE:
-        return Code(**value) if value is not None else None
-    if name in _CODES:
-        return tuple(Code(**each) for each in value)
-    if name in _LISTS:
-        return tuple(value)
-    if name == "authors":
-        return tuple(map(_author, value))
-    if name == "extra":
-        return tuple((slot, tuple(values)) for slot, values in value)
-    return value
+def _code(value: Mapping[str, str] | None) -> Code | None:
+    return Code(**value) if value is not None else None
+
+
+def _codes(values: Sequence[Mapping[str, str]]) -> tuple[Code, ...]:
+    return tuple(Code(**each) for each in values)
+
+
+def _authors(values: Sequence[Mapping[str, Any]]) -> tuple[Author, ...]:
+    return tuple(map(_author, values))
 
 
 def _author(value: Mapping[str, Any]) -> Author:
     person, *lists = value.values()
     return Author(person, *map(tuple, lists))
+
+
+def _extra(values: Sequence[tuple[str, Sequence[str]]]) -> Extra:
+    return tuple((slot, tuple(each)) for slot, each in values)
+
+
+_TYPED: Final[tuple[tuple[str, Callable[[Any], Any]], ...]] = (
+    *((name, _code) for name in sorted(_CODE)), *((name, _codes) for name in sorted(_CODES)), *((name, tuple) for name in sorted(_LISTS)),
+    ("authors", _authors), ("extra", _extra),
+)  # fmt: skip
+"""What JSON has another form for."""
 
 
 def terms(value: Registered) -> Iterator[tuple[str, str, str]]:

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, literal, select, update
 
 from server.records.catalogue import BLOB, PATIENT
 from server.records.registry import DOCUMENT, OBJECT, owned
 from server.store.blobs import Blob
+from server.store.db import insert, micros
+from server.store.tables import ForeignDocument
 
+FOREIGN = ForeignDocument.__table__  # type: ignore[attr-defined]
 _TOGETHER = 500
 """Engines limit how many values one statement may carry."""
 
@@ -50,8 +54,7 @@ def held(connection: Connection, unique_ids: Iterable[str]) -> dict[str, Held]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Entered:
+class Entered(NamedTuple):
     """A document that is here, and an entry of it: `patient` is the resource id of whose that entry is now, which access is decided by."""
 
     entry_uuid: str
@@ -63,12 +66,18 @@ class Entered:
 
 
 def entered(connection: Connection, unique_ids: Iterable[str]) -> Iterator[Entered]:
-    """Those of these documents that are here, once for each entry of each."""
+    """Those of these documents that are here, once for each entry of each; once without, where the entries are at a foreign registry."""
     joined = owned().join(DOCUMENT, DOCUMENT.c.unique_id == OBJECT.c.unique_id)
     columns = (OBJECT.c.entry_uuid, DOCUMENT.c.unique_id, DOCUMENT.c.blob_id, DOCUMENT.c.mime_type, DOCUMENT.c.size, PATIENT.c.id)
     for some in _portions(list(dict.fromkeys(unique_ids))):
         wanted = select(*columns).select_from(joined).where(OBJECT.c.kind == "document", OBJECT.c.unique_id.in_(some))
-        yield from (Entered(*row) for row in connection.execute(wanted).all())
+        yield from map(Entered._make, connection.execute(wanted).all())
+        elsewhere = (
+            select(literal("").label("entry_uuid"), *columns[1:])
+            .join(FOREIGN, FOREIGN.c.unique_id == DOCUMENT.c.unique_id)
+            .join(PATIENT, PATIENT.c.pk == DOCUMENT.c.patient_pk)
+        )
+        yield from map(Entered._make, connection.execute(elsewhere.where(FOREIGN.c.unique_id.in_(some))).all())
 
 
 def keep(connection: Connection, documents: Sequence[New], *, patient_pk: int, now: int) -> None:
@@ -85,6 +94,37 @@ def keep(connection: Connection, documents: Sequence[New], *, patient_pk: int, n
         for each in documents
     ]  # fmt: skip
     connection.execute(DOCUMENT.insert(), rows)
+
+
+def share(connection: Connection, unique_id: str, blob_id: str, mime_type: str, size: int, sha1: str, *, patient_pk: int) -> None:
+    """A document whose blob is that of a Binary, which keeps it."""
+    row = {
+        "unique_id": unique_id,
+        "blob_id": blob_id,
+        "patient_pk": patient_pk,
+        "mime_type": mime_type,
+        "size": size,
+        "sha1": sha1,
+    }
+    connection.execute(DOCUMENT.insert().values(**row, created=micros()))
+
+
+def foreign(connection: Connection, unique_ids: Iterable[str], *, registered: int) -> None:
+    """The entries of these documents are at a foreign registry, which has confirmed it at `registered` (microseconds), or not yet (0)."""
+    for some in _portions(list(unique_ids)):
+        adding = insert(connection, FOREIGN).values([{"unique_id": each, "registered": registered} for each in some])
+        connection.execute(adding.on_conflict_do_nothing())
+        if registered:
+            connection.execute(update(FOREIGN).where(FOREIGN.c.unique_id.in_(some)).values(registered=registered))
+
+
+def unconfirmed(connection: Connection, unique_ids: Iterable[str]) -> list[str]:
+    """Those of these documents of which a foreign registry was told, and has not confirmed it."""
+    found = list[str]()
+    for some in _portions(list(unique_ids)):
+        mine = select(FOREIGN.c.unique_id).where(FOREIGN.c.unique_id.in_(some), FOREIGN.c.registered == 0)
+        found += connection.execute(mine).scalars()
+    return found
 
 
 def remove(connection: Connection, unique_ids: Iterable[str]) -> None:

@@ -132,13 +132,14 @@ class Trail:
         entities: tuple[AuditedEntity, ...] = (),
         request_id: str = "",
         token_id: str = "",
+        initiated: bool = True,
     ) -> AuditedAction:
         """What `client` did here just now, or was refused; see `AuditedAction`."""
         now = micros()
         return AuditedAction(
             id=_new_id(now), recorded=instant(now), kind=kind, client=client, server=self._server, subtypes=(subtype,),
             rest=rest, outcome=outcome, outcome_desc=outcome_desc, patient_id=patient_id, entities=entities,
-            request_id=request_id, token_id=token_id,
+            request_id=request_id, token_id=token_id, initiated=initiated,
         )  # fmt: skip
 
     def record(self, connection: Connection, *actions: AuditedAction) -> None:

@@ -15,10 +15,10 @@ from server.statement.markdown import code, listed, table
 
 # What is not about DICOM; `imageshare doctor` shows all of them.
 _ELSEWHERE: Final = frozenset({
-    "data", "database_url", "blob_url", "log_level", "max_message_bytes", "language", "organization",
+    "data", "database_url", "blob_url", "log_level", "max_message_bytes", "max_submission_bytes", "language", "organization",
     "session_seconds", "session_idle", "sign_in_failures", "sign_in_failures_per_address", "sign_in_window", "hospital_sign_in",
     "smtp_url", "mail_from", "privacy_officer", "refresh_token_days", "client_registration", "client_registration_token", "client_registration_scope",
-    "fetch_allowed_hosts", "fetch_ca", "trusted_proxies", "proxy_until_age", "mllp_host", "mllp_port", "mllp_tls_port",
+    "communities", "fetch_allowed_hosts", "fetch_ca", "trusted_proxies", "proxy_until_age", "mllp_host", "mllp_port", "mllp_tls_port",
     "mllp_tls_certificate", "mllp_tls_key", "mllp_tls_ca", "mllp_connections", "mllp_idle", "hl7_peers", "affinity_domain_authority",
 })  # fmt: skip
 # Of each field of a peer: how `imageshare peer` takes it, what it is called in `devices` (empty: not there), and what it is

@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Double, Table
+from sqlalchemy import BigInteger, Connection, Double, Integer, Table
 
 
 class Many:
-    """Rows of a table whose columns are all its key, as tuples in the order of the columns."""
+    """Rows of a table as tuples in the order of the columns; `delete` and `of` are for those whose columns are all its key."""
 
     def __init__(self, table: Table) -> None:
         names = [column.name for column in table.columns]
@@ -49,6 +49,9 @@ def _run(connection: Connection, texts: tuple[str, str], rows: Collection[Sequen
         connection.exec_driver_sql(texts[1], tuple(list(column) for column in zip(*rows, strict=True)))
 
 
+_NAMES = (BigInteger, "bigint"), (Integer, "integer"), (Double, "double precision")
+
+
 @cache
 def many(table: Table) -> Many:
     """That of a table, made once."""
@@ -56,4 +59,4 @@ def many(table: Table) -> Many:
 
 
 def _postgresql(type_: object) -> str:
-    return "bigint" if isinstance(type_, BigInteger) else "double precision" if isinstance(type_, Double) else "text"
+    return next((name for kind, name in _NAMES if isinstance(type_, kind)), "text")

@@ -28,13 +28,17 @@ class Prepared:
     def rows(self, connection: Connection, values: Mapping[str, object]) -> Sequence[Sequence[Any]]:
         """As `run`, for a statement that gives rows: all of them, as the driver has them.
 
-        SQLite's driver is asked itself. To put a result around three rows takes ten times as long as to find them.
+        SQLite's driver is asked itself; its errors are the same all the same. To put a result around three rows takes ten times as long as to
+        find them.
         """
         if connection.dialect.name != "sqlite":
             return self.run(connection, values).all()
         text, given = self._given(connection, (values,))
         driver: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
-        return driver.execute(text, given[0]).fetchall()
+        try:
+            return driver.execute(text, given[0]).fetchall()
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(text, None, error) from error
 
     def run_each(self, connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
         """Executes it with the values of every row, one after the other."""
@@ -44,7 +48,7 @@ class Prepared:
         if connection.dialect.name != "sqlite":
             connection.exec_driver_sql(text, given)
             return
-        try:  # past SQLAlchemy, as in `rows`; its errors are the same all the same
+        try:  # past SQLAlchemy, as in `rows`
             connection.connection.cursor().executemany(text, given)
         except sqlite3.IntegrityError as error:
             raise IntegrityError(text, None, error) from error

@@ -42,6 +42,8 @@ class Sender:
     token_id: str = ""
     who: Agent | None = None
     """As the trail names the sender, where that is more than name and address."""
+    initiated: bool = True
+    """False where this server fetches from it."""
 
     @property
     def agent(self) -> Agent:
@@ -225,6 +227,6 @@ class Admission:
             connection,
             trail.action(
                 "create", sender.subtype, sender.agent, rest=sender.rest, patient_id=catalogue.patient_id(connection, where.patient_pk),
-                entities=(study,), request_id=sender.request_id, token_id=sender.token_id,
+                entities=(study,), request_id=sender.request_id, token_id=sender.token_id, initiated=sender.initiated,
             ),
         )  # fmt: skip

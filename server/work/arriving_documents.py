@@ -16,7 +16,7 @@ from server.work import ingest
 from server.work.ingest import Ingest
 
 _TOGETHER: Final = 32
-"""How many documents wait for the disk at once."""
+"""How many documents get their names at once. As many more are on their way to the disk meanwhile, so that nobody waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class ArrivingDocuments:
         if writer is None:
             return
         self._written.append(_Written(self._name, writer, self._sha1.hexdigest(), self._ingest.sync(writer)))
-        if len(self._written) >= _TOGETHER:
-            self._settle()
+        if len(self._written) >= 2 * _TOGETHER:
+            self._settle(_TOGETHER)
 
     def kept(self) -> dict[str, Kept]:
         """All of them, durable. Raises `StorageFull`, `TooLarge`, `Unavailable` where one could not be kept."""
@@ -103,8 +103,9 @@ class ArrivingDocuments:
             ingest.discard(self._ingest.database, self._ingest.blobs, each.blob.id)
         self._kept = {}
 
-    def _settle(self) -> None:
-        written, self._written = self._written, []
+    def _settle(self, count: int | None = None) -> None:
+        """Those that have waited longest, or all."""
+        written, self._written = self._written[:count], self._written[count:] if count else []
         synced = list(self._synced(written))
         for each, blob in zip(synced, self._ingest.blobs.commit([each.writer for each in synced]), strict=True):
             if isinstance(blob, Exception):

@@ -58,6 +58,15 @@ class AuditFeed:
                 delay = min(max(delay, _LOOK_EVERY) * 2, _SLOWEST)
                 log().warning("audit repository", retry_in=delay, **failure(error))
 
+    def begin(self) -> int | None:
+        """What was sent last; None for a repository that is new, which gets what comes from now on."""
+        with self._database.read() as connection:
+            last = audit_feed.last(connection, self._name)
+        if last is None:
+            with self._database.write() as connection:
+                audit_feed.begin(connection, self._name)
+        return last
+
     def deliver(self) -> int:
         """Sends what is next, and notes it. Returns how many messages that were. Raises `Unavailable` where they were not taken."""
         if not self._is_something_settled():
@@ -80,11 +89,8 @@ class AuditFeed:
 
     def _is_something_settled(self) -> bool:
         """Whether there are events after the last one that was sent, before which nobody commits any more. Writes nothing if not."""
-        with self._database.read() as connection:
-            last = audit_feed.last(connection, self._name)
+        last = self.begin()
         if last is None:
-            with self._database.write() as connection:
-                audit_feed.begin(connection, self._name)
             return False
         if self._horizon.last <= last:
             with self._database.read() as connection:

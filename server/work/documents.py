@@ -13,11 +13,19 @@ DOCUMENT_TYPE = "DocumentReference"
 
 
 def retrievable(connection: Connection, decision: Decision, unique_ids: Sequence[str]) -> dict[str, Entered]:
-    """The documents among `unique_ids` that are here and of which an entry may be read, a deprecated one too; by uniqueId."""
-    allowed, by_patient = decision.some_of(DOCUMENT_TYPE, Interaction.READ), decision.is_by_patient(DOCUMENT_TYPE, Interaction.READ)
+    """The documents among `unique_ids` that are here and of which an entry may be read, a deprecated one too; by uniqueId.
+
+    Of one whose entries are at a foreign registry, only the patient is known here: it is not for whom more than that decides.
+    """
+    allowed = decision.some_of(DOCUMENT_TYPE, Interaction.READ)
+    by_patient = decision.is_by_patient(DOCUMENT_TYPE, Interaction.READ)
+
+    def sees(entry_uuid: str) -> bool:
+        id_ = entry_uuid.removeprefix("urn:uuid:")
+        return bool(id_) and decision.sees(connection, DOCUMENT_TYPE, Interaction.READ, id_)
+
     return {
         each.unique_id: each
         for each in repository.entered(connection, unique_ids)
-        if (allowed is None or each.patient in allowed)
-        and (by_patient or decision.sees(connection, DOCUMENT_TYPE, Interaction.READ, each.entry_uuid.removeprefix("urn:uuid:")))
+        if (allowed is None or each.patient in allowed) and (by_patient or sees(each.entry_uuid))
     }

@@ -28,6 +28,7 @@ from server.settings import Settings
 from server.store import blobs as blob_store
 from server.store.blobs import Blob, BlobStore
 from server.store.db import Database, moment
+from server.work import manifest_submission
 from server.work.fhir import projections
 from server.work.ingest import discard
 
@@ -126,6 +127,7 @@ class Faces:
             patient_pk=catalogue.patient_pk(connection, study_pk),
             study_pk=study_pk,
         )
+        manifest_submission.enqueue(connection, self._settings, study_pk)
         if before is not None:
             self._supersede(connection, _resource_id(before), now)
         projections.published(
@@ -143,8 +145,11 @@ class Faces:
             base=self._base,
         )
 
-    def withdraw(self, connection: Connection, study: Study, before: DocumentEntry | None, now: int, *, forget: bool) -> None:
+    def withdraw(
+        self, connection: Connection, study_pk: int, study: Study, before: DocumentEntry | None, now: int, *, forget: bool
+    ) -> None:
         """Nothing of the study is left to show; `forget`, nor is what clients said of it."""
+        manifest_submission.enqueue(connection, self._settings, study_pk)
         if before is not None:
             documents.deprecate(connection, before.entry_uuid)
             self._supersede(connection, _resource_id(before), now)

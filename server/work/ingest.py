@@ -59,6 +59,7 @@ class Announced:
     sop_instance_uid: str | None = None
     study_instance_uid: str | None = None
     transfer_syntax_uid: str | None = None
+    patient_id: str | None = None
 
 
 _ANNOUNCED_NOTHING = Announced()
@@ -159,6 +160,7 @@ class Batch:
             trail.action(
                 "create", sender.subtype, sender.agent, rest=sender.rest, outcome=FAILED if error.http_status >= 500 else REFUSED,
                 outcome_desc=error.detail, entities=_named(announced, dataset), request_id=sender.request_id, token_id=sender.token_id,
+                initiated=sender.initiated,
             )
         )  # fmt: skip
 
@@ -240,7 +242,7 @@ class Batch:
             instance = pending.instance = header.extract_instance(pending.dataset, syntax)
         except (header.HeaderError, InvalidIdentifier) as error:
             raise _malformed(error) from None
-        _check(instance, series.study_uid, pending.announced)
+        _check(instance, series, pending.announced)
         return Incoming(writer, instance, offset, series, self._sender, self._told)
 
     def _of_series(self, dataset: Dataset, transfer_syntax: str) -> SeriesHeader:
@@ -327,12 +329,13 @@ def _malformed(error: ValueError) -> MalformedInstance:
     return MalformedInstance(str(error), f"{part10.keyword(tag)} is not a UID (PS3.5 section 9.1)" if tag is not None else "")
 
 
-def _check(instance: Instance, study_uid: str, announced: Announced) -> None:
+def _check(instance: Instance, series: SeriesHeader, announced: Announced) -> None:
     for what, told, found in (
         ("SOP Class UID", announced.sop_class_uid, instance.sop_class_uid),
         ("SOP Instance UID", announced.sop_instance_uid, instance.sop_instance_uid),
-        ("Study Instance UID", announced.study_instance_uid, study_uid),
+        ("Study Instance UID", announced.study_instance_uid, series.study_uid),
         ("Transfer Syntax UID", announced.transfer_syntax_uid, instance.transfer_syntax_uid),
+        ("Patient ID", announced.patient_id, series.setting.study.patient.identifier.value),
     ):
         if told is not None and told != found:
             raise InstanceMismatch(f"the {what} announced is not that of the dataset")

@@ -108,20 +108,13 @@ def provide(
 
     Raises `RegistryRefusal`, `Forbidden`; nothing was done then.
     """
-    kept = arrived.kept()
-    documents = [
-        New(entry.unique_id, kept[entry.entry_uuid].blob, entry.mime_type, kept[entry.entry_uuid].sha1)
-        for entry in submission.documents
-    ]
+    documents = documents_of(submission, arrived.kept())
 
     def write(connection: Connection) -> Sequence[New]:
         done = register(connection, decision, domain, submission)
-        new = list(_new(connection, documents))
+        new = list(new_documents(connection, documents))
         repository.keep(connection, new, patient_pk=done.patient_pk, now=micros())
-        if decision.patients(STUDY_TYPE, Interaction.CREATE) is None:
-            for entry in submission.documents:
-                if entry.mime_type == DICOM and (entry.format_code is None or entry.format_code.code != KEY_OBJECT_SELECTION):
-                    jobs.enqueue(connection, INGEST, entry.unique_id, due=micros())
+        take_images(connection, decision, submission)
         recorded(connection, done)
         return new
 
@@ -129,7 +122,23 @@ def provide(
     arrived.release(each.blob.id for each in run(write))
 
 
-def _new(connection: Connection, documents: Sequence[New]) -> Iterator[New]:
+def documents_of(submission: Submission, kept: Mapping[str, Kept]) -> list[New]:
+    """The documents of a submission, `kept` by the ids of their entries."""
+    return [
+        New(entry.unique_id, kept[entry.entry_uuid].blob, entry.mime_type, kept[entry.entry_uuid].sha1)
+        for entry in submission.documents
+    ]
+
+
+def take_images(connection: Connection, decision: Decision, submission: Submission) -> None:
+    """What may be instances becomes images here too, where the caller may store studies."""
+    if decision.patients(STUDY_TYPE, Interaction.CREATE) is None:
+        for entry in submission.documents:
+            if entry.mime_type == DICOM and (entry.format_code is None or entry.format_code.code != KEY_OBJECT_SELECTION):
+                jobs.enqueue(connection, INGEST, entry.unique_id, due=micros())
+
+
+def new_documents(connection: Connection, documents: Sequence[New]) -> Iterator[New]:
     """Those that are not here. Raises `RegistryRefusal` where other documents of the same uniqueId are (ITI TF-3 section 4.1.4.1)."""
     held = repository.held(connection, [each.unique_id for each in documents])
     errors = []

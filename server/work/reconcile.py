@@ -277,7 +277,7 @@ class Reconciler:
             made = change.manifests.enter_context(faces.manifest(study, change.now))
             faces.show(connection, change.study_pk, study, made, before, change.now, forget=forget)
         else:
-            faces.withdraw(connection, study, before, change.now, forget=forget)
+            faces.withdraw(connection, change.study_pk, study, before, change.now, forget=forget)
         return True
 
     def _affected(self, change: Changing, target: Target) -> list[Affected]:

@@ -114,7 +114,12 @@ def part10_pieces(blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes 
     A preamble can make of an image a program or a script for whoever opens it as one (PS3.10 section 7.5), and has no meaning in
     DICOM; the stored bytes keep it.
     """
-    for whole in blobs.extent(instance.blob_id):
+    return file_pieces(blobs, instance.blob_id)
+
+
+def file_pieces(blobs: BlobStore, blob_id: str) -> Iterator[bytes | Extent]:
+    """The same for who knows its blob alone."""
+    for whole in blobs.extent(blob_id):
         if os.pread(whole.file, len(_NO_PREAMBLE), 0) == _NO_PREAMBLE:
             yield whole
         else:

@@ -42,7 +42,8 @@ class Spool:
         """
         stored = instance.transfer_syntax
         if stored in wanted:
-            return Sized(instance.size, partial(retrieve.part10_pieces, self._blobs, instance))
+            # Thousands of these wait to be sent: each keeps what it needs.
+            return Sized(instance.size, partial(retrieve.file_pieces, self._blobs, instance.blob_id))
         why: NotAcceptable | TooLarge | None = None
         for syntax in dict.fromkeys(wanted):
             if transcode.acceptable(stored, [syntax], pixels=instance.frames > 0) is None:

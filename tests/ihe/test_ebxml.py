@@ -1,3 +1,4 @@
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,22 +26,22 @@ def wire(element: _Element) -> _Element:
 
 @given(entries)
 def test_document_entry_round_trip(entry: DocumentEntry) -> None:
-    assert ebxml.document_entry(wire(ebxml.document_entry_element(entry))) == entry
+    assert ebxml.document_entry(wire(ebxml.element_of(entry))) == entry
 
 
 @given(submission_sets)
 def test_submission_set_round_trip(submission: SubmissionSet) -> None:
-    assert ebxml.submission_set(wire(ebxml.submission_set_element(submission))) == submission
+    assert ebxml.submission_set(wire(ebxml.element_of(submission))) == submission
 
 
 @given(associations)
 def test_association_round_trip(association: Association) -> None:
-    assert ebxml.association(wire(ebxml.association_element(association))) == association
+    assert ebxml.association(wire(ebxml.element_of(association))) == association
 
 
 @given(folders)
 def test_folder_round_trip(folder: Folder) -> None:
-    assert ebxml.folder(wire(ebxml.folder_element(folder))) == folder
+    assert ebxml.folder(wire(ebxml.element_of(folder))) == folder
 
 
 def listed(submission: Submission) -> _Element:
@@ -65,13 +66,13 @@ def test_everything_written_is_valid(validate: Callable[[_Element], None], submi
 
 @given(entries)
 def test_the_same_entry_gives_the_same_bytes(entry: DocumentEntry) -> None:
-    assert etree.tostring(ebxml.document_entry_element(entry)) == etree.tostring(ebxml.document_entry_element(entry))
+    assert etree.tostring(ebxml.element_of(entry)) == etree.tostring(ebxml.element_of(entry))
 
 
 def test_no_empty_slot_is_written() -> None:
     code = Code("c", "")
     entry = DocumentEntry("u", "1.2", "p", "", code, code, code, (), code, code, "application/dicom", "", "2020", "", 0, "")
-    written = ebxml.document_entry_element(entry)
+    written = ebxml.element_of(entry)
     assert [slot.get("name") for slot in written.iterfind(f"{{{xml.RIM}}}Slot")] == ["creationTime", "size"]
     assert all(len(values) for values in written.iter(f"{{{xml.RIM}}}ValueList"))
 
@@ -105,7 +106,7 @@ def test_a_peers_submission_is_read() -> None:
     assert found
     for entry in found:
         assert entry.patient_id.endswith("&ISO")
-        assert ebxml.document_entry(wire(ebxml.document_entry_element(entry))) == entry
+        assert ebxml.document_entry(wire(ebxml.element_of(entry))) == entry
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/testdata is not here")
@@ -132,9 +133,13 @@ def slot(parent: _Element, name: str, *values: str) -> None:
         xml.child(made, xml.RIM, "Value", value)
 
 
+def part(text: str) -> _Element:
+    return ebxml.listed((text,))[0]
+
+
 def changed(change: Callable[[_Element], object]) -> tuple[DocumentEntry, list[str]]:
     """What is read of an entry whose XML was changed, and what reading says of it."""
-    element = ebxml.document_entry_element(registry_objects.entry())
+    element = ebxml.element_of(registry_objects.entry())
     change(element)
     reading = Reading()
     read = ebxml.document_entry(wire(element), reading)
@@ -153,8 +158,8 @@ UNIQUE_ID = "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab"
         (lambda made: slot(made, "", "00"), "a Slot has no name"),
         (lambda made: made.find("{*}Slot[@name='size']/{*}ValueList/{*}Value").__setattr__("text", "-1"), "size has to be a number"),
         (lambda made: xml.child(made.find("{*}Slot[@name='URI']/../{*}Slot/{*}ValueList"), xml.RIM, "Value", "2"), "has more than one value"),
-        (lambda made: ebrim.classification(made, FORMAT, 1, "c", ()), "formatCode is there more than once"),
-        (lambda made: ebrim.identifier(made, UNIQUE_ID, "1.2", "n"), f"the ExternalIdentifier {UNIQUE_ID} is there more than once"),
+        (lambda made: made.append(part(ebrim.classification("Document01", FORMAT, 1, "c", ()))), "formatCode is there more than once"),
+        (lambda made: made.append(part(ebrim.identifier("Document01", UNIQUE_ID, "1.2", "n"))), f"the ExternalIdentifier {UNIQUE_ID} is there more than once"),
         (lambda made: made.find("{*}Classification").set("classifiedObject", "other"), "a Classification classifies another object"),
         (lambda made: made.find("{*}ExternalIdentifier").set("registryObject", "x"), "an ExternalIdentifier identifies another object"),
         (lambda made: made.find("{*}Classification").attrib.pop("classificationScheme"), "neither classificationScheme nor"),
@@ -211,7 +216,7 @@ def test_packages_are_told_apart_by_their_node_inside_or_beside() -> None:
 
 def test_a_second_submission_set_is_told() -> None:
     made = listed(Submission(registry_objects.submission_set()))
-    made.append(ebxml.submission_set_element(registry_objects.submission_set(entry_uuid="SubmissionSet02")))
+    made.append(ebxml.element_of(registry_objects.submission_set(entry_uuid="SubmissionSet02")))
     reading = Reading()
     assert ebxml.submission(wire(made), reading).submission_set == registry_objects.submission_set()
     assert [fault.id for fault in reading.faults] == ["SubmissionSet02"]
@@ -247,3 +252,15 @@ def test_a_refusal_has_all_its_errors() -> None:
     assert RegistryRefusal([one, two]).errors == (one, two)
     assert isinstance(one, RegistryRefusal)
     assert {one, RegistryError("A", "a", "1.2")} == {one}
+
+
+@given(token, st.integers(0, 99))
+def test_ids_of_parts_are_name_based_uuids(owner: str, number: int) -> None:
+    assert ebrim.part_id(owner, FORMAT, number) == uuid.uuid5(uuid.NAMESPACE_URL, f"{owner} {FORMAT} {number}").urn
+
+
+@given(text)
+def test_what_is_escaped_is_read_as_it_was(said: str) -> None:
+    """In an attribute and in an element, where parsers make blanks of what ends lines."""
+    read = etree.fromstring(f'<a b="{xml.escaped(said)}">{xml.escaped(said)}</a>')
+    assert (read.get("b"), read.text or "") == (xml.clean(said), xml.clean(said))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 from httpx2 import Response
-from peers import querying, scanner, scheduled
+from peers import mhd_source, querying, scanner, scheduled
 from peers.every_route import FHIR_JSON, ROWS, Site, calling, everything
 from peers.generated import CT, Made
 from peers.hl7_sender import adt, feeding, mrg, pid, sending
@@ -23,9 +23,10 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 from typer.testing import CliRunner, Result
 
-from profiles.audit_event import Agent
+from profiles.audit_event import APPLICATION_START, APPLICATION_STOP, Agent
 from profiles.query_retrieve import STUDY_ROOT
 from profiles.storage_commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
+from server import roles
 from server.access import break_glass
 from server.cli import app
 from server.edges.context import Node
@@ -75,7 +76,7 @@ def happened(folder: Path, **settings: Any) -> Iterator[Happened]:
     """Everything, once."""
     with pages(folder, sign_in_failures=1000, imaging_capability_urls=True, **settings) as opened:
         done = Happened(opened, everything(opened.site))
-        for part in (_of_apps, _of_people, _of_devices, _of_feeds, _of_practitioners, _of_commands):
+        for part in (_of_apps, _of_documents, _of_people, _of_devices, _of_feeds, _of_practitioners, _of_roles, _of_commands):
             part(done)
         yield done
 
@@ -107,6 +108,18 @@ def _of_apps(done: Happened) -> None:
     done.answers.append(
         smart.http.post("/oauth/revoke", data={"token": refreshed.json()["refresh_token"], "client_id": "public"})
     )
+
+
+def _of_documents(done: Happened) -> None:
+    """IHE MHD: a Bundle that provides a document, and one that is published by itself."""
+    patient = f"Patient/{done.site.a}"
+    for path, body in (
+        ("", mhd_source.provided(patient, mhd_source.oid())),
+        ("/DocumentReference", mhd_source.published(patient, mhd_source.oid())),
+    ):
+        done.answers.append(
+            done.smart.http.post(f"/fhir{path}", content=orjson.dumps(body), headers=done.site.headers(FHIR_JSON))
+        )
 
 
 def _of_people(done: Happened) -> None:
@@ -192,6 +205,12 @@ def _of_practitioners(done: Happened) -> None:
         break_glass.refused(node.trail, client, error, held.patient)
     with node.database.write() as connection:
         break_glass.begin(connection, node.trail, held.id, "unconscious", address="127.0.0.1", notify=lambda _, __: None)
+
+
+def _of_roles(done: Happened) -> None:
+    """The server starts and stops."""
+    for each in (APPLICATION_START, APPLICATION_STOP):
+        roles.active(done.node, each)
 
 
 def _of_commands(done: Happened) -> None:

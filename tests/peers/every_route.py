@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 from httpx2 import Response
+from peers import mhd_source
 from peers.dicomweb import multipart
 from peers.generated import Made, send
 from peers.imageshare import publish_all
@@ -165,6 +166,11 @@ def _observation(site: Site, status: str = "amended") -> dict[str, Any]:
     return {"resourceType": "Observation", **site.told(status=status)}
 
 
+def _document(site: Site) -> dict[str, Any]:
+    identifier = {"system": f"urn:oid:{site.smart.node.installation.patients.oid}", "value": "A"}
+    return mhd_source.fhir_document(identifier, mhd_source.oid())
+
+
 FHIR: Final[dict[tuple[str, str], Build]] = {
     ("GET", "/metadata"): lambda site: fhir("GET", "/metadata", concerned=None),
     ("POST", ""): _batch,
@@ -173,6 +179,9 @@ FHIR: Final[dict[tuple[str, str], Build]] = {
     ("GET", "/_history"): lambda site: fhir("GET", "/_history?_count=1000", concerned="AB", named=False),
     ("GET", "/${operation}"): lambda site: fhir("GET", "/$meta", concerned="", named=False),
     ("POST", "/${operation}"): lambda site: fhir("POST", "/$meta", concerned="", named=False),
+    ("POST", "/DocumentReference/$generate-metadata"): lambda site: fhir(
+        "POST", "/DocumentReference/$generate-metadata", _document(site)
+    ),
     ("GET", "/{type}/${operation}"): lambda site: fhir("GET", f"/DocumentReference/$docref?patient={site.a}"),
     ("POST", "/{type}/${operation}"): lambda site: form("/DocumentReference/$docref", f"patient={site.a}"),
     ("GET", "/{type}/{id}/${operation}"): lambda site: fhir("GET", f"/Patient/{site.a}/$access-history"),

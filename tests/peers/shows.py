@@ -1,4 +1,5 @@
-"""Which test shows what of FHIR: `@shows("interaction", "vread")` on a test, and `docs/fhir.md` lists it (`make fhir-doc`).
+"""Which test shows what: `@shows("interaction", "vread")` on a test, and `docs/fhir.md` lists it (`make fhir-doc`), for FHIR;
+`@shows("transaction", "ITI-42 Document Registry")`, and `docs/ihe-integration-statement.md` does (`make ihe-doc`), for IHE.
 
 The names are those that the specification has: codes of interactions, types of parameters, modifiers without colon, names of operations
 without `$`. The marks are found in the tests' source, so they are written as plain strings, and stand on the function itself.
@@ -20,6 +21,7 @@ Kind = Literal[
     "result",  # _count, _sort, _include ...
     "operation",  # everything, docref, validate, meta, meta-add, meta-delete
     "format",  # json, xml, and media types of patches
+    "transaction",  # of IHE, and the actor: ITI-42 Document Registry
     "header",  # Accept, If-Match, If-None-Match, If-None-Exist, If-Modified-Since, Prefer ...
 ]
 

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from peers import imageshare
 from peers.authority import Authority
+from peers.shows import shows
 
 from ihe import iti18, soap
 from ihe.find_documents import FindDocuments
@@ -82,6 +83,7 @@ def site(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iter
     yield from serving(authority, tmp_path_factory.mktemp("site"), http_processes=2)
 
 
+@shows("transaction", "ITI-19 Secure Application")
 def test_a_partner_is_known_by_its_certificate(site: Site) -> None:
     answer = site.ask(named(site.authority, "clinic"))
     assert answer.status_code == 200
@@ -106,6 +108,7 @@ def test_who_has_none_gets_what_is_for_everybody(site: Site) -> None:
         assert client.get(f"{site.url}/fhir/metadata").status_code == 200
 
 
+@shows("transaction", "ITI-19 Secure Application")
 def test_a_certificate_of_another_authority_is_refused_by_tls(site: Site, tmp_path: Path) -> None:
     strange = Authority(tmp_path / "strange").issue("clinic")
     with pytest.raises(httpx2.TransportError):
@@ -130,6 +133,7 @@ def test_certificates_may_be_required_of_everybody(authority: Authority, tmp_pat
         assert site.ask(named(authority, "clinic")).status_code == 200
 
 
+@shows("transaction", "ITI-19 Secure Application")
 def test_a_partners_server_may_have_a_certificate_for_another_name(authority: Authority, tmp_path: Path) -> None:
     """IHE ATNA asks for no host name in a certificate: whether it is looked at is said for each partner."""
     other, key = authority.issue("elsewhere", host="elsewhere.example.org")

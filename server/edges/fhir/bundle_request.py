@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ihe import iti65
 from profiles.audit_event import (
     REST_CREATE,
     REST_DELETE,
@@ -31,6 +32,7 @@ from server.edges.fhir.answers import caller
 from server.edges.fhir.capability import statement
 from server.edges.fhir.formats import response
 from server.edges.fhir.negotiation import negotiate, only, pairs, parsed, preference
+from server.edges.fhir.provide_bundle import provide_bundle
 from server.edges.fhir.received import body
 from server.errors import AccessError, Conflict, ImageShareError, Invalid
 from server.records.fhir_search import TooCostly
@@ -72,6 +74,8 @@ def bundle(request: Request) -> Response:
         why = "what is posted to the base URL is a Bundle; POST a resource to its type"
         raise Invalid([Issue("error", "invalid", "", why)])
     requests = bundles.read(given, asking.base)
+    if iti65.is_request(given):
+        return provide_bundle(request, asking, given, wanted)
     returned = preference(request, "return")
     room = partial(Room, tells_writes=returned == "representation", limit=bundles.MOST_TOLD)
     done = (

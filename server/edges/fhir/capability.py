@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ihe import iti106
 from profiles.fhir.expression import targets
 from profiles.fhir.json import serialize
 from profiles.fhir.patching import MEDIA_TYPES
@@ -43,6 +44,15 @@ Json = dict[str, Any]
 _CORE: Final = "http://hl7.org/fhir"
 _TERMINOLOGY: Final = "http://terminology.hl7.org/CodeSystem"
 _BEGAN: Final = instant(micros())
+_ACTORS: Final = "https://profiles.ihe.net/ITI/MHD/CapabilityStatement"
+_INSTANTIATED: Final = tuple(
+    f"{_ACTORS}/IHE.MHD.{actor}"
+    for actor in (
+        "DocumentRecipient", "DocumentRecipient.Comprehensive", "DocumentRecipient.UnContained", "DocumentRecipient.Simplified",
+        "DocumentRecipient.Generate", "DocumentResponder",
+    )
+)  # fmt: skip
+"""The actors of IHE MHD that this server is."""
 _EVERYWHERE: Final = (
     Parameter("_filter", "special", f"{_CORE}/SearchParameter/filter", "", ()),
     Parameter("_has", "special", f"{_CORE}/SearchParameter/has", "", ()),
@@ -56,6 +66,10 @@ _DOCUMENTED: Final = {
         f" patient and subtype are looked up; by the other parameters a page looks at {events.MOST_LOOKED} events at most: it may have fewer than _count,"
         " or none, and the next page goes on from there."
     ),
+    "DocumentReference": "A document's metadata, which the Document Registry has as well (IHE MHD, XDS.b). A transaction that creates a SubmissionSet, a List,"
+    " is Provide Document Bundle (ITI-65), a create with the profile of Simplified Publish ITI-105: what they register changes by Update Document Set"
+    " (ITI-57), or is replaced by another document. Others are in the Registry too, a moment after they are written, where the document's bytes are here"
+    " (attachment.data, or a Binary in the same patient's security context), the id is a UUID and the patient has an identifier of the affinity domain.",
     "Binary": "A document, whose access is that of what it belongs to (securityContext). In Bundles it has its content in it; one with a file of its own is read by itself.",
     "Bundle": "Bundles of types other than batch and transaction, which are carried out, are stored as they are.",
     "ImagingStudy": "A study that came by DICOM is what its catalogue says; a client may add what that does not know (reason, note, basedOn ...).",
@@ -192,6 +206,7 @@ def capability_statement(site: Site, custom: Mapping[str, tuple[Parameter, ...]]
         "date": _BEGAN,
         "publisher": site.organization,
         "kind": "instance",
+        "instantiates": list(_INSTANTIATED),
         "software": {"name": "imageshare", "version": version("imageshare")},
         "implementation": {"description": site.organization, "url": site.base},
         "fhirVersion": offered.FHIR_VERSION,
@@ -243,6 +258,8 @@ def _resource(site: Site, type_: str, found: Iterable[Parameter], led: Mapping[s
                 told["searchRevInclude"] = led[type_]
         told["searchParam"] = [_parameter(each) for each in found]
     operations = [_operation(each) for each in OPERATIONS if each.is_of(type_) and set(each.levels) & {"type", "instance"}]
+    if type_ == "DocumentReference":
+        operations.append({"name": "generate-metadata", "definition": iti106.DEFINITION})
     return {**told, "operation": operations} if operations else told
 
 

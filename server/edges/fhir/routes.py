@@ -11,6 +11,7 @@ from starlette.routing import Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from profiles.audit_event import (
+    ITI_106,
     REST_BATCH,
     REST_CREATE,
     REST_DELETE,
@@ -36,6 +37,7 @@ from server.edges.fhir.dispatch import Dispatch
 from server.edges.fhir.history import asked_history, history
 from server.edges.fhir.operations import asked_operation, operate
 from server.edges.fhir.outcome import guarded, in_turns
+from server.edges.fhir.provide_bundle import generate_metadata
 from server.edges.fhir.read import asked_otherwise, asked_resource, read, vread
 from server.edges.fhir.received import received
 from server.edges.fhir.search import asked_query, search
@@ -87,6 +89,7 @@ INTERACTIONS: Final[tuple[Interaction, ...]] = (
     # 3.2 operations
     Interaction("GET", "/${operation}", operate, "query", REST_OPERATION, asked_operation),
     Interaction("POST", "/${operation}", operate, "query", REST_OPERATION, asked_operation),
+    Interaction("POST", "/DocumentReference/$generate-metadata", generate_metadata, "create", ITI_106, asked_otherwise),
     Interaction("GET", "/{type}/${operation}", operate, "query", REST_OPERATION, asked_operation),
     Interaction("POST", "/{type}/${operation}", operate, "query", REST_OPERATION, asked_operation),
     Interaction("GET", "/{type}/{id}/${operation}", operate, "query", REST_OPERATION, asked_operation),

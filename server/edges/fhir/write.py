@@ -9,12 +9,14 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ihe import iti65
 from profiles.audit_event import AuditedEntity
 from profiles.fhir.issues import Issue
 from server.access.decisions import Interaction
 from server.edges import context
 from server.edges.fhir.answers import answer, caller
 from server.edges.fhir.negotiation import media_type, negotiate, only, pairs, parsed
+from server.edges.fhir.provide_bundle import simplified_publish
 from server.edges.fhir.received import body
 from server.errors import AccessError, ImageShareError, Invalid, NotSupported
 from server.work.fhir import conditional, offered
@@ -38,6 +40,8 @@ def create(request: Request) -> Response:
     asking = _asking(request)
     resource = _resource(request, asking, "create", Interaction.CREATE)
     unless = _if_none_exist(request)
+    if iti65.is_simplified(resource) and not unless:
+        return simplified_publish(request, asking, resource)
     with _searching(request, asking, _type(request), unless):
         _tried(request, asking, _type(request), unless)
         return _answered(request, lambda connection: created(connection, asking, resource, if_none_exist=unless, is_checked=True))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import product
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,9 +18,9 @@ from server import telemetry
 from server.edges.context import node
 from server.edges.operations.elsewhere import elsewhere
 from server.edges.operations.front import front
-from server.records import audit_feed
+from server.records import audit_feed, foreign_entries
 from server.store.db import micros, ping
-from server.telemetry import AUDIT_OLDEST, AUDIT_WAITING, REQUESTS, SECONDS
+from server.telemetry import AUDIT_OLDEST, AUDIT_WAITING, MANIFESTS, REQUESTS, SECONDS
 
 
 def install(app: FastAPI) -> None:
@@ -53,6 +54,11 @@ def metrics(request: Request) -> Response:
             count, oldest = audit_feed.waiting(connection, repository)
             AUDIT_WAITING.labels(repository).set(count)
             AUDIT_OLDEST.labels(repository).set(0 if oldest is None else max(0.0, (micros() - oldest) / 1_000_000))
+    if partners := node(request).settings.documents_to:
+        with suppress(SQLAlchemyError), node(request).database.read() as connection:
+            counts = foreign_entries.counts(connection)
+            for partner, state in product((each.name for each in partners), foreign_entries.STATES):
+                MANIFESTS.labels(partner, state).set(counts.get((partner, state), 0))
     return Response(telemetry.metrics(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -16,11 +16,12 @@ from ihe import mtom, soap
 from ihe.ebrs import ERROR, RegistryError, RegistryRefusal
 from ihe.soap import Envelope, SoapFault
 from ihe.xua import TokenRefused
+from profiles.audit_event import AuditedEntity
 from server import telemetry
 from server.access.decisions import Decision
 from server.edges import context
 from server.edges.bodies import PiecesResponse
-from server.edges.soap import message
+from server.edges.soap import message, schemas
 from server.edges.soap.access import admit, challenge, identified, understood
 from server.edges.soap.transaction import Answer, Attachments, Transaction
 from server.errors import Conflict, ImageShareError, MalformedBody, NotSupported, Refused, Unavailable
@@ -33,6 +34,11 @@ class SoapEndpoint:
         self._first = transactions[0]
         self._by_action = {transaction.action: transaction for transaction in transactions}
         self._takes_attachments = any(transaction.receive is not None for transaction in transactions)
+
+    @property
+    def transactions(self) -> list[str]:
+        """Their numbers, such as ITI-18."""
+        return [transaction.subtype.code for transaction in self._by_action.values()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -50,12 +56,12 @@ class SoapEndpoint:
             if request.method != "POST":
                 raise _MethodNotAllowed("a SOAP message must be sent by POST")
             known = await run_in_threadpool(admit, request)
-            message.check(request, context.node(request).settings.max_message_bytes, attachments=self._takes_attachments)
+            message.check(request, self._limit(request), attachments=self._takes_attachments)
         except ImageShareError as error:
             return await run_in_threadpool(self._refused, request, error)
         except Exception as error:  # noqa: BLE001 (as below)
-            return await run_in_threadpool(self._broken, request, error, None, self._first)
-        exchange = _Exchange(request, known, self._by_action, self._first)
+            return await run_in_threadpool(self._broken, request, error, None)
+        exchange = _Exchange(request, known, self._limit(request), self._by_action, self._first)
         try:
             return await context.fed(request, exchange.feed, exchange.finish)
         except ClientDisconnect:
@@ -68,35 +74,39 @@ class SoapEndpoint:
             if exchange.attachments is not None:
                 await run_in_threadpool(exchange.attachments.abort)
 
+    def _limit(self, request: Request) -> int:
+        """Bytes that an envelope may have before it is known which transaction's it is."""
+        return max(each.limit(context.node(request).settings) for each in self._by_action.values())
+
     def _failed(self, request: Request, error: Exception, exchange: "_Exchange") -> Response:
         match error:
             case SoapFault():
-                return self._fault(request, error, error.http_status, exchange.envelope, exchange.transaction)
+                return self._fault(request, error, error.http_status, exchange)
             case ImageShareError():
                 return self._refused(request, error)
-        return self._broken(request, error, exchange.envelope, exchange.transaction)
+        return self._broken(request, error, exchange)
 
-    def _broken(self, request: Request, error: Exception, envelope: Envelope | None, transaction: Transaction) -> Response:
+    def _broken(self, request: Request, error: Exception, exchange: "_Exchange | None") -> Response:
         """An error of ours: its place goes into the log, its text nowhere."""
         telemetry.log().error("soap", request_id=context.request_id(request), **telemetry.failure(error))
         fault = SoapFault("Receiver", f"an internal error, logged under request id {context.request_id(request)}")
-        return self._fault(request, fault, 500, envelope, transaction)
+        return self._fault(request, fault, 500, exchange)
 
     def _refused(self, request: Request, error: ImageShareError) -> Response:
         """`error`, found before the message was read."""
         fault = SoapFault("Sender" if error.http_status < 500 else "Receiver", error.detail)
-        response = self._fault(request, fault, error.http_status, None, self._first)
+        response = self._fault(request, fault, error.http_status, None)
         response.headers.update(challenge(error))
         if isinstance(error, _MethodNotAllowed):
             response.headers["Allow"] = "POST"
         return response
 
-    def _fault(
-        self, request: Request, fault: SoapFault, status: int, envelope: Envelope | None, transaction: Transaction
-    ) -> Response:
+    def _fault(self, request: Request, fault: SoapFault, status: int, exchange: "_Exchange | None") -> Response:
         error = _refusal(status, fault.why if isinstance(fault, TokenRefused) else fault.reason)
+        transaction = exchange.transaction if exchange is not None else self._first
+        envelope = exchange.envelope if exchange is not None else None
         try:
-            entities = transaction.asked(envelope) if envelope is not None else ()
+            entities = exchange.asked if exchange is not None else ()
             context.refused(request, error, transaction.kind, transaction.subtype, entities=entities, rest=False)
         except Exception as trail:  # noqa: BLE001 (nothing is disclosed, so the refusal may go out without its event)
             telemetry.log().error("trail", request_id=context.request_id(request), **telemetry.failure(trail))
@@ -121,14 +131,22 @@ class _Exchange:
     """
 
     def __init__(
-        self, request: Request, known: Decision | None, by_action: Mapping[str, Transaction], first: Transaction
+        self, request: Request, known: Decision | None, limit: int, by_action: Mapping[str, Transaction], first: Transaction
     ) -> None:
-        self._request, self._known, self._by_action = request, known, by_action
+        self._request, self._known, self._limit, self._by_action = request, known, limit, by_action
         self._incoming: message.Incoming | None = None
         self._decision = known
         self.transaction = first
         self.envelope: Envelope | None = None
+        self._asked: tuple[AuditedEntity, ...] | None = None
         self.attachments: Attachments | None = None
+
+    @property
+    def asked(self) -> tuple[AuditedEntity, ...]:
+        """What the trail keeps of the message, of which it may be nothing yet."""
+        if self._asked is None:
+            return self.transaction.asked(self.envelope) if self.envelope is not None else ()
+        return self._asked
 
     def feed(self, data: bytes) -> None:
         """A piece of the message."""
@@ -136,10 +154,18 @@ class _Exchange:
 
     def finish(self, data: bytes) -> Response:
         """The last piece, and the answer."""
-        self._begun().finish(data)
-        assert self.envelope is not None
-        assert self._decision is not None
-        return _rendered(self.transaction, self.envelope, self._answer(self._decision, self.envelope))
+        incoming = self._begun()
+        with message.in_turn(incoming.size):
+            incoming.finish(data)
+            assert self.envelope is not None
+            assert self._decision is not None
+            answer = self._answer(self._decision, self.envelope)
+            try:
+                schemas.check_answer(context.node(self._request).settings, answer.body)
+            except SoapFault:
+                answer.close()
+                raise
+            return _rendered(self.transaction, self.envelope, answer)
 
     def cut_off(self) -> None:
         """The client is gone in the middle of its attachments: the trail has what was begun."""
@@ -147,17 +173,20 @@ class _Exchange:
 
     def _begun(self) -> message.Incoming:
         if self._incoming is None:
-            limit = context.node(self._request).settings.max_message_bytes
             content_type = self._request.headers["content-type"]
-            self._incoming = message.Incoming(content_type, limit, understood(self._request), self._opened)
+            self._incoming = message.Incoming(content_type, self._limit, understood(self._request), self._opened)
         return self._incoming
 
-    def _opened(self, envelope: Envelope, in_mtom: bool) -> Attachments | None:
+    def _opened(self, envelope: Envelope, size: int, in_mtom: bool) -> Attachments | None:
         self.envelope = envelope
         self.transaction = self._by_action[soap.require_action(envelope, *self._by_action)]
+        self._begun().hold_to(self.transaction.limit(context.node(self._request).settings), size)
         self._decision = identified(self._request, self._known, envelope)
+        schemas.check_request(context.node(self._request).settings, envelope.body)
         if in_mtom and self.transaction.receive is not None:
+            self._asked = self.transaction.asked(envelope)
             self.attachments = self.transaction.receive(self._request, self._decision, envelope)
+            envelope.body.clear()  # it has been read; its attachments may take hours
         return self.attachments
 
     def _answer(self, decision: Decision, envelope: Envelope) -> Answer:
@@ -175,8 +204,7 @@ class _Exchange:
         return answer
 
     def _refused(self, error: ImageShareError) -> None:
-        entities = self.transaction.asked(self.envelope) if self.envelope is not None else ()
-        context.refused(self._request, error, self.transaction.kind, self.transaction.subtype, entities=entities, rest=False)
+        context.refused(self._request, error, self.transaction.kind, self.transaction.subtype, entities=self.asked, rest=False)
 
 
 def _summary(errors: tuple[RegistryError, ...]) -> str:

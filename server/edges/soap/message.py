@@ -1,7 +1,9 @@
 """The request's bytes as they arrive, and the envelope in them: plain SOAP 1.2 or MTOM, whichever the client sends."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from typing import Final
 
 from lxml import etree
@@ -15,6 +17,20 @@ from server.errors import TooLarge, UnsupportedMediaType
 
 _PARTS: Final = 100_000
 _PIECE: Final = 1 << 20
+_TURN: Final = threading.RLock()
+
+
+@contextmanager
+def in_turn(size: int) -> Iterator[None]:
+    """While an envelope of so many bytes is looked at and answered, which takes many times as much memory: large ones are one after the other.
+
+    It is work for the one processor that a process has, so none is late for it. Nothing that a client may be slow with is waited for meanwhile.
+    """
+    if size < _PIECE:
+        yield
+    else:
+        with _TURN:
+            yield
 
 
 def check(request: Request, limit: int, *, attachments: bool) -> None:
@@ -36,12 +52,16 @@ def check(request: Request, limit: int, *, attachments: bool) -> None:
 class Incoming:
     """A message on its way in: `feed` its pieces, then `finish`. Neither raises anything but `SoapFault` and `TooLarge` of its own.
 
-    `opened` is called with the envelope as soon as that is there, and whether it came as MTOM. The attachments go to what it gives; where that
-    is None, none are wanted: then the whole message may have `limit` bytes, else the envelope alone.
+    `opened` is called with the envelope as soon as that is there, how many bytes it has, and whether it came as MTOM. The attachments go to
+    what it gives; where that is None, none are wanted: then the whole message may have `limit` bytes, else the envelope alone.
     """
 
     def __init__(
-        self, content_type: str, limit: int, understood: AbstractSet[str], opened: Callable[[Envelope, bool], Attachments | None]
+        self,
+        content_type: str,
+        limit: int,
+        understood: AbstractSet[str],
+        opened: Callable[[Envelope, int, bool], Attachments | None],
     ) -> None:
         self._limit, self._understood, self._opened = limit, understood, opened
         self._form = soap.request_format(content_type)
@@ -52,7 +72,7 @@ class Incoming:
             except MultipartError as error:
                 raise SoapFault("Sender", str(error)) from None
         self._plain = bytearray()
-        self._size = 0
+        self._size = self._root = 0
         self._attachments: Attachments | None = None
 
     def feed(self, data: bytes) -> None:
@@ -70,6 +90,11 @@ class Incoming:
         if self._attachments is None and self._size > self._limit:
             raise _too_large(self._limit)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the envelope so far, of one whose attachments nobody takes."""
+        return (len(self._plain) or self._root) if self._attachments is None else 0
+
     def finish(self, data: bytes) -> None:
         """The last piece. Raises `SoapFault` also where the message was cut off."""
         self.feed(data)
@@ -81,9 +106,17 @@ class Incoming:
         except MultipartError as error:
             raise SoapFault("Sender", str(error)) from None
 
+    def hold_to(self, limit: int, size: int) -> None:
+        """The envelope, which is there and has `size` bytes, is one that may have `limit`. Raises `TooLarge`."""
+        self._limit = limit
+        if size > limit:
+            raise _too_large(limit)
+
     def _take(self, event: mtom.Event) -> None:
         if isinstance(event, mtom.Root):
-            self._open(event.data)
+            self._root = len(event.data)
+            with in_turn(self._root):
+                self._open(event.data)
         elif self._attachments is not None:
             match event:
                 case PartStart():
@@ -103,11 +136,11 @@ class Incoming:
             raise _too_large(self._limit)
         found = soap.parse(root, limit=len(root), understood=self._understood)
         soap.require_anonymous(found)
-        self._attachments = self._opened(found, self._form.mtom)
+        self._attachments = self._opened(found, len(root), self._form.mtom)
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"a SOAP message may have at most {limit} bytes here")
+    return TooLarge(f"a SOAP envelope may have at most {limit} bytes here: ask for less, or submit fewer documents, at once")
 
 
 def source(envelope: Envelope) -> bytes:

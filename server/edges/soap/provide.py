@@ -23,6 +23,7 @@ from server.errors import ImageShareError
 from server.work import provide
 from server.work.arriving_documents import ArrivingDocuments
 from server.work.documents import DOCUMENT_TYPE
+from server.work.foreign_registry import ForeignRegistry
 from server.work.registry.register import Done
 
 _STRANGE = 100
@@ -33,7 +34,7 @@ class Providing:
     """One message whose envelope is there. What is wrong with it is told when its last part has been read (`Attachments`)."""
 
     def __init__(self, request: Request, decision: Decision, envelope: Envelope) -> None:
-        self._request, self._decision, self._envelope = request, decision, envelope
+        self._request, self._decision, self._told = request, decision, asked_to_register(envelope)
         self._arrived = ArrivingDocuments(context.node(request).ingest)
         self._ids: dict[str, str] = {}
         """Of the documents, by the Content-IDs of their parts."""
@@ -84,11 +85,19 @@ class Providing:
         node = context.node(self._request)
         submission = provide.completed(self._submission, self._arrived.kept(), self._strange, node.installation.repository)
 
-        def recorded(connection: Connection, done: Done) -> None:
-            note = Note("create", ITI_41, asked_to_register(self._envelope), frozenset([done.patient]))
+        def recorded(connection: Connection, patient: str) -> None:
+            note = Note("create", ITI_41, self._told, frozenset([patient]))
             context.noted(self._request, [note], connection, rest=False)
 
-        provide.provide(node.writes, node.domain, self._decision, submission, self._arrived, recorded)
+        if node.settings.foreign_registry:
+            registry = ForeignRegistry(node.settings, node.writes, node.trail)
+            said = registry.provide(self._decision, submission, self._arrived, recorded)
+            return Answer(ebrs.to_element(said), said.errors)
+
+        def done(connection: Connection, registered: Done) -> None:
+            recorded(connection, registered.patient)
+
+        provide.provide(node.writes, node.domain, self._decision, submission, self._arrived, done)
         return Answer(ebrs.to_element(RegistryResponse(SUCCESS)))
 
     def abort(self) -> None:
@@ -120,4 +129,5 @@ PROVIDE_AND_REGISTER = Transaction(
     failed=_failed,
     asked=asked_to_register,
     receive=Providing,
+    submits=True,
 )

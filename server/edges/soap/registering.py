@@ -1,4 +1,4 @@
-"""What changes the Document Registry: ITI-42, ITI-57, ITI-61, ITI-62."""
+"""What changes the Document Registry: ITI-42, ITI-57, ITI-61, ITI-62, ITI-92."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,12 +6,12 @@ from lxml.etree import _Element
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from ihe import ebrs, iti42, iti57, iti61, iti62
+from ihe import ebrs, iti42, iti57, iti61, iti62, iti92
 from ihe.ebrs import SUCCESS, RegistryError, RegistryRefusal, RegistryResponse
 from ihe.ebxml import Reading
 from ihe.metadata import SUBMISSION_SET, By
 from ihe.soap import Envelope
-from profiles.audit_event import ITI_42, ITI_57, ITI_61, ITI_62, AuditedEntity, Kind, Subtype
+from profiles.audit_event import ITI_42, ITI_57, ITI_61, ITI_62, ITI_92, AuditedEntity, Kind, Subtype
 from profiles.document import Submission, is_uuid
 from profiles.identifiers import InvalidIdentifier, lenient_uid
 from profiles.vocabulary import URI_SYSTEM
@@ -22,7 +22,7 @@ from server.edges.soap.transaction import Answer, Transaction
 from server.work.registry.domain import Domain
 from server.work.registry.register import Done, register
 from server.work.registry.remove import remove
-from server.work.registry.update import update
+from server.work.registry.update import update, update_restricted
 
 _NAMED = 100
 _LONGEST = 64
@@ -31,7 +31,7 @@ _Work = Callable[[Connection, Decision, Domain, Submission], Done]
 
 
 def _submitting(by: By, kind: Kind, subtype: Subtype, work: _Work) -> Callable[[Request, Decision, Envelope], Answer]:
-    """ITI TF-2 section 3.42.4.1.3, and those of ITI-57 and ITI-61: everything that is wrong is told at once, and then nothing was done."""
+    """ITI TF-2 section 3.42.4.1.3, and those of ITI-57, ITI-61 and ITI-92: everything that is wrong is told at once, and then nothing was done."""
 
     def answer(request: Request, decision: Decision, envelope: Envelope) -> Answer:
         node, reading = context.node(request), Reading()
@@ -88,13 +88,14 @@ def _asked_to_remove(envelope: Envelope) -> tuple[AuditedEntity, ...]:
 def _submission(action: str, response: str, by: By, kind: Kind, subtype: Subtype, work: _Work) -> Transaction:
     return Transaction(
         action=action, response_action=response, subtype=subtype, kind=kind, actor="Registry", mtom=False,
-        answer=_submitting(by, kind, subtype, work), failed=_failed, asked=asked_to_register,
+        answer=_submitting(by, kind, subtype, work), failed=_failed, asked=asked_to_register, submits=True,
     )  # fmt: skip
 
 
 SUBMISSIONS = (
     _submission(iti42.REQUEST_ACTION, iti42.RESPONSE_ACTION, By.REGISTER, "create", ITI_42, register),
     _submission(iti57.REQUEST_ACTION, iti57.RESPONSE_ACTION, By.UPDATE, "update", ITI_57, update),
+    _submission(iti92.REQUEST_ACTION, iti92.RESPONSE_ACTION, By.UPDATE, "update", ITI_92, update_restricted),
     _submission(iti61.REQUEST_ACTION, iti61.RESPONSE_ACTION, By.ON_DEMAND, "create", ITI_61, register),
     Transaction(
         action=iti62.REQUEST_ACTION, response_action=iti62.RESPONSE_ACTION, subtype=ITI_62, kind="delete", actor="Registry", mtom=False,

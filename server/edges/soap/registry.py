@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lxml.etree import _Element
 from starlette.requests import Request
 
 from ihe import iti18, iti51
@@ -58,7 +57,7 @@ def _at(home: str, told: RegistryObject | ObjectRef) -> RegistryObject | ObjectR
     return told if told.home_community_id else replace(told, home_community_id=home)
 
 
-def _failed(errors: Sequence[RegistryError]) -> _Element:
+def _failed(errors: Sequence[RegistryError]) -> bytes:
     return iti18.response((), errors=errors)
 
 

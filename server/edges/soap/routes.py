@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 from starlette.routing import Route
 
+from server.edges.soap import schemas
 from server.edges.soap.endpoint import SoapEndpoint
 from server.edges.soap.imaging_source import RETRIEVE_IMAGING_DOCUMENT_SET
 from server.edges.soap.provide import PROVIDE_AND_REGISTER
@@ -18,6 +19,7 @@ ENDPOINTS = {
 
 
 def install(app: FastAPI) -> None:
-    """Adds the SOAP addresses to `app`."""
+    """Adds the SOAP addresses to `app`. Raises `SettingsError` for schemas that are none."""
+    schemas.require(app.state.node.settings)
     for path, endpoint in ENDPOINTS.items():
         app.router.routes.append(Route(path, endpoint, name=f"soap:{path}"))

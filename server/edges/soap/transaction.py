@@ -15,6 +15,7 @@ from profiles.audit_event import AuditedEntity, Kind, Subtype
 from server.access.decisions import Decision
 from server.edges.bodies import Piece
 from server.errors import Busy, ImageShareError, StorageFull
+from server.settings import Settings
 
 
 def _nothing(_: Attachment) -> Iterable[Piece]:
@@ -23,12 +24,12 @@ def _nothing(_: Attachment) -> Iterable[Piece]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A payload and its attachments, whose bytes `content` gives. `errors` are those in the payload, for the trail.
+    """A payload, as an element or as it is sent, and its attachments, whose bytes `content` gives. `errors` are those in the payload, for the trail.
 
     `close` is called when the answer was sent, or could not be.
     """
 
-    body: _Element
+    body: _Element | bytes
     errors: tuple[RegistryError, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     content: Callable[[Attachment], Iterable[Piece]] = _nothing
@@ -36,7 +37,7 @@ class Answer:
 
 
 class Attachments(Protocol):
-    """What takes the attachments of a message as they arrive, and answers it at its end. The methods block.
+    """What takes the attachments of a message as they arrive, and answers it at its end. The methods block. The envelope is emptied once it is made.
 
     For each `begin`, any number of `take`, `end`; then `answer`, which may raise what `Transaction.answer` may. `abort` comes last, whatever
     happened, and leaves nothing of what was not answered.
@@ -56,6 +57,7 @@ class Transaction:
     `answer` puts what it discloses into the trail itself; it may raise `RegistryRefusal` or `ImageShareError`, which `failed`
     makes a payload of. `asked` is what the trail keeps of a request that was refused. `actor` is in the error codes' names.
     `receive` is there where attachments are taken: what an MTOM message goes to as soon as its envelope is there.
+    `submits` says that its envelope may be as large as a submission's.
     """
 
     action: str
@@ -65,9 +67,14 @@ class Transaction:
     actor: Literal["Registry", "Repository"]
     mtom: bool
     answer: Callable[[Request, Decision, Envelope], Answer]
-    failed: Callable[[Sequence[RegistryError]], _Element]
+    failed: Callable[[Sequence[RegistryError]], _Element | bytes]
     asked: Callable[[Envelope], tuple[AuditedEntity, ...]]
     receive: Callable[[Request, Decision, Envelope], Attachments] | None = None
+    submits: bool = False
+
+    def limit(self, settings: Settings) -> int:
+        """Bytes that its envelope may have."""
+        return settings.max_submission_bytes if self.submits else settings.max_message_bytes
 
     def error(self, error: ImageShareError) -> RegistryError:
         """ITI TF-3 table 4.2.4.1-2: `error` in ebRS terms."""

@@ -46,7 +46,14 @@ from server.store.tables.people import (
     Session,
     Throttle,
 )
-from server.store.tables.registry import RegistryAssociation, RegistryObject, RegistryTerm, RepositoryDocument
+from server.store.tables.registry import (
+    ForeignDocument,
+    ForeignEntry,
+    RegistryAssociation,
+    RegistryObject,
+    RegistryTerm,
+    RepositoryDocument,
+)
 from server.store.tables.row import METADATA, NAMES, Row
 from server.store.tables.trail import AuditDelivery, AuditEvent, AuditPatient, AuditSeal, Job
 from server.store.tables.workitems import Workitem, WorkitemEvent, WorkitemSubscriber, WorkitemSubscription
@@ -65,6 +72,8 @@ __all__ = [
     "RegistryTerm",
     "RegistryAssociation",
     "RepositoryDocument",
+    "ForeignEntry",
+    "ForeignDocument",
     "Resource",
     "ResourceVersion",
     "Token",

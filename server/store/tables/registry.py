@@ -79,3 +79,31 @@ class RepositoryDocument(Row, table=True):
     size: int = Field(sa_type=BigInteger)
     sha1: str
     created: int = Field(sa_type=BigInteger)
+
+
+class ForeignEntry(Row, table=True):
+    """A version of a study's manifest at a partner's registry, or on its way there (RAD-68)."""
+
+    __tablename__ = "foreign_entry"
+    __table_args__ = (Index("ix_foreign_entry_study", "study_pk", "partner"),)
+    pk: int | None = Field(default=None, sa_column=surrogate_key())
+    study_pk: int = Field(foreign_key="study.pk", sa_type=BigInteger)
+    partner: str
+    unique_id: str
+    entry_uuid: str = Field(unique=True)
+    replaces: str = ""
+    patient_id: str = ""
+    """CX, as the partner's affinity domain knows the patient."""
+    state: str = Field(index=True)
+    attempts: int = 0
+    error: str = ""
+    created: int = Field(sa_type=BigInteger)
+    updated: int = Field(sa_type=BigInteger)
+
+
+class ForeignDocument(Row, table=True):
+    """A document that is kept here and whose entries are at a foreign registry; `registered` is 0 while nobody knows whether there are any."""
+
+    __tablename__ = "foreign_document"
+    unique_id: str = Field(primary_key=True, foreign_key="repository_document.unique_id", ondelete="CASCADE")
+    registered: int = Field(sa_type=BigInteger)

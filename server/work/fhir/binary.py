@@ -32,6 +32,7 @@ from server.work.fhir.offered import MethodNotOffered
 from server.work.fhir.reading import FHIR_ID, Deleted
 from server.work.fhir.storing import require_targets, require_version
 from server.work.fhir.update import current
+from server.work.registry import from_fhir
 
 Json = dict[str, Any]
 _DIGEST: Final = "urn:imageshare:sha256"
@@ -145,6 +146,8 @@ def write(
     is_changed = before is None or before.version != stored.version
     if is_changed and blob is not None:
         binaries.keep(connection, stored, blob)
+    if is_changed:
+        from_fhir.document_arrived(connection, caller.base, made)
     told = orjson.dumps({name: value for name, value in orjson.loads(stored.body).items() if name != "_data"})
     location = f"{caller.base}/{reference}" if is_changed else ""
     return Outcome(201 if is_new else 200, replace(stored, body=told, patient=patient), location=location, audited=(audited,))

@@ -14,6 +14,7 @@ from server.records.trail import Audited
 from server.work.fhir import conditional, offered, permission, projections
 from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.storing import require_version
+from server.work.registry import from_fhir
 
 MOST: Final = 1000
 """Resources of one conditional delete: others wait for it."""
@@ -48,6 +49,7 @@ def delete(connection: Connection, caller: Caller, type_: str, id_: str, *, if_m
         return Outcome(204, before, issues=(_NOTHING,), audited=(told,))
     projections.require_deletable(connection, before)
     stored = resources.delete(connection, type_, id_)
+    from_fhir.gone(connection, type_, id_)
     reference = f"{type_}/{id_}/_history/{stored.version}"
     return Outcome(204, stored, issues=(_DELETED,), audited=(Audited("delete", REST_DELETE, reference, before.patient),))
 

@@ -21,6 +21,7 @@ from server.records.trail import Audited
 from server.work.fhir import projections
 from server.work.fhir.caller import Caller, Outcome
 from server.work.fhir.permission import require_resource
+from server.work.registry import from_fhir
 
 Method = Literal["POST", "PUT", "PATCH"]
 Resource = dict[str, Any]
@@ -98,6 +99,7 @@ def put(
     else:
         caller.require_patient(type_, interaction, stored.patient)
     _require_within(connection, caller, stored, interaction)
+    from_fhir.asked(connection, stored)
     return outcome(
         connection,
         caller,
@@ -131,6 +133,7 @@ def created(connection: Connection, caller: Caller, stored: Stored) -> Outcome:
     if caller.is_confined(stored.type, Interaction.CREATE):
         _require_no_naming(stored.type, parse(stored.body), None)
     _require_within(connection, caller, stored, Interaction.CREATE)
+    from_fhir.asked(connection, stored)
     return outcome(connection, caller, stored, is_new=True, is_changed=True, audit=("create", REST_CREATE))
 
 

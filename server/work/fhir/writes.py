@@ -88,11 +88,12 @@ class Writes:
 @contextlib.contextmanager
 def savepoint(connection: Connection) -> Iterator[None]:
     """A part of a transaction that is taken back alone if it fails. Past SQLAlchemy, whose own costs more than a small write."""
-    connection.exec_driver_sql("SAVEPOINT part")
+    driver = connection.connection.cursor()
+    driver.execute("SAVEPOINT part")
     try:
         yield
     except BaseException:
-        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT part")
-        connection.exec_driver_sql("RELEASE SAVEPOINT part")
+        driver.execute("ROLLBACK TO SAVEPOINT part")
+        driver.execute("RELEASE SAVEPOINT part")
         raise
-    connection.exec_driver_sql("RELEASE SAVEPOINT part")
+    driver.execute("RELEASE SAVEPOINT part")

@@ -70,7 +70,7 @@ def register(connection: Connection, decision: Decision, domain: Domain, submiss
     hold(connection, _names(submission))
     whose = owner(connection, domain, submission.submission_set.patient_id)
     if whose is None:
-        raise unknown_patient()
+        raise unknown_patient(submission.submission_set.patient_id)
     require(decision, Interaction.CREATE, whose.id, LIST)
     before = standing(connection, decision, whose, given)
     if errors := rules.check(submission, before):

@@ -1,6 +1,7 @@
 """What only a registry can tell of a submission: ids that are taken, references that lead nowhere, documents of another patient or no longer current.
 
-ITI TF-2 section 3.42.4.1.3.3, ITI TF-3 sections 4.2.2 and 4.2.3, table 4.2.4.1-2. A context names objects by their ids and nothing of a patient.
+ITI TF-2 section 3.42.4.1.3.3, ITI TF-3 sections 4.2.2 and 4.2.3, table 4.2.4.1-2. A context names objects by their ids and nothing of a patient;
+of patient ids the answer repeats that of the submission.
 """
 
 from collections.abc import Callable, Iterator
@@ -92,30 +93,30 @@ def _ends(submission: Submission, standing: Standing) -> Iterator[RegistryError]
                 why = f"it refers to {end[:100]}, which the registry does not have: register that first"
                 yield RegistryError(UNRESOLVED, f"{association.entry_uuid}: {why}", association.entry_uuid)
         if association.type in RELATIONSHIPS:
-            yield from _relationship(association, standing)
+            yield from _relationship(submission, association, standing)
         elif association.source == submitted:
             if isinstance(found := standing.objects.get(association.target), Stored) and isinstance(found.value, SubmissionSet):
                 yield error(METADATA, association, "a SubmissionSet is no member of another")
         elif association.type == HAS_MEMBER:
-            yield from _membership(association, standing)
+            yield from _membership(submission, association, standing)
 
 
-def _relationship(association: Association, standing: Standing) -> Iterator[RegistryError]:
+def _relationship(submission: Submission, association: Association, standing: Standing) -> Iterator[RegistryError]:
     """ITI TF-3 section 4.2.2.2: to a current Document Entry of the same patient."""
-    yield from _end(association, association.target, DocumentEntry, standing)
+    yield from _end(submission, association, association.target, DocumentEntry, standing)
     target = standing.objects.get(association.target)
     if association.type == IS_SNAPSHOT_OF and target is not None and getattr(target.value, "object_type", ON_DEMAND) != ON_DEMAND:
         yield error(METADATA, association, "IsSnapshotOf goes to an on-demand DocumentEntry")
 
 
-def _membership(association: Association, standing: Standing) -> Iterator[RegistryError]:
+def _membership(submission: Submission, association: Association, standing: Standing) -> Iterator[RegistryError]:
     """ITI TF-3 section 4.2.2.1.2: a Folder has entries of its own patient."""
-    yield from _end(association, association.source, Folder, standing)
-    yield from _end(association, association.target, DocumentEntry, standing)
+    yield from _end(submission, association, association.source, Folder, standing)
+    yield from _end(submission, association, association.target, DocumentEntry, standing)
 
 
 def _end(
-    association: Association, end: str, kind: type[DocumentEntry] | type[Folder], standing: Standing
+    submission: Submission, association: Association, end: str, kind: type[DocumentEntry] | type[Folder], standing: Standing
 ) -> Iterator[RegistryError]:
     """What has to be true of an end that is registered: its kind, that it is current, and of the submission's patient."""
     stored = standing.objects.get(end)
@@ -126,7 +127,7 @@ def _end(
         yield error(METADATA, association, f"{end} is no {KIND_OF[kind].name}")
     else:
         yield from _current(association, stored)
-        yield from _of_patient(association, stored, standing)
+        yield from _of_patient(submission, association, stored, standing)
 
 
 def _current(association: Association, end: Stored) -> Iterator[RegistryError]:
@@ -135,10 +136,11 @@ def _current(association: Association, end: Stored) -> Iterator[RegistryError]:
         yield RegistryError(_DEPRECATED, f"{association.entry_uuid}: {why}", end.value.entry_uuid)
 
 
-def _of_patient(association: Association, end: Stored, standing: Standing) -> Iterator[RegistryError]:
+def _of_patient(submission: Submission, association: Association, end: Stored, standing: Standing) -> Iterator[RegistryError]:
     if not standing.is_hers(end):
+        sent = submission.submission_set.patient_id if submission.submission_set is not None else ""
         why = f"it refers to {end.value.entry_uuid}, which is of another patient than the submission"
-        yield RegistryError(_PATIENT, f"{association.entry_uuid}: {why}", end.value.entry_uuid)
+        yield RegistryError(_PATIENT, f"{association.entry_uuid}: {why}", end.value.entry_uuid, sent=sent)
 
 
 def error(code: str, value: RegistryObject, words: str) -> RegistryError:

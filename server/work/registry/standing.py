@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from ihe.ebrs import RegistryError
 from profiles.document import DEPRECATED, Association, DocumentEntry, Folder, Submission, is_uuid
 from server.access.decisions import Decision, Interaction
 from server.records import corrections, patients, registry
-from server.records.catalogue import PATIENT
 from server.records.registry import Stored
 from server.records.registry_values import Registered
 from server.store import locks
@@ -62,11 +61,11 @@ def hold(connection: Connection, names: Iterable[str]) -> None:
 
 def owner(connection: Connection, domain: Domain, cx: str) -> Owner | None:
     """Who has this patient id in the affinity domain, whom nobody merges or moves until the transaction ends; None for nobody."""
-    if connection.dialect.name != "sqlite" and (pk := patients.is_known(connection, cx, domain.authorities)) is not None:
-        corrections.lock_patient(connection, pk)
-    if (pk := patients.is_known(connection, cx, domain.authorities)) is None:
-        return None
-    return Owner(pk, connection.execute(select(PATIENT.c.id).where(PATIENT.c.pk == pk)).scalar_one())
+    known = patients.registered(connection, cx, domain.authorities)
+    if connection.dialect.name != "sqlite" and known is not None:
+        corrections.lock_patient(connection, known.pk)
+        known = patients.registered(connection, cx, domain.authorities)
+    return None if known is None else Owner(known.pk, known.id)
 
 
 def standing(connection: Connection, decision: Decision, whose: Owner, submission: Submission, *more: str) -> Standing:
@@ -107,9 +106,10 @@ def resource_id(entry_uuid: str) -> str:
     return entry_uuid.removeprefix("urn:uuid:")
 
 
-def unknown_patient() -> RegistryError:
-    """ITI TF-3 table 4.2.4.1-2. The id itself goes into no text here: logs and the trail have it."""
+def unknown_patient(cx: str) -> RegistryError:
+    """ITI TF-3 table 4.2.4.1-2: the answer repeats the id that was sent, and nothing else does."""
     return RegistryError(
         "XDSUnknownPatientId",
         "the patientId of the SubmissionSet is not known here: register the patient by an identity feed (ITI-8) first, in this affinity domain",
+        sent=cx,
     )

@@ -75,7 +75,7 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
     hold(connection, _names(submission))
     whose = owner(connection, domain, submission.submission_set.patient_id)
     if whose is None:
-        raise unknown_patient()
+        raise unknown_patient(submission.submission_set.patient_id)
     require(decision, Interaction.UPDATE, whose.id, LIST)
     latest = _latest(connection, decision, submission)
     earlier = [each.value.entry_uuid for each in latest.values()]

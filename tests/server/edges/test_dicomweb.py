@@ -13,6 +13,7 @@ import orjson
 import pytest
 import requests
 from peers.dicomweb import Site, part10, parts, site
+from peers.shows import shows
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -128,6 +129,7 @@ def test_dicomweb_client_stores(tmp_path: Path, phantom: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
+@shows("transaction", "RAD-107 Imaging Document Source")
 def test_an_instance_comes_out_as_it_went_in(server: Site, name: str) -> None:
     data = bytes(128) + real(name)[128:]  # a preamble may be a program, and is not sent
     answer = server.get(instance_path(data))
@@ -298,6 +300,7 @@ def test_frames_of_a_multiframe_instance_by_number(server: Site) -> None:
         assert server.get(f"{path}/frames/{wrong}").status_code == 400
 
 
+@shows("transaction", "RAD-107 Imaging Document Source")
 def test_bulk_data_of_every_uri_in_metadata_is_there(server: Site) -> None:
     def uris(attributes: dict[str, dict[str, object]]) -> Iterator[str]:
         for value in attributes.values():
@@ -330,6 +333,7 @@ def test_bulk_data_of_every_uri_in_metadata_is_there(server: Site) -> None:
 # --- metadata
 
 
+@shows("transaction", "RAD-107 Imaging Document Source")
 def test_metadata_is_revalidated_and_compressed(server: Site, first: dict[str, str]) -> None:
     path = f"/studies/{first['study']}/metadata"
     plain = server.get(path, Accept_Encoding="identity")
@@ -589,6 +593,27 @@ def test_every_disclosure_is_in_the_trail_before_the_answer(server: Site, first:
     before = len(server.trail())
     assert server.get(instance_path(real("JPEG2000.dcm")) + "/bulkdata/7FE00010").status_code == 200
     assert [told[:2] for told in server.trail()[before:]] == [("RAD-107", "0")], "what is encapsulated goes another way"
+
+
+@pytest.mark.parametrize("below", ["", "/series/{series}", "/series/{series}/instances/{instance}"])
+@shows("transaction", "RAD-107 Imaging Document Source")
+def test_rad_107_is_answered_in_all_four_message_pairs(server: Site, first: dict[str, str], below: str) -> None:
+    """RAD TF-2 section 4.107: instances, metadata, bulk data, rendered instances; the actors of XDS-I.b have to have all of them."""
+    path = f"/studies/{first['study']}{below.format(**first)}"
+    metadata = server.get(f"{path}/metadata", "application/dicom+json")
+    bulk = metadata.json()[0]["7FE00010"]["BulkDataURI"].partition("/dicomweb")[2]
+    patient, before = server.patient("PHANTOM-1"), len(server.trail())
+    for asked, accept in (
+        (path, 'multipart/related; type="application/dicom"; transfer-syntax=*'),
+        (f"{path}/metadata", "application/dicom+json"),
+        (f"{path}/metadata", 'multipart/related; type="application/dicom+xml"'),
+        (bulk, 'multipart/related; type="application/octet-stream"'),
+        (f"{path}/rendered", 'multipart/related; type="image/jpeg"'),
+    ):
+        answer = server.get(asked, accept)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].split(";")[0] == accept.split(";")[0]
+    assert server.trail()[before:] == [("RAD-107", "0", patient)] * 5
 
 
 def test_what_is_not_there_is_404_and_bad_uids_are_400(server: Site, first: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import requests
 from peers.dicomweb import Site, part10, site
+from peers.shows import shows
 from PIL import Image, ImageCms
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -73,6 +74,7 @@ def phantom(**attributes: object) -> Dataset:
 
 
 @pytest.mark.parametrize("name", REAL)
+@shows("transaction", "RAD-107 Imaging Document Source")
 def test_images_of_every_kind_are_rendered(renderer: Renderer, name: str) -> None:
     dataset = dcmread(path_of(name))
     image = rendered(renderer, path_of(name))

@@ -11,6 +11,7 @@ import pytest
 import requests
 from peers.dicomweb import Site, part10, site
 from peers.generated import Made
+from peers.shows import shows
 from PIL import Image
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -55,6 +56,7 @@ def picture(answer: requests.Response) -> Image.Image:
     return Image.open(io.BytesIO(answer.content))
 
 
+@shows("transaction", "RAD-55 Imaging Document Source")
 def test_an_instance_as_it_is_stored_and_transcoded(server: Site, data: bytes) -> None:
     answer = wado(server, data, contentType="application/dicom")
     assert answer.content == data
@@ -141,6 +143,7 @@ def test_what_cannot_be_done_is_said(server: Site, data: bytes, parameters: dict
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+@shows("transaction", "RAD-55 Imaging Document Source")
 def test_what_is_not_there(server: Site, data: bytes) -> None:
     assert wado(server, data, frameNumber=2).status_code == 404
     assert wado(server, data, objectUID="1.2.3").status_code == 404

@@ -11,6 +11,7 @@ import pytest
 from peers.authority import Authority
 from peers.hl7_sender import DOMAIN, SHARED, adt, code, feeding, mrg, pid, sending
 from peers.imageshare import node
+from peers.shows import shows
 from sqlalchemy import func, select
 
 from ihe.mllp import FS, VT, framed
@@ -44,6 +45,7 @@ def events(opened: Node) -> list[dict[str, Any]]:
     return [each for each in reversed(found) if each["subtype"][-1]["code"] == "ITI-8"]
 
 
+@shows("transaction", "ITI-8 Document Registry")
 def test_a_patient_is_registered_updated_and_merged(tmp_path: Path) -> None:
     with node(tmp_path / "data", mllp_port=0, affinity_domain_authority=DOMAIN) as opened, feeding(opened) as port:
         with sending(port.address) as sender:
@@ -174,6 +176,7 @@ def test_a_merge_into_somebody_new_makes_her_known(tmp_path: Path) -> None:
         assert patient["name"][0]["family"] == "Survivor"
 
 
+@shows("transaction", "ITI-8 Document Registry")
 def test_nists_message_is_taken(tmp_path: Path) -> None:
     """Of HL7 2.3, without EVN, its segments ended by LF, its control id always the same."""
     if not SHARED.exists():

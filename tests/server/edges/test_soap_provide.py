@@ -12,6 +12,7 @@ import pytest
 from peers import imageshare
 from peers import registry_objects as objects
 from peers.document_source import BOUNDARY, Message, answered, codes, document, submitted
+from peers.shows import shows
 from peers.xds import REPOSITORY, SHARED, Archive, cx, fault, get, instance, needs_shared, uids
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from sqlalchemy import func, select
@@ -63,6 +64,7 @@ def nothing_is_kept(archive: Archive) -> Iterator[None]:
     assert kept(archive) == before
 
 
+@shows("transaction", "ITI-41 Document Repository", "ITI-43 Document Repository")
 def test_a_document_is_kept_registered_and_given_back(archive: Archive) -> None:
     assert Message.of(one(archive), {"Document01": TEXT}).answer(archive).status == SUCCESS
     (entry,) = [each for each in archive.find(cx(archive)) if each.unique_id == "2.999.1.1"]
@@ -237,18 +239,40 @@ def test_a_source_without_mtom_is_told_so(archive: Archive) -> None:
 
 
 def test_only_the_envelope_is_held_to_the_limit_of_messages(tmp_path: Path) -> None:
-    with imageshare.node(tmp_path / "data", max_message_bytes=50_000) as node:
+    with imageshare.node(tmp_path / "data", max_message_bytes=20_000, max_submission_bytes=50_000) as node:
         archive = Archive(node)
         archive.send(instance())
         message = Message.of(one(archive), {"Document01": TEXT * 10_000})
-        assert message.answer(archive).status == SUCCESS
-        padded = message.root.replace(b"<env:Body>", b"<env:Body>" + b" " * 50_000)
-        assert fault(message.sent(archive, b"".join(message.pieces(padded))), 413).code == "Sender"
-        # Nor is anybody else's message larger for it.
-        content = b"".join(
-            message.pieces(message.root.replace(iti41.REQUEST_ACTION.encode(), b"urn:ihe:iti:2007:RetrieveDocumentSet"))
+
+        def padded(spaces: int) -> bytes:
+            return message.root.replace(b"<env:Body>", b"<env:Body>" + b" " * spaces)
+
+        assert 20_000 < len(padded(20_000)) < 50_000
+        assert answered(message.sent(archive, b"".join(message.pieces(padded(20_000))))).status == SUCCESS
+        refused = fault(message.sent(archive, b"".join(message.pieces(padded(50_000)))), 413)
+        assert refused.code == "Sender"
+        assert (
+            refused.reason
+            == "a SOAP envelope may have at most 50000 bytes here: ask for less, or submit fewer documents, at once"
         )
-        assert fault(message.sent(archive, content), 413).code == "Sender"
+        # Nor is anybody else's message larger for it.
+        for envelope, parts in ((message.root, message.parts), (padded(20_000), {})):
+            other = replace(message, parts=parts)
+            content = envelope.replace(iti41.REQUEST_ACTION.encode(), b"urn:ihe:iti:2007:RetrieveDocumentSet")
+            refused = fault(other.sent(archive, b"".join(other.pieces(content))), 413)
+            assert "20000 bytes" in refused.reason
+
+
+def test_a_large_envelope_is_taken_and_the_trail_names_it_though_it_is_emptied(archive: Archive) -> None:
+    message = Message.of(one(archive), {"Document01": TEXT})
+    root = message.root.replace(b"<env:Body>", b"<env:Body>" + b" " * (5 << 20))
+    content = b"".join(message.pieces(root))
+    assert fault(message.sent(archive, content[:-100]), 400).code == "Sender"
+    assert answered(message.sent(archive, content)).status == SUCCESS
+    assert fault(message.sent(archive, content[:-100]), 400).code == "Sender"
+    events = archive.trail("ITI-41")
+    assert [event.outcome for event in events] == ["4", "0", "4"]
+    assert all("urn:oid:1.2.3.4.5.1" in str(event.body["entity"]) for event in events)
 
 
 @pytest.mark.usefixtures("nothing_is_kept")
@@ -344,6 +368,7 @@ def test_a_manifest_stays_a_document(archive: Archive) -> None:
 
 @needs_shared
 @pytest.mark.parametrize("test", ["PnrXop/NoXop", "PnrXop/Xop", "PnrXop/encodedURL", "PnrXop/dicom", "PnrNoXop/submit"])
+@shows("transaction", "ITI-41 Document Recipient")
 def test_the_toolkits_messages_as_they_stand_on_the_wire(archive: Archive, test: str) -> None:
     """Whatever the toolkit's Content-IDs look like, with or without XOP."""
     plan, body = (NIST / test / "testplan.xml").read_text(), (NIST / test / "body.txt").read_bytes()

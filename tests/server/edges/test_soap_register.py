@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from lxml.etree import _Element
 from peers import imageshare
 from peers.registering import OTHER, PATIENT, Registry, document, new_status, new_version, stroke, submitted
 from peers.registry_objects import association
+from peers.shows import shows
 from peers.xds import REGISTRY, SHARED, Archive, needs_shared
 
 from ihe import ebrs, iti42, iti57, iti61, iti62, iti92, soap
@@ -52,6 +54,7 @@ def restricted(archive: Archive, submission: Submission) -> list[str]:
     return codes(answered(archive, iti92.REQUEST_ACTION, iti92.request(submission)))
 
 
+@shows("transaction", "ITI-92 Update Responder")
 def test_a_restricted_update_makes_new_versions_of_entries_and_nothing_else(archive: Archive) -> None:
     register(archive, submitted(document(), stroke(), association("filed", "Folder01", "Document01")))
     (old,) = archive.find(PATIENT)
@@ -69,6 +72,7 @@ def test_a_restricted_update_makes_new_versions_of_entries_and_nothing_else(arch
     assert (event.body["action"], event.body["type"]["code"], bool(event.patient)) == ("U", "110107", True)
 
 
+@shows("transaction", "ITI-42 Document Registry")
 def test_what_is_registered_is_found(archive: Archive) -> None:
     sent = document()
     assert codes(register(archive, submitted(sent))) == []
@@ -85,6 +89,7 @@ def test_what_is_registered_is_found(archive: Archive) -> None:
     assert event.body["entity"][0]["what"]["identifier"]["value"].startswith("urn:oid:2.25.7.")
 
 
+@shows("transaction", "ITI-42 Document Registry")
 def test_all_errors_of_a_message_come_at_once(archive: Archive) -> None:
     wrong = submitted(document(class_code=None, language=""), document("Document02", size=None))
     answer = register(archive, wrong)
@@ -95,11 +100,33 @@ def test_all_errors_of_a_message_come_at_once(archive: Archive) -> None:
     assert (event.outcome, event.why.startswith("XDSRegistryMetadataError")) == ("4", True)
 
 
-def test_an_unknown_patient_is_told_without_the_id(archive: Archive) -> None:
-    stranger = "9^^^&1.3.6.1.4.1.21367.13.20&ISO"
-    answer = register(archive, submitted(document(patient_id=stranger), patient=stranger))
+STRANGER = "7359^^^&1.3.6.1.4.1.21367.13.20&ISO"
+
+
+def test_an_unknown_patients_id_is_repeated_to_the_sender_and_nowhere_else(
+    archive: Archive, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ITI TF-3 table 4.2.4.1-2, decision 26."""
+    answer = register(archive, submitted(document(patient_id=STRANGER), patient=STRANGER))
     assert codes(answer) == ["XDSUnknownPatientId"]
-    assert "9^^^" not in answer.errors[0].context
+    assert answer.errors[0].context.endswith(f": {STRANGER}")
+    (event,) = archive.trail("ITI-42")
+    assert "7359" not in orjson.dumps(event.body).decode()
+    assert "7359" not in "".join(capfd.readouterr())
+
+
+def test_of_patients_that_do_not_match_the_answer_has_the_id_that_was_sent_alone(archive: Archive) -> None:
+    register(archive, submitted(document()))
+    (hers,) = archive.find(PATIENT)
+    about_hers = association("r", "Document01", hers.entry_uuid, RPLC)
+    in_the_registry = register(archive, submitted(document(patient_id=OTHER), about_hers, patient=OTHER))
+    in_the_message = register(archive, submitted(document(patient_id=STRANGER)))
+    for answer, sent in ((in_the_registry, OTHER), (in_the_message, STRANGER)):
+        assert codes(answer) == ["XDSPatientIdDoesNotMatch"]
+        assert answer.errors[0].context.endswith(f": {sent}")
+        assert PATIENT not in answer.errors[0].context
+    told = orjson.dumps([event.body for event in archive.trail("ITI-42")]).decode()
+    assert all(cx not in told for cx in (PATIENT, OTHER, STRANGER))
 
 
 def test_a_replacement_and_its_refusal(archive: Archive) -> None:
@@ -114,6 +141,7 @@ def test_a_replacement_and_its_refusal(archive: Archive) -> None:
     assert codes(register(archive, again)) == ["XDSRegistryDeprecatedDocumentError"]
 
 
+@shows("transaction", "ITI-57 Document Registry", "ITI-62 Document Registry")
 def test_an_update_and_a_removal(archive: Archive) -> None:
     register(archive, submitted(document(), stroke(), association("filed", "Folder01", "Document01")))
     (old,) = archive.find(PATIENT)
@@ -130,6 +158,7 @@ def test_an_update_and_a_removal(archive: Archive) -> None:
     assert (event.outcome, event.body["action"], event.body["type"]["code"]) == ("4", "D", "110110")
 
 
+@shows("transaction", "ITI-61 Document Registry")
 def test_on_demand_entries_come_by_their_own_transaction(archive: Archive) -> None:
     made = document(object_type="urn:uuid:34268e47-fdf5-41a6-ba33-82133c465248", creation_time="", hash="", size=None)
     assert set(codes(register(archive, submitted(made)))) == {"XDSRegistryMetadataError"}

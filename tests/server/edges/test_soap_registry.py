@@ -9,6 +9,7 @@ import pydicom
 import pytest
 from lxml import etree
 from peers import imageshare
+from peers.shows import shows
 from peers.xds import REGISTRY, Archive, cx, get, instance, payload, uids
 
 from ihe import iti18, iti51, xml
@@ -25,6 +26,7 @@ def archive(tmp_path: Path, database_url: str) -> Iterator[Archive]:
         yield Archive(node)
 
 
+@shows("transaction", "ITI-18 Document Registry")
 def test_FindDocuments_gives_the_manifest_of_each_study(archive: Archive) -> None:
     archive.send(instance(study="2.25.1"), instance(study="2.25.2", series="2.25.2.1"), instance("P2", "2.25.3", "2.25.3.1"))
     found = archive.find(cx(archive))
@@ -147,6 +149,7 @@ def test_queries_that_are_refused(archive: Archive, query_id: str, code: str) ->
     )
 
 
+@shows("transaction", "ITI-51 Document Registry")
 def test_several_patients_are_asked_for_at_once_and_each_has_an_event(archive: Archive) -> None:
     """ITI TF-2 section 3.51.5.1: one audit event for each patient."""
     archive.send(instance("P1", "2.25.1", "2.25.1.1"), instance("P2", "2.25.2", "2.25.2.1"))

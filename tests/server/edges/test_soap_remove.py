@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from peers import imageshare
 from peers.document_source import Message, document, submitted
+from peers.shows import shows
 from peers.xds import REPOSITORY, Archive, cx, get, instance, payload
 from starlette.requests import Request
 
@@ -42,6 +43,7 @@ def files(archive: Archive) -> int:
     return len(list(archive.node.blobs.list()))
 
 
+@shows("transaction", "ITI-86 Document Repository")
 def test_a_document_is_gone_with_its_file_and_may_come_again(archive: Archive) -> None:
     before = files(archive)
     answer = removed(archive, "2.999.1.1")

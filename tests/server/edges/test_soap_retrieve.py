@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from lxml import etree
 from peers import imageshare
+from peers.shows import shows
 from peers.xds import SHARED, SOURCE, Archive, cx, get, instance, needs_shared, retrieved, uids
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
@@ -34,6 +35,7 @@ def archive(tmp_path: Path, database_url: str) -> Iterator[Archive]:
 
 
 @pytest.mark.parametrize("in_mtom", [True, False])
+@shows("transaction", "ITI-43 Document Repository")
 def test_the_manifest_is_what_its_entry_says(archive: Archive, in_mtom: bool) -> None:
     file = instance()
     archive.send(file)
@@ -69,6 +71,7 @@ def test_documents_that_cannot_be_had_are_named(archive: Archive) -> None:
     assert [(error.code, error.location) for error in answer.errors] == [("XDSUnknownRepositoryId", entry.unique_id)]
 
 
+@shows("transaction", "RAD-69 Imaging Document Source")
 def test_every_image_is_what_was_sent(archive: Archive) -> None:
     files = [
         Path(str(get_testdata_file(name))).read_bytes()
@@ -155,6 +158,7 @@ FILES = ("MR_small_bigendian.dcm", "693_J2KI.dcm", "SC_rgb_rle_2frame.dcm", "ima
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless])
+@shows("transaction", "RAD-69 Imaging Document Source")
 def test_images_are_transcoded_where_the_list_does_not_have_their_transfer_syntax(archive: Archive, syntax: str) -> None:
     """RAD TF-2 section 4.69.4.2.3: in one of the list, without loss."""
     files = [Path(str(get_testdata_file(name))).read_bytes() for name in FILES]

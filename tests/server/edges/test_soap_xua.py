@@ -9,6 +9,7 @@ import pytest
 from lxml import etree
 from peers import imageshare, saml
 from peers.saml import AUDIENCE, Provider, assertion, seconds, with_security
+from peers.shows import shows
 from peers.xds import LOOPBACK, REGISTRY, REPOSITORY, SOURCE, Archive, cx, fault, instance
 
 from ihe import iti18, soap, xua
@@ -95,11 +96,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("user", TAKEN)
+@shows("transaction", "ITI-40 X-Service Provider")
 def test_assertions_that_open(archive: Archive, provider: Provider, user: str) -> None:
     assert found(post(archive, with_security(asking(archive), provider.sign(assertion(**TAKEN[user]))))) == 1
 
 
 @pytest.mark.parametrize("user", REFUSED)
+@shows("transaction", "ITI-40 X-Service Provider")
 def test_assertions_that_do_not(archive: Archive, provider: Provider, user: str) -> None:
     made, name, words = REFUSED[user]
     before = len(archive.trail("ITI-18"))

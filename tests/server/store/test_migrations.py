@@ -221,3 +221,13 @@ def test_a_database_with_rows_that_refer_to_nothing_stays_as_it_was(tmp_path: Pa
     with pytest.raises(SettingsError, match="revision 0001"):
         require_current(database)
     database.close()
+
+
+def test_what_mhd_searches_by_is_indexed_of_what_was_there(database: Database) -> None:
+    older(database, "0018")
+    with database.write() as connection:
+        resources.put(connection, {"resourceType": "List", "id": "l", "status": "current", "mode": "working"})
+    migrate(database)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT type, codes FROM reindexing").all() == [("List", "designationType sourceId")]
+        assert connection.exec_driver_sql("SELECT key FROM job WHERE kind = 'reindex'").all() == [("List",)]

@@ -14,10 +14,11 @@ from peers import imageshare
 from peers.audit_receiver import Receiver, receiving
 from peers.authority import Authority
 from peers.generated import Made, send
+from peers.shows import shows
 from starlette.testclient import TestClient
 
-from profiles.audit_event import ITI_18, Agent, AuditedEntity
-from server import upkeep
+from profiles.audit_event import APPLICATION_START, APPLICATION_STOP, ITI_18, Agent, AuditedEntity, Subtype
+from server import roles, upkeep
 from server.app import create_app
 from server.edges.context import Node
 from server.edges.soap.routes import ENDPOINTS as ADDRESSES
@@ -89,6 +90,7 @@ def drain(made: AuditFeed) -> int:
     return sum(iter(made.deliver, 0))
 
 
+@shows("transaction", "ITI-20 Secure Application")
 def test_what_is_in_the_trail_goes_in_order(node: Node, receiver: Receiver) -> None:
     with receiving(receiver):
         made = feed(node)
@@ -144,6 +146,7 @@ def test_while_it_is_away_events_wait_and_then_go(node: Node, receiver: Receiver
     assert numbers(receiver.messages) == [1, 2, 3]
 
 
+@shows("transaction", "ITI-20 Secure Application")
 def test_nothing_is_lost_when_the_repository_is_killed_again_and_again(node: Node, receiver: Receiver) -> None:
     with receiving(receiver):
         made = feed(node)
@@ -239,8 +242,26 @@ def test_endpoints_are_where_they_are_answered() -> None:
 def test_the_worker_of_a_real_server_sends(tmp_path: Path, authority: Authority, port: int, receiver: Receiver) -> None:
     with receiving(receiver), imageshare.running(tmp_path / "data", **sending(authority, port)) as server:
         httpx2.get(f"{server.http}/fhir/Patient", headers={"Authorization": f"Bearer {server.token()}"})
-        found = receiver.wait(1)
+        found = receiver.wait(2)
+        assert b'csd-code="110100"' in found[0]  # ITI TF-2 table 3.20.4.1.1.1-1: Actor-start-stop
+        assert b'csd-code="110120"' in found[0]
         assert any(b"search" in each for each in found)
+
+
+@pytest.mark.parametrize(("subtype", "code"), [(APPLICATION_START, "110120"), (APPLICATION_STOP, "110121")])
+def test_start_and_stop_of_the_server_are_application_activity(
+    node: Node, receiver: Receiver, subtype: Subtype, code: str
+) -> None:
+    """PS3.15 section A.5.3.1."""
+    with receiving(receiver):
+        made = feed(node)
+        roles.active(node, subtype)
+        drain(made)
+    (found,) = receiver.messages
+    message = etree.fromstring(found[found.index(b"<AuditMessage") :])
+    codes = {each.tag: each.get("csd-code") for each in message.iter("EventID", "EventTypeCode")}
+    assert codes == {"EventID": "110100", "EventTypeCode": code}
+    assert {each.get("csd-code") for each in message.iter("RoleIDCode")} == {"110150", "110151"}
 
 
 def test_a_worker_that_was_killed_leaves_nothing_that_has_to_run_out(node: Node, receiver: Receiver) -> None:

@@ -1,0 +1,373 @@
+"""Imaging Document Consumer: one of our servers fetches from another over real sockets, by each of three ways, whatever goes wrong."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from peers import imageshare
+from peers.document_source import Message, answered, document, submitted
+from peers.xds import REGISTRY, REPOSITORY, SOURCE, Archive, cx, instance, uids
+from starlette.types import Receive, Scope, Send
+from typer.testing import CliRunner
+
+from ihe import ebrs, soap
+from ihe.soap import SoapFault
+from profiles.audit_event import Agent
+from profiles.document import APPROVED
+from profiles.identifiers import PatientIdentifier
+from server.cli import app
+from server.edges import dicomweb
+from server.edges import soap as soap_edge
+from server.errors import ContentConflict, Unavailable
+from server.outbound.community import CommunityClient
+from server.records import catalogue
+from server.settings import Community
+from server.work.fetching.asked import Asked, Fetched
+from server.work.fetching.documents import DocumentFetcher
+from server.work.fetching.fetcher import Fetcher
+
+pytestmark = pytest.mark.timeout(120)
+WAYS = ("rad69", "wado-uri", "wado-rs")
+USER = Agent(identifier="tester")
+
+
+@dataclass
+class Foreign:
+    """Another community. `faults` are what goes wrong with the next requests of a path; `asked` are the paths that were asked."""
+
+    archive: Archive
+    url: str = ""
+    faults: dict[str, "deque[str]"] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def settings(self, **changed: object) -> dict[str, object]:
+        site = self.archive.node.installation
+        return {
+            "name": "county", "registry": self.url + REGISTRY, "repositories": {site.repository: self.url + REPOSITORY},
+            "imaging_sources": {site.imaging_source: self.url + SOURCE}, "wado_uri": {site.imaging_source: self.url + "/wado"},
+            "wado_rs": {site.imaging_source: self.url + "/dicomweb"}, "patient_authority": site.patients.oid,
+            "token": self.archive.node.tokens.issue(client="consumer", scope="system/*.rs"), "seconds": 5, **changed,
+        }  # fmt: skip
+
+    def goes_wrong(self, path: str, *faults: str) -> None:
+        self.faults[path] = deque(faults)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Our edges, and what goes wrong on the way."""
+        waiting = self.faults.get(scope["path"])
+        fault = waiting.popleft() if waiting else ""
+        self.asked.append(scope["path"])
+        application = FastAPI()
+        application.state.node = self.archive.node
+        soap_edge.install(application)
+        dicomweb.install(application)
+        if fault == "silent":
+            await asyncio.sleep(1.5)
+        elif fault == "fault":
+            said = soap.render_fault(SoapFault("Receiver", "of the partner"), "", "urn:uuid:1")
+            kind = soap.content_type("http://www.w3.org/2005/08/addressing/fault").encode()
+            await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", kind)]})
+            await send({"type": "http.response.body", "body": said})
+        elif not fault:
+            await application(scope, receive, send)
+        else:
+            await _changed(application, fault, scope, receive, send)
+
+
+async def _changed(application: FastAPI, fault: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """`cut N`: the body ends after N bytes. `say A=B` and `ask A=B`: bytes are others in the answer or the question."""
+    how, _, what = fault.partition(" ")
+    old, _, new = what.encode("latin-1").partition(b"=")
+    parts: list[Any] = []
+
+    async def heard() -> Any:
+        message = await receive()
+        return {**message, "body": message["body"].replace(old, new)} if how == "ask" and message.get("body") else message
+
+    async def said(message: Any) -> None:
+        parts.append(message)
+
+    await application(scope, heard, said)
+    start, *bodies = parts
+    body = b"".join(each.get("body", b"") for each in bodies)
+    body = body.replace(old, new) if how == "say" else body
+    await send(start)
+    if how == "cut":
+        await send({"type": "http.response.body", "body": body[: int(what)], "more_body": True})
+        await asyncio.sleep(0.1)  # on its way before the connection ends
+    else:
+        await send({"type": "http.response.body", "body": body})
+
+
+@contextmanager
+def served(made: Foreign) -> Iterator[None]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        made.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server = uvicorn.Server(uvicorn.Config(made.app, interface="asgi3", log_config=None, lifespan="off", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
+    with imageshare.node(tmp_path_factory.mktemp("foreign") / "data") as node:
+        made = Foreign(Archive(node))
+        made.archive.send(
+            *(instance(study="2.25.1", series=f"2.25.1.{number % 2}", pixels=128) for number in range(6)),
+            *(instance(study="2.25.2", series="2.25.2.1") for _ in range(2)),
+        )
+        with served(made):
+            yield made
+
+
+@dataclass
+class Consumer:
+    """This server."""
+
+    archive: Archive
+    foreign: Foreign
+    community: Community
+
+    def fetch(self, *, patient: str = "", **asked: Any) -> list[Fetched]:
+        wanted = Asked(PatientIdentifier.from_cx(patient or cx(self.foreign.archive)), **asked)
+        node = self.archive.node
+        with CommunityClient(node.settings, self.community) as client:
+            images = Fetcher(self.community, client, node.database, node.ingest, node.trail, USER)
+            others = DocumentFetcher(
+                self.community, client, node.database, node.installation, node.ingest, node.domain, node.writes, node.trail, USER
+            )
+            found = images.find(wanted)
+            made = [
+                images.manifest(each, wanted) if each.mime_type == "application/dicom" else others.fetch(each, wanted.patient)
+                for each in found
+            ]
+        imageshare.publish_all(node)
+        return made
+
+    def stored(self, study: str = "2.25.1") -> dict[str, bytes]:
+        with self.archive.node.database.read() as connection:
+            found = catalogue.instances(connection, study)
+        return {each.uid: b"".join(self.archive.node.blobs.stream(each.blob_id)) for each in found}
+
+
+@pytest.fixture
+def consumer(tmp_path: Path, foreign: Foreign, request: pytest.FixtureRequest) -> Iterator[Consumer]:
+    foreign.faults.clear()
+    foreign.asked.clear()
+    community = foreign.settings(**getattr(request, "param", {}))
+    with imageshare.node(tmp_path / "data", communities=(community,)) as node:
+        yield Consumer(Archive(node), foreign, node.settings.communities[0])
+
+
+def sent(foreign: Foreign, study: str = "2.25.1") -> dict[str, bytes]:
+    return {uid: file for uid, file in foreign.archive.sent.items() if uids(file)[0] == study}
+
+
+@pytest.mark.parametrize("by", WAYS)
+def test_a_study_is_fetched_whole_and_is_the_patient_s_whom_it_names(consumer: Consumer, foreign: Foreign, by: Any) -> None:
+    (made,) = consumer.fetch(study="2.25.1", by=by)
+    assert (made.complete, made.studies, made.instances, made.new, made.known) == (True, ("2.25.1",), 6, 6, 0)
+    assert made.notes == ()
+    assert consumer.stored().keys() == sent(foreign).keys()
+    if by != "wado-uri":  # which may be another transfer syntax
+        assert consumer.stored() == sent(foreign)
+    (entry,) = consumer.archive.find(cx(foreign.archive))
+    assert entry.patient_id == cx(foreign.archive)
+    assert len(consumer.fetch(study="2.25.2", by=by)) == 1
+
+
+def test_all_of_a_patient_by_accession_or_document(consumer: Consumer, foreign: Foreign) -> None:
+    made = consumer.fetch(accession="A1")
+    assert sorted((each.studies, each.new) for each in made) == [(("2.25.1",), 6), (("2.25.2",), 2)]
+    assert consumer.fetch(accession="A2") == []
+    (again,) = consumer.fetch(document=made[0].unique_id)
+    assert (again.complete, again.new, again.known) == (True, 0, again.instances)
+    assert consumer.fetch(patient=f"nobody^^^&{foreign.archive.node.installation.patients.oid}&ISO") == []
+
+
+def test_what_is_here_is_not_fetched_again(consumer: Consumer, foreign: Foreign) -> None:
+    consumer.fetch(study="2.25.1")
+    foreign.asked.clear()
+    (made,) = consumer.fetch(study="2.25.1")
+    assert (made.complete, made.new, made.known) == (True, 0, 6)
+    assert SOURCE not in foreign.asked
+
+
+def test_an_answer_that_breaks_off_is_taken_as_far_as_it_came(consumer: Consumer, foreign: Foreign) -> None:
+    foreign.goes_wrong(SOURCE, "cut 150000")
+    (made,) = consumer.fetch(study="2.25.1")
+    assert (made.complete, made.new) == (True, 6)
+    assert foreign.asked.count(SOURCE) == 2
+    assert consumer.stored() == sent(foreign)
+
+
+def test_one_that_stays_broken_is_told_and_completed_later(consumer: Consumer, foreign: Foreign) -> None:
+    foreign.goes_wrong(SOURCE, "cut 150000", "cut 300")
+    (made,) = consumer.fetch(study="2.25.1")
+    assert not made.complete
+    assert 0 < made.new < 6
+    assert made.error
+    assert consumer.archive.trail("RAD-69")[-1].outcome != "0"
+    (again,) = consumer.fetch(study="2.25.1")
+    assert (again.complete, again.new, again.known) == (True, 6 - made.new, made.new)
+    assert consumer.stored() == sent(foreign)
+
+
+@pytest.mark.parametrize("by", WAYS[1:])
+def test_images_by_url_that_break_off(consumer: Consumer, foreign: Foreign, by: Any) -> None:
+    study, series, uid = uids(next(iter(sent(foreign).values())))
+    path = "/wado" if by == "wado-uri" else f"/dicomweb/studies/{study}/series/{series}/instances/{uid}"
+    foreign.goes_wrong(path, "cut 4000")
+    (made,) = consumer.fetch(study="2.25.1", by=by)
+    assert not made.complete
+    assert made.error
+    assert uid not in consumer.stored()
+    (again,) = consumer.fetch(study="2.25.1", by=by)
+    assert again.complete
+
+
+def test_part_of_it_is_told_and_the_rest_is_here(consumer: Consumer, foreign: Foreign) -> None:
+    uid = next(iter(sent(foreign)))
+    foreign.goes_wrong(SOURCE, f"ask {uid}={uid[:-1]}{(int(uid[-1]) + 1) % 10 if len(uid) < 3 else 'x'}")
+    (made,) = consumer.fetch(study="2.25.1")
+    assert (made.complete, made.new, made.failed.total(), made.error) == (False, 5, 1, "")
+    assert next(iter(made.failed)).startswith("XDS")
+    assert uid not in consumer.stored()
+
+
+@pytest.mark.parametrize(
+    ("path", "fault", "told"),
+    [
+        (SOURCE, "fault", "SOAP fault"),
+        (REPOSITORY, "fault", "SOAP fault"),
+        (REPOSITORY, "say Manifest=Mbnifest", "its hash is another"),
+        (REPOSITORY, "cut 900", "the answer broke off"),
+        (REPOSITORY, "ask 2.25.=2.26.", "does not give the document: XDS"),
+    ],
+)
+def test_what_goes_wrong_at_the_partner_is_told_of_the_document(
+    consumer: Consumer, foreign: Foreign, path: str, fault: str, told: str
+) -> None:
+    foreign.goes_wrong(path, fault)
+    (made,) = consumer.fetch(study="2.25.1")
+    assert not made.complete
+    assert told in made.error
+    assert consumer.stored() == {}
+    assert consumer.fetch(study="2.25.1")[0].complete
+
+
+@pytest.mark.parametrize("consumer", [{"seconds": 0.5}], indirect=True)
+def test_a_silent_partner_is_not_waited_for(consumer: Consumer, foreign: Foreign) -> None:
+    foreign.goes_wrong(SOURCE, "silent")
+    (made,) = consumer.fetch(study="2.25.1")
+    assert made.error == "the server did not answer in time"
+    foreign.goes_wrong(REGISTRY, "silent")
+    with pytest.raises(Unavailable, match="in time"):
+        consumer.fetch(study="2.25.1")
+
+
+def test_a_registry_that_refuses(consumer: Consumer, foreign: Foreign) -> None:
+    foreign.goes_wrong(REGISTRY, "ask rim:AdhocQuery id=rim:AdhocQuery di", "fault")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"refuses the query: XDS|SOAP fault"):
+            consumer.fetch()
+    assert [each.outcome != "0" for each in consumer.archive.trail("ITI-18")] == [True, True]
+
+
+def test_patients_are_never_mixed(consumer: Consumer, foreign: Foreign) -> None:
+    foreign.goes_wrong(SOURCE, "say LO\x02\x00P1=LO\x02\x00P2")
+    (made,) = consumer.fetch(study="2.25.1")
+    assert list(made.failed) == ["the Patient ID announced is not that of the dataset"]
+    assert consumer.stored() == {}
+    foreign.goes_wrong(REGISTRY, "say P1^^^=P2^^^")
+    with pytest.raises(ContentConflict, match="another patient"):
+        consumer.fetch()
+    assert consumer.fetch(study="2.25.1")[0].complete
+
+
+def test_the_trail_has_every_transaction_and_who_asked(consumer: Consumer, foreign: Foreign) -> None:
+    consumer.fetch(study="2.25.1")
+    consumer.fetch(study="2.25.2", by="wado-uri")
+    for code, kind, roles in (
+        ("ITI-18", "110112", ["110152", "110153"]), ("ITI-43", "110107", ["110153", "110152"]),
+        ("RAD-69", "110107", ["110153", "110152"]), ("RAD-55", "110107", ["110153", "110152"]),
+    ):  # fmt: skip
+        event = consumer.archive.trail(code)[-1]
+        assert (event.outcome, event.body["type"]["code"]) == ("0", kind)
+        partner, server, user = event.body["agent"]
+        assert [each["type"]["coding"][0]["code"] for each in (partner, server)] == roles
+        assert partner["who"]["identifier"]["value"] == "county"
+        assert partner["network"]["address"] == "127.0.0.1"
+        assert [each["requestor"] for each in (partner, server, user)] == [False, False, True]
+        assert user["who"]["identifier"]["value"] == "tester"
+    assert consumer.archive.trail("ITI-43")[-1].patient  # who is known by now
+
+
+@pytest.mark.parametrize("consumer", [{"repositories": {}}, {"imaging_sources": {}}], indirect=True)
+def test_only_addresses_of_the_settings_are_called(consumer: Consumer, foreign: Foreign) -> None:
+    (made,) = consumer.fetch(study="2.25.1")
+    assert "the settings of county name no" in made.error
+    assert SOURCE not in foreign.asked
+
+
+def test_reports_are_registered_here_once(consumer: Consumer, foreign: Foreign) -> None:
+    patient = cx(foreign.archive)
+    message = Message.of(submitted(patient, document(1)), {"Document01": b"a report"})
+    assert answered(message.sent(foreign.archive)).status == ebrs.SUCCESS
+    (made,) = [each for each in consumer.fetch(documents=True) if not each.is_manifest]
+    assert (made.error, made.new, made.complete) == ("", 1, True)
+    (entry,) = [each for each in consumer.archive.find(patient, APPROVED) if each.mime_type == "text/plain"]
+    assert entry.unique_id == "2.999.1.1"
+    assert entry.repository_unique_id == consumer.archive.node.installation.repository
+    again = [each for each in consumer.fetch(documents=True) if not each.is_manifest]
+    assert [(each.new, each.known, each.error) for each in again] == [(0, 1, "")]
+
+
+def test_the_command(consumer: Consumer, foreign: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = consumer.archive.node.settings
+    monkeypatch.setenv("IMAGESHARE_COMMUNITIES", orjson.dumps([foreign.settings()]).decode())
+    monkeypatch.setenv("IMAGESHARE_DATABASE_URL", settings.database)
+    monkeypatch.setenv("IMAGESHARE_MIN_FREE_BYTES", "0")
+
+    def run(*arguments: str) -> Any:
+        return CliRunner().invoke(app, ["fetch", *arguments, "--data", str(settings.data)])
+
+    patient = cx(foreign.archive)
+    listed = run("county", "--patient", patient, "--list", "--json", "--study", "2.25.1")
+    assert [orjson.loads(line)["mime_type"] for line in listed.stdout.splitlines()] == ["application/dicom"]
+    assert SOURCE not in foreign.asked
+    table = run("county", "--patient", patient, "--list")
+    assert "uniqueId" in table.stdout
+    first = run("county", "--patient", patient, "--study", "2.25.1", "--by", "wado-rs")
+    assert (first.exit_code, first.stdout.splitlines()) == (
+        0, ["6 fetched from county, 0 known already; 6 instances of 1 studies in 1 documents found"],
+    )  # fmt: skip
+    foreign.goes_wrong(SOURCE, "fault")
+    failed = run("county", "--patient", patient)
+    assert failed.exit_code == 1
+    assert "SOAP fault" in failed.stderr
+    (told, _) = sorted(
+        (orjson.loads(line) for line in run("county", "--patient", patient, "--json").stdout.splitlines()),
+        key=lambda each: each["studies"],
+    )
+    assert (told["known"], told["complete"]) == (6, True)
+    assert run("county", "--patient", "P1").exit_code == 1
+    assert "there are: county" in run("country", "--patient", patient).stderr
