@@ -27,10 +27,13 @@ hypothesis.settings.load_profile("deep" if DEEP else "usual")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `deep` run in `make test-deep` only."""
+    """Tests marked `deep` run in `make test-deep` only; so do, on PostgreSQL, those of a module that says `POSTGRESQL_IS_DEEP`."""
     if not DEEP:
         for item in items:
-            if item.get_closest_marker("deep"):
+            if item.get_closest_marker("deep") or (
+                getattr(getattr(item, "module", None), "POSTGRESQL_IS_DEEP", False)
+                and "postgresql" in getattr(getattr(item, "callspec", None), "params", {}).values()
+            ):
                 item.add_marker(pytest.mark.skip(reason="deep: runs in `make test-deep`"))
 
 

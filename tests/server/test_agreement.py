@@ -22,6 +22,7 @@ from server.app import create_app
 from server.edges.context import Node
 
 _first_study = count(1, 10)
+POSTGRESQL_IS_DEEP = True
 _ACQUIRE = frozenset({"CT", "MR"})
 """Those of `SOP_CLASSES` that PS3.16 CID 29 has; OT is none."""
 

@@ -15,6 +15,7 @@ from profiles.fhir.validation import check
 _STUDIES, _PATIENTS = 40, 10
 
 
+@pytest.mark.deep
 def test_the_suite_runs(tmp_path: Path) -> None:
     """Every request of it is answered as it is meant to be, every mark is of something that was measured, and the report has all."""
     with fhir.server(tmp_path / "sqlite", "sqlite") as peer:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import orjson
+import pytest
 from rich.progress import Progress
 
 from conformance.bench import fhir, report, smart, targets
 from conformance.bench.report import Measurement, best, verdicts
 
 
+@pytest.mark.deep
 def test_the_suite_runs(tmp_path: Path) -> None:
     """Every request of it is answered as it is meant to be, every mark is of something that was measured, and the report has all."""
     with fhir.server(tmp_path / "sqlite", "sqlite", smart.SETTINGS) as peer:

@@ -1,6 +1,5 @@
 """The benchmark of transfers: it runs from end to end; what it measures is not looked at."""
 
-import os
 from pathlib import Path
 
 import orjson
@@ -10,7 +9,7 @@ from conformance.bench import peers, report, targets, transfers
 from conformance.bench.report import Measurement
 
 
-@pytest.mark.skipif(os.environ.get("IMAGESHARE_TEST_DEEP") != "1", reason="the deep tests run it: it takes ten seconds")
+@pytest.mark.deep
 def test_the_suite_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything arrives and comes back whole, every mark is of something that was measured, and the report has all."""
     monkeypatch.setattr(transfers, "_DROP", tmp_path / "none" / "of the machine's caches is dropped")

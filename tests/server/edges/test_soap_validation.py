@@ -23,7 +23,7 @@ pytestmark = needs_shared
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Iterator[Archive]:
-    with imageshare.node(tmp_path / "data", soap_schemas=SCHEMAS) as node:
+    with imageshare.node(tmp_path / "data", soap_schemas=SCHEMAS, soap_validation="messages") as node:
         Registry(node)
         yield Archive(node)
 
