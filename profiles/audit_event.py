@@ -305,7 +305,7 @@ def audit_event(action: AuditedAction) -> Json:
         event["meta"] = {"profile": profiles}
     if not action.rest and action.kind == "create" and INSTANCES_TRANSFERRED in action.subtypes:
         event_type, event_display = INSTANCES_TRANSFERRED.code, INSTANCES_TRANSFERRED.display  # PS3.15 section A.5.3.7
-    if {ITI_57, ITI_92} & {*action.subtypes}:
+    if action.kind != "export" and {ITI_57, ITI_92} & {*action.subtypes}:
         event_type, event_display = DCM_IMPORT, "Import"  # ITI TF-2 sections 3.57.5.1, 3.92.5.1
     if {ITI_8, ITI_62, ITI_86} & {*action.subtypes}:
         event_type, event_display = DCM_PATIENT_RECORD, "Patient Record"  # ITI TF-2 sections 3.8.5.1, 3.62.5.1, 3.86.5.1

@@ -80,6 +80,12 @@ _TRANSACTIONS: Final[Mapping[str, str]] = {
     "disclose": "passed records on",
     "destroy": "erased old entries of this list",
 }
+_SENT: Final[Mapping[str, str]] = {
+    "ITI-42": "was told of documents",
+    "ITI-57": "was told that documents are withdrawn",
+    "RAD-68": "was told of images",
+}
+"""What this server tells partners of itself."""
 _OPERATIONS: Final[Mapping[str, str]] = {
     "everything": "asked for everything in the record",
     "docref": "asked for documents",
@@ -128,6 +134,8 @@ def _what(event: Json) -> str:
     codes = [str(each.get("code")) for each in event.get("subtype", ())]
     if "110104" in codes:  # instances are transferred: whither says the action
         return "sent images here" if event.get("action") == "C" else "fetched images"
+    if event.get("action") == "R" and (told := next((_SENT[code] for code in codes if code in _SENT), "")):
+        return told
     known = next((_TRANSACTIONS[code] for code in reversed(codes) if code in _TRANSACTIONS), None)
     if known is not None:
         return known

@@ -1,14 +1,15 @@
-"""The command `imageshare fetch`: a patient's images and documents from another community, without a server (IHE XDS-I.b)."""
+"""The command `imageshare fetch`: a patient's images and documents from another community (IHE XDS-I.b)."""
 
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from server.console import Data, operator, told
-from server.errors import SettingsError
+from server.errors import SettingsError, Unavailable
 from server.settings import Community, Settings, Way, load
 
 if TYPE_CHECKING:
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     from profiles.identifiers import PatientIdentifier
     from server.edges.context import Node
     from server.outbound.community import CommunityClient
-    from server.work.fetching.asked import Asked, Fetched
+    from server.work.fetching.asked import Asked
     from server.work.fetching.documents import DocumentFetcher
     from server.work.fetching.fetcher import Fetcher
+
+Told = dict[str, Any]
+"""What became of a document, as `Fetched.told` has it."""
+_LOOK_EVERY: Final = 0.2
 
 
 def fetch(
@@ -35,19 +40,23 @@ def fetch(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one document a line.")] = False,
     data: Data = None,
 ) -> None:
-    """Fetch a patient's images from another community, without a server.
+    """Fetch a patient's images from another community: by itself, or by the server where one runs on the data folder.
 
     Can be done again after an interruption: what is here is not fetched twice. Exit code 1 if anything is missing. Images are published when the server runs, and belong to the patient that they name.
     """
+    from server import upkeep
     from server.work.fetching.asked import Asked
 
     with told():
         settings = load(data=data)
         where = _community(settings, community)
         asked = Asked(_patient(patient), accession, study, document, by, documents)
-        with _opened(settings) as node:
-            results = _listed(node, where, asked, as_json) if list_ else _fetched(node, where, asked, as_json)
-    if not all(each.complete for each in results):
+        if not list_ and upkeep.is_served(settings):
+            results: Sequence[Told] = _followed(settings, where, asked, as_json)
+        else:
+            with _opened(settings) as node:
+                results = _listed(node, where, asked, as_json) if list_ else _fetched(node, where, asked, as_json)
+    if not all(each["complete"] for each in results):
         raise typer.Exit(1)
 
 
@@ -73,16 +82,19 @@ def _opened(settings: Settings) -> "Iterator[Node]":
     from server import upkeep
     from server.app import close_node, open_node
 
-    upkeep.make_ready(settings)
-    with upkeep.owned(settings, shared=True), upkeep.owned_blob_folder(settings, shared=True):
+    with ExitStack() as held:
+        if upkeep.is_served(settings):
+            upkeep.require_ready(settings)
+        else:
+            upkeep.make_ready(settings)
+            held.enter_context(upkeep.owned(settings, shared=True))
+            held.enter_context(upkeep.owned_blob_folder(settings, shared=True))
         node = open_node(settings)
-        try:
-            yield node
-        finally:
-            close_node(node)
+        held.callback(close_node, node)
+        yield node
 
 
-def _listed(node: "Node", community: Community, asked: "Asked", as_json: bool) -> "Sequence[Fetched]":
+def _listed(node: "Node", community: Community, asked: "Asked", as_json: bool) -> "Sequence[Told]":
     import orjson
     from rich.table import Table
 
@@ -112,7 +124,7 @@ def _row(entry: "DocumentEntry") -> dict[str, str]:
     }  # fmt: skip
 
 
-def _fetched(node: "Node", community: Community, asked: "Asked", as_json: bool) -> "list[Fetched]":
+def _fetched(node: "Node", community: Community, asked: "Asked", as_json: bool) -> "list[Told]":
     import orjson
     from rich.console import Console
     from rich.progress import Progress
@@ -120,7 +132,7 @@ def _fetched(node: "Node", community: Community, asked: "Asked", as_json: bool) 
     from server.outbound.community import CommunityClient
     from server.work.fetching.asked import is_manifest
 
-    results: list[Fetched] = []
+    results: list[Told] = []
     with CommunityClient(node.settings, community) as client, Progress(console=Console(stderr=True)) as progress:
         fetcher, others = _fetcher(node, community, client), _document_fetcher(node, community, client)
         for entry in fetcher.find(asked):
@@ -129,12 +141,46 @@ def _fetched(node: "Node", community: Community, asked: "Asked", as_json: bool) 
                 done = fetcher.manifest(entry, asked, shown)
             else:
                 done = others.fetch(entry, asked.patient)
-            results.append(done)
+            results.append(done.told())
             if as_json:
-                typer.echo(orjson.dumps(done.told()).decode())
+                typer.echo(orjson.dumps(results[-1]).decode())
     if not as_json:
         _tell(results, community.name)
     return results
+
+
+def _followed(settings: Settings, community: Community, asked: "Asked", as_json: bool) -> "list[Told]":
+    """The server does it; it goes on where this command is ended."""
+    import orjson
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from server.records import fetches
+    from server.store.db import Database
+    from server.work.fetching.jobs import ask
+
+    database = Database(settings.database)
+    try:
+        with database.write() as connection:
+            id_ = ask(connection, community.name, asked, operator("imageshare fetch").user or operator())
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("images", total=None)
+            while True:
+                with database.read() as connection:
+                    found = fetches.find(connection, id_)
+                if found is None or found.state in ("done", "failed"):
+                    break
+                progress.update(task, completed=found.done, total=found.total or None)
+                time.sleep(_LOOK_EVERY)
+    finally:
+        database.close()
+    if found is None or found.error:
+        raise Unavailable(found.error if found else "the server has forgotten the fetch")
+    for each in found.documents if as_json else ():
+        typer.echo(orjson.dumps(each).decode())
+    if not as_json:
+        _tell(found.documents, community.name)
+    return found.documents
 
 
 def _show(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
@@ -156,19 +202,16 @@ def _document_fetcher(node: "Node", community: Community, client: "CommunityClie
     )  # fmt: skip
 
 
-def _tell(results: "Sequence[Fetched]", name: str) -> None:
+def _tell(results: "Sequence[Told]", name: str) -> None:
     """Sums on standard output, what is missing on standard error; no title of a document, which may name a patient."""
-    new, known, named = (sum(getattr(each, what) for each in results) for what in ("new", "known", "instances"))
-    studies = {study for each in results for study in each.studies}
-    others = sum(not each.is_manifest for each in results)
+    new, known, named = (sum(each[what] for each in results) for what in ("new", "known", "instances"))
+    studies = {study for each in results for study in each["studies"]}
+    others = sum(not each["manifest"] for each in results)
     documents = f" and {others} documents" if others else ""
     typer.echo(
         f"{new} fetched from {name}, {known} known already; {named} instances of {len(studies)} studies{documents} in {len(results)} documents found"
     )
     for each in results:
-        for note in each.notes:
-            typer.echo(f"{each.unique_id}: {note}", err=True)
-        for reason, count in each.failed.most_common():
-            typer.echo(f"{each.unique_id}: {count} not fetched: {reason}", err=True)
-        if each.error:
-            typer.echo(f"{each.unique_id}: {each.error}", err=True)
+        lost = [f"{count} not fetched: {reason}" for reason, count in each["failed"].items()]
+        for line in (*each["notes"], *lost, *filter(None, (each["error"],))):
+            typer.echo(f"{each['document']}: {line}", err=True)

@@ -12,6 +12,8 @@ from server.store import jobs
 from server.telemetry import failure, log
 from server.work.audit_feed import AuditFeed
 from server.work.commit import COMMIT, Committer
+from server.work.fetching.jobs import FETCH, FetchJobs
+from server.work.foreign_registry import SETTLE, ForeignRegistry
 from server.work.housekeeping import HOUSEKEEPING, Housekeeping
 from server.work.imaging_documents import INGEST, ImagingDocuments
 from server.work.ingest import PUBLISH
@@ -35,7 +37,7 @@ Kinds = dict[str, Callable[[Sequence[jobs.Job]], object]]
 
 class Worker:
     """`kinds` maps each kind of job to what does some of them together, all or none. `calls` are those that wait for a partner's
-    answer: one at a time, in a thread of their own, so that a partner that is silent holds nothing else up. Another thread seals the trail, and
+    answer: one at a time, in a thread of their own, so that a partner that is silent holds nothing else up. `fetches` take long, and have another. Another seals the trail, and
     one sends it to the audit repository where there is one.
     """
 
@@ -67,6 +69,12 @@ class Worker:
             NOTIFY: Notifier(node.settings, node.database, Mail(node.settings).send).run,
             SUBMIT: Submitter(node.settings, node.database, node.blobs, node.installation, node.trail).run,
         }
+        if node.settings.foreign_registry:
+            self.calls[SETTLE] = ForeignRegistry(node.settings, node.database, node.writes, node.trail).settle
+        fetching = FetchJobs(
+            node.settings, node.database, node.installation, node.ingest, node.domain, node.writes, node.trail
+        )
+        self.fetches: Kinds = {FETCH: fetching.run}
 
     def begin(self) -> None:
         """An audit repository that is new gets all events from now on."""
@@ -79,6 +87,7 @@ class Worker:
             stop.wait(_LOOK_EVERY)
         calling = threading.Thread(target=self._run, args=(stop, self.calls, 1), name="calls", daemon=True)
         calling.start()
+        threading.Thread(target=self._run, args=(stop, self.fetches, 1), name="fetches", daemon=True).start()
         sealing = threading.Thread(target=self._sealer.run, args=(stop,), name="seals", daemon=True)
         sealing.start()
         if self._feed is not None:
@@ -109,7 +118,7 @@ class Worker:
 
     def once(self) -> int:
         """Does some of the jobs of each kind, those that are due longest. Returns how many it took."""
-        return self._some(self.kinds, _TOGETHER) + self._some(self.calls, 1)
+        return self._some(self.kinds, _TOGETHER) + self._some(self.calls, 1) + self._some(self.fetches, 1)
 
     def _some(self, kinds: Kinds, together: int) -> int:
         taken = 0

@@ -27,11 +27,11 @@ hypothesis.settings.load_profile("deep" if DEEP else "usual")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `deep` run in `make test-deep` only; so do, on PostgreSQL, those of a module that says `POSTGRESQL_IS_DEEP`."""
+    """Tests marked `deep` run in `make test-deep` only, and those marked `postgresql_is_deep` on PostgreSQL."""
     if not DEEP:
         for item in items:
             if item.get_closest_marker("deep") or (
-                getattr(getattr(item, "module", None), "POSTGRESQL_IS_DEEP", False)
+                item.get_closest_marker("postgresql_is_deep")
                 and "postgresql" in getattr(getattr(item, "callspec", None), "params", {}).values()
             ):
                 item.add_marker(pytest.mark.skip(reason="deep: runs in `make test-deep`"))

@@ -127,6 +127,15 @@ def unconfirmed(connection: Connection, unique_ids: Iterable[str]) -> list[str]:
     return found
 
 
+def long_unconfirmed(connection: Connection, *, before: int, limit: int) -> list[Held]:
+    """The same of documents that came before a moment (microseconds)."""
+    columns = (DOCUMENT.c.unique_id, DOCUMENT.c.blob_id, PATIENT.c.id, DOCUMENT.c.mime_type, DOCUMENT.c.size, DOCUMENT.c.sha1)
+    joined = DOCUMENT.join(FOREIGN, FOREIGN.c.unique_id == DOCUMENT.c.unique_id)
+    whose = joined.join(PATIENT, PATIENT.c.pk == DOCUMENT.c.patient_pk)
+    wanted = select(*columns).select_from(whose).where(FOREIGN.c.registered == 0, DOCUMENT.c.created < before)
+    return [Held(*row) for row in connection.execute(wanted.order_by(DOCUMENT.c.created).limit(limit))]
+
+
 def remove(connection: Connection, unique_ids: Iterable[str]) -> None:
     """ITI-86: these documents are here no more. Their blobs are the caller's to forget."""
     for some in _portions(list(unique_ids)):

@@ -30,6 +30,7 @@ _GROUPS: Final = (
     ("Retrieve rendered, thumbnails (WADO-RS)", "10.4", r"GET .*/(rendered|thumbnail)"),
     ("Worklist (UPS-RS)", "11", r"\w+ /workitems.*"),
     ("Delete, reject, correct", "", r"DELETE .*|PATCH .*|POST .*/(reject|restore).*"),
+    ("Fetch from another community", "", r"\w+ /fetches.*"),
     ("Change feed", "", r"GET /changefeed.*"),
 )
 _WITHOUT_GROUP: Final = "Other"

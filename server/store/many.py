@@ -1,11 +1,18 @@
 # ruff: noqa: S608 only names of our own tables are put into the text of statements
-"""Rows by the dozen: one statement for all of them on PostgreSQL (`unnest`), one prepared statement for each on SQLite."""
+"""Rows by the dozen: one statement for all of them on PostgreSQL (`unnest`), few prepared ones on SQLite.
+
+SQLite's driver lets other threads run at each row of `executemany`, and has to wait for them each time; of a statement with many rows once.
+"""
 
 from collections.abc import Collection, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Double, Integer, Table
+
+_AT_ONCE = (32, 8, 2, 1)
+"""Rows of one statement of SQLite."""
 
 
 class Many:
@@ -15,10 +22,9 @@ class Many:
         names = [column.name for column in table.columns]
         quoted = [f'"{name}"' for name in names]
         cast = ", ".join(f"%s::{_postgresql(column.type)}[]" for column in table.columns)
-        self._insert = (
-            f"INSERT INTO {table.name} ({', '.join(quoted)}) VALUES ({', '.join('?' * len(names))})",
-            f"INSERT INTO {table.name} ({', '.join(quoted)}) SELECT * FROM unnest({cast})",
-        )
+        into, row = f"INSERT INTO {table.name} ({', '.join(quoted)})", f"({', '.join('?' * len(names))})"
+        self._insert = f"{into} SELECT * FROM unnest({cast})"
+        self._insert_few = [(count, f"{into} VALUES {', '.join([row] * count)}") for count in _AT_ONCE]
         same = " AND ".join(f"{table.name}.{name} = given.{name}" for name in quoted)
         self._delete = (
             f"DELETE FROM {table.name} WHERE {' AND '.join(f'{name} = ?' for name in quoted)}",
@@ -28,11 +34,24 @@ class Many:
 
     def insert(self, connection: Connection, rows: Collection[Sequence[Any]]) -> None:
         """Rows that are not there."""
-        _run(connection, self._insert, rows)
+        if connection.dialect.name != "sqlite":
+            if rows:
+                connection.exec_driver_sql(self._insert, _columns(rows))
+            return
+        execute, given, start = connection.connection.cursor().execute, list(rows), 0
+        for count, statement in self._insert_few:
+            while start + count <= len(given):
+                execute(statement, list(chain.from_iterable(given[start : start + count])))
+                start += count
 
     def delete(self, connection: Connection, rows: Collection[Sequence[Any]]) -> None:
         """Rows that may be there."""
-        _run(connection, self._delete, rows)
+        if not rows:
+            return
+        if connection.dialect.name == "sqlite":
+            connection.connection.cursor().executemany(self._delete[0], list(rows))
+        else:
+            connection.exec_driver_sql(self._delete[1], _columns(rows))
 
     def of(self, connection: Connection, resource_pk: int) -> set[tuple[Any, ...]]:
         """All rows of a resource."""
@@ -40,13 +59,8 @@ class Many:
         return {tuple(row) for row in found}
 
 
-def _run(connection: Connection, texts: tuple[str, str], rows: Collection[Sequence[Any]]) -> None:
-    if not rows:
-        return
-    if connection.dialect.name == "sqlite":
-        connection.connection.cursor().executemany(texts[0], list(rows))
-    else:
-        connection.exec_driver_sql(texts[1], tuple(list(column) for column in zip(*rows, strict=True)))
+def _columns(rows: Collection[Sequence[Any]]) -> tuple[list[Any], ...]:
+    return tuple(list(column) for column in zip(*rows, strict=True))
 
 
 _NAMES = (BigInteger, "bigint"), (Integer, "integer"), (Double, "double precision")

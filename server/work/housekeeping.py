@@ -7,7 +7,7 @@ from typing import Final
 
 from server.access.oauth import granting
 from server.access.people import people
-from server.records import commitment, feed_messages, workitem_subscribers
+from server.records import commitment, feed_messages, fetches, workitem_subscribers
 from server.store import jobs
 from server.store.db import Database, micros
 
@@ -36,6 +36,7 @@ class Housekeeping:
             commitment.forget(connection, before)
             workitem_subscribers.forget(connection, before)
             feed_messages.forget(connection, before)
+            fetches.forget(connection, before)
             people.forget(connection, micros())
             granting.forget(connection, micros())
             for job in due:

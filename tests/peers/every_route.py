@@ -18,6 +18,7 @@ from peers.generated import Made, send
 from peers.imageshare import publish_all
 from peers.smart_site import STUDIES, SmartSite
 from peers.worklist import step
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from ihe import iti18, iti43, rad69, soap
@@ -25,7 +26,8 @@ from ihe.find_documents import FindDocuments
 from ihe.iti43 import DocumentRequest
 from ihe.rad69 import SeriesRequest, StudyRequest
 from server.access import capabilities
-from server.records import trail
+from server.records import fetches, trail
+from server.records.catalogue import PATIENT
 
 FHIR_JSON: Final = {"Content-Type": "application/fhir+json"}
 FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -315,6 +317,25 @@ def _latest_change(site: Site) -> Asked:
     return Asked("GET", "/dicomweb/changefeed/latest", named=False)
 
 
+def _fetch_body(site: Site) -> dict[str, str]:
+    with site.smart.node.database.read() as connection:
+        (oid, value) = connection.execute(
+            select(PATIENT.c.authority, PATIENT.c.value).where(PATIENT.c.id == site.smart.patients["A"])
+        ).one()
+    return {"community": "county", "patient": f"{value}^^^&{oid}&ISO"}
+
+
+def _fetch(site: Site) -> Asked:
+    return Asked("POST", "/dicomweb/fetches", orjson.dumps(_fetch_body(site)), {"Content-Type": "application/json"}, named=False)
+
+
+def _fetch_status(site: Site) -> Asked:
+    with site.smart.node.database.write() as connection:
+        asked = orjson.dumps(_fetch_body(site)).decode()
+        id_ = fetches.begin(connection, community="county", asked=asked, requester="{}")
+    return Asked("GET", f"/dicomweb/fetches/{id_}", named=False)
+
+
 _LABEL: Final = {"00741204": {"vr": "LO", "Value": ["Alba"]}}
 _CLAIM: Final = {"00741000": {"vr": "CS", "Value": ["IN PROGRESS"]}, "00081195": {"vr": "UI", "Value": ["2.25.7"]}}
 
@@ -339,6 +360,8 @@ DICOMWEB: Final[dict[tuple[str, str], Build]] = {
     ("GET", "/wado"): lambda site: Asked(
         "GET", filled("/wado?requestType=WADO&studyUID={study}&seriesUID={series}&objectUID={instance}&contentType=application%2Fdicom")
     ),
+    ("POST", "/dicomweb/fetches"): _fetch,
+    ("GET", "/dicomweb/fetches/{fetch}"): _fetch_status,
     ("POST", "/dicomweb/workitems"): lambda site: _creating(site, f"2.25.{next(_numbers)}"),
     ("GET", "/dicomweb/workitems"): _search_items,
     ("GET", _WORKITEM): _of_item("GET", _WORKITEM),

@@ -179,7 +179,8 @@ def back(url: str) -> dict[str, str]:
 @contextmanager
 def smart_site(data: Path, database_url: str | None = None, **settings: object) -> Iterator[SmartSite]:
     """The site, for requests within this process."""
-    with imageshare.node(data, database_url, **{"timezone": "UTC", **settings}) as node:
+    elsewhere = {"name": "county", "registry": "http://127.0.0.1:9/registry"}  # where nobody listens
+    with imageshare.node(data, database_url, **{"timezone": "UTC", "communities": (elsewhere,), **settings}) as node:
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(node.settings.base_url))
         http = TestClient(create_app(node), base_url=origin, raise_server_exceptions=False, follow_redirects=False)
         site = SmartSite(node, http)

@@ -22,7 +22,6 @@ from server.app import create_app
 from server.edges.context import Node
 
 _first_study = count(1, 10)
-POSTGRESQL_IS_DEEP = True
 _ACQUIRE = frozenset({"CT", "MR"})
 """Those of `SOP_CLASSES` that PS3.16 CID 29 has; OT is none."""
 
@@ -188,6 +187,7 @@ def _agree(faces: Faces, studies: dict[str, Told], wanted: dict[str, Told]) -> N
         assert faces.registry(uid, sent.patient) == wanted.get(uid)
 
 
+@pytest.mark.postgresql_is_deep
 def test_all_faces_agree_with_what_was_sent(tmp_path: Path, database_url: str) -> None:
     with node(tmp_path / "data", database_url) as opened:
         faces = Faces(opened)

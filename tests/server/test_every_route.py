@@ -178,7 +178,7 @@ def _authorize(method: str) -> Callable[[Town], Response]:
 
 
 def _options(path: str) -> Callable[[Town], Response]:
-    return lambda town: town.pages.site.http.options(filled(path, workitem="1", aet="A", code="1"))
+    return lambda town: town.pages.site.http.options(filled(path, workitem="1", aet="A", code="1", fetch="1"))
 
 
 def _channel(town: Town) -> Response:

@@ -26,7 +26,7 @@ from server.app import create_app
 from server.edges.context import Node
 from server.outbound import cstore
 
-POSTGRESQL_IS_DEEP = True
+pytestmark = pytest.mark.postgresql_is_deep
 Databases = Callable[[], AbstractContextManager[str]]
 WHOLE = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 

@@ -66,6 +66,8 @@ _KINDS: Final[tuple[tuple[str, Service], ...]] = (
     ),
     (r"PATCH .*", Service((), (DICOM_JSON, accept.JSON))),
     (r"GET /changefeed", Service((accept.JSON,), (), ("offset", "limit", "startTime", "endTime", "includeMetadata"))),
+    (r"POST /fetches", Service((), (accept.JSON,))),
+    (r"GET /fetches/\{\w+\}", Service((accept.JSON,))),
     (r"GET /changefeed/latest", Service((accept.JSON,), (), ("includeMetadata",))),
 )
 

@@ -11,6 +11,7 @@ from server.edges.dicomweb import (
     changes,
     correct,
     delete,
+    fetches,
     metadata,
     rendered,
     retrieve,
@@ -37,6 +38,7 @@ _GET: Final[tuple[tuple[str, Handler], ...]] = (
     ("/dicomweb/studies", search.studies),
     ("/dicomweb/changefeed", changes.feed),
     ("/dicomweb/changefeed/latest", changes.latest),
+    ("/dicomweb/fetches/{fetch}", fetches.status),
     ("/dicomweb/series", search.series),
     ("/dicomweb/instances", search.instances),
     (f"{_STUDY}/series", search.series),
@@ -81,6 +83,7 @@ def add_routes(app: FastAPI) -> None:
         app.add_route(f"{path}/reject/{{code}}", delete.reject, methods=["POST"])
         app.add_route(f"{path}/restore", delete.restore, methods=["POST"])
     app.add_route(_STUDY, correct.correct, methods=["PATCH"])
+    app.add_route("/dicomweb/fetches", fetches.begin, methods=["POST"])
     app.add_route("/wado", wado_uri.retrieve, methods=["GET"])
     _add_worklist(app)
 

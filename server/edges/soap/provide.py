@@ -90,7 +90,7 @@ class Providing:
             context.noted(self._request, [note], connection, rest=False)
 
         if node.settings.foreign_registry:
-            registry = ForeignRegistry(node.settings, node.writes, node.trail)
+            registry = ForeignRegistry(node.settings, node.database, node.writes, node.trail)
             said = registry.provide(self._decision, submission, self._arrived, recorded)
             return Answer(ebrs.to_element(said), said.errors)
 

@@ -9,6 +9,7 @@ from server.store.tables.catalogue import Blob, Instance, Patient, Series, Serie
 from server.store.tables.consents import ConsentRule, ConsentTerm
 from server.store.tables.dimse import Commitment, Peer, PerformedStep, PerformedStepStudy, ScheduledStep
 from server.store.tables.feed import FeedMessage
+from server.store.tables.fetches import Fetch
 from server.store.tables.fhir import (
     Compartment,
     CompositeValue,
@@ -105,6 +106,7 @@ __all__ = [
     "PerformedStepStudy",
     "Commitment",
     "FeedMessage",
+    "Fetch",
     "Workitem",
     "WorkitemSubscriber",
     "WorkitemSubscription",

@@ -11,7 +11,7 @@ from peers.document_source import Message, codes, document, submitted
 from peers.partner import LOST, RECEIVER, SENDER, Partner, partner
 from peers.shows import shows
 from peers.xds import Archive, get
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from ihe.ebrs import FAILURE, SUCCESS
 from ihe.ebrs import RegistryResponse as Response
@@ -19,8 +19,12 @@ from profiles.document import APPROVED, RPLC
 from server.records.catalogue import BLOB, PATIENT
 from server.records.registry import DOCUMENT, OBJECT
 from server.records.repository import FOREIGN
+from server.store import jobs
+from server.store.tables import Job
+from server.work.foreign_registry import SETTLE
 
 both_engines = pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+JOB = Job.__table__  # type: ignore[attr-defined]
 TEXT = b"kept here"
 CX = "P1^^^&1.2.3.9&ISO"
 
@@ -135,6 +139,32 @@ def test_a_registry_that_is_busy_or_away(archive: Archive, other: Partner, numbe
         assert [error.code for error in answer.errors] == ["XDSRegistryNotAvailable"]
         assert "127.0.0.1" not in answer.errors[0].context
         assert kept(Archive(node)) == (1, 1, 1, 0)
+
+
+@both_engines
+def test_the_registry_is_asked_later_of_what_it_did_not_confirm(archive: Archive, other: Partner, number: int) -> None:
+    other.faults += [LOST, RECEIVER]
+    message(number).answer(archive)
+    message(number + 1).answer(archive)
+    message(number + 2).answer(archive)
+    assert kept(archive)[0] == 3
+    assert sorted(confirmed(archive)) == [False, False, True]
+    settle(archive)
+    assert sorted(confirmed(archive)) == [False, False, True]  # nothing is an hour old
+    with archive.node.database.write() as connection:
+        connection.execute(update(DOCUMENT).values(created=1))
+    settle(archive)
+    assert kept(archive)[:2] == (2, 2)
+    assert confirmed(archive) == [True, True]
+    assert get(archive, f"2.999.1.{number}")[1] == {f"2.999.1.{number}": TEXT}
+    with archive.node.database.read() as connection:
+        assert not jobs.is_known(connection, SETTLE, "documents")
+
+
+def settle(archive: Archive) -> None:
+    with archive.node.database.write() as connection:
+        connection.execute(update(JOB).where(JOB.c.kind == SETTLE).values(due=0))
+    imageshare.publish_all(archive.node)
 
 
 @pytest.mark.parametrize(("fault", "left"), [(SENDER, 0), (RECEIVER, 1)])

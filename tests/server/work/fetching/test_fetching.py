@@ -17,7 +17,9 @@ import uvicorn
 from fastapi import FastAPI
 from peers import imageshare
 from peers.document_source import Message, answered, document, submitted
+from peers.shows import shows
 from peers.xds import REGISTRY, REPOSITORY, SOURCE, Archive, cx, instance, uids
+from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 from typer.testing import CliRunner
 
@@ -31,11 +33,14 @@ from server.edges import dicomweb
 from server.edges import soap as soap_edge
 from server.errors import ContentConflict, Unavailable
 from server.outbound.community import CommunityClient
-from server.records import catalogue
+from server.records import catalogue, fetches
+from server.records.fetches import Fetching
 from server.settings import Community
 from server.work.fetching.asked import Asked, Fetched
 from server.work.fetching.documents import DocumentFetcher
 from server.work.fetching.fetcher import Fetcher
+from server.work.fetching.intake import Intake
+from server.work.fetching.jobs import ask
 
 pytestmark = pytest.mark.timeout(120)
 WAYS = ("rad69", "wado-uri", "wado-rs")
@@ -182,6 +187,8 @@ def sent(foreign: Foreign, study: str = "2.25.1") -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("by", WAYS)
+@shows("transaction", "ITI-18 Imaging Document Consumer", "ITI-43 Imaging Document Consumer", "RAD-69 Imaging Document Consumer")
+@shows("transaction", "RAD-55 Imaging Document Consumer", "RAD-107 Imaging Document Consumer")
 def test_a_study_is_fetched_whole_and_is_the_patient_s_whom_it_names(consumer: Consumer, foreign: Foreign, by: Any) -> None:
     (made,) = consumer.fetch(study="2.25.1", by=by)
     assert (made.complete, made.studies, made.instances, made.new, made.known) == (True, ("2.25.1",), 6, 6, 0)
@@ -371,3 +378,95 @@ def test_the_command(consumer: Consumer, foreign: Foreign, monkeypatch: pytest.M
     assert (told["known"], told["complete"]) == (6, True)
     assert run("county", "--patient", "P1").exit_code == 1
     assert "there are: county" in run("country", "--patient", patient).stderr
+
+
+def test_an_interruption_leaves_what_came_and_nothing_half(
+    consumer: Consumer, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = Intake.take
+    count = iter(range(100))
+
+    def interrupted(self: Intake, uid: str, chunks: Iterator[bytes]) -> None:
+        def broken() -> Iterator[bytes]:
+            for data in chunks:
+                yield data
+                if number == 3:
+                    raise KeyboardInterrupt
+
+        number = next(count)
+        taken(self, uid, broken())
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Intake, "take", interrupted)
+        consumer.fetch(study="2.25.1")
+    imageshare.publish_all(consumer.archive.node)
+    assert len(consumer.stored()) == 3
+    assert not list(consumer.archive.node.settings.blob_folder.rglob("*.part"))
+    (made,) = consumer.fetch(study="2.25.1")
+    assert (made.complete, made.new, made.known) == (True, 3, 3)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+def test_a_server_does_it_as_a_job(consumer: Consumer, foreign: Foreign) -> None:
+    node = consumer.archive.node
+    wanted = Asked(PatientIdentifier.from_cx(cx(foreign.archive)), study="2.25.1", by="wado-rs")
+
+    def done() -> Fetching:
+        with node.database.write() as connection:
+            id_ = ask(connection, "county", wanted, USER)
+        imageshare.publish_all(node)
+        with node.database.read() as connection:
+            found = fetches.find(connection, id_)
+        assert found is not None
+        return found
+
+    first = done()
+    assert (first.state, first.done, first.total, first.error) == ("done", 6, 6, "")
+    assert [(each["new"], each["complete"]) for each in first.documents] == [(6, True)]
+    assert consumer.archive.trail("RAD-107")[-1].body["agent"][-1]["who"]["identifier"]["value"] == "tester"
+    assert consumer.stored() == sent(foreign)
+    foreign.goes_wrong(REGISTRY, "fault")
+    refused = done()
+    assert refused.state == "failed"
+    assert "SOAP fault" in refused.error
+    with node.database.write() as connection:
+        fetches.forget(connection, 1 << 60)
+        assert fetches.find(connection, first.id) is None
+
+
+def test_the_command_has_a_running_server_do_it(tmp_path: Path, foreign: Foreign) -> None:
+    foreign.faults.clear()
+    communities = orjson.dumps([foreign.settings()]).decode()
+    with imageshare.running(tmp_path / "data", communities=communities) as server:
+        arguments = ["fetch", "county", "--patient", cx(foreign.archive), "--study", "2.25.1", "--data", str(server.data)]
+        made = CliRunner().invoke(app, arguments, env={"IMAGESHARE_COMMUNITIES": communities})
+        assert made.stdout.startswith("6 fetched from county"), made.output
+        assert made.exit_code == 0
+
+
+def test_programs_ask_by_http(consumer: Consumer, foreign: Foreign) -> None:
+    node = consumer.archive.node
+    application = FastAPI()
+    application.state.node = node
+    dicomweb.install(application)
+    token = node.tokens.issue(client="viewer", scope="system/ImagingStudy.c")
+    with TestClient(application, base_url="http://127.0.0.1:8080", headers={"Authorization": f"Bearer {token}"}) as http:
+        body = {"community": "county", "patient": cx(foreign.archive), "study": "2.25.1"}
+        begun = http.post("/dicomweb/fetches", json=body)
+        assert begun.status_code == 202
+        assert http.get(begun.headers["location"]).json()["state"] == "waiting"
+        imageshare.publish_all(node)
+        told = http.get(begun.headers["location"]).json()
+        assert (told["state"], told["done"], told["total"], told["documents"][0]["complete"]) == ("done", 6, 6, True)
+        assert consumer.archive.trail("RAD-69")[-1].body["agent"][-1]["who"]["identifier"]["value"] == "viewer"
+        assert consumer.archive.trail("read")[-1].patient
+        for wrong, status in (
+            ({**body, "community": "country"}, 404), ({**body, "patient": "P1"}, 400), ({**body, "more": 1}, 400), ([], 400),
+            ({**body, "documents": True}, 403),
+        ):  # fmt: skip
+            assert http.post("/dicomweb/fetches", json=wrong).status_code == status
+        assert http.get("/dicomweb/fetches/none").status_code == 404
+        for scope in ("system/ImagingStudy.rs", "patient/*.cruds"):
+            weak = {"Authorization": f"Bearer {node.tokens.issue(client='viewer', scope=scope)}"}
+            assert http.post("/dicomweb/fetches", json=body, headers=weak).status_code == 403
+            assert http.get(begun.headers["location"], headers=weak).status_code == 403
