@@ -19,7 +19,7 @@ _SLOT, _NAME, _DESCRIPTION = (f"{{{xml.RIM}}}{name}" for name in ("Slot", "Name"
 _CLASSIFICATION, _IDENTIFIER, _VERSION = (
     f"{{{xml.RIM}}}{name}" for name in ("Classification", "ExternalIdentifier", "VersionInfo")
 )
-_VALUE: Final = f"{{{xml.RIM}}}ValueList/{{{xml.RIM}}}Value"
+_VALUES, _VALUE = f"{{{xml.RIM}}}ValueList", f"{{{xml.RIM}}}Value"
 _TEXT: Final = f"{{{xml.RIM}}}LocalizedString"
 _NAMESPACE: Final = uuid.NAMESPACE_URL.bytes
 _VARIANTS: Final = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
@@ -70,7 +70,8 @@ def _read_slot(found: Parts, child: _Element) -> None:
     if not name or name in found.slots:
         found.faults.append(f"the Slot {name} is there more than once" if name else "a Slot has no name")
         return
-    found.slots[name] = tuple(text for value in child.iterfind(_VALUE) if (text := (value.text or "").strip()))
+    values = [value.text for listed in child if listed.tag == _VALUES for value in listed if value.tag == _VALUE]
+    found.slots[name] = tuple([text for value in values if value and (text := value.strip())])
 
 
 def _read_classification(found: Parts, child: _Element, id_: str) -> None:

@@ -146,6 +146,8 @@ def _fetched(node: "Node", community: Community, asked: "Asked", as_json: bool) 
                 typer.echo(orjson.dumps(results[-1]).decode())
     if not as_json:
         _tell(results, community.name)
+    if fetcher.partial:
+        raise Unavailable(fetcher.partial)
     return results
 
 
@@ -174,12 +176,14 @@ def _followed(settings: Settings, community: Community, asked: "Asked", as_json:
                 time.sleep(_LOOK_EVERY)
     finally:
         database.close()
-    if found is None or found.error:
-        raise Unavailable(found.error if found else "the server has forgotten the fetch")
+    if found is None:
+        raise Unavailable("the server has forgotten the fetch")
     for each in found.documents if as_json else ():
         typer.echo(orjson.dumps(each).decode())
-    if not as_json:
+    if not as_json and (found.documents or not found.error):
         _tell(found.documents, community.name)
+    if found.error:
+        raise Unavailable(found.error)
     return found.documents
 
 

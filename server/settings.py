@@ -162,13 +162,16 @@ CodeName = Literal[
 """What affinity domains choose codes for (ITI TF-3 section 4.2.3.1.2)."""
 
 
+WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/?#]")]
+
+
 class DocumentRecipient(BaseModel, frozen=True, extra="forbid"):
     """A partner's Document Repository that is given the manifest of each study that is published here (IHE RAD-68)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how the audit trail calls it")
-    url: str = Field(pattern=r"^https?://", description="its address for ITI-41")
+    url: WebAddress = Field(description="its address for ITI-41")
     update_url: str = Field(
-        default="", pattern=r"^(https?://.*)?$",
+        default="", pattern=r"^(https?://[^/?#].*)?$",
         description="its registry's address for ITI-57: what is rejected here is deprecated there; without, it stays approved",
     )  # fmt: skip
     patient_authority: Oid | None = Field(
@@ -186,7 +189,6 @@ class DocumentRecipient(BaseModel, frozen=True, extra="forbid"):
         return value
 
 
-WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/?#]")]
 Way = Literal["rad69", "wado-uri", "wado-rs"]
 """How images are fetched: by SOAP (IHE RAD-69), or by URLs (RAD-55, RAD-107)."""
 
@@ -316,7 +318,7 @@ class Settings(BaseSettings):
     )
     foreign_registry: str = Field(
         default="",
-        pattern=r"^(https?://.*)?$",
+        pattern=r"^(https?://[^/?#].*)?$",
         description="a Document Registry's address for ITI-42, where documents that are submitted here are registered; our own where empty",
     )
 
@@ -490,6 +492,13 @@ class Settings(BaseSettings):
     def _joined(cls, value: object) -> object:
         """Settings of the environment are text."""
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("documents_to")
+    @classmethod
+    def _told_apart(cls, value: tuple[DocumentRecipient, ...]) -> tuple[DocumentRecipient, ...]:
+        if len({each.name for each in value}) < len(value):
+            raise ValueError("two of them have the same name")
+        return value
 
     @field_validator("public_url")
     @classmethod

@@ -187,6 +187,9 @@ def hold(
 def manifests(
     data: Data = None,
     again: Annotated[bool, typer.Option("--again", help="Let the worker try all of these anew.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Let the worker send those too that were published before a partner was named.")
+    ] = False,
 ) -> None:
     """List the manifests that partners (documents_to) have not taken, or still show though they are withdrawn here.
 
@@ -206,6 +209,8 @@ def manifests(
                 found = foreign_entries.troubled(connection)
                 if again:
                     manifest_submission.again(connection, settings)
+                if everything:
+                    manifest_submission.everything(connection, settings)
         finally:
             database.close()
     for row, study_uid in found:

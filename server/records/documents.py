@@ -80,6 +80,13 @@ def current(connection: Connection, study_pk: int) -> values.DocumentEntry | Non
     return found[0].entry if found else None
 
 
+def studies(connection: Connection) -> list[int]:
+    """The rows of all studies that have a manifest which is approved."""
+    mine = (OBJECT.c.origin == "study") & (OBJECT.c.kind == "document") & (OBJECT.c.status == values.APPROVED)
+    found = select(OBJECT.c.study_pk).where(mine, OBJECT.c.study_pk.is_not(None)).order_by(OBJECT.c.study_pk)
+    return list(connection.execute(found).scalars())
+
+
 def by_uuid(connection: Connection, uuids: Sequence[str]) -> list[StoredDocument]:
     """The documents with these entryUUIDs (with `urn:uuid:`)."""
     return _documents(connection, registry.by_uuid(connection, uuids))

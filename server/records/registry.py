@@ -210,6 +210,12 @@ def _stored(row: _Row) -> Stored:
     return Stored(row.pk, loaded(row.kind, row.body, **columns), row.id, row.whose, row.origin, row.created, row.study_pk)
 
 
+def registered_of(connection: Connection, patient_pks: Sequence[int]) -> list[str]:
+    """The entryUUIDs of what XDS registered of these patients."""
+    theirs = select(OBJECT.c.entry_uuid).where(OBJECT.c.patient_pk.in_(patient_pks), OBJECT.c.origin == "xds")
+    return list(connection.execute(theirs).scalars())
+
+
 def by_uuid(connection: Connection, entry_uuids: Iterable[str]) -> list[Stored]:
     """The objects of these entryUUIDs."""
     return _each(connection, _BY_UUID, entry_uuids)

@@ -21,15 +21,17 @@ from profiles.patient import fhir_patient
 from profiles.study import Patient
 from server.access import epoch
 from server.errors import Busy, Conflict, NotFound, Refused
-from server.records import belonging, catalogue, consent_rules, corrections, rejections, resources
+from server.records import belonging, catalogue, consent_rules, corrections, registry, rejections, resources
 from server.records.changes import Event
 from server.records.corrections import Copy, StoredPatient
 from server.store import blobs as blob_store
 from server.store.blobs import BlobStore
-from server.store.db import Database
+from server.store.db import Database, micros
 from server.work.fhir import projections
 from server.work.ingest import discard
 from server.work.reconcile import Actor, Changing, Reconciler
+from server.work.registry import faces
+from server.work.registry.domain import Domain
 
 PATIENT_TAGS = frozenset({"00100010", "00100020", "00100021", "00100024", "00100030", "00100040"})
 _SAID = {"00100010": "name", "00100030": "birthDate", "00100040": "gender"}
@@ -227,10 +229,12 @@ class Corrector:
             if belonging.merged(connection, target.pk) != target.pk:
                 raise Conflict("the patient to merge into was merged into another; merge into that one")
             first(connection)
+            documents = registry.registered_of(connection, belonging.rows(connection, source.pk))
             belonging.merge(connection, source.pk, target.pk)
             base, known = self._reconciler.base, corrections.patient(connection, target_id).patient
             projections.published(connection, fhir_patient(known), base=base)
             projections.replaced(connection, source.patient, target.patient.id, base=base)
+            faces.again(connection, Domain(base, self._reconciler.repository), documents, micros())
             consent_rules.merged(connection, target.patient.id, base=base)
             epoch.raise_(connection)  # whoever may see the source's records may see the target's now
 

@@ -65,6 +65,14 @@ def again(connection: Connection, settings: Settings) -> None:
         enqueue(connection, settings, row.study_pk)
 
 
+def everything(connection: Connection, settings: Settings) -> int:
+    """Partners will be told of every study, those too that were published before they were named. Returns how many studies."""
+    found = documents.studies(connection)
+    for study_pk in found:
+        enqueue(connection, settings, study_pk)
+    return len(found)
+
+
 class Submitter:
     """Does the jobs of kind `SUBMIT`, one at a time."""
 
@@ -122,7 +130,8 @@ class _Partner:
         there = next((each for each in reversed(rows) if each.state in ("sent", "left")), None)
         if there is not None and there.state == "sent" and (entry is None or patient_id not in ("", there.patient_id)):
             return self._withdraw(there)
-        if entry is None or (last is not None and last.state != "waiting" and last.unique_id == entry.unique_id):
+        told = last.unique_id if last is not None and last.state in ("sent", "refused", "given up") else ""
+        if entry is None or told == entry.unique_id:
             return False
         replaced = there.entry_uuid if there is not None and there.patient_id == patient_id else ""
         with self._database.write() as connection:
@@ -161,7 +170,7 @@ class _Partner:
         codes = _codes(answer)
         if answer.status == ebrs.SUCCESS or (row.attempts and _ARRIVED in codes):
             return self._settled(row, RAD_68, submission, "sent")
-        if row.replaces and codes and codes <= _NOTHING_TO_REPLACE | {_ARRIVED}:
+        if row.replaces and codes and codes <= _NOTHING_TO_REPLACE:
             with self._database.write() as connection:
                 foreign_entries.alone(connection, row.pk)
             return True

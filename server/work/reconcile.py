@@ -83,6 +83,8 @@ class Reconciler:
         self._trail = trail
         self.base = f"{settings.base_url}/fhir"
         """Our FHIR base URL."""
+        self.repository = installation.repository
+        """Our repositoryUniqueId."""
 
     # --- withdraw, restore, purge
 

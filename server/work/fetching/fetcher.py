@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from lxml import etree
 from lxml.etree import _Element
 
+from ihe import ebrs
 from profiles import manifest_reading
 from profiles.audit_event import (
     FAILED,
@@ -32,7 +33,7 @@ from profiles.identifiers import PatientIdentifier
 from profiles.manifest import ManifestContent, NotAManifest
 from profiles.vocabulary import URI_SYSTEM
 from server.errors import ContentConflict, ImageShareError, NotFound, TooLarge, Unavailable
-from server.outbound.community import CommunityClient, Image
+from server.outbound.community import CommunityClient, Image, codes
 from server.records import catalogue, patients
 from server.records.trail import Trail
 from server.settings import Community, Way
@@ -56,6 +57,8 @@ class Fetcher:
     ) -> None:  # fmt: skip
         self._community, self._client = community, client
         self._database, self._ingest, self._trail, self._user = database, ingest, trail, user
+        self.partial = ""
+        """What the registry said to be missing from its last answer; empty where nothing is."""
 
     def find(self, asked: Asked) -> list[DocumentEntry]:
         """ITI TF-2 section 3.18: the documents that are asked for, and those that may be; manifests first, as images make a patient known here.
@@ -73,7 +76,10 @@ class Fetcher:
     def _queried(self, patient: PatientIdentifier, query: _Element) -> tuple[DocumentEntry, ...]:
         asked = AuditedEntity(query=etree.tostring(query), details=(("QueryEncoding", "UTF-8"),))
         try:
-            entries = self._client.query(query).entries
+            answer = self._client.query(query)
+            entries, self.partial = answer.entries, ""
+            if answer.status == ebrs.PARTIAL_SUCCESS:
+                self.partial = f"the registry answered in part, there may be more: {codes(answer.errors)}"
             if not all(is_patient(each.patient_id, patient) for each in entries):
                 raise ContentConflict(
                     "the registry answers with documents of another patient than was asked for: nothing is fetched"

@@ -12,6 +12,7 @@ from peers.partner import HANGS, LOST, SENDER, Fault, Partner, partner
 from peers.shows import shows
 from peers.xds import Archive, cx, get, instance
 from sqlalchemy import func, select, update
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from profiles.audit_event import INSTANCES_TRANSFERRED, Agent
@@ -19,6 +20,7 @@ from profiles.dicom_json import Attributes
 from profiles.document import APPROVED, DEPRECATED, DocumentEntry
 from profiles.vocabulary import DICOM
 from server import upkeep
+from server.app import create_app
 from server.cli import app
 from server.records import catalogue, foreign_entries, resources
 from server.records.foreign_entries import Foreign
@@ -273,6 +275,13 @@ def test_a_partner_who_has_nothing_to_replace_gets_it_alone(archive: Archive, ot
     assert rows(archive)[-1].replaces == ""
 
 
+def test_a_duplicate_at_the_first_attempt_is_another_document(archive: Archive, other: Partner) -> None:
+    archive.send(instance())
+    other.faults.append(("XDSDuplicateUniqueIdInRegistry",))
+    archive.send(instance())
+    assert states(archive) == ["sent", "refused"]
+
+
 @pytest.mark.parametrize("archive", [{"url": "http://127.0.0.1:9/xds"}], indirect=True)
 def test_a_partner_who_is_not_there_is_tried_for_a_week(archive: Archive) -> None:
     archive.send(instance())
@@ -336,8 +345,22 @@ def test_a_server_killed_while_it_waits_for_the_answer_sends_it_once(tmp_path: P
     assert len(there(other, patient)) == 1
 
 
-def test_nobody_is_told_where_nobody_is_named(tmp_path: Path) -> None:
+def test_who_is_named_later_gets_what_was_published_before(
+    tmp_path: Path, other: Partner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.faults.clear()
     with imageshare.node(tmp_path / "data") as node:
-        made = Archive(node)
-        made.send(instance())
-        assert not waits(made)
+        Archive(node).send(instance())
+        assert not waits(Archive(node))
+        database_url = node.settings.database
+        other.knows(cx(Archive(node)))
+    given = ({"name": "clinic", "url": other.repository},)
+    with imageshare.node(tmp_path / "data", database_url, documents_to=given) as node:
+        monkeypatch.setenv("IMAGESHARE_DOCUMENTS_TO", orjson.dumps(given).decode())
+        assert CliRunner().invoke(app, ["manifests", "--all", "--data", str(tmp_path / "data")]).exit_code == 0
+        imageshare.publish_all(node)
+        assert states(Archive(node)) == ["sent"]
+        with TestClient(create_app(node)) as client:
+            told = client.get("/metrics").text
+        assert 'imageshare_partner_manifests{partner="clinic",state="sent"} 1.0' in told
+        assert 'imageshare_partner_manifests{partner="clinic",state="refused"} 0.0' in told

@@ -28,6 +28,7 @@ from ihe.soap import SoapFault
 from profiles.audit_event import Agent
 from profiles.document import APPROVED
 from profiles.identifiers import PatientIdentifier
+from server import upkeep
 from server.cli import app
 from server.edges import dicomweb
 from server.edges import soap as soap_edge
@@ -41,6 +42,7 @@ from server.work.fetching.documents import DocumentFetcher
 from server.work.fetching.fetcher import Fetcher
 from server.work.fetching.intake import Intake
 from server.work.fetching.jobs import ask
+from server.worker import Worker
 
 pytestmark = pytest.mark.timeout(120)
 WAYS = ("rad69", "wado-uri", "wado-rs")
@@ -299,6 +301,22 @@ def test_a_registry_that_refuses(consumer: Consumer, foreign: Foreign) -> None:
     assert [each.outcome != "0" for each in consumer.archive.trail("ITI-18")] == [True, True]
 
 
+def test_a_registry_that_answers_in_part_is_told(consumer: Consumer, foreign: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = consumer.archive.node.settings
+    monkeypatch.setenv("IMAGESHARE_COMMUNITIES", orjson.dumps([foreign.settings()]).decode())
+    foreign.goes_wrong(
+        REGISTRY,
+        "say ResponseStatusType:Success=ResponseStatusType:Failure",
+        f"say {ebrs.SUCCESS}={ebrs.PARTIAL_SUCCESS}",
+    )
+    arguments = ["fetch", "county", "--patient", cx(foreign.archive), "--study", "2.25.1", "--data", str(settings.data)]
+    refused, part = (CliRunner().invoke(app, arguments) for _ in range(2))
+    assert (refused.exit_code, part.exit_code) == (1, 1)
+    assert "refuses the query" in refused.stderr
+    assert "6 fetched" in part.stdout
+    assert "answered in part" in part.stderr
+
+
 def test_patients_are_never_mixed(consumer: Consumer, foreign: Foreign) -> None:
     foreign.goes_wrong(SOURCE, "say LO\x02\x00P1=LO\x02\x00P2")
     (made,) = consumer.fetch(study="2.25.1")
@@ -434,14 +452,28 @@ def test_a_server_does_it_as_a_job(consumer: Consumer, foreign: Foreign) -> None
         assert fetches.find(connection, first.id) is None
 
 
-def test_the_command_has_a_running_server_do_it(tmp_path: Path, foreign: Foreign) -> None:
-    foreign.faults.clear()
-    communities = orjson.dumps([foreign.settings()]).decode()
-    with imageshare.running(tmp_path / "data", communities=communities) as server:
-        arguments = ["fetch", "county", "--patient", cx(foreign.archive), "--study", "2.25.1", "--data", str(server.data)]
-        made = CliRunner().invoke(app, arguments, env={"IMAGESHARE_COMMUNITIES": communities})
-        assert made.stdout.startswith("6 fetched from county"), made.output
-        assert made.exit_code == 0
+def test_the_command_has_a_running_server_do_it(consumer: Consumer, foreign: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = consumer.archive.node.settings
+    monkeypatch.setenv("IMAGESHARE_COMMUNITIES", orjson.dumps([foreign.settings()]).decode())
+    stop = threading.Event()
+    worker = threading.Thread(target=Worker(consumer.archive.node).run, args=(stop,))
+    arguments = ["fetch", "county", "--patient", cx(foreign.archive), "--study", "2.25.1", "--data", str(settings.data)]
+    with upkeep.owned(settings):
+        worker.start()
+        try:
+            made = CliRunner().invoke(app, arguments)
+            assert (made.exit_code, "6 fetched from county, 0 known" in made.stdout) == (0, True)
+            foreign.goes_wrong(REGISTRY, "fault")
+            refused = CliRunner().invoke(app, arguments)
+            assert (refused.exit_code, "SOAP fault" in refused.stderr) == (1, True)
+            as_json = CliRunner().invoke(app, [*arguments, "--json"])
+            (told,) = [
+                orjson.loads(line) for line in as_json.stdout.splitlines() if line.startswith("{")
+            ]  # beside the worker's log
+            assert told["known"] == 6
+        finally:
+            stop.set()
+            worker.join(20)
 
 
 def test_programs_ask_by_http(consumer: Consumer, foreign: Foreign) -> None:
