@@ -6,8 +6,9 @@ Written in the order of the schema. What is empty is left out: an empty Slot is 
 import hashlib
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from lxml.etree import _Element
@@ -109,7 +110,12 @@ def _text(element: _Element) -> str:
 def slot(name: str, values: Iterable[str]) -> str:
     """A Slot with those of `values` that are not empty; nothing where all are."""
     given = "".join([f"<rim:Value>{xml.escaped(value)}</rim:Value>" for value in values if value])
-    return f'<rim:Slot name="{xml.escaped(name)}"><rim:ValueList>{given}</rim:ValueList></rim:Slot>' if given else ""
+    return f"{_opened(name)}{given}</rim:ValueList></rim:Slot>" if given else ""
+
+
+@lru_cache(maxsize=256)
+def _opened(name: str) -> str:
+    return f'<rim:Slot name="{xml.escaped(name)}"><rim:ValueList>'
 
 
 def name(text: str, *, always: bool = False) -> str:
@@ -122,15 +128,11 @@ def description(text: str) -> str:
     return f'<rim:Description><rim:LocalizedString value="{xml.escaped(text)}"/></rim:Description>' if text else ""
 
 
-def classification(
-    owner: str, scheme: str, number: int, represents: str, slots: Sequence[tuple[str, Iterable[str]]], text: str = "",
-    *, named: bool = True,
-) -> str:  # fmt: skip
-    """A Classification of the object `owner` by `scheme`: a code, or an author. `number` tells those of one scheme apart."""
-    inner = "".join([slot(slot_name, values) for slot_name, values in slots])
+def classification(owner: str, scheme: str, number: int, represents: str, inner: str) -> str:
+    """A Classification of the object `owner` by `scheme`: a code, or an author; `inner` is what stands in it. `number` tells those of one scheme apart."""
     return (
         f'<rim:Classification {_classified(owner, scheme, number)} classificationScheme="{scheme}" '
-        f'nodeRepresentation="{xml.escaped(represents)}">{inner}{name(text, always=named)}</rim:Classification>'
+        f'nodeRepresentation="{xml.escaped(represents)}">{inner}</rim:Classification>'
     )
 
 

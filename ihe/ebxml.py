@@ -7,6 +7,7 @@ Reading what was written gives the same value. Reading takes what is there: what
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from lxml import etree
@@ -45,6 +46,8 @@ _AUTHOR_SLOTS: Final = (
     ("authorTelecommunication", "telecoms"),
 )  # fmt: skip
 _LIST: Final = f"<rim:RegistryObjectList {' '.join(f'xmlns:{prefix}={uri!r}' for prefix, uri in xml.PREFIXES.items())}>"
+_KEPT: Final = 4096
+"""Codes and authors whose text is kept: many objects have the same."""
 _ENDS: Final = (("type", "associationType"), ("source", "sourceObject"), ("target", "targetObject"))
 
 
@@ -134,20 +137,25 @@ def _slot(_: str, attribute: Attribute, value: Any) -> str:
 
 
 def _coded(owner: str, attribute: Attribute, value: Any) -> str:
-    return "".join(
-        [
-            ebrim.classification(owner, attribute.key, number, code.code, (("codingScheme", (code.scheme,)),), code.display)
-            for number, code in enumerate(value if attribute.multiple else (value,))
-        ]
-    )
+    codes = enumerate(value if attribute.multiple else (value,))
+    return "".join([ebrim.classification(owner, attribute.key, number, code.code, _of_code(code)) for number, code in codes])
 
 
 def _authored(owner: str, attribute: Attribute, value: Any) -> str:
-    made = []
-    for number, author in enumerate(value):
-        slots = [("authorPerson", (author.person,)), *((name, getattr(author, field_)) for name, field_ in _AUTHOR_SLOTS)]
-        made.append(ebrim.classification(owner, attribute.key, number, "", slots, named=False))
-    return "".join(made)
+    return "".join(
+        [ebrim.classification(owner, attribute.key, number, "", _of_author(each)) for number, each in enumerate(value)]
+    )
+
+
+@lru_cache(maxsize=_KEPT)
+def _of_code(code: Code) -> str:
+    return ebrim.slot("codingScheme", (code.scheme,)) + ebrim.name(code.display, always=True)
+
+
+@lru_cache(maxsize=_KEPT)
+def _of_author(author: Author) -> str:
+    persons = ebrim.slot("authorPerson", (author.person,))
+    return persons + "".join([ebrim.slot(name, getattr(author, field_)) for name, field_ in _AUTHOR_SLOTS])
 
 
 _WRITERS: Final[dict[Place, Callable[[str, Attribute, Any], str]]] = {

@@ -36,14 +36,23 @@ class Partners:
 
     def decision(self, connection: Connection, partner: Partner) -> Decision:
         """The partner's Decision as long as it names no user: consents hold it as they hold somebody who is not known."""
-        return Decision(
-            subject=partner.name,
-            scopes=parse_scopes(partner.scope),
-            withheld=withheld(
-                connection, user="", actors=frozenset(), purposes=frozenset(), patients=None, permits=self._permits, is_unknown=True
-            ),
-            writes=frozenset(),
-        )  # fmt: skip
+        return _of_a_system(connection, partner.name, partner.scope, permits=self._permits)
+
+
+def recipient(connection: Connection, settings: Settings, name: str) -> Decision:
+    """The Decision of a partner whom this server tells of itself: everything that consents do not withhold from somebody who is not known."""
+    return _of_a_system(connection, name, "system/*.rs", permits=settings.consent_default == "permit")
+
+
+def _of_a_system(connection: Connection, name: str, scope: str, *, permits: bool) -> Decision:
+    return Decision(
+        subject=name,
+        scopes=parse_scopes(scope),
+        withheld=withheld(
+            connection, user="", actors=frozenset(), purposes=frozenset(), patients=None, permits=permits, is_unknown=True
+        ),
+        writes=frozenset(),
+    )  # fmt: skip
 
 
 def _fingerprint(certificate: x509.Certificate) -> bytes:

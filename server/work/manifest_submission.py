@@ -23,6 +23,8 @@ from profiles.document import Code, DocumentEntry, Submission
 from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from profiles.timestamps import dtm
 from profiles.vocabulary import DICOM, URI_SYSTEM
+from server.access.decisions import Interaction
+from server.access.partners import recipient
 from server.errors import Unavailable
 from server.outbound.soap import SoapClient
 from server.records import catalogue, documents, foreign_entries, resources
@@ -35,6 +37,7 @@ from server.store import jobs
 from server.store.blobs import BlobStore
 from server.store.db import Database, micros, moment
 from server.telemetry import log
+from server.work.documents import DOCUMENT_TYPE
 
 SUBMIT: Final = "submit-manifest"
 """Kind of the job whose key is a partner's name and, after a space, the row of a study."""
@@ -117,7 +120,7 @@ class _Partner:
     def step(self) -> bool:
         """Does one thing that is to be done. False where nothing is. Raises `Unavailable`."""
         with self._database.read() as connection:
-            entry = documents.current(connection, self._study_pk)
+            entry = self._to_be_told(connection)
             rows = foreign_entries.of_study(connection, self._recipient.name, self._study_pk)
             patient_id = self._patient_id(connection, entry) if entry is not None else ""
         last = rows[-1] if rows else None
@@ -146,6 +149,17 @@ class _Partner:
         if not patient_id:
             raise Unavailable("a patient has no identifier of the affinity domain of a partner that is to have a manifest")
         return self._send(row)
+
+    def _to_be_told(self, connection: Connection) -> DocumentEntry | None:
+        """The study's manifest, if there is one of which this partner may be told, and of all that it names."""
+        entry = documents.current(connection, self._study_pk)
+        if entry is None:
+            return None
+        decision = recipient(connection, self._settings, self._recipient.name)
+        study = catalogue.load(connection, self._study_pk)
+        shown = decision.sees(connection, DOCUMENT_TYPE, Interaction.READ, entry.entry_uuid.removeprefix("urn:uuid:"))
+        uid, series = study.study_instance_uid, {each.series_instance_uid for each in study.series}
+        return entry if shown and decision.seen_series(connection, Interaction.READ, uid) >= series else None
 
     def _patient_id(self, connection: Connection, entry: DocumentEntry) -> str:
         """The patient's id as the partner's affinity domain has it (CX); empty where it is not known."""

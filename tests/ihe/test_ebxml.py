@@ -158,7 +158,7 @@ UNIQUE_ID = "urn:uuid:2e82c1f6-a085-4c72-9da3-8640a32e42ab"
         (lambda made: slot(made, "", "00"), "a Slot has no name"),
         (lambda made: made.find("{*}Slot[@name='size']/{*}ValueList/{*}Value").__setattr__("text", "-1"), "size has to be a number"),
         (lambda made: xml.child(made.find("{*}Slot[@name='URI']/../{*}Slot/{*}ValueList"), xml.RIM, "Value", "2"), "has more than one value"),
-        (lambda made: made.append(part(ebrim.classification("Document01", FORMAT, 1, "c", ()))), "formatCode is there more than once"),
+        (lambda made: made.append(part(ebrim.classification("Document01", FORMAT, 1, "c", ""))), "formatCode is there more than once"),
         (lambda made: made.append(part(ebrim.identifier("Document01", UNIQUE_ID, "1.2", "n"))), f"the ExternalIdentifier {UNIQUE_ID} is there more than once"),
         (lambda made: made.find("{*}Classification").set("classifiedObject", "other"), "a Classification classifies another object"),
         (lambda made: made.find("{*}ExternalIdentifier").set("registryObject", "x"), "an ExternalIdentifier identifies another object"),

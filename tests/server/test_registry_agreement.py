@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from peers.fhir_site import FhirSite, fhir_site
 from peers.registering import Registry, document, new_status, new_version, stroke, submitted
@@ -183,6 +183,7 @@ def test_both_say_what_was_done(tmp_path: Path, database_url: str) -> None:
 
         @settings(max_examples=max(5, settings().max_examples // 10), suppress_health_check=[HealthCheck.too_slow])
         @given(_STEPS, st.booleans())
+        @example([("register", 0, 0), ("file", 1, 0)], True)
         def check(steps: list[tuple[str, int, int]], merges: bool) -> None:
             number = next(_examples)
             cx = tuple(f"{number}{letter}^^^&1.3.6.1.4.1.21367.13.20&ISO" for letter in "AB")

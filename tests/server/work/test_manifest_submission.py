@@ -364,3 +364,32 @@ def test_who_is_named_later_gets_what_was_published_before(
             told = client.get("/metrics").text
         assert 'imageshare_partner_manifests{partner="clinic",state="sent"} 1.0' in told
         assert 'imageshare_partner_manifests{partner="clinic",state="refused"} 0.0' in told
+
+
+def _says(archive: Archive, provision: dict[str, object]) -> None:
+    """A Consent of the patient's, written by FHIR."""
+    with archive.node.database.read() as connection:
+        patient = catalogue.patient_id(connection, catalogue.patient_pk(connection, 1))
+    token = archive.node.tokens.issue(client="script", scope="system/*.cruds")
+    consent = {
+        "resourceType": "Consent", "id": "c", "status": "active", "scope": {"text": "privacy"}, "category": [{"text": "privacy"}],
+        "patient": {"reference": f"Patient/{patient}"}, "policy": [{"uri": "urn:policy"}], "provision": provision,
+    }  # fmt: skip
+    with TestClient(create_app(archive.node)) as client:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
+        assert client.put("/fhir/Consent/c", content=orjson.dumps(consent), headers=headers).status_code in (200, 201)
+
+
+def test_what_the_patient_withholds_is_not_told_and_withdrawn(tmp_path: Path, other: Partner) -> None:
+    """From the next version on, or where `imageshare manifests --all` looks again."""
+    given = {"name": "clinic", "url": other.repository, "update_url": other.registry}
+    with imageshare.node(tmp_path / "data", documents_to=(given,)) as node:
+        archive = Archive(node)
+        other.faults.clear()
+        other.knows(cx(archive))
+        archive.send(instance())
+        assert states(archive) == ["sent"]
+        _says(archive, {"type": "deny"})
+        archive.send(instance())
+        assert states(archive) == ["withdrawn"]
+        assert there(other, cx(archive)) == ()
