@@ -28,7 +28,9 @@ def main() -> None:
     parser.add_argument("--archive", type=int, default=201, help="small studies of 10 images behind the DICOMweb searches")
     parser.add_argument("--studies", type=int, default=200_000, help="studies behind the FHIR searches")
     parser.add_argument("--patients", type=int, default=50_000, help="patients that those studies are of")
-    parser.add_argument("--database", choices=(*fhir.DATABASES, "both"), default="both", help="of the suites fhir, smart and registry")
+    parser.add_argument(
+        "--database", choices=(*fhir.DATABASES, "both"), default="both", help="of the suites fhir, smart and registry"
+    )
     parser.add_argument(
         "--gigabytes", type=float, default=4.0, help="of the study of the suite transfers; its folder takes four times as much"
     )

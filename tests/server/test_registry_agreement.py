@@ -14,6 +14,7 @@ from peers.xds import Archive
 
 from ihe.iti18 import ReturnType, StoredQuery
 from ihe.stored_queries import FIND_FOLDERS, GET_FOLDER_AND_CONTENTS
+from profiles.audit_event import Agent
 from profiles.document import APND, APPROVED, DEPRECATED, HAS_MEMBER, RPLC, XFRM, DocumentEntry
 from profiles.identifiers import PatientIdentifier
 from profiles.study import Patient
@@ -132,7 +133,7 @@ class Model:
         assert second is not None
         reconciler = Reconciler(node.settings, node.database, node.blobs, node.installation, node.trail)
         corrector = Corrector(reconciler, node.database, node.blobs, node.installation.patients.oid)
-        corrector.merge(second.id, first.id, actor=Actor("test"))
+        corrector.merge(second.id, first.id, actor=Actor(Agent(identifier="test")))
         for each in self.kept:
             each.whose = 0
         self.folders = dict.fromkeys(self.folders, 0)
