@@ -262,9 +262,7 @@ _DESTINATION: Json = {"coding": [_DESTINATION_CODE]}
 _SOURCE: Json = {"coding": [_SOURCE_CODE]}
 _APPLICATION_CODE: Json = {"system": DCM_SYSTEM, "code": DCM_APPLICATION, "display": "Application"}
 _APPLICATION: Json = {"coding": [_APPLICATION_CODE]}
-_LAUNCHER: Json = {
-    "coding": [{"system": DCM_SYSTEM, "code": DCM_APPLICATION_LAUNCHER, "display": "Application Launcher"}]
-}
+_LAUNCHER: Json = {"coding": [{"system": DCM_SYSTEM, "code": DCM_APPLICATION_LAUNCHER, "display": "Application Launcher"}]}
 _CUSTODIAN: Json = {"coding": [{"system": PROVENANCE_PARTICIPANT, "code": "custodian", "display": "Custodian"}]}
 _WITH_TOKEN: dict[bool, Json] = {
     True: {"coding": [_DESTINATION_CODE, _APPLICATION_CODE]},

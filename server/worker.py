@@ -71,9 +71,7 @@ class Worker:
         }
         if node.settings.foreign_registry:
             self.calls[SETTLE] = ForeignRegistry(node.settings, node.database, node.writes, node.trail).settle
-        fetching = FetchJobs(
-            node.settings, node.database, node.installation, node.ingest, node.domain, node.writes, node.trail
-        )
+        fetching = FetchJobs(node.settings, node.database, node.installation, node.ingest, node.domain, node.writes, node.trail)
         self.fetches: Kinds = {FETCH: fetching.run}
 
     def begin(self) -> None:

@@ -152,7 +152,9 @@ def check_schema(body: _Element) -> None:
         assert parent is not None
         parent.remove(include)
     schema(
-        {xml.QUERY: "query.xsd", xml.RS: "rs.xsd", xml.LCM: "lcm.xsd", xml.XDS_B: "XDS.b_DocumentRepository.xsd"}[xml.namespace_of(copy)]
+        {xml.QUERY: "query.xsd", xml.RS: "rs.xsd", xml.LCM: "lcm.xsd", xml.XDS_B: "XDS.b_DocumentRepository.xsd"}[
+            xml.namespace_of(copy)
+        ]
     ).assertValid(copy)
 
 
