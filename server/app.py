@@ -16,6 +16,7 @@ from server.access.partners import Partners
 from server.access.people.hospital import Hospital
 from server.access.people.people import People
 from server.access.tokens import Tokens
+from server.access.viewing import Viewing
 from server.edges import dicomweb, fhir, operations, pages, smart, soap
 from server.edges.context import Node
 from server.edges.turns import Turns
@@ -80,6 +81,7 @@ def open_node(settings: Settings) -> Node:
         oauth=oauth,
         authorizing=Authorizing(oauth),
         logos=Logos(web, web_of_strangers),
+        viewing=Viewing(tokens, site),
     )
 
 

@@ -82,6 +82,8 @@ class Decision:
     """The foreign authorization server whose token it is; empty for ours."""
     asserted: Asserted | None = None
     """Whom a SAML assertion names; not for a token."""
+    share: str = ""
+    """Id of the share by which somebody sees what a patient has opened to them."""
 
     @property
     def grants_any(self) -> bool:

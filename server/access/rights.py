@@ -22,6 +22,13 @@ _GRANT = AccessGrant.__table__  # type: ignore[attr-defined]
 _CLIENT = OAuthClient.__table__  # type: ignore[attr-defined]
 _SESSION = Session.__table__  # type: ignore[attr-defined]
 FOREVER: Final = accounts.FOREVER
+PORTAL: Final = "imageshare-portal"
+"""The client that our own pages are."""
+SHARED: Final = "imageshare-share"
+"""The client that opened shares are. Disabled, it closes all of them."""
+SHARE: Final = "share"
+CODE: Final = "access_code"
+"""By what a grant's context names the share, or the access code, that it is of."""
 _ENDED: Final = "the access that this token stands for has ended; ask for it anew"
 
 
@@ -38,6 +45,10 @@ def decision(connection: Connection, *, claims: Mapping[str, Any], now: int, per
     ).first()
     if client is None or grant.client != claims.get("client_id"):
         raise Unauthenticated(_ENDED)
+    if _is_held(grant):
+        return _of_holder(
+            grant, _scopes(str(claims.get("scope", "")), grant, client.scope), str(claims.get("jti", "")), connection
+        )
     kind, user, own, until = _person(connection, grant.account, now)
     if grant.session is not None:
         until = min(until, _session_ends(connection, grant.session, now))
@@ -70,6 +81,43 @@ def decision(connection: Connection, *, claims: Mapping[str, Any], now: int, per
         withheld=kept,
         writes=_reserved(kind, kept),
     ), min(until, grant.expires, looked)
+
+
+def of_person(connection: Connection, account: accounts.Account, now: int, *, permits: bool) -> Decision:
+    """The Decision of somebody who is signed in and looks at our own pages: all that they may read by own right."""
+    reach, _ = accounts.reach(connection, account, now)
+    actors, _ = roles.actors(connection, account.fhir_user, now)
+    return Decision(
+        subject=PORTAL, scopes=parse_scopes("user/*.rs"), user=account.fhir_user, account=account.id, reach=reach, actors=actors,
+        withheld=kept_from(connection, account, now, permits=permits), writes=frozenset(),
+    )  # fmt: skip
+
+
+def _is_held(grant: "Row[Any]") -> bool:
+    """Whether it opens what it names to whoever holds it: a share's, or that of an access code."""
+    return grant.client in (PORTAL, SHARED) and bool(grant.studies) and bool({SHARE, CODE} & grant.context.keys())
+
+
+def _of_holder(grant: "Row[Any]", scopes: tuple[Scope, ...], token: str, connection: Connection) -> tuple[Decision, int]:
+    """Who has claimed an access code is the patient. Who opens a share is somebody whom the patient knows and Consents may not: what they keep
+    from anybody stays closed, and nothing beyond them is asked for.
+    """
+    kept, user, share = NOTHING, f"Patient/{grant.patient}", str(grant.context.get(SHARE, ""))
+    if share:
+        user = ""
+        kept = withheld(
+            connection,
+            user="",
+            actors=frozenset(),
+            purposes=frozenset(),
+            patients=frozenset([grant.patient]),
+            permits=True,
+            is_unknown=True,
+        )
+    return Decision(
+        subject=grant.client, scopes=scopes, patient=grant.patient, token_id=token, user=user, account=grant.account or "",
+        studies=_set(grant.studies), grant=grant.id, withheld=kept, writes=frozenset(), share=share,
+    ), grant.expires  # fmt: skip
 
 
 def kept_from(connection: Connection, account: accounts.Account, now: int, *, permits: bool) -> Withheld:

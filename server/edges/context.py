@@ -27,6 +27,7 @@ from server.access.partners import Partners
 from server.access.people.hospital import Hospital
 from server.access.people.people import People
 from server.access.tokens import Tokens
+from server.access.viewing import Viewing
 from server.edges.forwarding import caller
 from server.edges.turns import Turns, leave, turn_of
 from server.errors import ImageShareError, Unauthenticated, Unavailable
@@ -71,6 +72,7 @@ class Node:
     oauth: OAuthServer
     authorizing: Authorizing
     logos: Logos
+    viewing: Viewing
 
 
 def node(request: HTTPConnection) -> Node:
@@ -326,6 +328,8 @@ def client(request: HTTPConnection) -> Agent:
     if made.account or made.user:
         system = node(request).installation.issuer if made.account else ""
         user = Agent(identifier=made.account, system=system, reference=made.user)
+    if made.share:
+        user = Agent(identifier=made.share, system=node(request).installation.issuer)
     if made.asserted is not None:
         named = made.asserted
         user = Agent(identifier=named.identifier, system=named.issuer, reference=made.user, name=named.user_name)

@@ -121,7 +121,7 @@ class _Names:
     def program(self, id_: str) -> str:
         if id_ not in self._programs:
             client = clients.find(self._connection, id_)
-            ours = id_.startswith(_OURS)
+            ours = client is None and id_.startswith(_OURS)
             named = (
                 client.name
                 if client

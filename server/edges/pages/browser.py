@@ -13,17 +13,22 @@ from functools import cached_property
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from server.access import rights
+from server.access.decisions import Decision
+from server.access.oauth.granting import Granted
 from server.access.people import sessions
 from server.access.people.browsers import Browser
 from server.access.people.sessions import Session
-from server.edges.context import address, node, request_id
+from server.edges.context import address, node, request_id, trusted
 from server.edges.pages.showing import root, secured, sentence, shown, translated, waiting
 from server.errors import Forbidden, ImageShareError, Refused, StepUpNeeded, TooLarge, TooManyAttempts, UnsupportedMediaType
 from server.settings import is_local_name
+from server.store.db import micros
 from server.telemetry import failure, log
 
 _MOST_BYTES: Final = 128 << 10
@@ -62,6 +67,16 @@ class Visit:
         """The same where a page is for people who are signed in."""
         assert self.session is not None
         return self.session
+
+    def decided(self, connection: Connection) -> Decision:
+        """What who is signed in may read by own right, in this view of the database; from here on the trail names them (`server.edges.context.told`)."""
+        permits = self.settings.consent_default == "permit"
+        return trusted(self.request, rights.of_person(connection, self.person.account, micros(), permits=permits))
+
+    def holding(self, connection: Connection, granted: Granted) -> Decision:
+        """The same of somebody who holds this grant: an access code's, or a share's. Raises `Unauthenticated` where it has ended."""
+        claims = {"grant": granted.id, "client_id": granted.client, "scope": granted.scope}
+        return trusted(self.request, rights.decision(connection, claims=claims, now=micros())[0])
 
     @cached_property
     def browser(self) -> str:

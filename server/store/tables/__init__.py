@@ -56,6 +56,7 @@ from server.store.tables.registry import (
     RepositoryDocument,
 )
 from server.store.tables.row import METADATA, NAMES, Row
+from server.store.tables.sharing import AccessCode, BroughtIn, EhrLaunch, Share, ShareOpening
 from server.store.tables.trail import AuditDelivery, AuditEvent, AuditPatient, AuditSeal, Job
 from server.store.tables.workitems import Workitem, WorkitemEvent, WorkitemSubscriber, WorkitemSubscription
 
@@ -131,6 +132,11 @@ __all__ = [
     "Session",
     "ExternalIdentity",
     "Throttle",
+    "AccessCode",
+    "Share",
+    "ShareOpening",
+    "BroughtIn",
+    "EhrLaunch",
     "METADATA",
     "NAMES",
     "Row",
