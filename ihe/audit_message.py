@@ -36,8 +36,8 @@ PATIENT_RECORD: Final = Coded("110110", "DCM", "Patient Record")
 QUERY: Final = Coded("110112", "DCM", "Query")
 _BY_ACTION: Final = {"C": IMPORT, "R": EXPORT, "U": PATIENT_RECORD, "D": PATIENT_RECORD, "E": QUERY}
 """EventID of what is REST, by its action: FHIR has no such code for it."""
-_EVENT_IDS: Final = dict.fromkeys(("ITI-8", "ITI-30", "ITI-31", "ITI-62", "ITI-86"), PATIENT_RECORD)
-"""ITI TF-2 sections 3.8.5.1, 3.62.5.1, 3.86.5.1: transactions that change a record, whichever way data flow."""
+_EVENT_IDS: Final = dict.fromkeys(("ITI-8", "ITI-30", "ITI-31", "ITI-62", "ITI-64", "ITI-86"), PATIENT_RECORD)
+"""ITI TF-2 sections 3.8.5.1, 3.62.5.1, 3.64.5.1, 3.86.5.1: transactions that change a record, whichever way data flow."""
 
 # --- objects (ParticipantObjectIDTypeCode); RFC-3881's numbers where nobody has others (ITI TF-2 section 3.20.7.1.3)
 PATIENT_NUMBER: Final = Coded("2", "RFC-3881", "Patient Number")

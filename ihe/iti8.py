@@ -82,27 +82,34 @@ class Feed:
 def read(message: Message) -> Feed:
     """Sections 3.8.4.1.2 and 3.8.4.2.2. Raises `MessageRefused` with the field at fault."""
     event = _event(message)
-    header = message.header
-    if not 0 < len(header.text(10)) <= _LONGEST:
-        wrong = "is missing" if not header.text(10) else f"has at most {_LONGEST} characters"
-        raise MessageRefused("101" if not header.text(10) else "102", f"MSH-10, the message control id, {wrong}", "MSH", 10)
-    pid = _only(message, "PID")
-    patient = _identifiers(pid, 3)
+    control_id, source, destination = envelope(message)
+    pid = only(message, "PID")
+    patient = identifiers(pid, 3)
     subsumed: tuple[Identifier, ...] = ()
     if event == "A40":
-        subsumed = _identifiers(_only(message, "MRG"), 1)
+        subsumed = identifiers(only(message, "MRG"), 1)
     return Feed(
         event=event,
-        control_id=header.text(10),
-        source=(header.text(3)[:_LONGEST], header.text(4)[:_LONGEST]),
-        destination=(header.text(5)[:_LONGEST], header.text(6)[:_LONGEST]),
+        control_id=control_id,
+        source=source,
+        destination=destination,
         patient=patient,
         demographics=_demographics(pid),
         subsumed=subsumed,
     )
 
 
-def _event(message: Message) -> Event:
+def envelope(message: Message) -> tuple[str, tuple[str, str], tuple[str, str]]:
+    """The message control id, and application and facility of sender and receiver. Raises `MessageRefused`."""
+    header = message.header
+    if not 0 < len(header.text(10)) <= _LONGEST:
+        wrong = "is missing" if not header.text(10) else f"has at most {_LONGEST} characters"
+        raise MessageRefused("101" if not header.text(10) else "102", f"MSH-10, the message control id, {wrong}", "MSH", 10)
+    of = [header.text(number)[:_LONGEST] for number in (3, 4, 5, 6)]
+    return header.text(10), (of[0], of[1]), (of[2], of[3])
+
+
+def trigger(message: Message) -> str:
     """MSH-9, or EVN-1 where that has the type alone; MSH-11 and MSH-12 as well, which decide whether a message can be taken at all."""
     header = message.header
     if header.text(9) != "ADT":
@@ -111,14 +118,18 @@ def _event(message: Message) -> Event:
         raise MessageRefused("202", "MSH-11 is P, T or D (HL7 table 0103)", "MSH", 11)
     if not re.fullmatch(r"(2(\.[0-9]+)*)?", header.text(12)):
         raise MessageRefused("203", "MSH-12 is a version 2.x of HL7", "MSH", 12)
-    named = header.text(9, 2) or next((each.text(1) for each in message.named("EVN")), "")
-    match named:
+    return header.text(9, 2) or next((each.text(1) for each in message.named("EVN")), "")
+
+
+def _event(message: Message) -> Event:
+    match named := trigger(message):
         case "A01" | "A04" | "A05" | "A08" | "A40":
             return named
-    raise MessageRefused("201", f"the trigger event is none of {', '.join(EVENTS)}", "MSH", 9)
+    raise MessageRefused("201", f"the trigger event is none of {', '.join(EVENTS)}, and not A43", "MSH", 9)
 
 
-def _only(message: Message, name: str) -> Segment:
+def only(message: Message, name: str) -> Segment:
+    """The one segment of that name. Raises `MessageRefused`."""
     found = message.named(name)
     if not found:
         raise MessageRefused("100", f"the segment {name} is missing", name)
@@ -127,7 +138,8 @@ def _only(message: Message, name: str) -> Segment:
     return found[0]
 
 
-def _identifiers(segment: Segment, number: int) -> tuple[Identifier, ...]:
+def identifiers(segment: Segment, number: int) -> tuple[Identifier, ...]:
+    """Patient identifiers of a field, at least one. Raises `MessageRefused`."""
     found = tuple(_identifier(each) for each in segment.values(number) if each.text(1) not in ("", NULL))
     if not found:
         raise MessageRefused("101", f"{segment.name}-{number} has no patient identifier", segment.name, number)
@@ -258,7 +270,7 @@ def message(feed: Feed, *, now: str, version: str = "2.3.1", encoding: Encoding 
     charset = [""] * 5 + ["UNICODE UTF-8"] if encoding.codec == "utf-8" else []
     segments = [["MSH", *head, *charset], ["EVN", feed.event, now], ["PID", *_pid(feed, encoding)]]
     if feed.is_merge:
-        segments.append(["MRG", _repeated((_cx(each, encoding) for each in feed.subsumed), encoding)])
+        segments.append(["MRG", _repeated((cx(each, encoding) for each in feed.subsumed), encoding)])
     if not feed.is_merge:
         segments.append(["PV1", "", "I" if feed.event in ("A01", "A05") else "O"])
     return written(segments, encoding)
@@ -266,7 +278,7 @@ def message(feed: Feed, *, now: str, version: str = "2.3.1", encoding: Encoding 
 
 def _pid(feed: Feed, encoding: Encoding) -> list[str]:
     said, fields = feed.demographics, [""] * 14
-    fields[2] = _repeated((_cx(each, encoding) for each in feed.patient), encoding)
+    fields[2] = _repeated((cx(each, encoding) for each in feed.patient), encoding)
     fields[4] = _repeated(_xpns(said, encoding), encoding) if said.name else _null(said.name)
     fields[6] = said.birth_date or _null(said.birth_date)
     fields[7] = said.sex or _null(said.sex)
@@ -289,7 +301,8 @@ def _joined(parts: Iterable[str], encoding: Encoding) -> str:
     return encoding.component.join(map(encoding.escaped, parts)).rstrip(encoding.component)
 
 
-def _cx(identifier: Identifier, encoding: Encoding) -> str:
+def cx(identifier: Identifier, encoding: Encoding) -> str:
+    """A CX with its assigning authority."""
     authority = encoding.subcomponent.join(
         map(encoding.escaped, (identifier.namespace, identifier.oid, "ISO" if identifier.oid else ""))
     )

@@ -91,10 +91,9 @@ def parse(data: bytes, *, limit: int = LIMIT, understood: AbstractSet[str] = fro
         if xml.local_name(root) == "Envelope":
             raise SoapFault("VersionMismatch", f"the envelope must be of SOAP 1.2, namespace {ENV}")
         raise SoapFault("Sender", "the message is not a SOAP envelope")
-    header = root.find(f"{{{ENV}}}Header")
+    header, body = _parts(root)
     headers = [] if header is None else [block for block in header if _is_for_us(block)]
     _check_understood(headers, understood)
-    body = root.find(f"{{{ENV}}}Body")
     if body is None or len(body) != 1:
         raise SoapFault("Sender", "the envelope must have a Body with exactly one element")
     action = _address(headers, "Action")
@@ -109,6 +108,17 @@ def parse(data: bytes, *, limit: int = LIMIT, understood: AbstractSet[str] = fro
         body=body[0],
         security=_security(headers),
     )
+
+
+def _parts(envelope: _Element) -> tuple[_Element | None, _Element | None]:
+    """SOAP 1.2 part 1 section 5.1: one Header at most, then one Body, and nothing else. What would read another of two must not be found here."""
+    named = [str(part.tag) for part in envelope]
+    header, body = f"{{{ENV}}}Header", f"{{{ENV}}}Body"
+    if named not in ([header, body], [body], [header], []):
+        raise SoapFault(
+            "Sender", "the envelope must have at most one Header, then one Body, and nothing else (SOAP 1.2 part 1 section 5)"
+        )
+    return envelope.find(header), envelope.find(body)
 
 
 def _is_for_us(block: _Element) -> bool:

@@ -91,6 +91,7 @@ REST_OPERATION = Subtype(RESTFUL_INTERACTION, "operation", "operation")
 
 # IHE transactions by their number, in the code system that BALP's own examples use
 ITI_8 = Subtype(IHE_TRANSACTION, "ITI-8", "Patient Identity Feed")
+ITI_64 = Subtype(IHE_TRANSACTION, "ITI-64", "Notify XAD-PID Link Change")
 ITI_18 = Subtype(IHE_TRANSACTION, "ITI-18", "Registry Stored Query")
 ITI_41 = Subtype(IHE_TRANSACTION, "ITI-41", "Provide and Register Document Set-b")
 ITI_42 = Subtype(IHE_TRANSACTION, "ITI-42", "Register Document Set-b")
@@ -305,7 +306,7 @@ def audit_event(action: AuditedAction) -> Json:
         event_type, event_display = INSTANCES_TRANSFERRED.code, INSTANCES_TRANSFERRED.display  # PS3.15 section A.5.3.7
     if action.kind != "export" and {ITI_57, ITI_92} & {*action.subtypes}:
         event_type, event_display = DCM_IMPORT, "Import"  # ITI TF-2 sections 3.57.5.1, 3.92.5.1
-    if {ITI_8, ITI_62, ITI_86} & {*action.subtypes}:
+    if {ITI_8, ITI_62, ITI_64, ITI_86} & {*action.subtypes}:
         event_type, event_display = DCM_PATIENT_RECORD, "Patient Record"  # ITI TF-2 sections 3.8.5.1, 3.62.5.1, 3.86.5.1
     event["type"] = _REST if action.rest else {"system": DCM_SYSTEM, "code": event_type, "display": event_display}
     if subtypes := _subtypes(action, interaction):

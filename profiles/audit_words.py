@@ -49,6 +49,7 @@ _TRANSACTIONS: Final[Mapping[str, str]] = {
     "ITI-92": "changed what is said of documents",
     "ITI-61": "added documents",
     "ITI-62": "removed documents",
+    "ITI-64": "said that documents are another patient’s",
     "ITI-86": "removed documents",
     "ITI-65": "added documents",
     "ITI-105": "added documents",

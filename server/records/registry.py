@@ -3,7 +3,7 @@
 Whose an object is says `patient_pk`; the patient id that it shows is that patient's now, whoever she was merged into meanwhile.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -143,6 +143,19 @@ def set_time(connection: Connection, entry_uuids: Iterable[str], time: str) -> N
     connection.execute(
         update(OBJECT).where(OBJECT.c.entry_uuid.in_(list(entry_uuids)), OBJECT.c.kind == "folder").values(time=time)
     )
+
+
+def give(connection: Connection, pks: Sequence[int], patient_pk: int) -> None:
+    """These objects are that patient's from now on."""
+    for start in range(0, len(pks), _TOGETHER):
+        some = OBJECT.c.pk.in_(pks[start : start + _TOGETHER])
+        connection.execute(update(OBJECT).where(some).values(patient_pk=patient_pk))
+
+
+def rewrite(connection: Connection, values: Mapping[int, Registered]) -> None:
+    """What is said of objects, by their pks, where no query looks for it."""
+    for pk, value in values.items():
+        connection.execute(update(OBJECT).where(OBJECT.c.pk == pk).values(body=dumped(value)))
 
 
 def remove(connection: Connection, entry_uuids: Iterable[str]) -> None:

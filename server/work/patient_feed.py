@@ -1,5 +1,7 @@
 """Patient Identity Feed [ITI-8], ITI TF-2 sections 3.8.4.1.3 and 3.8.4.2.4, Document Registry: who is who, as patient identity sources say.
 
+And Notify XAD-PID Link Change [ITI-64], which comes the same way: whose the documents of a hospital's patient are.
+
 A patient of the feed is a patient of the catalogue and a FHIR Patient. A message changes all of that, and is in the trail, in one transaction; what
 studies of hers say is corrected before it is answered. Nothing is changed by a message that is refused.
 """
@@ -12,7 +14,8 @@ from sqlalchemy import Connection
 
 from ihe.hl7v2 import MessageRefused
 from ihe.iti8 import Feed, Identifier, identified
-from profiles.audit_event import ITI_8, REFUSED, Agent, AuditedEntity, Kind, Outcome
+from ihe.iti64 import LinkChange
+from profiles.audit_event import ITI_8, ITI_64, REFUSED, Agent, AuditedEntity, Kind, Outcome, Subtype
 from profiles.demographics import Demographics, elements
 from profiles.dicom_json import Attributes
 from profiles.identifiers import PatientIdentifier
@@ -25,6 +28,7 @@ from server.records.trail import Trail
 from server.settings import Settings
 from server.store.blobs import BlobStore
 from server.store.db import Database
+from server.work import link_change
 from server.work.corrections import Corrector
 from server.work.fhir import projections
 from server.work.reconcile import Actor, Reconciler
@@ -55,32 +59,35 @@ class PatientFeed:
     ) -> None:
         reconciler = Reconciler(settings, database, blobs, installation, trail)
         self._named = settings.authorities
-        self._domain = Domain.of(settings, installation).authorities
+        self._registry = Domain.of(settings, installation)
+        self._domain = self._registry.authorities
         self._database = database
         self._trail = trail
         self._base = reconciler.base
         self._corrector = Corrector(reconciler, database, blobs, installation.patients.oid)
 
-    def take(self, feed: Feed, sender: Agent, also: Also) -> None:
+    def take(self, feed: Feed | LinkChange, sender: Agent, also: Also) -> None:
         """Does what the message says; `also` is part of its last transaction. Raises `MessageRefused`, and what the database raises."""
         patient = self._subject(feed.patient, "PID", 3)
-        if feed.is_merge:
+        if isinstance(feed, LinkChange):
+            self._link(feed, self._subject(feed.previous, "MRG", 1), patient, sender, also)
+        elif feed.is_merge:
             self._merge(feed, self._subject(feed.subsumed, "MRG", 1), patient, sender, also)
         else:
             self._register(feed, patient, sender, also)
 
-    def refused(self, feed: Feed | None, sender: Agent, why: str, outcome: Outcome = REFUSED) -> None:
+    def refused(self, feed: Feed | LinkChange | None, sender: Agent, why: str, outcome: Outcome = REFUSED) -> None:
         """Section 3.8.5.1: what was refused is in the trail as well, of the patient whom it was about if she is known."""
         with self._database.write() as connection:
             found = self._about(connection, feed) if feed is not None else None
             kind: Kind = "update" if found is not None else "create"
             action = self._trail.action(
-                kind, ITI_8, sender, rest=False, outcome=outcome, outcome_desc=why, patient_id=found.id if found is not None else "",
+                kind, _subtype(feed), sender, rest=False, outcome=outcome, outcome_desc=why, patient_id=found.id if found is not None else "",
                 entities=_said_in(feed) if feed is not None else (),
             )  # fmt: skip
             self._trail.record(connection, action)
 
-    def _about(self, connection: Connection, feed: Feed) -> Known | None:
+    def _about(self, connection: Connection, feed: Feed | LinkChange) -> Known | None:
         try:
             return patients.find(connection, self._subject(feed.patient, "PID", 3).identifier)
         except MessageRefused:
@@ -166,6 +173,36 @@ class PatientFeed:
 
         self._corrector.merge(source_id, target_id, actor=Actor(sender, rest=False), first=first)
 
+    # --- section 3.64.4.1.3: documents of a hospital's patient are another's
+
+    def _link(self, change: LinkChange, previous: _Subject, new: _Subject, sender: Agent, also: Also) -> None:
+        local = self._others(change.patient, new)
+        subsumed = [each for each in self._others(change.previous, previous) if each not in local]
+        if _key(previous) == _key(new):
+            raise previous.refused("205", "the patient identifiers of MRG-1 and PID-3 are the same")
+        if len(local) != 1:
+            raise new.refused("102", "PID-3 has one patient id of the affinity domain, and one local patient id beside it")
+        with self._database.write() as connection:
+            before, after = (patients.find(connection, each.identifier) for each in (previous, new))
+            for known, subject in ((before, previous), (after, new)):
+                if known is None:
+                    raise subject.refused("204", "nobody is known by this identifier: register the patient (A01, A04, A05) first")
+                if known.merged_into is not None:
+                    raise subject.refused("204", _SUBSUMED)
+            assert before is not None
+            assert after is not None
+            link_change.move(connection, self._registry, before, after, local[0], subsumed)
+            for known in (before, after):
+                self._tell(connection, "update", known.id, change, sender)
+            also(connection)
+
+    def _others(self, identifiers: tuple[Identifier, ...], subject: _Subject) -> list[PatientIdentifier]:
+        """What stands beside the patient id of the affinity domain, with who assigned it."""
+        found = [identified(each, self._named) for each in identifiers]
+        if None in found:
+            raise subject.refused("102", f"{subject.segment}-{subject.number} has an identifier that nobody known assigned")
+        return [each for each in found if each is not None and _same(each) != _same(subject.identifier)]
+
     # --- whose message it is
 
     def _subject(self, identifiers: tuple[Identifier, ...], segment: str, number: int) -> _Subject:
@@ -178,18 +215,26 @@ class PatientFeed:
             raise MessageRefused("204", why, segment, number)
         return _Subject(mine[0], segment, number)
 
-    def _tell(self, connection: Connection, kind: Kind, patient: str, feed: Feed, sender: Agent) -> None:
-        action = self._trail.action(kind, ITI_8, sender, rest=False, patient_id=patient, entities=_said_in(feed))
+    def _tell(self, connection: Connection, kind: Kind, patient: str, feed: Feed | LinkChange, sender: Agent) -> None:
+        action = self._trail.action(kind, _subtype(feed), sender, rest=False, patient_id=patient, entities=_said_in(feed))
         self._trail.record(connection, action)
 
 
-def _said_in(feed: Feed) -> tuple[AuditedEntity, ...]:
+def _subtype(feed: Feed | LinkChange | None) -> Subtype:
+    return ITI_64 if isinstance(feed, LinkChange) else ITI_8
+
+
+def _said_in(feed: Feed | LinkChange) -> tuple[AuditedEntity, ...]:
     """ITI TF-2 section 3.8.5.1: the message is named by its control id."""
     return (AuditedEntity(details=(("MSH-10", feed.control_id),)),)
 
 
 def _key(subject: _Subject) -> tuple[str, str]:
-    return subject.identifier.authority.oid, subject.identifier.value
+    return _same(subject.identifier)
+
+
+def _same(identifier: PatientIdentifier) -> tuple[str, str]:
+    return identifier.authority.oid, identifier.value
 
 
 def _changed(known: Known, said: Demographics) -> Attributes:

@@ -12,7 +12,7 @@ from httpx2 import Response
 from peers import mhd_source, querying, scanner, scheduled
 from peers.every_route import FHIR_JSON, ROWS, Site, calling, everything
 from peers.generated import CT, Made
-from peers.hl7_sender import adt, feeding, mrg, pid, sending
+from peers.hl7_sender import DOMAIN, adt, feeding, mrg, pid, sending
 from peers.imageshare import publish_all
 from peers.people import PASSWORD
 from peers.querying import Archive
@@ -176,7 +176,8 @@ def _of_feeds(done: Happened) -> None:
     with feeding(done.node) as port, sending(port.address) as sender:
         for message in (
             adt("A01", pid("F1", "Alba^Anna", "19600229")), adt("A04", pid("F2", "Berg^Bert")), adt("A08", pid("F1", "Alba^Anna")),
-            adt("A40", pid("F1", "Alba^Anna"), mrg("F2")), adt("A40", pid("F1", "Alba^Anna"), mrg("F3")),
+            adt("A40", pid("F1", "Alba^Anna"), mrg("F2")), adt("A40", pid("F1", "Alba^Anna"), mrg("F3")), adt("A01", pid("F4", "Alba^Anna")),
+            adt("A43", f"PID|||F4^^^&{DOMAIN}&ISO~1^^^&1.2.3&ISO|| ", mrg("F1"), version="2.5"),
         ):  # fmt: skip
             sender.send(message)
 

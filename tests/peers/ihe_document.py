@@ -27,6 +27,7 @@ PROFILES: Final = (
     ),
     Claim("Cross-Enterprise Document Sharing (XDS.b)", "Document Repository", (), ("ITI-41", "ITI-42", "ITI-43")),
     Claim("Cross-Enterprise Document Reliable Interchange (XDR)", "Document Recipient", ("Accepts Limited Metadata",), ("ITI-41",)),
+    Claim("XAD-PID Change Management (XPID)", "Document Registry", (), ("ITI-64",)),
     Claim("Multi-Patient Queries (MPQ)", "Document Registry", (), ("ITI-51",)),
     Claim("Remove Metadata and Documents (RMD)", "Document Registry", (), ("ITI-62",)),
     Claim("Remove Metadata and Documents (RMD)", "Document Repository", (), ("ITI-86",)),
@@ -55,7 +56,7 @@ NAMES: Final[Mapping[str, str]] = {
     "ITI-8": "Patient Identity Feed", "ITI-18": "Registry Stored Query", "ITI-19": "Authenticate Node", "ITI-20": "Record Audit Event",
     "ITI-40": "Provide X-User Assertion", "ITI-41": "Provide and Register Document Set-b", "ITI-42": "Register Document Set-b",
     "ITI-43": "Retrieve Document Set", "ITI-51": "Multi-Patient Stored Query", "ITI-57": "Update Document Set",
-    "ITI-61": "Register On-Demand Document Entry", "ITI-62": "Remove Metadata", "ITI-65": "Provide Document Bundle",
+    "ITI-61": "Register On-Demand Document Entry", "ITI-62": "Remove Metadata", "ITI-64": "Notify XAD-PID Link Change", "ITI-65": "Provide Document Bundle",
     "ITI-66": "Find Document Lists", "ITI-67": "Find Document References", "ITI-68": "Retrieve Document", "ITI-86": "Remove Documents",
     "ITI-92": "Restricted Update Document Set", "ITI-105": "Simplified Publish", "ITI-106": "Generate Metadata", "RAD-55": "WADO Retrieve",
     "RAD-68": "Provide and Register Imaging Document Set", "RAD-69": "Retrieve Imaging Document Set", "RAD-107": "WADO-RS Retrieve",
@@ -69,6 +70,7 @@ _BEGINS: Final = frozenset(
 """What this product begins; what is not here it answers."""
 _ELSEWHERE: Final[Mapping[tuple[str, str], str]] = {
     ("ITI-8", "Document Registry"): "MLLP, and MLLP over TLS",
+    ("ITI-64", "Document Registry"): "MLLP, and MLLP over TLS",
     ("ITI-42", "Document Repository"): "to `foreign_registry`; to our own Registry within one transaction of the database",
     ("RAD-68", "Imaging Document Source"): "to `documents_to`; to our own Repository within one transaction of the database",
     ("RAD-55", "Imaging Document Source"): "`/wado`",

@@ -6,9 +6,10 @@ The same message again, from the same sender, has the same answer and is not don
 import secrets
 from datetime import UTC, datetime
 
-from ihe import hl7v2, iti8
+from ihe import hl7v2, iti8, iti64
 from ihe.hl7v2 import MessageRefused, Segment
 from ihe.iti8 import Feed
+from ihe.iti64 import LinkChange
 from ihe.mllp import Block
 from profiles import timestamps
 from profiles.audit_event import FAILED, REFUSED, Agent
@@ -28,13 +29,15 @@ class Exchange:
 
     def answer(self, block: Block, sender: str, address: str) -> bytes:
         """The acknowledgment of what a block holds, from a sender that is known by this name and calls from there. Raises nothing."""
-        header, feed = None, None
+        header: Segment | None = None
+        feed: Feed | LinkChange | None = None
         try:
             header = hl7v2.header_of(block.content)
             if block.is_cut:
                 most = self._node.settings.max_message_bytes
                 raise MessageRefused("102", f"the message is too long: at most {most} bytes are taken")
-            feed = iti8.read(hl7v2.read(block.content))
+            message = hl7v2.read(block.content)
+            feed = iti64.read(message) if iti64.is_one(message) else iti8.read(message)
             return self._done(header, feed, block.content, sender, address)
         except MessageRefused as refused:
             return self._refused(header, feed, refused, sender, address)
@@ -45,7 +48,7 @@ class Exchange:
             telemetry.log().error("message_failed", door="mllp", address=address, **telemetry.failure(error))
             return self._refused(header, feed, MessageRefused("207", "the server could not do it"), sender, address)
 
-    def _done(self, header: Segment, feed: Feed, message: bytes, sender: str, address: str) -> bytes:
+    def _done(self, header: Segment, feed: Feed | LinkChange, message: bytes, sender: str, address: str) -> bytes:
         known = feed_messages.digest(sender, message)
         with self._node.database.read() as connection:
             before = feed_messages.answer(connection, known)
@@ -58,7 +61,9 @@ class Exchange:
         telemetry.log().info("message_taken", door="mllp", address=address, method=feed.event)
         return answered
 
-    def _refused(self, header: Segment | None, feed: Feed | None, refused: MessageRefused, sender: str, address: str) -> bytes:
+    def _refused(
+        self, header: Segment | None, feed: Feed | LinkChange | None, refused: MessageRefused, sender: str, address: str
+    ) -> bytes:
         """The trail first; where that cannot be written the answer goes out all the same, for it tells of nobody."""
         outcome = FAILED if refused.condition == "207" else REFUSED
         try:
@@ -73,7 +78,7 @@ def _acknowledged(header: Segment | None, refused: MessageRefused | None) -> byt
     return hl7v2.acknowledgment(header, refused, control_id=secrets.token_hex(10), now=now, sender=("imageshare", ""))
 
 
-def _agent(feed: Feed | None, sender: str, address: str) -> Agent:
+def _agent(feed: Feed | LinkChange | None, sender: str, address: str) -> Agent:
     """ITI TF-2 section 3.8.5.1: who sent it, as the message says it, by facility and application; and as who it is known here."""
     said = "|".join(reversed(feed.source)) if feed is not None and any(feed.source) else sender
     return Agent(identifier=said, name=sender, address=address)

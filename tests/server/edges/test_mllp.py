@@ -38,11 +38,11 @@ def known(opened: Node, value: str) -> dict[str, Any] | None:
         return dict(orjson.loads(resources.read(connection, "Patient", found).body))
 
 
-def events(opened: Node) -> list[dict[str, Any]]:
-    """The AuditEvents of ITI-8, the oldest first."""
+def events(opened: Node, code: str = "ITI-8") -> list[dict[str, Any]]:
+    """The AuditEvents of a transaction, the oldest first."""
     with opened.database.read() as connection:
         found = [orjson.loads(each.body) for each in trail.events(connection, limit=1000)]
-    return [each for each in reversed(found) if each["subtype"][-1]["code"] == "ITI-8"]
+    return [each for each in reversed(found) if each["subtype"][-1]["code"] == code]
 
 
 @shows("transaction", "ITI-8 Document Registry")
@@ -76,6 +76,25 @@ def test_a_patient_is_registered_updated_and_merged(tmp_path: Path) -> None:
         (about,) = [each for each in told[-1]["entity"] if each["role"]["code"] == "1"]
         assert about["what"] == {"reference": f"Patient/{patient['id']}"}
         assert about["detail"] == [{"type": "MSH-10", "valueString": "M"}]
+
+
+@shows("transaction", "ITI-64 Document Registry")
+def test_documents_are_another_patients(tmp_path: Path) -> None:
+    """What moves is tested in tests/server/work/test_link_change.py; here that the message comes through, is answered and is in the trail."""
+    with node(tmp_path / "data", mllp_port=0, affinity_domain_authority=DOMAIN) as opened, feeding(opened) as port:
+        with sending(port.address) as sender:
+            for value in ("old", "new"):
+                assert code(sender.send(adt("A01", pid(value)))) == "AA"
+            local = "77^^^&1.2.3&ISO"
+            moved = adt("A43^ADT_A43", f"PID|||new^^^&{DOMAIN}&ISO~{local}|| ", mrg("old"), version="2.5", control="L")
+            answer = sender.send(moved)
+            assert (code(answer), answer.named("MSA")[0].text(2)) == ("AA", "L")
+            refused = sender.send(adt("A43", f"PID|||new^^^&{DOMAIN}&ISO~{local}|| ", mrg("nobody"), version="2.5"))
+            assert code(refused) == "AE"
+        told = events(opened, "ITI-64")
+        assert [(each["action"], each["outcome"], each["type"]["code"]) for each in told] == [
+            ("U", "0", "110110"), ("U", "0", "110110"), ("U", "4", "110110"),
+        ]  # fmt: skip
 
 
 def test_the_same_message_has_the_same_answer_and_is_not_done_again(tmp_path: Path) -> None:
