@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 from httpx2 import Response
-from peers import mhd_source, querying, scanner, scheduled
+from peers import mhd_source, querying, registry_events, scanner, scheduled
 from peers.every_route import FHIR_JSON, ROWS, Site, calling, everything
 from peers.generated import CT, Made
 from peers.hl7_sender import DOMAIN, adt, feeding, mrg, pid, sending
@@ -76,7 +76,17 @@ def happened(folder: Path, **settings: Any) -> Iterator[Happened]:
     """Everything, once."""
     with pages(folder, sign_in_failures=1000, imaging_capability_urls=True, **settings) as opened:
         done = Happened(opened, everything(opened.site))
-        for part in (_of_apps, _of_documents, _of_people, _of_devices, _of_feeds, _of_practitioners, _of_roles, _of_commands):
+        for part in (
+            _of_apps,
+            _of_documents,
+            _of_registries,
+            _of_people,
+            _of_devices,
+            _of_feeds,
+            _of_practitioners,
+            _of_roles,
+            _of_commands,
+        ):
             part(done)
         yield done
 
@@ -120,6 +130,11 @@ def _of_documents(done: Happened) -> None:
         done.answers.append(
             done.smart.http.post(f"/fhir{path}", content=orjson.dumps(body), headers=done.site.headers(FHIR_JSON))
         )
+
+
+def _of_registries(done: Happened) -> None:
+    """XDS.b: documents that are registered, provided, found, retrieved, changed and removed."""
+    done.answers += registry_events.happened(done.node)
 
 
 def _of_people(done: Happened) -> None:

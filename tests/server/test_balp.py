@@ -15,8 +15,9 @@ from profiles.audit_event import Agent, AuditedAction, AuditedEntity, Subtype
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(900)]  # the validator may take minutes to start where much else runs
 Json = dict[str, Any]
 
-NOT_OFFERED = {"ITI-41", "ITI-42", "ITI-67", "ITI-68", "RAD-68", "transaction", "batch", "AuthZ-Consent", "110138"}
-"""Subtypes that nothing here writes: other actors' transactions, what an entry of a Bundle is instead, and the end of an emergency, which is the grant's."""
+NOT_OFFERED = {"ITI-67", "ITI-68", "RAD-68", "batch", "AuthZ-Consent", "110138"}
+"""Subtypes that nothing here writes: other actors' transactions, what an entry of a Bundle is instead, the end of an emergency, which is the grant's, and
+RAD-68 to partners, of which there is none here (tests/server/work/test_manifest_submission.py)."""
 DISCLOSURE = AuditedAction(
     id="a1", recorded="2026-01-08T12:00:00.000Z", kind="export", rest=False, subtypes=(audit_event.DISCLOSED,), patient_id="p1",
     client=Agent(identifier="receiver", address="192.0.2.7"), server=Agent(identifier="imageshare", address="https://images.example.org"),
