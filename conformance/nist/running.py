@@ -47,6 +47,8 @@ def run_tests(kit: Testkit, target: Target, chosen: Sequence[tuple[str, str]], o
         def told(result: SectionResult) -> None:
             nonlocal bad
             bad += result.outcome in BAD
+            if progress.tasks[0].finished:  # what others need is run as well, and is not in the count before
+                progress.update(task, total=(progress.tasks[0].total or 0) + 1)
             words = f"{result.test}/{result.name}" + (f", {bad} failed" if bad else "")
             progress.update(task, advance=1, description=words)
 

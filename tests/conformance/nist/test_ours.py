@@ -22,11 +22,11 @@ from server.store.db import Database
 
 REGISTRY = [
     "11897", "11898", "11901", "11903", "11905", "11907", "11909", "11990", "11991", "11992", "11994", "11996", "11998", "12000", "12002",
-    "12084", "12326", "12364", "12370", "15801", "15803", "20000", "20001",
+    "12084", "12318", "12326", "12361", "12364", "12370", "12374", "15801", "15803", "15804", "20000", "20001",
     "16101", "40000", "40001",
 ]  # fmt: skip
 REPOSITORY = ["11966", "11979", "12021", "12369"]
-OTHER_CODES = ["PnrXop"]
+OTHER_CODES = ["PnrXop", "idc_init"]
 """What submits codes that the toolkit's own codes.xml does not have: for a server without a code set."""
 IMAGING_SOURCE = ["ids_4805", "ids_4808", "ids_4810", "ids_4812"]
 NOT_RUN_OF = {"11897": {"no_matching_classcode", "classcode_two", "refid"}}

@@ -193,6 +193,17 @@ def test_reports(nist: Path, run: Run, registry: SmallRegistry) -> None:
     assert "expected Deprecated" in page or "Deprecated" in page
 
 
+def test_what_was_run_in_part_is_said_to_be(nist: Path, run: Run, registry: SmallRegistry, tmp_path: Path) -> None:
+    kit = made(
+        tmp_path,
+        a="<NullTransaction><Assertions><Assert id='x'>1 = 1</Assert></Assertions></NullTransaction>",
+        b="<NullTransaction/>",
+    )
+    results = list(run(kit, registry, "own", skip={"own/b": "not ours"}).values())
+    assert "IN PART  own" in as_text(results)
+    assert "1 not run" in summary(results)
+
+
 def test_the_command(nist: Path, registry: SmallRegistry, tmp_path: Path) -> None:
     (tmp_path / "endpoints.toml").write_text(
         f'[registry]\nurl = "{registry.url}"\n[feed]\nhost = "127.0.0.1"\nport = {registry.feed_port}\n'
