@@ -86,8 +86,8 @@ def test_where_things_are(tmp_path: Path) -> None:
     assert load(data=tmp_path, public_url="").base_url == "http://127.0.0.1:8080", "a compose file's empty variable"
     assert load(data=tmp_path, http_host="::1").base_url == "http://[::1]:8080"
     assert load(data=tmp_path, public_url="https://example.org/images/").base_url == "https://example.org/images"
-    with pytest.raises(SettingsError, match="BLOB_URL"):
-        _ = load(data=tmp_path, blob_url="s3://bucket").blob_folder
+    with pytest.raises(SettingsError, match="blob_url"):
+        load(data=tmp_path, blob_url="s3://bucket")
 
 
 @pytest.mark.parametrize(

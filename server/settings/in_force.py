@@ -1,250 +1,21 @@
-"""Settings: command line over `IMAGESHARE_*` over a TOML file over defaults (pydantic-settings).
+"""Everything that can be set, with its default and what it is."""
 
-The TOML file is `IMAGESHARE_CONFIG`, else `imageshare.toml` in the data folder. `imageshare doctor` prints what is in force.
-"""
-
-import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from profiles.identifiers import ae_title, uid
-from server.errors import SettingsError
-
-AeTitle = Annotated[str, AfterValidator(ae_title)]
-Oid = Annotated[str, AfterValidator(uid)]
-
-
-def _network(value: str) -> str:
-    ipaddress.ip_network(value, strict=False)
-    return value
-
-
-Network = Annotated[str, AfterValidator(_network)]
-"""An address, or a network in CIDR form."""
-
+from server.settings.addresses import AeTitle, MaybeWebAddress, Network, Oid, bracketed, checked_url, is_local_name
+from server.settings.dicom import Device, RetentionRule
+from server.settings.issuers import HospitalSignIn, TrustedIssuer
+from server.settings.partners import Community, DocumentRecipient, Hl7Peer, Partner, TrustedAssertions
 
 HIDDEN = "people behind a reverse proxy cannot be told apart, in the trail and where tries are counted: set trusted_proxies, as the README tells"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-
-Permission = Literal["store", "query", "retrieve", "worklist", "mpps", "commit"]
-"""What a DICOM peer may ask for. C-ECHO needs none."""
-EVERY_PERMISSION: frozenset[Permission] = frozenset(get_args(Permission))
-
-
-class Device(BaseModel, frozen=True, extra="forbid"):
-    """A DICOM peer that may associate: its calling AE title, its address and who assigns its patient ids."""
-
-    ae_title: AeTitle = Field(description="its calling AE title")
-    address: str = Field(description="an address or network in CIDR form, such as 10.1.2.0/24")
-    assigning_authority: Oid | None = Field(default=None, description="OID; the installation's own where absent")
-    permissions: frozenset[Permission] = Field(
-        default=frozenset({"store", "commit", "worklist", "mpps"}), description=f"of {', '.join(get_args(Permission))}"
-    )
-    host: str = Field(default="", description="where it is called, with port; empty for a peer that is not")
-    port: int = Field(default=0, ge=0, le=65535, description="where it listens for DICOM")
-
-    @field_validator("address")
-    @classmethod
-    def _network(cls, value: str) -> str:
-        ipaddress.ip_network(value, strict=False)
-        return value
-
-
-class RetentionRule(BaseModel, frozen=True, extra="forbid"):
-    """How long studies are kept. A study goes only when every rule that applies to it lets it go."""
-
-    modality: str | None = Field(default=None, description="of any series, such as CT; every study where absent")
-    institution: str | None = Field(default=None, description="Institution Name (0008,0080), without regard to case and accents")
-    keep_days: int = Field(ge=1)
-    since: Literal["study", "receipt"] = "study"
-    keep_until_age: int | None = Field(default=None, ge=1, le=150, description="years; images of children are kept longer")
-
-
-class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
-    """A foreign authorization server whose access tokens are taken, such as that of the EHR whose images are here."""
-
-    issuer: str = Field(description="its `iss`, to the letter")
-    jwks_uri: str = Field(default="", description="where its keys are, for tokens that are JWTs; or")
-    introspection_endpoint: str = Field(
-        default="", description="where it is asked about a token (RFC 7662), with these credentials"
-    )
-    client_id: str = ""
-    client_secret: SecretStr | None = None
-    cache_seconds: int = Field(
-        default=1, ge=0, le=60, description="how long its answer holds, and what it revokes is still taken"
-    )
-    audience: frozenset[str] = Field(default=frozenset(), description="`aud` that mean this server; its own URLs where empty")
-    scope: str = Field(
-        default="patient/*.rs", description="SMART scopes that its tokens open at most; user/ only where they name a practitioner"
-    )
-    patient_authority: Oid = Field(description="OID of who assigns the Patient IDs by which its patients are known here")
-    fhir_base: str = Field(
-        default="",
-        description="where Patient/{id} of a token's patient is read for that Patient ID; where empty the id itself is it",
-    )
-    patient_system: str = Field(
-        default="", description="system of that identifier there; urn:oid: and patient_authority where empty"
-    )
-    origins: frozenset[Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.:\[\]-]+$")]] = Field(
-        default=frozenset(),
-        description="web origins of its apps in browsers, such as https://viewer.example.org: they may read (CORS)",
-    )
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "TrustedIssuer":
-        if bool(self.jwks_uri) == bool(self.introspection_endpoint):
-            raise ValueError("either jwks_uri or introspection_endpoint")
-        if self.introspection_endpoint and not (self.client_id and self.client_secret):
-            raise ValueError("introspection_endpoint needs client_id and client_secret")
-        return self
-
-
-class TrustedAssertions(BaseModel, frozen=True, extra="forbid"):
-    """An issuer of SAML assertions about users (IHE XUA, X-Assertion Provider) that is believed at the SOAP addresses."""
-
-    issuer: str = Field(min_length=1, description="its `Issuer`, to the letter")
-    certificates: tuple[Path, ...] = Field(min_length=1, description="what it signs with, PEM: these certificates and no others")
-    audience: frozenset[str] = Field(
-        default=frozenset(), description="`Audience` that mean this server; its own URLs where empty"
-    )
-    clock_skew: int = Field(default=60, ge=0, le=300, description="seconds by which its clock may differ")
-    scope: str = Field(default="user/*.rs", description="SMART scopes that its assertions open at most")
-    resource_id: Literal["confines", "ignored"] = Field(
-        default="confines", description="whether an assertion with a patient's resource-id opens that patient's records alone"
-    )
-    patient_authority: Oid | None = Field(default=None, description="OID of who assigns resource-ids that name no authority")
-    practitioner_system: str = Field(
-        default="", description="identifier system by which a NameID is that of a Practitioner here; provider ids name their own"
-    )
-    purposes: dict[str, str] = Field(
-        default={}, description="its own purposes of use, `code^codeSystem`, as codes of v3-ActReason such as TREAT"
-    )
-    authn_contexts: frozenset[str] = Field(
-        default=frozenset(), description="AuthnContextClassRef of how users must have signed in; any where empty"
-    )
-    sha1: bool = Field(default=False, description="whether signatures by SHA-1 are taken, of a partner that cannot do better")
-    once: bool = Field(default=False, description="whether each assertion is good for one request alone")
-
-
-class Partner(BaseModel, frozen=True, extra="forbid"):
-    """An organization whose systems are known by the certificate that they show in TLS (IHE ATNA)."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how the audit trail calls it")
-    certificates: tuple[Path, ...] = Field(
-        default=(), description="what it may show as a client, PEM; empty for one that only is called"
-    )
-    scope: str = Field(default="", description="SMART scopes that its certificate opens at the SOAP addresses; none where empty")
-    hosts: frozenset[str] = Field(default=frozenset(), description="hosts, or host:port, where it is called")
-    verify_name: bool = Field(
-        default=True, description="whether its server's certificate must be for the host that is called (IHE ATNA asks for none)"
-    )
-
-
-CodeName = Literal[
-    "class_code", "type_code", "format_code", "confidentiality", "facility_type", "practice_setting", "content_type"
-]
-"""What affinity domains choose codes for (ITI TF-3 section 4.2.3.1.2)."""
-
-
-WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/?#]")]
-
-
-class DocumentRecipient(BaseModel, frozen=True, extra="forbid"):
-    """A partner's Document Repository that is given the manifest of each study that is published here (IHE RAD-68)."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how the audit trail calls it")
-    url: WebAddress = Field(description="its address for ITI-41")
-    update_url: str = Field(
-        default="", pattern=r"^(https?://[^/?#].*)?$",
-        description="its registry's address for ITI-57: what is rejected here is deprecated there; without, it stays approved",
-    )  # fmt: skip
-    patient_authority: Oid | None = Field(
-        default=None, description="OID of who assigns the patient ids of its affinity domain; those of the images where absent"
-    )
-    codes: dict[CodeName, str] = Field(
-        default={}, description="codes of its affinity domain in place of ours, such as {class_code = 'IMAGES^Images^1.2.3'}"
-    )
-
-    @field_validator("codes")
-    @classmethod
-    def _code(cls, value: dict[CodeName, str]) -> dict[CodeName, str]:
-        if any(len(parts := each.split("^")) != 3 or not parts[0] or not parts[2] for each in value.values()):
-            raise ValueError("a code is written as code^display^scheme")
-        return value
-
-
-Way = Literal["rad69", "wado-uri", "wado-rs"]
-"""How images are fetched: by SOAP (IHE RAD-69), or by URLs (RAD-55, RAD-107)."""
-
-
-class Community(BaseModel, frozen=True, extra="forbid"):
-    """An XDS affinity domain whose documents and images `imageshare fetch` brings here (IHE XDS-I.b, Imaging Document Consumer)."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how commands and the audit trail call it")
-    home_community_id: str = Field(
-        default="", pattern=r"^(urn:oid:[0-9.]+)?$", description="urn:oid: of the community, where its documents name none"
-    )
-    registry: WebAddress = Field(description="its Document Registry's address for ITI-18")
-    repositories: dict[Oid, WebAddress] = Field(default={}, description="addresses for ITI-43, by repositoryUniqueId")
-    imaging_sources: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-69, by Retrieve Location UID")
-    wado_uri: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-55, by Retrieve Location UID")
-    wado_rs: dict[Oid, WebAddress] = Field(
-        default={}, description="base URLs of DICOMweb for RAD-107, without /studies, by Retrieve Location UID"
-    )
-    by: Way = Field(default="rad69", description=f"how its images are fetched: {', '.join(get_args(Way))}")
-    token: SecretStr | None = Field(default=None, description="access token for RAD-55 and RAD-107, where these ask for one")
-    patient_authority: Oid | None = Field(
-        default=None, description="OID of who assigns the patient ids of its images that name no issuer; this server where absent"
-    )
-    seconds: float = Field(default=60.0, gt=0, le=3600, description="how long each step of an exchange may take")
-
-
-class Hl7Peer(BaseModel, frozen=True, extra="forbid"):
-    """A patient identity source whose HL7 v2 messages are taken (IHE ITI-8): it says who is whom."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="how the audit trail calls it")
-    address: Network | None = Field(
-        default=None, description="where it calls from: an address, or a network in CIDR form; anywhere where absent"
-    )
-    certificates: tuple[Path, ...] = Field(
-        default=(), description="what it shows in TLS, PEM, one of these; it may call without TLS where there are none"
-    )
-
-    @model_validator(mode="after")
-    def _known_by(self) -> "Hl7Peer":
-        if self.address is None and not self.certificates:
-            raise ValueError("a peer is known by its address, its certificates, or both")
-        return self
-
-
-class HospitalSignIn(BaseModel, frozen=True, extra="forbid"):
-    """A hospital's OpenID provider that people may sign in through."""
-
-    id: str = Field(pattern=r"^[a-z0-9-]{1,40}$", description="its name in URLs")
-    title: str = Field(min_length=1, description="what people know the hospital by")
-    issuer: str = Field(
-        description="its `iss`, to the letter; what it says of itself is at /.well-known/openid-configuration below it"
-    )
-    client_id: str = Field(min_length=1, description="what this server is registered there as")
-    client_secret: SecretStr | None = None
-    scope: str = Field(default="openid profile", pattern=r"(^|.* )openid( .*|$)")
-    assurance: Literal[1, 2] = Field(default=1, description="how strongly it signs people in: 1 by one factor, 2 by two")
 
 
 class Settings(BaseSettings):
@@ -316,9 +87,8 @@ class Settings(BaseSettings):
         default=(),
         description="partners whose Document Repositories are given the manifests of studies (IHE RAD-68), besides our own",
     )
-    foreign_registry: str = Field(
+    foreign_registry: MaybeWebAddress = Field(
         default="",
-        pattern=r"^(https?://[^/?#].*)?$",
         description="a Document Registry's address for ITI-42, where documents that are submitted here are registered; our own where empty",
     )
 
@@ -456,7 +226,6 @@ class Settings(BaseSettings):
     partners: tuple[Partner, ...] = Field(default=(), description="organizations that are known by their certificates (IHE ATNA)")
     audit_repository: str = Field(
         default="",
-        pattern=r"^((syslog-tls|syslog-udp)://[^/?#@]+)?$",
         description="where the audit trail is sent as well (IHE ATNA): syslog-tls://host:6514, or syslog-udp://host:514; nowhere where empty",
     )
     audit_repository_ca: Path | None = Field(
@@ -500,6 +269,29 @@ class Settings(BaseSettings):
             raise ValueError("two of them have the same name")
         return value
 
+    @field_validator("audit_repository")
+    @classmethod
+    def _syslog(cls, value: str) -> str:
+        example = "syslog-tls://audit.example.org:6514"
+        if any(mark in value.partition("://")[2] for mark in "/?"):
+            raise ValueError(f"a host and its port, such as {example}, and nothing behind these")
+        return value and checked_url(value, ("syslog-tls", "syslog-udp"), example)
+
+    @field_validator("blob_url")
+    @classmethod
+    def _folder(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("file:///"):
+            raise ValueError("a file:// URL of a folder, such as file:///srv/blobs; other stores are not offered yet")
+        return value
+
+    @model_validator(mode="after")
+    def _asks_for_certificates(self) -> "Settings":
+        if self.http_tls_require and not (self.http_tls_certificate and self.http_tls_ca):
+            raise ValueError(
+                "http_tls_require needs http_tls_certificate and http_tls_ca: without these no client is asked for one"
+            )
+        return self
+
     @field_validator("public_url")
     @classmethod
     def _web_address(cls, value: str | None) -> str | None:
@@ -532,9 +324,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        named = init_settings().get("data") or os.environ.get("IMAGESHARE_DATA") or "imageshare-data"
-        toml = Path(os.environ.get("IMAGESHARE_CONFIG") or Path(named) / "imageshare.toml")
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml)
+        toml = TomlConfigSettingsSource(settings_cls, toml_file(init_settings().get("data")))
+        return init_settings, env_settings, toml
 
     @property
     def zone(self) -> ZoneInfo:
@@ -551,8 +342,6 @@ class Settings(BaseSettings):
     def blob_folder(self) -> Path:
         if self.blob_url is None:
             return self.data.absolute() / "blobs"
-        if not self.blob_url.startswith("file://"):
-            raise SettingsError("IMAGESHARE_BLOB_URL must be a file:// URL; other stores are not offered yet")
         return Path(self.blob_url.removeprefix("file://"))
 
     @property
@@ -576,34 +365,7 @@ class Settings(BaseSettings):
         return self.public_url is not None and not is_local_name(urlsplit(self.public_url).netloc)
 
 
-def plain_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address as settings are written: without zone, and IPv4 where it is IPv4 within IPv6 (RFC 4291 section 2.5.5.2)."""
-    host = ipaddress.ip_address(address.partition("%")[0])
-    return (host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None) or host
-
-
-def bracketed(host: str) -> str:
-    """RFC 3986 section 3.2.2: an IPv6 address goes in brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
-def is_local_name(authority: str) -> bool:
-    """Whether the host of `host:port` is this machine whoever resolves it: `localhost` or a loopback address."""
-    try:
-        host = urlsplit(f"//{authority}").hostname or ""
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def load(**overrides: object) -> Settings:
-    """The settings in force; `overrides` that are None are left out. Raises `SettingsError` naming every wrong field."""
-    if (named := os.environ.get("IMAGESHARE_CONFIG")) and not Path(named).is_file():
-        raise SettingsError("IMAGESHARE_CONFIG names a file that is not there")
-    try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        fields = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False))
-        raise SettingsError(f"settings are wrong: {fields}") from None
-    except ValueError as error:
-        raise SettingsError(f"the settings file cannot be read: {type(error).__name__}") from None
+def toml_file(data: object = None) -> Path:
+    """Where the settings file is, if there is one; `data` is the data folder of the command line."""
+    folder = Path(str(data or os.environ.get("IMAGESHARE_DATA") or "imageshare-data"))
+    return Path(os.environ.get("IMAGESHARE_CONFIG") or folder / "imageshare.toml")
