@@ -1,12 +1,13 @@
 """PS3.15 annex B: DICOM's Secure Transport Connection Profiles for TLS, as contexts of `ssl`, for both sides of a connection."""
 
+import contextlib
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from server.errors import SettingsError
+from server import files
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,21 @@ PROFILES: Final[Mapping[str, Profile]] = {
 }  # fmt: skip
 
 
-def server_context(profile: str, certificate: Path, key: Path | None, authority: Path | None) -> ssl.SSLContext:
+@dataclass(frozen=True, slots=True)
+class Named:
+    """How settings name the files: what stands before `certificate` and `key`, and before `ca`."""
+
+    own: str = ""
+    ca: str = ""
+
+
+def server_context(profile: str, certificate: Path, key: Path | None, authority: Path | None, named: str = "") -> ssl.SSLContext:
     """For a port that takes TLS and nothing else. With `authority` a peer must show a certificate that it has signed.
 
-    Raises `SettingsError` for files that are none.
+    `named` is what stands before `certificate`, `key` and `ca` in the settings. Raises `SettingsError` for files that are none.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, profile)
-    _load(context, certificate, key, authority)
+    _load(context, certificate, key, authority, Named(named, named))
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
     if authority is not None:
         context.verify_mode = ssl.CERT_REQUIRED
@@ -54,17 +63,24 @@ def server_context(profile: str, certificate: Path, key: Path | None, authority:
 
 
 def client_context(
-    profile: str, authority: Path | None, certificate: Path | None = None, key: Path | None = None, *, verify_name: bool = True
+    profile: str,
+    authority: Path | None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    *,
+    verify_name: bool = True,
+    named: Named = Named(),
 ) -> ssl.SSLContext:
     """For connections to peers whose certificates `authority` has signed (the system's where it is None).
 
     Without `verify_name` a certificate need not be for the host that is called: many devices have one for no host at all.
+    Raises `SettingsError` for files that are none.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT, profile)
     context.check_hostname = verify_name
     if authority is None:
         context.load_default_certs()
-    _load(context, certificate, key, authority)
+    _load(context, certificate, key, authority, named)
     return context
 
 
@@ -76,17 +92,38 @@ def _context(protocol: "ssl._SSLMethod", profile: str) -> ssl.SSLContext:
     return context
 
 
-def _load(context: ssl.SSLContext, certificate: Path | None, key: Path | None, authority: Path | None) -> None:
-    try:
-        if certificate is not None:
-            context.load_cert_chain(certificate, key, password=_none)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"the TLS certificate {certificate} or its key cannot be used: {type(error).__name__}") from None
-    try:
-        if authority is not None:
+def _load(context: ssl.SSLContext, certificate: Path | None, key: Path | None, authority: Path | None, named: Named) -> None:
+    if certificate is not None:
+        _load_own(context, certificate, key, named.own)
+    if authority is not None:
+        setting = f"{named.ca}ca"
+        files.read(authority, setting)
+        with contextlib.suppress(ssl.SSLError):
             context.load_verify_locations(authority)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"the TLS authority {authority} cannot be used: {type(error).__name__}") from None
+        if not context.cert_store_stats()["x509"]:
+            raise files.unusable(authority, setting, files.NO_CERTIFICATE)
+
+
+def _load_own(context: ssl.SSLContext, certificate: Path, key: Path | None, named: str) -> None:
+    files.read(certificate, f"{named}certificate")
+    setting, path = f"{named}key", key or certificate
+    files.read(path, setting)
+    try:
+        context.load_cert_chain(certificate, key, password=_none)
+    except ssl.SSLError as error:
+        files.certificates((certificate,), f"{named}certificate")
+        raise files.unusable(path, setting, _why(error)) from None
+    except ValueError:
+        raise files.unusable(path, setting, "the key has a password; take one without") from None
+
+
+def _why(error: ssl.SSLError) -> str:
+    """OpenSSL's reason, such as EE_KEY_TOO_SMALL, in words; where no key was found it has none, or one about PEM."""
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    if not error.reason or any(each in error.reason for each in ("PEM", "DECODER", "START_LINE", "UNSUPPORTED")):
+        return "there is no private key in PEM in it"
+    return error.reason.replace("_", " ").lower()
 
 
 def _none() -> str:

@@ -112,15 +112,17 @@ def _http(settings: Settings, ready: Ready, listening: socket.socket, shared: Sh
         create_app(open_node(settings), shared.first), log_config=None, access_log=False, server_header=False,
         timeout_graceful_shutdown=10, timeout_keep_alive=30, limit_concurrency=_most_requests(len(shared.connections)),
         proxy_headers=False, ws_max_size=1 << 16, http=ZeroCopyProtocol,
-        ssl_context_factory=(lambda *_: _tls(settings)) if settings.http_tls_certificate else None,
+        ssl_context_factory=(lambda *_: https_context(settings)) if settings.http_tls_certificate else None,
     )  # fmt: skip
     SharingServer(config, started, shared, place).run(sockets=[listening])
 
 
-def _tls(settings: Settings) -> ssl.SSLContext:
-    """ITI TF-2 section 3.19.6: TLS as BCP 195 has it; a client shows a certificate if it has one, or has to."""
+def https_context(settings: Settings) -> ssl.SSLContext:
+    """ITI TF-2 section 3.19.6: TLS as BCP 195 has it; a client shows a certificate if it has one, or has to. Raises `SettingsError`."""
     assert settings.http_tls_certificate is not None
-    context = bcp195.server_context("bcp195", settings.http_tls_certificate, settings.http_tls_key, settings.http_tls_ca)
+    context = bcp195.server_context(
+        "bcp195", settings.http_tls_certificate, settings.http_tls_key, settings.http_tls_ca, "http_tls_"
+    )
     if settings.http_tls_ca is not None and not settings.http_tls_require:
         context.verify_mode = ssl.CERT_OPTIONAL
     return context

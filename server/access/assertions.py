@@ -7,10 +7,9 @@ opens more than the settings let its issuer's assertions open, and with a patien
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -24,10 +23,10 @@ from ihe import xua
 from ihe.xua import Assertion, TokenRefused
 from profiles.identifiers import InvalidIdentifier, PatientIdentifier
 from profiles.smart.scopes import parse_scopes
+from server import files
 from server.access import purposes, roles
 from server.access.consents import withheld
 from server.access.decisions import Asserted, Decision
-from server.errors import SettingsError
 from server.records import belonging, identities, practitioners
 from server.settings import Settings, TrustedAssertions
 from server.store.db import Database, insert, micros
@@ -46,9 +45,17 @@ _DIGESTS: Final = frozenset(each for each in DigestAlgorithm if not any(weak in 
 
 
 @dataclass(frozen=True, slots=True)
-class _Issuer:
+class Issuer:
     trusted: TrustedAssertions
     certificates: tuple[x509.Certificate, ...]
+
+
+def issuers(settings: Settings) -> Mapping[str, Issuer]:
+    """Those of `trusted_assertions`, by their names. Raises `SettingsError` for a certificate that cannot be read."""
+    return {
+        each.issuer: Issuer(each, files.certificates(each.certificates, f"trusted_assertions.{number}.certificates"))
+        for number, each in enumerate(settings.trusted_assertions)
+    }
 
 
 class Assertions:
@@ -56,7 +63,7 @@ class Assertions:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._database = database
-        self._issuers = {each.issuer: _Issuer(each, read_certificates(each.certificates)) for each in settings.trusted_assertions}
+        self._issuers = issuers(settings)
         base = settings.base_url
         self._own = frozenset((base, *(f"{base}/xds/{name}" for name in ("registry", "repository", "imaging-source"))))
         self._permits = settings.consent_default == "permit"
@@ -127,18 +134,7 @@ class Assertions:
                 raise _refused("it was used before, and is good for one request")
 
 
-def read_certificates(paths: Iterable[Path]) -> tuple[x509.Certificate, ...]:
-    """Every certificate in these PEM files. Raises `SettingsError`."""
-    found: list[x509.Certificate] = []
-    for path in paths:
-        try:
-            found += x509.load_pem_x509_certificates(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"the certificate {path} cannot be used: {type(error).__name__}") from None
-    return tuple(found)
-
-
-def _signed(data: bytes, issuer: _Issuer) -> _Element:
+def _signed(data: bytes, issuer: Issuer) -> _Element:
     """What was signed, by one of the issuer's certificates. Raises `TokenRefused`, for strangers always in the same words."""
     token = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True))
     if fault := xua.signature_faults(token):

@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection
 
 from profiles.smart.scopes import parse_scopes
-from server.access.assertions import read_certificates
+from server import files
 from server.access.consents import withheld
 from server.access.decisions import Decision
+from server.errors import SettingsError
 from server.settings import Partner, Settings
 
 _LONGEST: Final = 65_536
@@ -25,8 +26,10 @@ class Partners:
         self._permits = settings.consent_default == "permit"
         self._by_certificate: dict[bytes, Partner] = {}
         for partner in settings.partners:
-            for certificate in read_certificates(partner.certificates):
-                self._by_certificate[_fingerprint(certificate)] = partner
+            setting = f"partners.{partner.name}.certificates"
+            for certificate in files.certificates(partner.certificates, setting):
+                if self._by_certificate.setdefault(_fingerprint(certificate), partner).name != partner.name:
+                    raise SettingsError(f"{setting}: another of partners has the same certificate")
 
     def known(self, chain: Sequence[str]) -> Partner | None:
         """Who shows this chain (PEM, the own certificate first), which TLS has verified; None for nobody in the list."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ihe import syslog
 from server import bcp195
-from server.errors import SettingsError, Unavailable
+from server.errors import Unavailable
 from server.settings import Settings
 
 _TLS_PORT: Final = 6514
@@ -33,12 +33,9 @@ class AuditRepository:
     """Sends to `audit_repository`. Raises `SettingsError` for files that are none."""
 
     def __init__(self, settings: Settings) -> None:
-        try:
-            parts = urlsplit(settings.audit_repository)
-            self._host, self._secure = parts.hostname or "", parts.scheme == "syslog-tls"
-            self._port = parts.port or (_TLS_PORT if self._secure else _UDP_PORT)
-        except ValueError:
-            raise SettingsError("audit_repository has a port that is none") from None
+        parts = urlsplit(settings.audit_repository)
+        self._host, self._secure = parts.hostname or "", parts.scheme == "syslog-tls"
+        self._port = parts.port or (_TLS_PORT if self._secure else _UDP_PORT)
         self._tls = _context(settings) if self._secure else None
         self._in_order = False
         """Whether it has ever closed a session as RFC 5425 has it."""
@@ -157,4 +154,5 @@ def _context(settings: Settings) -> ssl.SSLContext:
         settings.audit_repository_certificate if own else settings.http_tls_certificate,
         settings.audit_repository_key if own else settings.http_tls_key,
         verify_name=settings.audit_repository_verify_name,
+        named=bcp195.Named("audit_repository_" if own else "http_tls_", "audit_repository_"),
     )

@@ -31,7 +31,7 @@ def tls_context(peer: Peer, settings: Settings) -> ssl.SSLContext | None:
         return None
     return bcp195.client_context(
         settings.dicom_tls_profile, settings.dicom_tls_ca, settings.dicom_tls_certificate, settings.dicom_tls_key,
-        verify_name=peer.tls == "verify",
+        verify_name=peer.tls == "verify", named=bcp195.Named("dicom_tls_", "dicom_tls_"),
     )  # fmt: skip
 
 

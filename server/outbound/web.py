@@ -23,8 +23,9 @@ from urllib.parse import urlencode, urlsplit
 import httpcore2
 import orjson
 
+from server import files
 from server.access.fetching import is_own
-from server.errors import Busy, ImageShareError, Refused, SettingsError, Unavailable
+from server.errors import Busy, ImageShareError, Refused, Unavailable
 from server.outbound.freshness import seconds_fresh
 from server.settings import Settings, bracketed
 
@@ -317,10 +318,11 @@ def _usual() -> ssl.SSLContext:
 def _trusting(authority: Path) -> ssl.SSLContext:
     """For those and what is in this file of certificates."""
     context = ssl.create_default_context()
+    files.read(authority, "fetch_ca")
     try:
         context.load_verify_locations(authority)
-    except OSError:  # ssl.SSLError is one
-        raise SettingsError("IMAGESHARE_FETCH_CA cannot be read; it is a file of certificates in PEM") from None
+    except ssl.SSLError:
+        raise files.unusable(authority, "fetch_ca", files.NO_CERTIFICATE) from None
     return context
 
 

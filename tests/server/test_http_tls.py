@@ -18,7 +18,7 @@ from ihe import iti18, soap
 from ihe.find_documents import FindDocuments
 from server.errors import SettingsError
 from server.outbound.partners import tls_context
-from server.roles import _tls
+from server.roles import https_context
 from server.settings import Partner, load
 
 PUBLIC = "https://images.example.org"
@@ -148,10 +148,10 @@ def test_a_partners_server_may_have_a_certificate_for_another_name(authority: Au
         listening.load_verify_locations(authority.path)
         listening.verify_mode = ssl.CERT_REQUIRED
         port = server.getsockname()[1]
-        assert _shown(server, listening, tls_context(settings, "127.0.0.1", port)) == "server"
+        assert _shown(server, listening, tls_context(settings, f"https://127.0.0.1:{port}/xds")) == "server"
         strict = settings.model_copy(update={"partners": ()})
         with pytest.raises(ssl.SSLCertVerificationError):
-            _shown(server, listening, tls_context(strict, "127.0.0.1", port))
+            _shown(server, listening, tls_context(strict, f"https://127.0.0.1:{port}/xds"))
 
 
 def _shown(server: socket.socket, listening: ssl.SSLContext, calling: ssl.SSLContext) -> str:
@@ -184,5 +184,5 @@ def _shown(server: socket.socket, listening: ssl.SSLContext, calling: ssl.SSLCon
 
 def test_a_key_that_is_none_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "none.pem").write_text("nothing")
-    with pytest.raises(SettingsError, match="TLS certificate"):
-        _tls(load(data=tmp_path, http_tls_certificate=tmp_path / "none.pem"))
+    with pytest.raises(SettingsError, match=r"http_tls_certificate: the file .* there is no certificate"):
+        https_context(load(data=tmp_path, http_tls_certificate=tmp_path / "none.pem"))

@@ -83,11 +83,7 @@ class DicomPort:
         try:
             doors.append((self._given or _bound(self._wanted, "IMAGESHARE_DICOM_PORT"), None))
             if settings.dicom_tls_port is not None:
-                if settings.dicom_tls_certificate is None:
-                    raise SettingsError("DICOM over TLS needs a certificate: set IMAGESHARE_DICOM_TLS_CERTIFICATE")
-                secure = bcp195.server_context(
-                    settings.dicom_tls_profile, settings.dicom_tls_certificate, settings.dicom_tls_key, settings.dicom_tls_ca
-                )
+                secure = tls_context(settings)
                 bound = self._given_tls or _bound((self._wanted[0], settings.dicom_tls_port), "IMAGESHARE_DICOM_TLS_PORT")
                 doors.append((bound, secure))
         except SettingsError:
@@ -102,6 +98,15 @@ class DicomPort:
         if self._listener is not None:
             self._listener.end(time.monotonic() + patience)
             self._listener = None
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext:
+    """PS3.15 annex B: the TLS of the port that takes it. Raises `SettingsError`."""
+    if settings.dicom_tls_certificate is None:
+        raise SettingsError("DICOM over TLS needs a certificate: set IMAGESHARE_DICOM_TLS_CERTIFICATE")
+    return bcp195.server_context(
+        settings.dicom_tls_profile, settings.dicom_tls_certificate, settings.dicom_tls_key, settings.dicom_tls_ca, "dicom_tls_"
+    )
 
 
 def serve(node: Node, address: Address | None = None, listener: socket.socket | None = None) -> DicomPort:

@@ -60,7 +60,7 @@ class MllpPort:
     def start(self) -> None:
         """Listens, in threads of its own. Raises `SettingsError` if a port cannot be had, or TLS cannot be set up."""
         settings, (plain, secure) = self._node.settings, self._given
-        senders, context, exchange = Senders(settings), _context(settings), Exchange(self._node)
+        senders, context, exchange = Senders(settings), tls_context(settings), Exchange(self._node)
         bound = listening(settings) if plain is None else tuple(each for each in (plain, secure) if each is not None)
         self._accepting = _Accepting(self._node, dict(zip(bound, (None, context), strict=False)), senders, exchange)
         self._accepting.start()
@@ -102,15 +102,17 @@ def _bound(host: str, port: int, setting: str) -> socket.socket:
     return made
 
 
-def _context(settings: Settings) -> ssl.SSLContext | None:
-    """ITI TF-2 section 3.19.6: TLS as BCP 195 has it."""
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """ITI TF-2 section 3.19.6: TLS as BCP 195 has it; None where there is no such port. Raises `SettingsError`."""
     if settings.mllp_tls_port is None:
         return None
     if settings.mllp_tls_certificate is None:
         raise SettingsError("MLLP over TLS needs a certificate: set IMAGESHARE_MLLP_TLS_CERTIFICATE")
     if settings.mllp_tls_ca is None and any(peer.certificates for peer in settings.hl7_peers):
         raise SettingsError("senders that are known by certificates need who signs these: set IMAGESHARE_MLLP_TLS_CA")
-    return bcp195.server_context("bcp195", settings.mllp_tls_certificate, settings.mllp_tls_key, settings.mllp_tls_ca)
+    return bcp195.server_context(
+        "bcp195", settings.mllp_tls_certificate, settings.mllp_tls_key, settings.mllp_tls_ca, "mllp_tls_"
+    )
 
 
 class _Accepting:

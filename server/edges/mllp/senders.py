@@ -5,7 +5,7 @@ import ipaddress
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from server.access.assertions import read_certificates
+from server import files
 from server.settings import Hl7Peer, Settings, plain_address
 
 _LOCAL = "loopback"
@@ -16,7 +16,13 @@ class Senders:
 
     def __init__(self, settings: Settings) -> None:
         self._peers = [
-            (peer, {_fingerprint(each.public_bytes(Encoding.DER)) for each in read_certificates(peer.certificates)})
+            (
+                peer,
+                {
+                    _fingerprint(each.public_bytes(Encoding.DER))
+                    for each in files.certificates(peer.certificates, f"hl7_peers.{peer.name}.certificates")
+                },
+            )
             for peer in settings.hl7_peers
         ]
 

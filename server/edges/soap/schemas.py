@@ -13,14 +13,14 @@ from lxml.etree import _Element
 
 from ihe import xml
 from ihe.soap import SoapFault
-from server import telemetry
-from server.errors import SettingsError
+from server import files, telemetry
 from server.settings import Settings
 
 _FILES: Final[Mapping[str, str]] = {
     xml.QUERY: "query.xsd", xml.RS: "rs.xsd", xml.LCM: "lcm.xsd", xml.RMD: "rmd.xsd", xml.XDS_B: "XDS.b_DocumentRepository.xsd",
     xml.XDSI_B: "XDSI.b_ImagingDocumentSource.xsd",
 }  # fmt: skip
+_NO_SCHEMA: Final = "it is no XML Schema, or one that it needs is not beside it as in the NIST toolkit's schema/v3"
 
 
 def require(settings: Settings) -> None:
@@ -67,7 +67,11 @@ def _wrong(folder: Path, body: _Element | bytes) -> str:
 
 @cache
 def _loaded(folder: Path) -> Mapping[str, etree.XMLSchema]:
-    try:
-        return {namespace: etree.XMLSchema(etree.parse(folder / name)) for namespace, name in _FILES.items()}
-    except (OSError, etree.LxmlError) as error:
-        raise SettingsError(f"IMAGESHARE_SOAP_SCHEMAS: the folder {folder} has no schemas as they are needed: {error}") from None
+    found = {}
+    for namespace, name in _FILES.items():
+        data = files.read(folder / name, "soap_schemas")
+        try:
+            found[namespace] = etree.XMLSchema(etree.fromstring(data, base_url=str(folder / name)))
+        except etree.LxmlError:
+            raise files.unusable(folder / name, "soap_schemas", _NO_SCHEMA) from None
+    return found

@@ -10,7 +10,7 @@ from ihe.ebxml import Reading
 from ihe.metadata import By
 from ihe.metadata_rules import Actor
 from profiles.document import Submission
-from server.errors import SettingsError
+from server import files
 from server.records.installation import Installation
 from server.settings import Settings
 
@@ -31,13 +31,8 @@ class Domain:
 
     @classmethod
     def of(cls, settings: Settings, installation: Installation) -> "Domain":
-        """As it is set. Raises `SettingsError` for a code set that cannot be read."""
-        codes = None
-        if settings.affinity_domain_codes is not None:
-            try:
-                codes = code_set.parse(settings.affinity_domain_codes.read_bytes())
-            except (OSError, CodeSetError) as error:
-                raise SettingsError(f"IMAGESHARE_AFFINITY_DOMAIN_CODES: {error}") from None
+        """As it is set. Raises as `affinity_domain_codes` does."""
+        codes = affinity_domain_codes(settings)
         authorities = settings.affinity_domain_authority or (codes.authorities if codes is not None else ())
         return cls(f"{settings.base_url}/fhir", installation.repository, frozenset(authorities), codes)
 
@@ -48,3 +43,14 @@ class Domain:
     def _codes(self, submission: Submission, actor: Actor) -> Iterator[RegistryError]:
         if self.codes is not None:
             yield from code_set.check_codes(submission, self.codes, actor)[:_LONGEST]
+
+
+def affinity_domain_codes(settings: Settings) -> CodeSet | None:
+    """The code set of the affinity domain, None where every code is taken. Raises `SettingsError` for a file that is none."""
+    path = settings.affinity_domain_codes
+    if path is None:
+        return None
+    try:
+        return code_set.parse(files.read(path, "affinity_domain_codes"))
+    except CodeSetError as error:
+        raise files.unusable(path, "affinity_domain_codes", str(error)) from None

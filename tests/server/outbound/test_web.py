@@ -360,7 +360,7 @@ def test_a_silent_host_does_not_take_every_thread() -> None:
 def test_a_wrong_ca_is_said_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     for path in (tmp_path / "ca.pem", tmp_path / "absent.pem"):
-        with pytest.raises(SettingsError, match="IMAGESHARE_FETCH_CA"):
+        with pytest.raises(SettingsError, match="fetch_ca: the file "):
             _web(ca=path)
 
 
