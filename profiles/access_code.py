@@ -4,20 +4,21 @@ A code is thirteen characters, `K7QF-2M9T-XW4H-R` on paper. Letters that look li
 groups do not matter. The check character (Luhn mod N, ISO/IEC 7812-1 annex B with N = 32) tells a slip from a code that never was.
 """
 
-import secrets
 from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LOOKS_LIKE: Final = str.maketrans({"O": "0", "I": "1", "L": "1"})
 _RANDOM: Final = 12
+BITS: Final = 5 * _RANDOM
+"""Of chance that a code needs."""
 LENGTH: Final = _RANDOM + 1
 _BETWEEN: Final = " -\u2010\u2011\u2012\u2013\u2014\u2212_.\u00a0\u202f\t"
 _SPACES: Final = str.maketrans(dict.fromkeys(_BETWEEN))
 
 
-def new() -> str:
-    """A code that nobody has, as it is compared."""
-    body = "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM))
+def of(number: int) -> str:
+    """The code, as it is compared, of a number of `BITS` bits, which whoever issues it has drawn."""
+    body = "".join(_ALPHABET[number >> shift & 31] for shift in range(0, BITS, 5))
     return body + _check(body)
 
 

@@ -45,3 +45,10 @@ def sound(word: str) -> str:
         if letter not in "hw":
             last = digit
     return code.ljust(4, "0")[:4]
+
+
+def spoken(name: str) -> str:
+    """A PN as people say it: prefix, given and middle name, family name, suffix; of its component groups the first that says anything."""
+    group = next((each for each in name.split("=") if each.strip("^ ")), "")
+    family, given, middle, prefix, suffix = [*(part.strip() for part in group.split("^")), *[""] * 5][:5]
+    return " ".join(part for part in (prefix, given, middle, family, suffix) if part)

@@ -35,6 +35,7 @@ from server.store.room import Room
 from server.work.authorizing import Authorizing
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
+from server.work.portal.claiming import Claiming
 from server.work.registry.domain import Domain
 
 
@@ -61,6 +62,7 @@ def open_node(settings: Settings) -> Node:
         permits=settings.consent_default == "permit",
     )  # fmt: skip
     oauth = OAuthServer(settings, database, tokens, trail, web.jwks, web_of_strangers.jwks)
+    viewing = Viewing(tokens, site)
     return Node(
         settings=settings,
         database=database,
@@ -81,7 +83,8 @@ def open_node(settings: Settings) -> Node:
         oauth=oauth,
         authorizing=Authorizing(oauth),
         logos=Logos(web, web_of_strangers),
-        viewing=Viewing(tokens, site),
+        viewing=viewing,
+        claiming=Claiming(settings, database, site, viewing, people, trail, strangers),
     )
 
 

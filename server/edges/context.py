@@ -42,7 +42,9 @@ from server.store.db import Database
 from server.work.authorizing import Authorizing
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
+from server.work.portal.claiming import Claiming
 from server.work.registry.domain import Domain
+from server.work.render import Renderer
 
 _TOGETHER = 1 << 20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -73,11 +75,18 @@ class Node:
     authorizing: Authorizing
     logos: Logos
     viewing: Viewing
+    claiming: Claiming
 
 
 def node(request: HTTPConnection) -> Node:
     found: Node = request.app.state.node
     return found
+
+
+def renderer(request: HTTPConnection) -> Renderer:
+    """What makes pictures of pixels in this process: one for all edges, so that they share the pictures that were made lately."""
+    made: Renderer = request.app.state.renderer
+    return made
 
 
 def problem_page(request: Request, error: ImageShareError, title: str = "") -> Response:

@@ -5,6 +5,7 @@ sessions and codes that are over.
 from collections.abc import Sequence
 from typing import Final
 
+from server.access import codes
 from server.access.oauth import granting
 from server.access.people import people
 from server.records import commitment, feed_messages, fetches, workitem_subscribers
@@ -39,6 +40,7 @@ class Housekeeping:
             fetches.forget(connection, before)
             people.forget(connection, micros())
             granting.forget(connection, micros())
+            codes.forget(connection, micros())
             for job in due:
                 jobs.enqueue(connection, HOUSEKEEPING, job.key, due=micros() + _DAY)
                 jobs.done(connection, job)

@@ -104,13 +104,14 @@ def _filled(opened: Pages) -> Town:
     passkey = keys.finish(session, key.create(keys.begin(session)), "Annas Schlüssel")
     with smart.node.database.read() as connection:
         grant = connection.execute(text("select id from access_grant where account = :a"), {"a": session.account.id}).scalar_one()
+        study = connection.execute(text("select id from study where uid = :u"), {"u": STUDIES["A"][0].study_uid}).scalar_one()
     registered = smart.http.post(
         "/oauth/register", headers={"Authorization": f"Bearer {INITIAL}"},
         json={"client_name": "x", "redirect_uris": ["https://x.example.org/"], "token_endpoint_auth_method": "client_secret_basic"},
     ).json()  # fmt: skip
     tokens = {name: told[name] for name in ("access_token", "refresh_token")}
     mine = {"patient": site.a, "account": session.account.id, "grant": grant, "session": session.id, "cookie": cookie, **tokens,
-            "passkey": passkey.id, "passkey_name": "Annas Schlüssel", "csrf": session.csrf}  # fmt: skip
+            "passkey": passkey.id, "passkey_name": "Annas Schlüssel", "csrf": session.csrf, "study": study}  # fmt: skip
     secrets = {
         "password": PASSWORD, "cookie": cookie, **tokens, "client secret": smart.secret["secret"], "initial": INITIAL, "guess": GUESS,
         "registered secret": registered["client_secret"], "management": registered["registration_access_token"], "csrf": session.csrf,
@@ -124,6 +125,11 @@ def _filled(opened: Pages) -> Town:
 
 def _page(path: str) -> Callable[[Town], Response]:
     return lambda town: town.stranger().http.get(path)
+
+
+def _study(path: str) -> Callable[[Town], Response]:
+    """What is below one of A's studies, by its id."""
+    return lambda town: town.stranger().http.get(f"/images/{town.mine['study']}{path}")
 
 
 def _posted(path: str, *, early: bool = False, **fields: str) -> Callable[[Town], Response]:
@@ -194,6 +200,12 @@ def _channel(town: Town) -> Response:
 PERSONAL: Final[dict[Row, tuple[int, Callable[[Town], Response]]]] = {
     ("GET", "/account"): (200, _page("/account")),
     ("GET", "/account/apps"): (200, _page("/account/apps")),
+    ("GET", "/images"): (200, lambda town: town.stranger().http.get("/images")),
+    ("GET", "/images/{study}"): (404, _study("")),
+    ("GET", "/images/{study}/picture"): (404, _study("/picture")),
+    ("GET", "/images/{study}/reports/{type}/{report}/{number:int}"): (404, _study("/reports/DiagnosticReport/x/0")),
+    ("GET", "/claim/keep"): (303, lambda town: town.stranger().http.get("/claim/keep")),
+    ("POST", "/claim/keep"): (303, _posted("/claim/keep", patient="{patient}")),
     ("GET", "/logos/{client}"): (404, _page("/logos/public")),
     ("GET", "/account/activity"): (200, _page("/account/activity?before=9999999999999999-1-1")),
     ("GET", "/sign-out"): (200, _page("/sign-out")),
@@ -239,7 +251,7 @@ OPEN: Final[dict[Row, Callable[[Town], Response]]] = {
         "/fhir/.well-known/smart-configuration", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/oauth/jwks",
         "/brands", style_path(), "/sign-in", "/recover", "/signed-out", "/sign-in/code", "/sign-in/with-code", "/sign-in/passkey",
         "/recover/password", "/account/password", "/account/passkeys", "/account/name", "/account/email", "/account/email/confirm", "/account/passkeys/remove", "/account/sessions/close",
-        "/account/apps/disconnect", "/account/hospital/remove", "/", "/livez", "/readyz", "/metrics",
+        "/account/apps/disconnect", "/account/hospital/remove", "/claim", "/claim/account", "/claim/forget", "/", "/livez", "/readyz", "/metrics",
     )},
     ("GET", "/assets/{digest}/{name}"): _page("/assets/x/..%2f..%2fimageshare.db"),
     ("GET", "/account/hospital/{provider}"): _page("/account/hospital/none"),
@@ -252,6 +264,9 @@ OPEN: Final[dict[Row, Callable[[Town], Response]]] = {
     ("POST", "/sign-in/with-code"): _posted("/sign-in/with-code", early=True, email="patient@example.org", code="0000 0000"),
     ("POST", "/sign-in/passkey/options"): _posted("/sign-in/passkey/options", early=True, email="patient@example.org"),
     ("POST", "/sign-in/passkey"): _posted("/sign-in/passkey", early=True, response='{{"id": "{passkey}"}}'),
+    ("POST", "/claim"): _posted("/claim", early=True, code="0000-0000-0000-0", day="29", month="2", year="1960"),
+    ("POST", "/claim/account"): _posted("/claim/account", early=True, email="patient@example.org"),
+    ("POST", "/claim/forget"): _posted("/claim/forget", early=True),
     ("POST", "/recover"): _posted("/recover", early=True, email="patient@example.org"),
     ("POST", "/recover/password"): _posted("/recover/password", early=True, email="patient@example.org", code="0000 0000", password="a long new password"),
     **{("OPTIONS", path): _options(path) for path in {"/dicomweb", *(path for _, path in DICOMWEB if path.startswith("/dicomweb"))}},
@@ -344,8 +359,8 @@ def test_a_page_shows_and_changes_what_is_ones_own_alone(town: Town, row: Row) -
     method, path = row
     path = path.replace("{request_id}", "x").replace("{provider}", "x")
     unknown = town.pages.visitor().http.request(method, path, headers={"Origin": town.pages.site.base})
-    assert unknown.status_code in ((303,) if method == "GET" else (303, 403, 415))
-    assert "/sign-in" in unknown.headers.get("location", "/sign-in")
+    assert unknown.status_code in ((303, 404) if path.startswith("/images/") else (303,) if method == "GET" else (303, 403, 415))
+    assert unknown.headers.get("location", "/sign-in").partition("?")[0].endswith(("/sign-in", "/claim"))
     assert told_of_a(town, unknown) == []
 
 

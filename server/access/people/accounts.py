@@ -22,15 +22,20 @@ from server.records import belonging
 from server.settings import is_local_name
 from server.store.db import insert, micros
 from server.store.tables import Account as AccountRow
-from server.store.tables import AccountPatient, Session
+from server.store.tables import AccountPatient, OneTimeCode, Session
 
 ACCOUNT = AccountRow.__table__  # type: ignore[attr-defined]
 OWN = AccountPatient.__table__  # type: ignore[attr-defined]
 _SESSION = Session.__table__  # type: ignore[attr-defined]
+_CODE = OneTimeCode.__table__  # type: ignore[attr-defined]
 KINDS: Final = ("patient", "proxy", "practitioner", "staff", "administrator")
 _OWN_RIGHT: Final = frozenset({"patient", "proxy"})
 """Kinds that reach single patients; the others reach every one."""
 FOREVER: Final = proxies.FOREVER
+NOBODY: Final = 0
+"""The assurance of an account whose e-mail address nobody has shown to read yet."""
+CLAIMED: Final = 2
+"""That of who had an access code from the hospital, and knew the date of birth."""
 _TAKEN: Final = "there is an account with this e-mail address already"
 _EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"]{1,64}@[^\s@<>()\[\],;:\\\"]{1,189}")
 _FHIR_USER = re.compile(r"(Patient|Practitioner|PractitionerRole|RelatedPerson|Person)/[A-Za-z0-9.-]{1,64}")
@@ -156,6 +161,23 @@ def own(connection: Connection, id: str, patient: str) -> None:
     """`patient` (a resource id) is this person from now on."""
     connection.execute(insert(connection, OWN).values(account=id, patient=patient).on_conflict_do_nothing())
     epoch.raise_(connection)
+
+
+def is_patient(connection: Connection, id: str, patient: str, name: str) -> None:
+    """The person is this patient, as far as nothing else was known: what it is called, and by which reference Consents know it."""
+    mine = ACCOUNT.c.id == id
+    connection.execute(ACCOUNT.update().where(mine, ACCOUNT.c.assurance < CLAIMED).values(assurance=CLAIMED))
+    connection.execute(ACCOUNT.update().where(mine, ACCOUNT.c.name == "").values(name=name))
+    of_patients = ACCOUNT.c.kind == "patient", ACCOUNT.c.fhir_user == ""
+    connection.execute(ACCOUNT.update().where(mine, *of_patients).values(fhir_user=f"Patient/{patient}"))
+    epoch.raise_(connection)
+
+
+def forget_nobodys(connection: Connection, before: int) -> None:
+    """Removes accounts, made before that moment, whose e-mail address nobody has shown to read."""
+    nobodys = ACCOUNT.c.assurance == NOBODY, ACCOUNT.c.email_verified == 0, ACCOUNT.c.created < before
+    connection.execute(_CODE.delete().where(_CODE.c.account.in_(select(ACCOUNT.c.id).where(*nobodys))))
+    connection.execute(ACCOUNT.delete().where(*nobodys))
 
 
 def disown(connection: Connection, id: str, patient: str) -> None:

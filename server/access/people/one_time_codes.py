@@ -55,7 +55,7 @@ class OneTimeCodes:
             if right:
                 connection.execute(CODE.delete().where(*mine))
             elif stored is None:
-                _count_nothing(connection)
+                count_nothing(connection)
         return right
 
     def _hash(self, account: str, purpose: str, code: str) -> str:
@@ -66,7 +66,7 @@ def _hidden(browser: str) -> str:
     return hashlib.sha256(browser.encode()).hexdigest() if browser else ""
 
 
-def _count_nothing(connection: Connection) -> None:
+def count_nothing(connection: Connection) -> None:
     """Writes as much as counting a try does: a commit of nothing is quicker, which would say that there is no code."""
     adding = insert(connection, THROTTLE).values(key="nothing", count=0, expires=0)
     connection.execute(adding.on_conflict_do_update(index_elements=["key"], set_={"count": 1 - THROTTLE.c.count}))

@@ -102,3 +102,4 @@ def forget(connection: Connection, now: int) -> None:
     """Removes what is over: sessions, codes, challenges, windows of throttles. For once a day."""
     for each in (sessions, one_time_codes, passkeys, throttles):
         each.forget(connection, now)
+    accounts.forget_nobodys(connection, now - 86_400_000_000)

@@ -19,7 +19,7 @@ from server.edges.dicomweb.targets import Target
 from server.errors import ImageShareError, MalformedQuery, NotAcceptable, NotFound
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
-from server.work.render import Renderer, Viewport, Window, Wish
+from server.work.render import Viewport, Window, Wish
 
 GIF: Final = "image/gif"
 _OFFERED: Final = ("image/jpeg", "image/png", GIF)
@@ -105,7 +105,7 @@ def _made(
     meanwhile: Callable[[], object] = lambda: None,
 ) -> bytes:
     """The image; `meanwhile` is done while it is made, such as putting the retrieval into the trail, and has to succeed."""
-    renderer: Renderer = request.app.state.renderer
+    renderer = context.renderer(request)
     key = wish.key(instance.blob_id, numbers)
     if (found := renderer.found(key)) is not None:
         meanwhile()

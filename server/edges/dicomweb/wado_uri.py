@@ -24,7 +24,7 @@ from server.errors import MalformedQuery, NotAcceptable, NotFound, NotSupported,
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
 from server.work import transcode
-from server.work.render import Renderer, Viewport, Window, Wish
+from server.work.render import Viewport, Window, Wish
 
 _UIDS: Final = {"studyUID": "study", "seriesUID": "series", "objectUID": "instance"}
 _IMAGES: Final = ("image/jpeg", "image/png", "image/gif")
@@ -128,7 +128,7 @@ def _as_picture(request: Request, target: Target, type_: str, table: FrameTable 
     (instance,) = target.instances
     numbers = _frames(request, instance, type_)
     wish = _wish(request, type_, table)
-    renderer: Renderer = request.app.state.renderer
+    renderer = context.renderer(request)
 
     def made() -> bytes:
         with context.node(request).blobs.open(instance.blob_id) as file:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.edges.pages import account, activity, assets, consent, hospital, logo, sign_in
+from server.edges.pages import account, activity, assets, claim, consent, hospital, images, logo, sign_in
 from server.edges.pages.browser import open_page, page, problem_page
 
 _BOTH: Final = ["GET", "POST"]
@@ -57,6 +57,15 @@ def install(app: FastAPI) -> None:
             Route("/account/passkeys/remove", page(account.remove_passkey, of="/account"), methods=_POST),
             Route("/account/sessions/close", page(account.close_session, of="/account"), methods=_POST),
             Route("/account/activity", page(activity.activity), methods=_GET),
+            Route("/claim", open_page(claim.claim), methods=_BOTH),
+            Route("/claim/account", open_page(claim.make_account), methods=_GET),
+            Route("/claim/account", open_page(claim.account), methods=_POST),
+            Route("/claim/keep", page(claim.keep), methods=_BOTH),
+            Route("/claim/forget", open_page(claim.forget), methods=_POST),
+            Route("/images", open_page(images.timeline), methods=_GET),
+            Route("/images/{study}", open_page(images.study), methods=_GET),
+            Route("/images/{study}/picture", open_page(images.picture), methods=_GET),
+            Route("/images/{study}/reports/{type}/{report}/{number:int}", open_page(images.report), methods=_GET),
             Route("/account/apps", page(account.apps), methods=_GET),
             Route("/account/apps/disconnect", page(account.disconnect, of="/account/apps"), methods=_POST),
             *(
@@ -66,5 +75,6 @@ def install(app: FastAPI) -> None:
             Route("/recover/password", _back_to("/recover"), methods=_GET),
             *(Route(f"/account/{path}", _back_to("/account"), methods=_GET) for path in _FORMS),
             Route("/account/apps/disconnect", _back_to("/account/apps"), methods=_GET),
+            Route("/claim/forget", _back_to("/claim"), methods=_GET),
         ]
     )

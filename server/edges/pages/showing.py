@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from profiles.person_name import spoken
 from server.edges.context import node, request_id
 from server.edges.pages import assets
 from server.edges.pages.wording import day, moment
@@ -27,6 +28,7 @@ _PAGES: Final = Environment(
     lstrip_blocks=True, extensions=["jinja2.ext.i18n"],
 )  # fmt: skip
 _PAGES.globals["asset"] = assets.address
+_PAGES.filters["spoken"] = spoken
 _NO_NAME: Final = Settings.model_fields["organization"].default
 """What the site is called until somebody names it: nobody to ask."""
 _ENGLISH: Final = NullTranslations()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
+from profiles.anatomy import region
 from profiles.modalities import modality
 
 _MONTHS: Final = (
@@ -16,6 +17,9 @@ _KINDS: Final = {
     "OCT": "OCT scan", "SM": "Microscope slides", "XC": "Photographs", "GM": "Microscope images", "DOC": "Documents", "SR": "Report",
     "OT": "Images",
 }  # fmt: skip
+_BESIDE: Final = frozenset({"SR", "PR", "KO", "DOC", "SEG", "REG", "OT", "AU"})
+"""What comes along with images, and is not what the examination was."""
+_MOST_PARTS: Final = 3
 _WAYS: Final = {"password": "password", "code": "code by e-mail", "passkey": "passkey", "hospital": "your hospital"}
 
 
@@ -42,6 +46,20 @@ def kinds(modalities: Iterable[str]) -> str:
     said = dict.fromkeys(_KINDS.get(each) or modality(each).display or each for each in modalities)
     first, *rest = said or [""]
     return joined([first, *(each if each[1:2].isupper() else each[:1].lower() + each[1:] for each in rest)])
+
+
+def examination(modalities: Iterable[str], body_parts: Iterable[str]) -> str:
+    """`CT scan of the chest` out of DICOM modalities and Body Part Examined; the kind alone where no part is known."""
+    seen = [each for each in modalities if each not in _BESIDE] or list(modalities)
+    kind, parts = kinds(seen) or "Images", [_part(each) for each in dict.fromkeys(body_parts)]
+    named = [each for each in dict.fromkeys(parts) if each]
+    return f"{kind} of the {joined(named[:2])}" if 0 < len(named) <= _MOST_PARTS else kind
+
+
+def _part(body_part: str) -> str:
+    """A body part in the words of people: `CHEST` as `chest`; empty where its name is nobody's."""
+    known = region(body_part)
+    return known.display.lower() if known is not None and known.display else ""
 
 
 def ways(methods: Iterable[str]) -> str:
