@@ -349,10 +349,10 @@ def doctor(data: Data = None, as_json: Annotated[bool, typer.Option("--json", he
 
     Secrets are masked. Exit code 1 if anything does not work.
     """
-    from server import upkeep
+    from server.doctor import examined
 
     with told():
-        rows = upkeep.doctor(load(data=data))
+        rows = examined(load(data=data))
     if as_json:
         typer.echo(json.dumps({name: {"value": value, "ok": fine} for name, value, fine in rows}, indent=2))
     else:

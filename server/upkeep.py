@@ -2,24 +2,22 @@
 
 import fcntl
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, select
+from sqlalchemy import select
 
 from server.access.people import people
 from server.errors import SettingsError
-from server.outbound import mail
-from server.records import audit_feed, catalogue, foreign_entries, parameters, rejections
+from server.records import audit_feed, catalogue, rejections
 from server.records.installation import installation
-from server.settings import HIDDEN, Settings, bracketed, is_local_name
+from server.settings import Settings, bracketed, is_local_name
 from server.store import jobs
 from server.store.blobs import FolderBlobs, digest
-from server.store.db import Database, ping
-from server.store.migrations import migrate, require_current, sqlite_file
+from server.store.db import Database
+from server.store.migrations import migrate, require_current
 from server.telemetry import log
 from server.work import checks, sealing
 from server.work.checks import Finding
@@ -230,116 +228,3 @@ def disagreements(settings: Settings, *, repair: bool = False) -> list[Finding]:
         return checks.disagreements(database, owned_blobs(settings, database), repair=repair)
     finally:
         database.close()
-
-
-def doctor(settings: Settings) -> list[tuple[str, str, bool]]:
-    """What is in force and whether it works: (what, value with secrets masked, fine?)."""
-    told = [(name, _shown(name, value), True) for name, value in settings.model_dump().items() if value is not None]
-    database = Database(settings.database)
-    file = sqlite_file(database)
-    if file is not None and not file.exists():  # to ask it would make it
-        told.append(("database", f"{_masked(database.url)} (not there yet)", os.access(_nearest(file), os.W_OK)))
-    else:
-        told.append(("database", _masked(database.url), _works(lambda: ping(database))))
-        told += [("search index", line, True) for line in _indexing(database)]
-        told += [("trail", line, True) for line in _sealed(database)]
-        told += [("audit repository", line, True) for line in _unsent(database, settings.audit_repository)]
-        told += [
-            (f"manifests at {each.name}", line, fine) for each in settings.documents_to for line, fine in _at(database, each.name)
-        ]
-    database.close()
-    folder = settings.blob_folder
-    nearest = _nearest(folder)
-    told.append(("blobs", str(folder), os.access(nearest, os.W_OK)))
-    if aside := len(list(folder.glob("quarantine/*"))):
-        told.append(("quarantine", f"{aside} blobs that no row names; see docs/decisions/0008", False))
-    free = shutil.disk_usage(nearest).free
-    told.append(("free space", f"{free >> 20} MiB", free > settings.min_free_bytes))
-    anyhow = settings.public_url is None and settings.http_host in ("0.0.0.0", "::")
-    told.append(("public URL", f"{settings.base_url}{' is no address to call: set public_url' if anyhow else ''}", not anyhow))
-    if settings.hides_callers:
-        told.append(("reverse proxy", HIDDEN, True))
-    told.append(_mail(settings))
-    told.append(("SOAP", f"answers who shows {', '.join(_soap_callers(settings))}", True))
-    told += [(name, "not a setting; is it misspelt?", False) for name in sorted(unknown_variables(os.environ))]
-    return told
-
-
-def _indexing(database: Database) -> list[str]:
-    """The resource types whose search index is made anew just now; none where the database does not answer, or is of another version."""
-    with suppress(Exception), database.read() as connection:
-        return [f"{each.type}: {each.percent} % of it is made anew" for each in parameters.indexing(connection)]
-    return []
-
-
-def _sealed(database: Database) -> list[str]:
-    """The last seal of the trail; none as above."""
-    with suppress(Exception), database.read() as connection:
-        return [sealing.told(connection)]
-    return []
-
-
-def _unsent(database: Database, repository: str) -> list[str]:
-    """How much of the trail waits for the audit repository; none as above, or where there is no repository."""
-    with suppress(Exception), database.read() as connection:
-        count, _ = audit_feed.waiting(connection, repository)
-        return [f"{count} events wait to be sent"] if repository else []
-    return []
-
-
-def _at(database: Database, partner: str) -> list[tuple[str, bool]]:
-    """How many manifests a partner has, and has not, and whether somebody should look; none as above."""
-    with suppress(Exception), database.read() as connection:
-        counts = {state: count for (name, state), count in foreign_entries.counts(connection).items() if name == partner}
-        trouble = counts.keys() & {"refused", "left", "given up"}
-        told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none yet"
-        return [(f"{told}; see imageshare manifests" if trouble else told, not trouble)]
-    return []
-
-
-def _soap_callers(settings: Settings) -> list[str]:
-    """By what SOAP knows its callers."""
-    told = ["an access token"]
-    told += ["a SAML assertion"] if settings.trusted_assertions else []
-    told += ["a partner's certificate"] if any(each.scope and each.certificates for each in settings.partners) else []
-    return told if settings.is_published else [*told, "that it is a program on this machine (loopback)"]
-
-
-def _mail(settings: Settings) -> tuple[str, str, bool]:
-    """Without a mail server people sign in by password or passkey only: a warning, no fault."""
-    try:
-        server = mail.server_of(settings)
-    except SettingsError as error:
-        return "e-mail", error.detail, False
-    if server is not None:
-        return "e-mail", f"by {server.scheme} through {server.hostname}", True
-    return "e-mail", f"files in {mail.folder(settings)}, which nobody reads: set smtp_url", True
-
-
-def unknown_variables(environment: Mapping[str, str]) -> set[str]:
-    """`IMAGESHARE_*` variables that are no setting: pydantic-settings passes over them without a word."""
-    known = {f"IMAGESHARE_{name.upper()}" for name in Settings.model_fields} | {"IMAGESHARE_CONFIG", "IMAGESHARE_TOKEN"}
-    return {name for name in environment if name.startswith("IMAGESHARE_") and name.partition("__")[0] not in known}
-
-
-def _nearest(path: Path) -> Path:
-    """`path`, or the nearest folder above it that is there."""
-    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-
-
-def _shown(name: str, value: object) -> str:
-    return "********" if name == "database_url" else str(value)
-
-
-def _masked(url: URL) -> str:
-    """libpq takes a password also as a parameter."""
-    secret = {name: "masked" for name in url.query if "password" in name.lower()}
-    return url.update_query_dict(secret).render_as_string(hide_password=True)
-
-
-def _works(attempt: Callable[[], None]) -> bool:
-    try:
-        attempt()
-    except Exception:  # noqa: BLE001 whatever the driver raises means: it does not work
-        return False
-    return True

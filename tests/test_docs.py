@@ -11,7 +11,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from server import sending, upkeep
+from server import doctor, sending
 from server.cli import app
 from server.settings import load
 
@@ -89,7 +89,7 @@ def test_the_readme_shows_settings() -> None:
 def test_variables_are_variables(document: Path) -> None:
     named = re.findall(r"\bIMAGESHARE_[A-Z_]*[A-Z]\b(?!\*)", document.read_text())
     ours = [name for name in named if not name.startswith("IMAGESHARE_TEST_")]
-    assert upkeep.unknown_variables(dict.fromkeys(ours, "")) <= {sending.CALLING}  # which is an AE title
+    assert doctor.unknown_variables(dict.fromkeys(ours, "")) <= {sending.CALLING}  # which is an AE title
 
 
 def _parse(arguments: list[str]) -> str:

@@ -53,8 +53,8 @@ class Issuer:
 def issuers(settings: Settings) -> Mapping[str, Issuer]:
     """Those of `trusted_assertions`, by their names. Raises `SettingsError` for a certificate that cannot be read."""
     return {
-        each.issuer: Issuer(each, files.certificates(each.certificates, f"trusted_assertions.{number}.certificates"))
-        for number, each in enumerate(settings.trusted_assertions)
+        each.issuer: Issuer(each, files.certificates(each.certificates, f"trusted_assertions.{each.issuer}.certificates"))
+        for each in settings.trusted_assertions
     }
 
 

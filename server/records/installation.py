@@ -4,7 +4,7 @@ import secrets
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from profiles.header import PatientDomains
 from profiles.identifiers import AssigningAuthority, uuid_oid
@@ -75,12 +75,21 @@ class Installation:
 def installation(database: Database) -> Installation:
     """This installation; makes it on first use."""
     with database.read() as connection:
-        facts = {key: value for key, value in connection.execute(select(_INSTALLATION.c.key, _INSTALLATION.c.value))}
-    if not {"root", "cursor_key"} <= facts.keys():
+        found = known(connection)
+    if found is None:
         with database.write() as connection:
             for key, value in (("root", uuid_oid(uuid.uuid4())), ("cursor_key", secrets.token_hex(32))):
                 connection.execute(insert(connection, _INSTALLATION).values(key=key, value=value).on_conflict_do_nothing())
-            facts = {key: value for key, value in connection.execute(select(_INSTALLATION.c.key, _INSTALLATION.c.value))}
+            found = known(connection)
+    assert found is not None
+    return found
+
+
+def known(connection: Connection) -> Installation | None:
+    """This installation; None before it was made."""
+    facts = {key: value for key, value in connection.execute(select(_INSTALLATION.c.key, _INSTALLATION.c.value))}
+    if not {"root", "cursor_key"} <= facts.keys():
+        return None
     return Installation(facts["root"], bytes.fromhex(facts["cursor_key"]))
 
 

@@ -1,4 +1,4 @@
-"""Upkeep: the folder's lock, damaged bytes, killed workers' leases, and what `doctor` tells."""
+"""Upkeep: the folder's lock, damaged bytes, killed workers' leases."""
 
 import hashlib
 import os
@@ -12,7 +12,6 @@ from peers.imageshare import node, publish_all
 from pydantic import SecretStr
 from sqlalchemy import Connection, select
 
-from profiles.audit_event import REST_READ, Agent
 from server import upkeep
 from server.edges.context import Node
 from server.errors import SettingsError
@@ -22,7 +21,6 @@ from server.store import jobs
 from server.store.blobs import batch
 from server.store.db import Database
 from server.work.ingest import PUBLISH
-from server.work.sealing import Sealer
 
 
 @pytest.fixture
@@ -119,14 +117,6 @@ def test_who_is_alone_in_a_blob_folder_keeps_others_out(tmp_path: Path, monkeypa
         pass
 
 
-def test_the_doctor_tells_of_the_quarantine(opened: Node) -> None:
-    _orphan(opened, finished=True)
-    upkeep.sweep_orphans(opened.settings, alone=True)
-    told = {name: (value, fine) for name, value, fine in upkeep.doctor(opened.settings)}
-    assert told["quarantine"][0].startswith("1 ")
-    assert told["quarantine"][1] is False
-
-
 def test_verify_finds_what_is_missing_or_changed(opened: Node) -> None:
     send(opened, *(Made(number=number) for number in range(1, 5)))
     publish_all(opened)
@@ -178,41 +168,11 @@ def test_a_killed_workers_job_is_free_at_once(opened: Node) -> None:
     assert publish_all(opened) == 1
 
 
-def test_doctor_masks_secrets(tmp_path: Path) -> None:
-    url = SecretStr("postgresql+psycopg://user:s3cret@127.0.0.1:1/db?password=s3cret2&connect_timeout=1")
-    told = upkeep.doctor(load(data=tmp_path, database_url=url))
-    assert "s3cret" not in str(told)
-    by_name = {name: (value, fine) for name, value, fine in told}
-    assert by_name["database_url"][0] == "********"
-    assert by_name["database"] == ("postgresql+psycopg://user:***@127.0.0.1:1/db?connect_timeout=1&password=masked", False)
-    assert by_name["blobs"][1]
-    assert by_name["http_port"] == ("8080", True)
-
-
 def test_a_database_that_cannot_be_reached_is_told_without_its_password(tmp_path: Path) -> None:
     url = SecretStr("postgresql+psycopg://user:s3cret@127.0.0.1:1/db?connect_timeout=1")
     with pytest.raises(SettingsError, match="cannot be reached") as caught:
         upkeep.make_ready(load(data=tmp_path, database_url=url))
     assert "s3cret" not in str(caught.value)
-
-
-def test_the_doctor_tells_of_misspelt_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMAGESHARE_QUIET_PERIODE", "3")
-    with node(tmp_path / "data") as opened:
-        told = {name: fine for name, _, fine in upkeep.doctor(opened.settings)}
-    assert told["IMAGESHARE_QUIET_PERIODE"] is False
-    assert upkeep.unknown_variables({"IMAGESHARE_DATA": "x", "IMAGESHARE_CONFIG": "y", "HOME": "z"}) == set()
-
-
-@pytest.mark.parametrize(
-    ("host", "public", "fine"),
-    [("0.0.0.0", None, False), ("::", None, False), ("127.0.0.1", None, True), ("0.0.0.0", "https://images.example", True)],
-)
-def test_the_doctor_tells_of_links_that_lead_nowhere(tmp_path: Path, host: str, public: str | None, fine: bool) -> None:
-    """Retrieve URLs begin with the public URL; nobody can call 0.0.0.0."""
-    told = {name: (value, fine) for name, value, fine in upkeep.doctor(load(data=tmp_path, http_host=host, public_url=public))}
-    assert told["public URL"][1] is fine
-    assert ("set public_url" in told["public URL"][0]) is not fine
 
 
 def test_a_server_that_runs_is_seen(tmp_path: Path) -> None:
@@ -225,22 +185,6 @@ def test_a_server_that_runs_is_seen(tmp_path: Path) -> None:
         assert not upkeep.is_served(settings)
 
 
-@pytest.mark.parametrize(
-    ("public", "told"),
-    [(None, "loopback"), ("http://localhost:1", "loopback"), ("https://images.example", "answers who shows an access token")],
-)
-def test_the_doctor_tells_whom_soap_answers(tmp_path: Path, public: str | None, told: str) -> None:
-    assert told in {name: value for name, value, _ in upkeep.doctor(load(data=tmp_path, public_url=public))}["SOAP"]
-
-
-def test_the_doctor_makes_no_database(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "not" / "there"):
-        rows = {name: (value, fine) for name, value, fine in upkeep.doctor(load(data=folder))}
-        assert rows["database"][0].endswith("(not there yet)")
-        assert rows["database"][1]
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_schema_of_a_newer_version_is_told(tmp_path: Path) -> None:
     settings = load(data=tmp_path)
     upkeep.make_ready(settings)
@@ -248,18 +192,7 @@ def test_a_schema_of_a_newer_version_is_told(tmp_path: Path) -> None:
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'ffff'")
     database.close()
-    with pytest.raises(SettingsError, match="another version"):
+    with pytest.raises(SettingsError, match="newer version"):
         upkeep.make_ready(settings)
     with pytest.raises(SettingsError, match="revision ffff"):
         upkeep.require_ready(settings)
-
-
-def test_the_doctor_tells_of_the_last_seal(opened: Node) -> None:
-    assert "not sealed yet" in {name: value for name, value, _ in upkeep.doctor(opened.settings)}["trail"]
-    opened.trail.write(opened.trail.action("read", REST_READ, Agent(identifier="app")))
-    newest = Sealer(opened.database).seal()
-    assert newest is not None
-    told = {name: value for name, value, _ in upkeep.doctor(opened.settings)}["trail"]
-    assert newest.name in told
-    assert told.endswith("0 events wait for the worker")
-    assert upkeep.verify_trail(opened.settings).newest == newest

@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
@@ -18,6 +18,10 @@ from server.store import sqlite_statistics
 from server.store.db import Database
 
 _LOCK = 0x1AA6E5  # any constant that this application alone uses for its advisory lock
+
+_NOT_OURS = (
+    "the database of IMAGESHARE_DATABASE_URL, or imageshare.db in the data folder, is not one of imageshare's, or is damaged"
+)
 
 
 def configuration() -> Config:
@@ -41,14 +45,14 @@ def migrate(database: Database) -> None:
     with _reached(), database.rebuild() as connection:
         if not database.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        if _revision(connection) == newest():
+        found = revision(connection)
+        if found == newest():
             return
+        if is_newer(found):
+            raise SettingsError(too_new(found))
         config = configuration()
         config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError:
-            raise SettingsError("the database schema is of another version of imageshare; run that, or a newer one") from None
+        command.upgrade(config, "head")
         if not database.is_sqlite:
             return
         # Only after a change: it reads every table, which a start has no time for.
@@ -69,16 +73,33 @@ def require_current(database: Database) -> None:
         raise SettingsError(
             f"there is no imageshare database at {file}; start `imageshare serve`, or name the data folder with --data"
         )
-    head = newest()
     with _reached(), database.read() as connection:
-        found = _revision(connection)
-    if found != head:
+        found = revision(connection)
+    if is_newer(found):
+        raise SettingsError(too_new(found))
+    if found != newest():
         raise SettingsError(
-            f"the database schema is at revision {found or 'none'}, this version needs {head}: run `imageshare migrate`"
+            f"the database schema is at revision {found or 'none'}, this version needs {newest()}: run `imageshare migrate`"
         )
 
 
-def _revision(connection: Connection) -> str | None:
+def is_newer(found: str | None) -> bool:
+    """Whether a database is of a revision that this code does not know, because a newer version of it has made that."""
+    return found is not None and found not in {
+        each.revision for each in ScriptDirectory.from_config(configuration()).walk_revisions()
+    }
+
+
+def too_new(found: str | None) -> str:
+    """What to do about it: no version of the code goes back on a schema that it does not know."""
+    return (
+        f"the database schema is at revision {found}, of a newer version of imageshare; this one is {version('imageshare')} and knows "
+        f"{newest()} at most: install that newer version again, or restore the backup from before it was installed"
+    )
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision that a database is at; None for an empty one."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -91,5 +112,5 @@ def _reached() -> Iterator[None]:
         raise
     except Unavailable:
         raise SettingsError("the database cannot be reached or written; `imageshare doctor` shows which it is") from None
-    except DatabaseError as error:
-        raise SettingsError(f"the database is not one of imageshare's, or is damaged ({type(error.orig).__name__})") from None
+    except DatabaseError:
+        raise SettingsError(_NOT_OURS) from None

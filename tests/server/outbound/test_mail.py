@@ -15,7 +15,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from peers.authority import Authority
 
-from server import upkeep
+from server import doctor
 from server.errors import SettingsError, Unavailable
 from server.outbound.mail import Mail
 from server.settings import load
@@ -145,7 +145,7 @@ def test_without_a_mail_server_they_are_files_that_others_cannot_read(tmp_path: 
 
 def test_the_doctor_tells_where_e_mails_go(tmp_path: Path) -> None:
     def told(**given: Any) -> tuple[str, bool]:
-        rows = {name: (value, fine) for name, value, fine in upkeep.doctor(load(data=tmp_path, **given))}
+        rows = {name: (value, fine) for name, value, fine in doctor.examined(load(data=tmp_path, **given))}
         assert "s:ecret" not in str(rows)
         return rows["e-mail"]
 

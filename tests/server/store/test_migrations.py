@@ -51,12 +51,15 @@ def test_an_empty_database_is_refused_with_what_to_do(database: Database) -> Non
     require_current(database)
 
 
-def test_a_database_of_another_version_is_refused(database: Database) -> None:
+def test_a_database_of_a_newer_version_is_refused_with_what_to_do(database: Database) -> None:
     migrate(database)
     with database.write() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SettingsError, match="9999"):
-        require_current(database)
+    for refusing in (require_current, migrate):
+        with pytest.raises(
+            SettingsError, match=r"revision 9999, of a newer version .* install that newer version again, or restore"
+        ):
+            refusing(database)
 
 
 def test_migrating_twice_changes_nothing(database: Database) -> None:
@@ -206,6 +209,29 @@ def test_tokens_are_found_by_the_revision_before_after_a_way_back(database: Data
         hashes = set(connection.exec_driver_sql("SELECT hash FROM token").scalars())
     forms = (("urn:a", "1"), ("", "1"), (None, "1"), ("urn:a", None))
     assert {token_hash("Patient", "identifier", *form) for form in forms} <= hashes
+
+
+@pytest.mark.parametrize("name", ["foreign_entry", "foreign_document"])
+def test_there_is_no_way_back_from_what_is_registered_at_partners(database: Database, name: str) -> None:
+    tables = older(database, "0018")
+    others = [each for each in tables if each.name.startswith("foreign_") and each.name != name]
+    with database.write() as connection:
+        fill(connection, tables)
+        for each in others:
+            connection.execute(each.delete())
+    with pytest.raises(RuntimeError, match="registered at partners"):
+        _back(database, "0017")
+    with database.write() as connection:
+        assert connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() == 1
+        connection.exec_driver_sql(f"DELETE FROM {name}")
+    _back(database, "0017")
+
+
+def _back(database: Database, revision: str) -> None:
+    with database.rebuild() as connection:
+        config = configuration()
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
 
 
 def test_a_database_with_rows_that_refer_to_nothing_stays_as_it_was(tmp_path: Path) -> None:

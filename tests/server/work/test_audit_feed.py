@@ -18,7 +18,7 @@ from peers.shows import shows
 from starlette.testclient import TestClient
 
 from profiles.audit_event import APPLICATION_START, APPLICATION_STOP, ITI_18, Agent, AuditedEntity, Subtype
-from server import roles, upkeep
+from server import doctor, roles, upkeep
 from server.app import create_app
 from server.edges.context import Node
 from server.edges.soap.routes import ENDPOINTS as ADDRESSES
@@ -272,7 +272,7 @@ def test_a_worker_that_was_killed_leaves_nothing_that_has_to_run_out(node: Node,
             assert audit_feed.lease(connection, node.settings.audit_repository, 300) is not None
         assert made.deliver() == 0
         assert "1 events wait to be sent" in [
-            value for name, value, _ in upkeep.doctor(node.settings) if name == "audit repository"
+            value for name, value, _ in doctor.examined(node.settings) if name == "audit repository"
         ]
         upkeep.take_over(node.settings)
         assert made.deliver() == 1

@@ -19,7 +19,7 @@ from profiles.audit_event import INSTANCES_TRANSFERRED, Agent
 from profiles.dicom_json import Attributes
 from profiles.document import APPROVED, DEPRECATED, DocumentEntry
 from profiles.vocabulary import DICOM
-from server import upkeep
+from server import doctor
 from server.app import create_app
 from server.cli import app
 from server.records import catalogue, foreign_entries, resources
@@ -256,7 +256,7 @@ def test_what_was_refused_is_tried_anew_when_somebody_says_so(
     monkeypatch.setenv(
         "IMAGESHARE_DOCUMENTS_TO", orjson.dumps([each.model_dump() for each in node.settings.documents_to]).decode()
     )
-    told = upkeep.doctor(load(data=node.settings.data))
+    told = doctor.examined(load(data=node.settings.data))
     assert [line for line in told if line[0] == "manifests at clinic"] == [
         ("manifests at clinic", "1 refused; see imageshare manifests", False)
     ]

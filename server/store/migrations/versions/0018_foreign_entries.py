@@ -41,6 +41,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """What is at partners' registries could be neither withdrawn nor found any more."""
+    connection = op.get_bind()
+    for name in ("foreign_entry", "foreign_document"):
+        if connection.execute(sa.select(sa.literal(1)).select_from(sa.table(name)).limit(1)).first() is not None:
+            raise RuntimeError(
+                "what is registered at partners has no place in the schema before this: withdraw it there, or restore a backup instead"
+            )
     op.drop_table("foreign_document")
     op.drop_index(op.f("ix_foreign_entry_state"), table_name="foreign_entry")
     op.drop_index("ix_foreign_entry_study", table_name="foreign_entry")
