@@ -6,12 +6,26 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from profiles.identifiers import ae_title, uid
+from profiles.identifiers import InvalidIdentifier, ae_title, uid
+from profiles.smart.scopes import parse_scope, words_of
 
 AeTitle = Annotated[str, AfterValidator(ae_title)]
-Oid = Annotated[str, AfterValidator(uid)]
 
 _WEB: Final = ("http", "https")
+
+
+def _oid(value: str) -> str:
+    try:
+        return uid(value)
+    except InvalidIdentifier:
+        raise ValueError("an OID: numbers without leading zeros, joined by dots, at most 64 characters") from None
+
+
+def _scopes(value: str) -> str:
+    for number, word in enumerate(words_of(value), 1):
+        if parse_scope(word) is None:
+            raise ValueError(f"word {number} is no SMART scope for resources; take one like system/*.rs or user/ImagingStudy.rs")
+    return value
 
 
 def _network(value: str) -> str:
@@ -50,6 +64,9 @@ def checked_url(value: str, schemes: tuple[str, ...], example: str) -> str:
     return value
 
 
+Oid = Annotated[str, AfterValidator(_oid)]
+Scopes = Annotated[str, AfterValidator(_scopes)]
+"""SMART scopes for resources, space between them: one with a slip in it would open nothing without a word."""
 Network = Annotated[str, AfterValidator(_network)]
 """An address, or a network in CIDR form."""
 WebAddress = Annotated[str, AfterValidator(_web_address)]

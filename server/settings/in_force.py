@@ -262,11 +262,18 @@ class Settings(BaseSettings):
         """Settings of the environment are text."""
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("documents_to")
+    @field_validator("documents_to", "communities")
     @classmethod
-    def _told_apart(cls, value: tuple[DocumentRecipient, ...]) -> tuple[DocumentRecipient, ...]:
+    def _told_apart(cls, value: tuple[DocumentRecipient | Community, ...]) -> tuple[DocumentRecipient | Community, ...]:
         if len({each.name for each in value}) < len(value):
             raise ValueError("two of them have the same name")
+        return value
+
+    @field_validator("trusted_assertions")
+    @classmethod
+    def _issued_apart(cls, value: tuple[TrustedAssertions, ...]) -> tuple[TrustedAssertions, ...]:
+        if len({each.issuer for each in value}) < len(value):
+            raise ValueError("two of them have the same issuer; give one of them all of the certificates")
         return value
 
     @field_validator("audit_repository")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SecretStr, StringConstraints, model_validator
 
-from server.settings.addresses import Issuer, MaybeWebAddress, Oid, WebAddress
+from server.settings.addresses import Issuer, MaybeWebAddress, Oid, Scopes, WebAddress
 
 
 class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
@@ -21,7 +21,7 @@ class TrustedIssuer(BaseModel, frozen=True, extra="forbid"):
         default=1, ge=0, le=60, description="how long its answer holds, and what it revokes is still taken"
     )
     audience: frozenset[str] = Field(default=frozenset(), description="`aud` that mean this server; its own URLs where empty")
-    scope: str = Field(
+    scope: Scopes = Field(
         default="patient/*.rs", description="SMART scopes that its tokens open at most; user/ only where they name a practitioner"
     )
     patient_authority: Oid = Field(description="OID of who assigns the Patient IDs by which its patients are known here")

@@ -36,7 +36,7 @@ def load(**overrides: object) -> Settings:
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
-        fields = "; ".join(f"{_place(each)}: {_words(each)}" for each in error.errors(include_input=False))
+        fields = "; ".join(f"{_place(each)}{_words(each)}" for each in error.errors(include_input=False))
         raise SettingsError(f"settings are wrong: {fields}") from None
     except NotRead as error:
         field = re.search(r'field "(\w+)"', str(error))
@@ -47,7 +47,9 @@ def load(**overrides: object) -> Settings:
 
 
 def _place(error: ErrorDetails) -> str:
-    return ".".join(map(str, error["loc"])) or "settings"
+    """Such as `partners.0.name: `; nothing where several settings are wrong together, whose words name them."""
+    place = ".".join(str(each) for each in error["loc"] if each != "[key]")
+    return f"{place}: " if place else ""
 
 
 def _words(error: ErrorDetails) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, field_validator, model_validator
 
-from server.settings.addresses import Issuer, MaybeWebAddress, Network, Oid, WebAddress
+from server.settings.addresses import Issuer, MaybeWebAddress, Network, Oid, Scopes, WebAddress
 
 
 def _name(value: str) -> str:
@@ -34,7 +34,7 @@ class TrustedAssertions(BaseModel, frozen=True, extra="forbid"):
         default=frozenset(), description="`Audience` that mean this server; its own URLs where empty"
     )
     clock_skew: int = Field(default=60, ge=0, le=300, description="seconds by which its clock may differ")
-    scope: str = Field(default="user/*.rs", description="SMART scopes that its assertions open at most")
+    scope: Scopes = Field(default="user/*.rs", description="SMART scopes that its assertions open at most")
     resource_id: Literal["confines", "ignored"] = Field(
         default="confines", description="whether an assertion with a patient's resource-id opens that patient's records alone"
     )
@@ -51,6 +51,13 @@ class TrustedAssertions(BaseModel, frozen=True, extra="forbid"):
     sha1: bool = Field(default=False, description="whether signatures by SHA-1 are taken, of a partner that cannot do better")
     once: bool = Field(default=False, description="whether each assertion is good for one request alone")
 
+    @field_validator("purposes")
+    @classmethod
+    def _purpose(cls, value: dict[str, str]) -> dict[str, str]:
+        if not all(re.fullmatch(r"[^^]+\^[^^]+", theirs) and re.fullmatch(r"[A-Z0-9-]+", ours) for theirs, ours in value.items()):
+            raise ValueError("a purpose is written as code^codeSystem = a code of v3-ActReason, such as 'T^1.2.3' = 'TREAT'")
+        return value
+
 
 class Partner(BaseModel, frozen=True, extra="forbid"):
     """An organization whose systems are known by the certificate that they show in TLS (IHE ATNA)."""
@@ -59,7 +66,9 @@ class Partner(BaseModel, frozen=True, extra="forbid"):
     certificates: tuple[Path, ...] = Field(
         default=(), description="what it may show as a client, PEM; empty for one that only is called"
     )
-    scope: str = Field(default="", description="SMART scopes that its certificate opens at the SOAP addresses; none where empty")
+    scope: Scopes = Field(
+        default="", description="SMART scopes that its certificate opens at the SOAP addresses; none where empty"
+    )
     hosts: frozenset[str] = Field(default=frozenset(), description="hosts, or host:port, where it is called")
     verify_name: bool = Field(
         default=True, description="whether its server's certificate must be for the host that is called (IHE ATNA asks for none)"
@@ -108,10 +117,12 @@ class Community(BaseModel, frozen=True, extra="forbid"):
         default="", description="urn:oid: of the community, where its documents name none"
     )
     registry: WebAddress = Field(description="its Document Registry's address for ITI-18")
-    repositories: dict[Oid, WebAddress] = Field(default={}, description="addresses for ITI-43, by repositoryUniqueId")
-    imaging_sources: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-69, by Retrieve Location UID")
-    wado_uri: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-55, by Retrieve Location UID")
-    wado_rs: dict[Oid, WebAddress] = Field(
+    repositories: dict[Oid, Scopes, WebAddress] = Field(default={}, description="addresses for ITI-43, by repositoryUniqueId")
+    imaging_sources: dict[Oid, Scopes, WebAddress] = Field(
+        default={}, description="addresses for RAD-69, by Retrieve Location UID"
+    )
+    wado_uri: dict[Oid, Scopes, WebAddress] = Field(default={}, description="addresses for RAD-55, by Retrieve Location UID")
+    wado_rs: dict[Oid, Scopes, WebAddress] = Field(
         default={}, description="base URLs of DICOMweb for RAD-107, without /studies, by Retrieve Location UID"
     )
     by: Way = Field(default="rad69", description=f"how its images are fetched: {', '.join(get_args(Way))}")
