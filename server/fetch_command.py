@@ -42,7 +42,7 @@ def fetch(
 ) -> None:
     """Fetch a patient's images from another community: by itself, or by the server where one runs on the data folder.
 
-    Can be done again after an interruption: what is here is not fetched twice. Exit code 1 if anything is missing. Images are published when the server runs, and belong to the patient that they name.
+    Can be done again after an interruption: what is here is not fetched twice. Exit code 1 if anything is missing; a community that answers, and has nothing, is told and no failure. Images are published when the server runs, and belong to the patient that they name.
     """
     from server import upkeep
     from server.work.fetching.asked import Asked
@@ -102,16 +102,21 @@ def _listed(node: "Node", community: Community, asked: "Asked", as_json: bool) -
     from server.outbound.community import CommunityClient
 
     with CommunityClient(node.settings, community) as client:
-        entries = _fetcher(node, community, client).find(asked)
-    if as_json:
+        fetcher = _fetcher(node, community, client)
+        entries = fetcher.find(asked)
+    if not entries:
+        typer.echo(_nothing(community.name, asked), err=as_json)
+    elif as_json:
         for each in entries:
             typer.echo(orjson.dumps(_row(each)).decode())
-        return ()
-    table = Table("created", "title", "type", "media type", "repository", "uniqueId", box=None)
-    for each in entries:
-        row = _row(each)
-        table.add_row(*(row[name] for name in ("created", "title", "type", "mime_type", "repository", "document")))
-    wide().print(table)
+    else:
+        table = Table("created", "title", "type", "media type", "repository", "uniqueId", box=None)
+        for each in entries:
+            row = _row(each)
+            table.add_row(*(row[name] for name in ("created", "title", "type", "mime_type", "repository", "document")))
+        wide().print(table)
+    if fetcher.partial:
+        raise Unavailable(fetcher.partial)
     return ()
 
 
@@ -144,8 +149,7 @@ def _fetched(node: "Node", community: Community, asked: "Asked", as_json: bool) 
             results.append(done.told())
             if as_json:
                 typer.echo(orjson.dumps(results[-1]).decode())
-    if not as_json:
-        _tell(results, community.name)
+    _tell(results, community.name, asked, as_json=as_json)
     if fetcher.partial:
         raise Unavailable(fetcher.partial)
     return results
@@ -180,8 +184,8 @@ def _followed(settings: Settings, community: Community, asked: "Asked", as_json:
         raise Unavailable("the server has forgotten the fetch")
     for each in found.documents if as_json else ():
         typer.echo(orjson.dumps(each).decode())
-    if not as_json and (found.documents or not found.error):
-        _tell(found.documents, community.name)
+    if found.documents or not found.error:
+        _tell(found.documents, community.name, asked, as_json=as_json)
     if found.error:
         raise Unavailable(found.error)
     return found.documents
@@ -206,8 +210,19 @@ def _document_fetcher(node: "Node", community: Community, client: "CommunityClie
     )  # fmt: skip
 
 
-def _tell(results: "Sequence[Told]", name: str) -> None:
+def _nothing(name: str, asked: "Asked") -> str:
+    """The registry was asked and has answered: no failure, but no images either."""
+    narrowed = " that fits" if asked.accession or asked.study or asked.document else ""
+    what = "document" if asked.documents or asked.document else "manifest of images"
+    return f"nothing found: {name} has answered, and its registry has no {what} of this patient{narrowed}"
+
+
+def _tell(results: "Sequence[Told]", name: str, asked: "Asked", *, as_json: bool) -> None:
     """Sums on standard output, what is missing on standard error; no title of a document, which may name a patient."""
+    if not results:
+        typer.echo(_nothing(name, asked), err=as_json)
+    if not results or as_json:
+        return
     new, known, named = (sum(each[what] for each in results) for what in ("new", "known", "instances"))
     studies = {study for each in results for study in each["studies"]}
     others = sum(not each["manifest"] for each in results)

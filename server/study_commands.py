@@ -26,6 +26,11 @@ Study = Annotated[str, typer.Argument(help="Study Instance UID.")]
 Series = Annotated[str | None, typer.Option("--series", help="Only this series: its Series Instance UID.")]
 Instance = Annotated[str | None, typer.Option("--instance", help="Only this instance: its SOP Instance UID.")]
 
+_NO_PARTNER = "the settings name no partner that is given manifests (documents_to), and none was sent"
+_NONE_SENT = (
+    "no manifest was sent yet: each study's is when it is published, and --all sends those of studies that were published before"
+)
+
 
 class Reason(StrEnum):
     """PS3.16 CID 7011, by names that can be typed; `code` is that of coding scheme DCM."""
@@ -206,14 +211,17 @@ def manifests(
         database = Database(settings.database)
         try:
             with database.write() as connection:
-                found = foreign_entries.troubled(connection)
+                found, any_sent = foreign_entries.troubled(connection), bool(foreign_entries.counts(connection))
                 if again:
                     manifest_submission.again(connection, settings)
-                if everything:
-                    manifest_submission.everything(connection, settings)
+                studies = manifest_submission.everything(connection, settings) if everything else 0
         finally:
             database.close()
     for row, study_uid in found:
         typer.echo(f"{row.state}  {row.partner}  {study_uid}  {row.error}".rstrip())
-    if not found:
+    if everything and settings.documents_to:
+        typer.echo(f"the worker tells partners of {studies} studies: of those that they do not know yet")
+    elif not found and any_sent:
         typer.echo("partners have taken all of them")
+    elif not found:
+        typer.echo(_NONE_SENT if settings.documents_to else _NO_PARTNER)

@@ -117,12 +117,12 @@ class Community(BaseModel, frozen=True, extra="forbid"):
         default="", description="urn:oid: of the community, where its documents name none"
     )
     registry: WebAddress = Field(description="its Document Registry's address for ITI-18")
-    repositories: dict[Oid, Scopes, WebAddress] = Field(default={}, description="addresses for ITI-43, by repositoryUniqueId")
-    imaging_sources: dict[Oid, Scopes, WebAddress] = Field(
+    repositories: dict[Oid, WebAddress] = Field(default={}, description="addresses for ITI-43, by repositoryUniqueId")
+    imaging_sources: dict[Oid, WebAddress] = Field(
         default={}, description="addresses for RAD-69, by Retrieve Location UID"
     )
-    wado_uri: dict[Oid, Scopes, WebAddress] = Field(default={}, description="addresses for RAD-55, by Retrieve Location UID")
-    wado_rs: dict[Oid, Scopes, WebAddress] = Field(
+    wado_uri: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-55, by Retrieve Location UID")
+    wado_rs: dict[Oid, WebAddress] = Field(
         default={}, description="base URLs of DICOMweb for RAD-107, without /studies, by Retrieve Location UID"
     )
     by: Way = Field(default="rad69", description=f"how its images are fetched: {', '.join(get_args(Way))}")

@@ -267,6 +267,19 @@ def test_what_was_refused_is_tried_anew_when_somebody_says_so(
     assert CliRunner().invoke(app, again_).output == "partners have taken all of them\n"
 
 
+def test_that_none_was_sent_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["manifests", "--data", str(tmp_path / "data")]
+    with imageshare.node(tmp_path / "data") as node:
+        monkeypatch.setenv("IMAGESHARE_DATABASE_URL", node.settings.database)
+        nobody = CliRunner().invoke(app, arguments)
+        assert nobody.output == "the settings name no partner that is given manifests (documents_to), and none was sent\n"
+        monkeypatch.setenv("IMAGESHARE_DOCUMENTS_TO", '[{"name": "clinic", "url": "http://127.0.0.1:1/xds"}]')
+        assert CliRunner().invoke(app, arguments).output.startswith("no manifest was sent yet: ")
+        Archive(node).send(instance())
+        queued = CliRunner().invoke(app, [*arguments, "--all"])
+        assert queued.output == "the worker tells partners of 1 studies: of those that they do not know yet\n"
+
+
 def test_a_partner_who_has_nothing_to_replace_gets_it_alone(archive: Archive, other: Partner) -> None:
     archive.send(instance())
     other.faults.append(("XDSRegistryDeprecatedDocumentError",))
