@@ -48,7 +48,7 @@ class AuditRepository:
             else:
                 self._send_stream(self._tls, messages)
         except OSError as error:
-            raise Unavailable(f"the audit repository does not take what is sent to it: {type(error).__name__}") from error
+            raise Unavailable(f"the audit repository does not take what is sent to it: {_why(error)}") from error
 
     def _send_stream(self, tls: ssl.SSLContext, messages: Sequence[bytes]) -> None:
         with socket.create_connection((self._host, self._port), _SECONDS) as plain:
@@ -144,6 +144,20 @@ def _require_read(channel: socket.socket) -> None:
         if not unacknowledged:
             return
         time.sleep(_BREATH)
+
+
+def _why(error: OSError) -> str:
+    """In words for the administrator, who reads them in the log."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return "its certificate is not one that is trusted here, or not for its host"
+        case ssl.SSLError():
+            return "no TLS connection: it does not take this server's certificate, or speaks no TLS"
+        case socket.gaierror():
+            return "there is no such host"
+        case TimeoutError():
+            return "it does not answer in time"
+    return (error.strerror or str(error) or "the connection broke").lower()
 
 
 def _context(settings: Settings) -> ssl.SSLContext:
