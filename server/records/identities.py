@@ -5,11 +5,11 @@ What the identifiers say is compared up to a length: of longer ones the beginnin
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Insert, Select, and_, bindparam, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Select, and_, bindparam, delete, select
 
 from server.errors import Conflict
 from server.records import index_keys
+from server.store.many import Adding
 from server.store.prepared import Prepared
 from server.store.tables import Identity, Resource
 
@@ -24,23 +24,30 @@ def by_identity(connection: Connection, type_: str, system: str, value: str) -> 
     return str(rows[0][0]) if rows else None
 
 
-def identify(
-    connection: Connection, type_: str, pk: int, identities: Iterable[tuple[str, str]], *, fresh: bool, yields: bool
-) -> None:
-    """Makes the business identifiers (system, value) of a resource these; `fresh`: it has none yet.
+def identify(connection: Connection, type_: str, pk: int, identities: Iterable[tuple[str, str]], *, yields: bool) -> None:
+    """Makes the business identifiers (system, value) of a resource these.
 
     Raises `Conflict` if another one has one of them, unless it `yields`.
     """
     wanted = {_key(system, value) for system, value in identities}
-    if not fresh:
-        here = {(system, value) for system, value in _IDENTIFIED.rows(connection, {"pk_": pk})}
-        for system, value in here - wanted:
-            _remove(connection, type_, system, value)
-        wanted -= here
-    for system, value in sorted(wanted):
-        row = {"type": type_, "system": system, "value": value, "resource_pk": pk}
-        if not _IDENTIFY.rows(connection, row) and not yields:
-            raise Conflict(f"another {type_} has this business identifier")
+    here = {(system, value) for system, value in _IDENTIFIED.rows(connection, {"pk_": pk})}
+    for system, value in here - wanted:
+        _remove(connection, type_, system, value)
+    _add(connection, {(type_, *each, pk) for each in wanted - here}, yields=yields)
+
+
+def identify_new(connection: Connection, made: Iterable[tuple[str, int, Iterable[tuple[str, str]]]], *, yields: bool) -> None:
+    """As `identify`, of resources that have none yet: type, pk and business identifiers of each."""
+    _add(connection, {(type_, *_key(*each), pk) for type_, pk, identities in made for each in identities}, yields=yields)
+
+
+def _add(connection: Connection, wanted: Iterable[tuple[str, str, str, int]], *, yields: bool) -> None:
+    """Type, system, value, pk of each: in one order, whoever writes, so that no two wait for each other."""
+    names = ("type", "system", "value", "resource_pk")
+    rows = [dict(zip(names, each, strict=True)) for each in sorted(wanted)]
+    for row, pk in zip(rows, _ADDING.add(connection, rows), strict=True):
+        if pk is None and not yields:
+            raise Conflict(f"another {row['type']} has this business identifier")
 
 
 def disown(connection: Connection, type_: str, system: str, value: str) -> None:
@@ -66,14 +73,8 @@ def _owner(_: str) -> "Select[str]":
     return select(_RESOURCE.c.id).join(IDENTITY, IDENTITY.c.resource_pk == _RESOURCE.c.pk).where(*named)
 
 
-def _identifying(dialect: str) -> Insert:
-    statement = (sqlite if dialect == "sqlite" else postgresql).insert(IDENTITY)
-    added: Insert = statement.on_conflict_do_nothing().returning(IDENTITY.c.resource_pk)
-    return added
-
-
 _OWNER = Prepared(_owner, ("type_", "system_", "value_"))
-_IDENTIFY = Prepared(_identifying, ("type", "system", "value", "resource_pk"))
+_ADDING = Adding(IDENTITY, ("type", "system", "value"), "resource_pk", unless_there=True)
 _IDENTIFIED = Prepared(
     lambda _: select(IDENTITY.c.system, IDENTITY.c.value).where(IDENTITY.c.resource_pk == bindparam("pk_")), ("pk_",)
 )

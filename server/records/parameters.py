@@ -25,7 +25,7 @@ from server.errors import Invalid
 from server.records.packing import unpacked
 from server.store import jobs
 from server.store.db import insert, micros
-from server.store.prepared import Prepared
+from server.store.prepared import Prepared, driven
 from server.store.tables import Installation, Reindexing, Resource, Study
 
 REINDEX: Final = "reindex"
@@ -69,11 +69,21 @@ def indexer(connection: Connection, type_: str, id_: str = "") -> Indexer:
 
     `id_` is of one that may be in the DICOM catalogue, which answers for its thousands of instances itself.
     """
-    if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock_shared(%s)", (LOCK,))
-    generation = _generation(connection)
+    known = _held(connection)
     is_catalogued = type_ == "ImagingStudy" and id_ != "" and bool(_STUDY.rows(connection, {"id_": id_}))
-    return _indexer(type_, tuple(_known(connection, generation).get(type_, {}).values()), is_catalogued)
+    return _indexer(type_, tuple(known.get(type_, {}).values()), is_catalogued)
+
+
+def indexers(connection: Connection, types: Iterable[str]) -> dict[str, Indexer]:
+    """As `indexer`, of several types."""
+    known = _held(connection)
+    return {type_: _indexer(type_, tuple(known.get(type_, {}).values()), False) for type_ in types}
+
+
+def _held(connection: Connection) -> Active:
+    if connection.dialect.name != "sqlite":
+        driven(connection, "SELECT pg_advisory_xact_lock_shared(%s)", (LOCK,))
+    return active(connection)
 
 
 @lru_cache(maxsize=512)

@@ -1,5 +1,6 @@
 """Who is known by which patient identifier, to the Document Registry too (ITI TF-2 section 3.42.4.1.3.3: XDSUnknownPatientId)."""
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,13 @@ def _found(_: str) -> "Select[Any]":
     )
 
 
+def _locked(_: str) -> "Select[Any]":
+    named = PATIENT.c.authority == bindparam("oid"), PATIENT.c.value == bindparam("assigned")
+    return select(PATIENT.c.pk).where(*named).with_for_update(key_share=True)
+
+
 _FOUND = Prepared(_found, ("oid", "assigned"))
+_LOCKED = Prepared(_locked, ("oid", "assigned"))
 
 
 def registered(connection: Connection, cx: str, authorities: Collection[str] = ()) -> Known | None:
@@ -59,6 +66,14 @@ def registered(connection: Connection, cx: str, authorities: Collection[str] = (
         return None
     found = find(connection, identifier)
     return found if found is not None and found.merged_into is None else None
+
+
+def lock(connection: Connection, cx: str) -> None:
+    """Nobody merges or changes who has this XDS id until the transaction ends (PostgreSQL): who she is, is to be read afterwards."""
+    if connection.dialect.name != "sqlite":
+        with contextlib.suppress(InvalidIdentifier):
+            identifier = PatientIdentifier.from_cx(cx)
+            _LOCKED.alone(connection, {"oid": identifier.authority.oid, "assigned": identifier.value})
 
 
 def is_known(connection: Connection, cx: str, authorities: Collection[str] = ()) -> int | None:

@@ -12,7 +12,6 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     Connection,
-    Insert,
     Join,
     Select,
     String,
@@ -31,7 +30,7 @@ from profiles.identifiers import AssigningAuthority, PatientIdentifier
 from server.records.belonging import MERGE
 from server.records.catalogue import PATIENT
 from server.records.registry_values import Kind, Registered, dumped, kind_of, loaded, terms
-from server.store.many import many
+from server.store.many import Adding, many
 from server.store.prepared import Prepared
 from server.store.tables import RegistryAssociation, RegistryObject, RegistryTerm, RepositoryDocument
 
@@ -82,7 +81,7 @@ def add_all(
 ) -> list[int]:
     """As `add`, of many of one patient, with a few statements for all of them. Returns their pks, in order."""
     of_all = {"patient_pk": patient_pk, "origin": origin, "study_pk": study_pk, "created": now}
-    pks: list[int] = [_ADD.rows(connection, {**_NOTHING, **_row(each), **of_all})[0][0] for each in values]
+    pks: list[int] = _ADDING.add(connection, [{**_NOTHING, **_row(each), **of_all} for each in values])
     many(TERM).insert(
         connection,
         [(pk, number, *term) for pk, value in zip(pks, values, strict=True) for number, term in enumerate(terms(value))],
@@ -118,16 +117,11 @@ def associate(connection: Connection, associations: Sequence[Association]) -> No
     _ADD_ASSOCIATION.run_each(connection, rows)
 
 
-def _adding(_: str) -> Insert:
-    added: Insert = OBJECT.insert().returning(OBJECT.c.pk)
-    return added
-
-
 def _names(table: Table) -> tuple[str, ...]:
     return tuple(column.name for column in table.columns if column.name != "pk")
 
 
-_ADD = Prepared(_adding, _names(OBJECT))
+_ADDING: Final = Adding(OBJECT, ("entry_uuid",), "pk")
 _ADD_ASSOCIATION = Prepared(lambda _: ASSOCIATION.insert(), _names(ASSOCIATION))
 
 

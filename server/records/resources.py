@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Insert, Select, Update, bindparam, select, update
+from sqlalchemy import Connection, Select, Update, bindparam, select, update
 from sqlalchemy import delete as deleting
-from sqlalchemy.dialects import postgresql, sqlite
 
 from profiles.fhir.business_identifiers import unique_identifiers
 from profiles.fhir.index import Index
@@ -24,6 +23,7 @@ from server.records import consent_rules, identities, index_keys, index_rows, pa
 from server.records import history as versions
 from server.records.reindexing import summarized
 from server.store.db import instant, micros
+from server.store.many import Adding
 from server.store.prepared import Prepared
 from server.store.tables import Resource, ResourceVersion, Token
 
@@ -101,7 +101,7 @@ def put(
     indexed = index_rows.write(connection, row.pk, made.found, row.indexed)
     _CHANGE.run(connection, {**made.row(), "indexed": indexed, "pk_": row.pk})
     _VERSION.run(connection, made.version_row(row.pk))
-    identities.identify(connection, type_, row.pk, made.identities, fresh=False, yields=yields)
+    identities.identify(connection, type_, row.pk, made.identities, yields=yields)
     if type_ == report_links.STUDY:
         reindexing.lead_here(connection, id_, made.found, was, is_back=bool(row.deleted), base=base)
     if type_ == "SearchParameter":
@@ -136,7 +136,7 @@ def create_all(
     """As `create`, of many, in their order, with a few statements for all of them. `yields` as for `put`."""
     now = now or micros()
     named = [each if "id" in each else {**each, "id": str(uuid.uuid4())} for each in resources]
-    indexers = {type_: parameters.indexer(connection, type_) for type_ in {str(each["resourceType"]) for each in named}}
+    indexers = parameters.indexers(connection, {str(each["resourceType"]) for each in named})
     indexed = ((each, indexers[each["resourceType"]].index(each, base)) for each in named)
     held = report_links.hold_all(connection, (), named)
     made = [_New.of(connection, each, "POST", now, index, base, held=held) for each, index in indexed]
@@ -403,40 +403,29 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _adding(dialect: str) -> Insert:
-    statement = (sqlite if dialect == "sqlite" else postgresql).insert(RESOURCE)
-    added: Insert = statement.on_conflict_do_nothing().returning(RESOURCE.c.pk)
-    return added
-
-
 def _changing(_: str) -> Update:
     changed: dict[str, Any] = {name: bindparam(name) for name in _COLUMNS[2:]}
     return update(RESOURCE).where(RESOURCE.c.pk == bindparam("pk_")).values(changed)
 
 
-_ADD = Prepared(_adding, _COLUMNS)
+_ADDING = Adding(RESOURCE, ("type", "id"), "pk", unless_there=True)
 _CHANGE = Prepared(_changing, (*_COLUMNS[2:], "pk_"))
 _VERSION = Prepared(lambda _: VERSION.insert(), ("resource_pk", "version", "updated", "type", "method", "patient", "body"))
 
 
 def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False, base: str) -> list[Stored | None]:
     """The first version of each; None for those whose id is taken."""
-    added: list[tuple[int, _New]] = []
-    stored: list[Stored | None] = []
-    for each in made:
-        row = {"type": each.stored.type, "id": each.stored.id, **each.row(), "indexed": each.found.digest()}
-        pks = _ADD.rows(connection, row)
-        stored.append(each.stored if pks else None)
-        if pks:
-            added.append((pks[0][0], each))
+    rows = [{"type": each.stored.type, "id": each.stored.id, **each.row(), "indexed": each.found.digest()} for each in made]
+    pks = _ADDING.add(connection, rows)
+    added = [(pk, each) for pk, each in zip(pks, made, strict=True) if pk is not None]
     _VERSION.run_each(connection, [each.version_row(pk) for pk, each in added])
     index_rows.insert(connection, [(pk, each.found) for pk, each in added])
+    identities.identify_new(connection, [(each.stored.type, pk, each.identities) for pk, each in added], yields=yields)
     for pk, each in added:
-        identities.identify(connection, each.stored.type, pk, each.identities, fresh=True, yields=yields)
         if each.stored.type == "SearchParameter":
             parameters.changed(connection, None, each.content)
         elif each.stored.type == consent_rules.CONSENT:
             consent_rules.changed(connection, pk, each.content, each.stored.patient, base=base)
         if each.stored.type == report_links.STUDY:
             reindexing.lead_here(connection, each.stored.id, each.found, report_links.NO_KEYS, base=base)
-    return stored
+    return [each.stored if pk is not None else None for pk, each in zip(pks, made, strict=True)]

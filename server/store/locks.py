@@ -6,6 +6,8 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from server.store.prepared import driven
+
 MOST: Final = 256
 """Names that one transaction locks one by one: PostgreSQL's table of locks has room for some thousands, of all transactions together."""
 _EACH: Final = "SELECT pg_advisory_xact_lock_shared(%s), pg_advisory_xact_lock(each) FROM unnest(%s::bigint[]) AS each"
@@ -21,9 +23,9 @@ def hold(connection: Connection, space: str, names: Iterable[str]) -> None:
         return
     whole, numbers = _number(space), sorted({_number(f"{space}\x1f{name}") for name in names})
     if len(numbers) > MOST:
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (whole,))
+        driven(connection, "SELECT pg_advisory_xact_lock(%s)", (whole,))
     elif numbers:  # the space is shared by all who lock some of its names
-        connection.exec_driver_sql(_EACH, (whole, numbers))
+        driven(connection, _EACH, (whole, numbers))
 
 
 def _number(text: str) -> int:

@@ -4,15 +4,20 @@
 SQLite's driver lets other threads run at each row of `executemany`, and has to wait for them each time; of a statement with many rows once.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Double, Integer, Table
+from sqlalchemy import BigInteger, Connection, Double, Insert, Integer, LargeBinary, Table
+from sqlalchemy.dialects import sqlite
+
+from server.store.prepared import Prepared, driven
 
 _AT_ONCE = (32, 8, 2, 1)
 """Rows of one statement of SQLite."""
+_SENT_TOGETHER = 100
+"""Rows of one statement of PostgreSQL that may have bodies: the statement is made in memory."""
 
 
 class Many:
@@ -36,7 +41,7 @@ class Many:
         """Rows that are not there."""
         if connection.dialect.name != "sqlite":
             if rows:
-                connection.exec_driver_sql(self._insert, _columns(rows))
+                driven(connection, self._insert, _columns(rows))
             return
         execute, given, start = connection.connection.cursor().execute, list(rows), 0
         for count, statement in self._insert_few:
@@ -51,7 +56,7 @@ class Many:
         if connection.dialect.name == "sqlite":
             connection.connection.cursor().executemany(self._delete[0], list(rows))
         else:
-            connection.exec_driver_sql(self._delete[1], _columns(rows))
+            driven(connection, self._delete[1], _columns(rows))
 
     def of(self, connection: Connection, resource_pk: int) -> set[tuple[Any, ...]]:
         """All rows of a resource."""
@@ -63,7 +68,41 @@ def _columns(rows: Collection[Sequence[Any]]) -> tuple[list[Any], ...]:
     return tuple(list(column) for column in zip(*rows, strict=True))
 
 
-_NAMES = (BigInteger, "bigint"), (Integer, "integer"), (Double, "double precision")
+class Adding:
+    """New rows of a table, known again by the values of their columns `by`; `told` is the column that is wanted of each, such as its number.
+
+    With `unless_there` a row whose key is taken is left out; without, it is an error.
+    """
+
+    def __init__(self, table: Table, by: tuple[str, ...], told: str, *, unless_there: bool = False) -> None:
+        self._names = tuple(column.name for column in table.columns if column.name != "pk")
+        self._by = by
+        cast = ", ".join(f"%s::{_postgresql(table.c[name].type)}[]" for name in self._names)
+        columns, given = (", ".join(f'"{name}"' for name in names) for names in (self._names, (told, *by)))
+        unless = " ON CONFLICT DO NOTHING" if unless_there else ""
+        self._unnest = f"INSERT INTO {table.name} ({columns}) SELECT * FROM unnest({cast}){unless} RETURNING {given}"
+
+        def one(_: str) -> Insert:
+            statement = sqlite.insert(table)
+            added: Insert = (statement.on_conflict_do_nothing() if unless_there else statement).returning(table.c[told])
+            return added
+
+        self._one = Prepared(one, self._names)
+
+    def add(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """What each row is told by, in their order; None for one that is there, or came before among these."""
+        if connection.dialect.name == "sqlite":
+            return [found[0][0] if (found := self._one.rows(connection, row)) else None for row in rows]
+        told: list[Any] = []
+        for start in range(0, len(rows), _SENT_TOGETHER):
+            some = rows[start : start + _SENT_TOGETHER]
+            given = tuple([row[name] for row in some] for name in self._names)
+            new = {tuple(by): pk for pk, *by in driven(connection, self._unnest, given).fetchall()}
+            told += [new.pop(tuple(row[name] for name in self._by), None) for row in some]
+        return told
+
+
+_NAMES = (BigInteger, "bigint"), (Integer, "integer"), (Double, "double precision"), (LargeBinary, "bytea")
 
 
 @cache

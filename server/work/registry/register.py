@@ -31,7 +31,7 @@ from server.records.registry_values import Registered
 from server.store.db import micros, moment
 from server.work.registry import faces, rules
 from server.work.registry.domain import Domain
-from server.work.registry.standing import LIST, Standing, hold, owner, require, standing, unknown_patient
+from server.work.registry.standing import LIST, Standing, owner, require, standing, unknown_patient
 
 _FOLLOWING: Final = frozenset({APND, XFRM, SIGNS})
 """What is about a document goes with it when it is replaced (ITI TF-3 section 4.2.2.2.3)."""
@@ -67,8 +67,7 @@ def register(connection: Connection, decision: Decision, domain: Domain, submiss
     """
     given, submission = submission, resolved(submission, new_uuid)
     assert submission.submission_set is not None
-    hold(connection, _names(submission))
-    whose = owner(connection, domain, submission.submission_set.patient_id)
+    whose = owner(connection, domain, submission.submission_set.patient_id, _names(submission))
     if whose is None:
         raise unknown_patient(submission.submission_set.patient_id)
     require(decision, Interaction.CREATE, whose.id, LIST)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from ihe.ebrs import RegistryError
 from profiles.document import DEPRECATED, Association, DocumentEntry, Folder, Submission, is_uuid
 from server.access.decisions import Decision, Interaction
-from server.records import corrections, patients, registry
+from server.records import patients, registry
 from server.records.registry import Stored
 from server.records.registry_values import Registered
 from server.store import locks
@@ -59,12 +59,14 @@ def hold(connection: Connection, names: Iterable[str]) -> None:
     locks.hold(connection, _SPACE, names)
 
 
-def owner(connection: Connection, domain: Domain, cx: str) -> Owner | None:
-    """Who has this patient id in the affinity domain, whom nobody merges or moves until the transaction ends; None for nobody."""
+def owner(connection: Connection, domain: Domain, cx: str, names: Iterable[str]) -> Owner | None:
+    """Who has this patient id in the affinity domain, whom nobody merges or moves until the transaction ends; None for nobody.
+
+    `hold`s `names` first.
+    """
+    hold(connection, names)
+    patients.lock(connection, cx)
     known = patients.registered(connection, cx, domain.authorities)
-    if connection.dialect.name != "sqlite" and known is not None:
-        corrections.lock_patient(connection, known.pk)
-        known = patients.registered(connection, cx, domain.authorities)
     return None if known is None else Owner(known.pk, known.id)
 
 

@@ -36,7 +36,7 @@ from server.store.db import micros, moment
 from server.work.registry import faces, rules
 from server.work.registry.domain import Domain
 from server.work.registry.register import Done, new_uuid
-from server.work.registry.standing import LIST, Standing, hold, owner, require, sees, standing, unknown_patient
+from server.work.registry.standing import LIST, Standing, owner, require, sees, standing, unknown_patient
 
 UPDATE: Final = "XDSMetadataUpdateError"
 VERSION: Final = "XDSMetadataVersionError"
@@ -72,8 +72,7 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
     """
     submission = resolved(submission, new_uuid)
     assert submission.submission_set is not None
-    hold(connection, _names(submission))
-    whose = owner(connection, domain, submission.submission_set.patient_id)
+    whose = owner(connection, domain, submission.submission_set.patient_id, _names(submission))
     if whose is None:
         raise unknown_patient(submission.submission_set.patient_id)
     require(decision, Interaction.UPDATE, whose.id, LIST)
