@@ -54,6 +54,8 @@ class Visit:
         self.address = address(request)
         self._cookies: dict[str, str] = {}
         self._lasting: dict[str, int | None] = {}
+        self.may_be_framed = False
+        """Whether its answer says itself who may frame it."""
 
     # --- who
 
@@ -168,7 +170,8 @@ class Visit:
     def finish(self, response: Response) -> Response:
         """The answer with all headers and cookies."""
         for name, value in secured(self.settings, self.request).items():
-            response.headers.setdefault(name, value)
+            if not (self.may_be_framed and name == "X-Frame-Options"):
+                response.headers.setdefault(name, value)
         for name, value in self._cookies.items():
             if value:
                 lasting = self._lasting.get(name)
@@ -212,7 +215,7 @@ def _endpoint(
             if first is not None:
                 first(visit)
             if request.method == "POST":
-                visit = Visit(request, await _form(request))
+                visit = Visit(request, await form_of(request))
         except ImageShareError as error:
             return visit.finish(problem(visit, error))
         return await run_in_threadpool(_answered, visit, handler, admit, of or request.url.path)
@@ -288,7 +291,7 @@ def _require_own_origin(visit: Visit) -> None:
     raise Forbidden("this form was sent from another site; open the page here and try again")
 
 
-async def _form(request: Request) -> Form:
+async def form_of(request: Request) -> Form:
     """WHATWG URL section 5.1: names and values, decoded. Raises `Refused` and its like."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise UnsupportedMediaType("this address takes the forms of our own pages")

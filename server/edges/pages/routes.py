@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.edges.pages import account, activity, assets, claim, consent, hospital, images, logo, sign_in
+from server.edges.pages import account, activity, assets, claim, consent, hospital, images, logo, sign_in, viewer
 from server.edges.pages.browser import open_page, page, problem_page
 
 _BOTH: Final = ["GET", "POST"]
@@ -64,6 +64,8 @@ def install(app: FastAPI) -> None:
             Route("/claim/forget", open_page(claim.forget), methods=_POST),
             Route("/images", open_page(images.timeline), methods=_GET),
             Route("/images/{study}", open_page(images.study), methods=_GET),
+            Route("/images/{study}/view", open_page(viewer.view), methods=_GET),
+            Route("/viewer/token", viewer.token, methods=_POST),
             Route("/images/{study}/picture", open_page(images.picture), methods=_GET),
             Route("/images/{study}/reports/{type}/{report}/{number:int}", open_page(images.report), methods=_GET),
             Route("/account/apps", page(account.apps), methods=_GET),

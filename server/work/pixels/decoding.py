@@ -144,8 +144,9 @@ _DECODERS: Final[dict[str, _Decoder]] = {
     JPEG_EXTENDED: _jpeg,
     **dict.fromkeys(JPEG_LOSSLESS, _jpeg_lossless),
     **dict.fromkeys((JPEG_LS_LOSSLESS, JPEG_LS_NEAR_LOSSLESS), _jpeg_ls),
-    **dict.fromkeys((JPEG_2000_LOSSLESS, JPEG_2000), _jpeg_2000),
-    **dict.fromkeys((HTJ2K_LOSSLESS, HTJ2K_LOSSLESS_RPCL, HTJ2K), _htj2k),
+    # HTJ2K that may be lossy as well: the quicker decoder lets what lossy compression overshoots wrap around, and white becomes black.
+    **dict.fromkeys((JPEG_2000_LOSSLESS, JPEG_2000, HTJ2K), _jpeg_2000),
+    **dict.fromkeys((HTJ2K_LOSSLESS, HTJ2K_LOSSLESS_RPCL), _htj2k),
     DEFLATED_FRAMES: _deflated,
 }
 

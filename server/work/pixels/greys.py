@@ -73,6 +73,8 @@ def shown(stored: Pixels, greys: Greys, window: dict[str, Any] | None) -> NDArra
 def _attributes(dataset: Dataset, number: int) -> Dataset:
     """What one frame is displayed with: top-level attributes, over them those of the functional groups (PS3.3 section C.7.6.16)."""
     found = Dataset()
+    is_little = dataset.original_encoding[1]
+    found.set_original_encoding(False, is_little is not False)  # of the entries of tables (OW)
     for name in (*_TRANSFORMS, *_WINDOWS, *_OTHERS):
         if name in dataset:
             found[name] = dataset[name]
