@@ -418,9 +418,9 @@ def _add(connection: Connection, made: Sequence[_New], *, yields: bool = False, 
     rows = [{"type": each.stored.type, "id": each.stored.id, **each.row(), "indexed": each.found.digest()} for each in made]
     pks = _ADDING.add(connection, rows)
     added = [(pk, each) for pk, each in zip(pks, made, strict=True) if pk is not None]
+    identities.identify_new(connection, [(each.stored.type, pk, each.identities) for pk, each in added], yields=yields)
     _VERSION.run_each(connection, [each.version_row(pk) for pk, each in added])
     index_rows.insert(connection, [(pk, each.found) for pk, each in added])
-    identities.identify_new(connection, [(each.stored.type, pk, each.identities) for pk, each in added], yields=yields)
     for pk, each in added:
         if each.stored.type == "SearchParameter":
             parameters.changed(connection, None, each.content)

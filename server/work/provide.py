@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
 
 from sqlalchemy import Connection
 
@@ -21,11 +20,8 @@ from server.work.arriving_documents import ArrivingDocuments, Kept
 from server.work.fhir.writes import Writes
 from server.work.imaging_documents import INGEST
 from server.work.registry.domain import Domain
-from server.work.registry.register import Done, register
+from server.work.registry.register import FEW, Done, register
 from server.work.retrieve import STUDY_TYPE
-
-_FEW: Final = 16
-"""Documents up to which a submission may wait for others, and they for it, to be written together."""
 
 
 def check(domain: Domain, submission: Submission, documents: Sequence[Provided], reading: Reading) -> None:
@@ -118,7 +114,7 @@ def provide(
         recorded(connection, done)
         return new
 
-    run = writes.run if len(documents) <= _FEW else writes.alone
+    run = writes.run if len(documents) <= FEW else writes.alone
     arrived.release(each.blob.id for each in run(write))
 
 

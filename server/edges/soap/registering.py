@@ -20,7 +20,7 @@ from server.edges import context
 from server.edges.context import Note
 from server.edges.soap.transaction import Answer, Transaction
 from server.work.registry.domain import Domain
-from server.work.registry.register import Done, register
+from server.work.registry.register import FEW, Done, register
 from server.work.registry.remove import remove
 from server.work.registry.update import update, update_restricted
 
@@ -44,7 +44,8 @@ def _submitting(by: By, kind: Kind, subtype: Subtype, work: _Work) -> Callable[[
             note = Note(kind, subtype, asked_to_register(envelope), frozenset([done.patient]))
             context.noted(request, [note], connection, rest=False)
 
-        node.writes.run(write)
+        run = node.writes.run if len(submission.documents) <= FEW else node.writes.alone
+        run(write)
         return Answer(ebrs.to_element(RegistryResponse(SUCCESS)))
 
     return answer

@@ -35,6 +35,9 @@ from server.work.registry.standing import LIST, Standing, owner, require, standi
 
 _FOLLOWING: Final = frozenset({APND, XFRM, SIGNS})
 """What is about a document goes with it when it is replaced (ITI TF-3 section 4.2.2.2.3)."""
+FEW: Final = 16
+"""Documents up to which a submission may wait for others, and they for it, to be written together: behind a savepoint, as SQLite does that, each
+further statement takes the longer the more was changed since."""
 
 
 @dataclass(frozen=True, slots=True)
