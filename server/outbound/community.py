@@ -3,7 +3,9 @@
 Documents and images are handed on while they arrive, none is held. Only the addresses of the settings are called, never one that a document names.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -25,7 +27,7 @@ from server.outbound.wado import WadoClient
 from server.settings import Community, Settings, Way
 
 Take = Callable[[str, Iterator[bytes]], None]
-"""Takes a document's or image's uniqueId and its bytes, which are there once and in order."""
+"""Takes a document's or image's uniqueId and its bytes, which are there once and in order. Images by URL come from several threads at once."""
 Failures = dict[str, str]
 """Why documents or images did not come, by their uniqueIds: a partner's codes and our words, no value that it sent."""
 
@@ -130,19 +132,39 @@ class CommunityClient:
         return _missing(left, answer)
 
     def _by_url(self, address: str, wanted: Sequence[Image], take: Take, by: Way) -> Failures:
-        token = self._community.token.get_secret_value() if self._community.token else ""
-        if address not in self._web:
-            self._web[address] = WadoClient(self._settings, address, seconds=self._community.seconds, token=token)
+        """A request each, a few at a time. Where one gets no answer, no more are begun."""
+        web, path = self._source(address), _wado_rs if by == "wado-rs" else _wado_uri
         failed: Failures = {}
-        for each in wanted:
-            path = _wado_rs(each) if by == "wado-rs" else _wado_uri(each)
-            if why := self._web[address].get(path, partial(take, each.instance)):
-                failed[each.instance] = why
+        waiting = deque(wanted)
+
+        def some() -> None:
+            while waiting:
+                try:
+                    each = waiting.popleft()
+                except IndexError:  # another thread has taken the last one
+                    return
+                if why := web.get(path(each), partial(take, each.instance)):
+                    failed[each.instance] = why
+
+        at_once = min(self._community.at_once, len(wanted))
+        with ThreadPoolExecutor(at_once, thread_name_prefix="wado") as pool:
+            try:
+                for done in as_completed([pool.submit(some) for _ in range(at_once)]):
+                    done.result()
+            finally:
+                waiting.clear()
         return failed
+
+    def _source(self, address: str) -> WadoClient:
+        community = self._community
+        token = community.token.get_secret_value() if community.token else ""
+        if address not in self._web:
+            self._web[address] = WadoClient(self._settings, address, seconds=community.seconds, token=token, community=community)
+        return self._web[address]
 
     def _called(self, address: str) -> SoapClient:
         if address not in self._soap:
-            self._soap[address] = SoapClient(self._settings, address, seconds=self._community.seconds)
+            self._soap[address] = SoapClient(self._settings, address, seconds=self._community.seconds, community=self._community)
         return self._soap[address]
 
 

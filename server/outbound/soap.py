@@ -21,7 +21,7 @@ from ihe.multipart import MultipartError, PartData, PartEnd, PartStart
 from server.errors import Unavailable
 from server.outbound import unreached
 from server.outbound.partners import tls_context
-from server.settings import Settings
+from server.settings import Community, Settings
 
 ENVELOPE_LIMIT: Final = 64 << 20
 """Bytes of an answer's envelope: some thousand whole Document Entries."""
@@ -51,10 +51,12 @@ class Reply:
 class SoapClient:
     """One endpoint of a partner. Its connections are kept until `close`; for one thread at a time."""
 
-    def __init__(self, settings: Settings, url: str, *, seconds: float = 60.0) -> None:
-        """`seconds` is for each step of an exchange, not for its whole. Raises `SettingsError` for certificates that cannot be used."""
-        parts = urlsplit(url)
-        verify = tls_context(settings, parts.hostname or "", parts.port or 443) if parts.scheme == "https" else True
+    def __init__(self, settings: Settings, url: str, *, seconds: float = 60.0, community: Community | None = None) -> None:
+        """`seconds` is for each step of an exchange, not for its whole. A `community` may have certificates of its own.
+
+        Raises `SettingsError` for certificates that cannot be used.
+        """
+        verify = tls_context(settings, url, community) if urlsplit(url).scheme == "https" else True
         timeout = httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
         self._url = url
         self._web = httpx2.Client(verify=verify, timeout=timeout, follow_redirects=False, trust_env=False)

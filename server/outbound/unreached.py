@@ -2,8 +2,16 @@
 
 import socket
 import ssl
+from typing import Final
 
 import httpx2
+
+# What OpenSSL's X509_verify_cert says (its x509_vfy.h), by its numbers
+_DISTRUSTED: Final = {
+    **dict.fromkeys((7, 18, 19, 20, 21), "it is signed by nobody whom this server trusts"),
+    **dict.fromkeys((9, 10), "its time has not come, or is over"),
+    **dict.fromkeys((62, 64), "it is for another host"),
+}
 
 
 def why(error: httpx2.HTTPError | OSError, service: str = "such a service") -> str:
@@ -35,10 +43,20 @@ def _before_http(error: httpx2.HTTPError | OSError) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return "no TLS connection: the server's certificate is not one that is trusted here"
-        if isinstance(cause, ssl.SSLError):
+            reason = _DISTRUSTED.get(cause.verify_code, f"X.509 verification says {cause.verify_code}")
+            return f"no TLS connection: the server's certificate is not one that is trusted here: {reason}"
+        if isinstance(cause, ssl.SSLError) and _is_about_ours(cause.reason or ""):
+            return "no TLS connection: the server does not take the certificate that it is shown, or wants one"
+        if isinstance(cause, ssl.SSLError) and "ALERT_HANDSHAKE_FAILURE" in (cause.reason or ""):
+            return "no TLS connection: the server refuses it; it may want a certificate, or other cipher suites"
+        if isinstance(cause, ssl.SSLError) and isinstance(error, httpx2.ConnectError):
             return "no TLS connection: what answers there speaks no TLS, or another version"
         if isinstance(cause, socket.gaierror):
             return "there is no such host"
         cause = cause.__cause__ or cause.__context__
     return ""
+
+
+def _is_about_ours(reason: str) -> bool:
+    """RFC 8446 section 6.2: whether an alert is about the client's certificate, by OpenSSL's name of it."""
+    return "ALERT" in reason and any(word in reason for word in ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED"))

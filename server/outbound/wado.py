@@ -12,7 +12,7 @@ from profiles.vocabulary import DICOM
 from server.errors import Unavailable
 from server.outbound import unreached
 from server.outbound.partners import tls_context
-from server.settings import Settings
+from server.settings import Community, Settings
 
 _CONNECT_SECONDS: Final = 10.0
 _ACCEPT: Final = {
@@ -31,12 +31,13 @@ _REASONS: Final = {
 
 
 class WadoClient:
-    """One imaging source by its base URL. Its connections are kept until `close`; for one thread at a time."""
+    """One imaging source of a community by its base URL. Its connections are kept until `close`. Safe for threads."""
 
-    def __init__(self, settings: Settings, url: str, *, seconds: float, token: str = "") -> None:
+    def __init__(
+        self, settings: Settings, url: str, *, seconds: float, token: str = "", community: Community | None = None
+    ) -> None:
         """`seconds` is for each step of an exchange. Raises `SettingsError` for certificates that cannot be used."""
-        parts = urlsplit(url)
-        verify = tls_context(settings, parts.hostname or "", parts.port or 443) if parts.scheme == "https" else True
+        verify = tls_context(settings, url, community) if urlsplit(url).scheme == "https" else True
         timeout = httpx2.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
         self._url = url.rstrip("/")
         self._headers = {"Accept-Encoding": "identity", **({"Authorization": f"Bearer {token}"} if token else {})}

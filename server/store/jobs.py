@@ -5,7 +5,7 @@ again moves the deadline and raises the generation, so a job that was asked for 
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Insert, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -51,8 +51,7 @@ _ASK = Prepared(_asking, ("kind", "key", "due", "generation", "attempts", "lease
 def claim(database: Database, kind: str, *, limit: int = 1, lease_seconds: float = 120.0) -> list[Job]:
     """Up to `limit` jobs of a kind that are due longest, leased to the caller. A lease that ran out is taken over."""
     now = micros()
-    # The lease is also the ticket: its low digits make it unlike any other's.
-    lease = now + int(lease_seconds * 1_000_000) + secrets.randbelow(1000)
+    lease = _lease(now, lease_seconds)
     due = (
         select(_JOB.c.pk)
         .where(_JOB.c.kind == kind, _JOB.c.due <= now, _JOB.c.leased_until < now)
@@ -72,6 +71,19 @@ def claim(database: Database, kind: str, *, limit: int = 1, lease_seconds: float
             .returning(_JOB.c.pk, _JOB.c.kind, _JOB.c.key, _JOB.c.generation, _JOB.c.attempts)
         ).all()
     return [Job(row.pk, row.kind, row.key, row.generation, row.attempts, lease) for row in rows]
+
+
+def _lease(now: int, seconds: float) -> int:
+    """The lease is also the ticket: its low digits make it unlike any other's."""
+    return now + int(seconds * 1_000_000) + secrets.randbelow(1000)
+
+
+def renew(connection: Connection, job: Job, *, seconds: float) -> Job | None:
+    """The job with a lease from now on, or None where its lease is another's meanwhile. One that ran out is renewed if nobody took it."""
+    lease = _lease(micros(), seconds)
+    mine = (_JOB.c.pk == job.pk) & (_JOB.c.leased_until == job.lease)
+    renewed = connection.execute(update(_JOB).where(mine).values(leased_until=lease))
+    return replace(job, lease=lease) if renewed.rowcount else None
 
 
 def done(connection: Connection, job: Job) -> None:

@@ -44,6 +44,8 @@ class Sender:
     """As the trail names the sender, where that is more than name and address."""
     initiated: bool = True
     """False where this server fetches from it."""
+    origin: tuple[tuple[str, str], ...] = ()
+    """Where its studies were fetched, as details of them in the trail."""
 
     @property
     def agent(self) -> Agent:
@@ -221,7 +223,10 @@ class Admission:
         """One event per batch and study, in the transaction of its first instance."""
         sender, trail = one.sender, self._trail
         study = AuditedEntity(
-            f"ImagingStudy/{catalogue.study_id(connection, where.study_pk)}", DICOM_UID_SYSTEM, f"urn:oid:{one.series.study_uid}"
+            f"ImagingStudy/{catalogue.study_id(connection, where.study_pk)}",
+            DICOM_UID_SYSTEM,
+            f"urn:oid:{one.series.study_uid}",
+            details=sender.origin,
         )
         trail.record(
             connection,

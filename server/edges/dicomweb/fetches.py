@@ -3,29 +3,32 @@
 POST /fetches            {"community": "county", "patient": "4711^^^&1.2.3&ISO", "study": "1.2.3.4"}    202, Location
 GET  /fetches/{fetch}    how far it is, and what came of each document
 
-It brings images of whom the community names, so only `system/` and `user/` scopes that may store studies of every patient open it.
+It brings images of whom the community names, so only `system/` and `user/` scopes that may store studies of every patient open it. How a fetch
+stands is told to who asked for it, and to who may read what it brings.
 """
 
 from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, Field, ValidationError, field_validator
+from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from profiles.audit_event import REST_CREATE, REST_READ, AuditedEntity
 from profiles.identifiers import PatientIdentifier
-from server.access.decisions import Interaction
+from server.access.decisions import Decision, Interaction
 from server.edges import context
 from server.edges.dicomweb.answers import answering, answering_async
 from server.errors import Forbidden, MalformedBody, NotFound, TooLarge
 from server.records import fetches, patients
 from server.records.fetches import Fetching
+from server.records.patients import Known
 from server.settings import Way
 from server.store.db import Database
 from server.work.fetching.asked import Asked
-from server.work.fetching.jobs import ask
+from server.work.fetching.jobs import ask, asked_of, has_asked
 from server.work.registry.standing import DOCUMENT, LIST
 from server.work.retrieve import STUDY_TYPE
 
@@ -87,16 +90,39 @@ def _begin(request: Request, body: bytes) -> Response:
 
 @answering("read", REST_READ)
 def status(request: Request) -> Response:
-    """How a fetch stands: waiting, running, done or failed."""
-    _permitted(request)
-    node = context.node(request)
+    """How a fetch stands: waiting, running, done or failed. Told to who asked for it, and to who may read what it brings; to others as if there were none."""
+    decision = context.decision(request)
+    if decision.some_of(STUDY_TYPE, Interaction.CREATE) == frozenset():
+        decision.require(STUDY_TYPE, Interaction.READ)
     with context.reading(request) as connection:
         found = fetches.find(connection, request.path_params["fetch"])
-    if found is None:
-        raise NotFound("there is no such fetch, or it was over more than 30 days ago")
-    patient = PatientIdentifier.from_cx(orjson.loads(found.asked)["patient"])
-    context.told(request, "read", REST_READ, patients=_whose(node.database, patient), entities=(_entity(found.id),))
+        asked = asked_of(found) if found is not None else None
+        known = patients.find(connection, asked.patient) if asked is not None else None
+        agent = context.client(request)
+        if (
+            found is None
+            or asked is None
+            or not (
+                (has_asked(found, agent.user or agent) and _may_fetch(decision)) or _may_read(decision, connection, asked, known)
+            )
+        ):
+            raise NotFound("there is no such fetch, or it was over more than 30 days ago")
+    context.told(request, "read", REST_READ, patients=[known.id] if known else [], entities=(_entity(found.id),))
     return Response(orjson.dumps(_told(found)), media_type=_JSON)
+
+
+def _may_fetch(decision: Decision) -> bool:
+    return decision.patients(STUDY_TYPE, Interaction.CREATE) is None
+
+
+def _may_read(decision: Decision, connection: Connection, asked: Asked, known: Known | None) -> bool:
+    """Whether the caller sees the patient's studies, and documents where some were asked for. Of who is not known here: everybody's."""
+    return all(
+        decision.patients(type_, Interaction.READ) is None
+        if known is None
+        else decision.sees_whose(connection, type_, Interaction.READ, known.id)
+        for type_ in ((STUDY_TYPE, DOCUMENT) if asked.documents else (STUDY_TYPE,))
+    )
 
 
 def _told(found: Fetching) -> dict[str, Any]:

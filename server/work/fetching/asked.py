@@ -13,7 +13,7 @@ from profiles.document import DocumentEntry
 from profiles.identifiers import InvalidIdentifier, PatientIdentifier
 from profiles.manifest import ManifestContent
 from profiles.vocabulary import DICOM, KEY_OBJECT_SELECTION, REFERENCE_ACCESSION, REFERENCE_STUDY_INSTANCE_UID
-from server.settings import Way
+from server.settings import Community, Way
 
 _MANIFESTS: Final = frozenset({DICOM, "application/dicom-kos"})
 """The media type of IHE, and the one of RSNA Image Share."""
@@ -97,6 +97,16 @@ def is_manifest(entry: DocumentEntry) -> bool:
     """RAD TF-3 section 4.68: a Key Object Selection, and no other DICOM object, which has its own SOP Class as its format."""
     code = entry.format_code.code if entry.format_code else ""
     return entry.mime_type in _MANIFESTS and (code == KEY_OBJECT_SELECTION or not code.startswith(_STORAGE))
+
+
+def origin(community: Community, entry: DocumentEntry, sources: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """ITI TF-2 section 3.43.5.1.2, RAD TF-2 section 4.69.5: where a document comes from, and images of the `sources` that a manifest names.
+
+    That is the provenance of what was fetched: the trail tells it of each study and document.
+    """
+    home = entry.home_community_id or community.home_community_id
+    named = [("repositoryUniqueId", entry.repository_unique_id), ("homeCommunityId", home)]
+    return tuple(pair for pair in (*named, *(("retrieveLocationUid", each) for each in sources)) if pair[1])
 
 
 def is_patient(cx: str, patient: PatientIdentifier) -> bool:

@@ -25,7 +25,7 @@ from server.records.trail import Trail
 from server.settings import Community
 from server.store.db import Database, micros, moment
 from server.work.arriving_documents import ArrivingDocuments
-from server.work.fetching.asked import Fetched
+from server.work.fetching.asked import Fetched, origin
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 from server.work.provide import check, completed, provide
@@ -104,7 +104,7 @@ class DocumentFetcher:
         """ITI TF-2 section 3.43.5.1: the consumer's event."""
         address = self._community.repositories.get(entry.repository_unique_id, self._community.registry)
         partner = Agent(identifier=self._community.name, address=urlsplit(address).hostname or "", user=self._user)
-        named = AuditedEntity(system=URI_SYSTEM, identifier=f"urn:oid:{entry.unique_id}")
+        named = AuditedEntity(system=URI_SYSTEM, identifier=f"urn:oid:{entry.unique_id}", details=origin(self._community, entry))
         return self._trail.action(
             "create", ITI_43, partner, rest=False, outcome=FAILED if error else SUCCESS, outcome_desc=error,
             patient_id=patient, entities=(named,), initiated=False,

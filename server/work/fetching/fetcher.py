@@ -38,7 +38,7 @@ from server.records import catalogue, patients
 from server.records.trail import Trail
 from server.settings import Community, Way
 from server.store.db import Database
-from server.work.fetching.asked import Asked, Fetched, is_manifest, is_patient, mixed_up
+from server.work.fetching.asked import Asked, Fetched, is_manifest, is_patient, mixed_up, origin
 from server.work.fetching.intake import Intake, Named
 from server.work.ingest import Ingest, Sender
 
@@ -111,7 +111,8 @@ class Fetcher:
     def _document(self, entry: DocumentEntry, patient: PatientIdentifier) -> bytes:
         """ITI TF-2 section 3.43: a manifest, which has to be the one that is registered."""
         collected = bytearray()
-        told = (AuditedEntity(system=URI_SYSTEM, identifier=f"urn:oid:{entry.unique_id}"),)
+        named = AuditedEntity(system=URI_SYSTEM, identifier=f"urn:oid:{entry.unique_id}", details=origin(self._community, entry))
+        told = (named,)
 
         def take(_: str, chunks: Iterator[bytes]) -> None:
             for data in chunks:
@@ -142,7 +143,8 @@ class Fetcher:
         fetched.instances = len(wanted)
         left = self._left(wanted, fetched)
         counted = _Counted(progress, fetched.instances, fetched.instances - len(left))
-        sender = self._sender(by)
+        sources = list(dict.fromkeys(source for source, _ in wanted.values()))
+        sender = self._sender(by, origin(self._community, entry, sources))
         intake = Intake(self._ingest, sender, named, fetched, counted.more)
         for source in dict.fromkeys(wanted[each][0] for each in left):
             of_source = [each for each in left if wanted[each][0] == source]
@@ -175,10 +177,18 @@ class Fetcher:
             finally:
                 intake.settle()
 
-    def _sender(self, by: Way) -> Sender:
+    def _sender(self, by: Way, origin: tuple[tuple[str, str], ...]) -> Sender:
         agent = self._partner(_TRANSACTIONS[by])
         community = self._community
-        return Sender(_TRANSACTIONS[by], community.name, agent.address, community.patient_authority, who=agent, initiated=False)
+        return Sender(
+            _TRANSACTIONS[by],
+            community.name,
+            agent.address,
+            community.patient_authority,
+            who=agent,
+            initiated=False,
+            origin=origin,
+        )
 
     def _partner(self, subtype: Subtype) -> Agent:
         community = self._community

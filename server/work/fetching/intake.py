@@ -1,5 +1,7 @@
 """Fetched instances into the archive, by the same way as from every door (`work.ingest`), each held against what the manifest says of it."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -9,6 +11,8 @@ from server.work.ingest import Announced, Ingest, Pending, Sender
 
 _TOGETHER: Final = 32
 """Instances that are committed at once."""
+_SECONDS: Final = 2.0
+"""How long one waits for others, so that a slow partner's are not lost by the dozen."""
 
 
 class Named(NamedTuple):
@@ -24,7 +28,7 @@ class Named(NamedTuple):
 
 
 class Intake:
-    """One manifest's instances. `settle` comes last. `done` are those that came, stored or refused."""
+    """One manifest's instances, taken by several threads at once. `settle` comes last. `done` are those that came, stored or refused."""
 
     def __init__(
         self, ingest: Ingest, sender: Sender, named: Mapping[str, Named], fetched: Fetched, progress: Callable[[int], None]
@@ -33,11 +37,14 @@ class Intake:
         self._batch = ingest.batch(sender)
         self._named, self._fetched, self._progress = named, fetched, progress
         self._waiting: list[Pending] = []
+        self._lock = threading.RLock()
+        self._settled = time.monotonic()
         self.done: set[str] = set()
 
     def take(self, uid: str, chunks: Iterator[bytes]) -> None:
         """One instance while it arrives. Raises `StorageFull`, and what `chunks` raises: nothing of it is kept then."""
-        writer = self._batch.receive()
+        with self._lock:
+            writer = self._batch.receive()
         try:
             for data in chunks:
                 writer.write(data)
@@ -50,13 +57,19 @@ class Intake:
         except BaseException:
             writer.abort()
             raise
-        self._waiting.append(self._batch.submit(writer, self._named[uid].announced(uid), ahead=True))
-        self.done.add(uid)
-        if len(self._waiting) >= _TOGETHER:
-            self.settle()
+        with self._lock:
+            self._waiting.append(self._batch.submit(writer, self._named[uid].announced(uid), ahead=True))
+            self.done.add(uid)
+            if len(self._waiting) >= _TOGETHER or time.monotonic() - self._settled > _SECONDS:
+                self.settle()
 
     def settle(self) -> None:
         """All that came is durable, or told as failed. Raises `StorageFull`."""
+        with self._lock:
+            self._settle()
+            self._settled = time.monotonic()
+
+    def _settle(self) -> None:
         waiting, self._waiting = self._waiting, []
         full: StorageFull | None = None
         for each in waiting:
@@ -74,7 +87,8 @@ class Intake:
             raise full
 
     def _refused(self, uid: str, error: ImageShareError) -> None:
-        self._batch.refused(error, self._named[uid].announced(uid))
-        self._fetched.failed[error.detail] += 1
-        self.done.add(uid)
-        self._progress(1)
+        with self._lock:
+            self._batch.refused(error, self._named[uid].announced(uid))
+            self._fetched.failed[error.detail] += 1
+            self.done.add(uid)
+            self._progress(1)

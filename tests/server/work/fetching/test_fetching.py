@@ -1,220 +1,35 @@
 """Imaging Document Consumer: one of our servers fetches from another over real sockets, by each of three ways, whatever goes wrong."""
 
-import asyncio
-import socket
 import threading
-import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from peers import imageshare
 from peers.document_source import Message, answered, document, submitted
+from peers.fetching import USER, WAYS, Consumer, Foreign, sent
 from peers.shows import shows
-from peers.xds import REGISTRY, REPOSITORY, SHARED, SOURCE, Archive, check_schema, cx, instance, schema, uids
+from peers.xds import REGISTRY, REPOSITORY, SOURCE, cx, instance, uids
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
 from typer.testing import CliRunner
 
-from ihe import ebrs, mtom, soap, xml
-from ihe.soap import SoapFault
-from profiles.audit_event import Agent
+from ihe import ebrs
 from profiles.document import APPROVED
 from profiles.identifiers import PatientIdentifier
 from server import upkeep
 from server.cli import app
 from server.edges import dicomweb
-from server.edges import soap as soap_edge
 from server.errors import ContentConflict, Unavailable
-from server.outbound.community import CommunityClient
-from server.records import catalogue, fetches
+from server.records import fetches, patients
 from server.records.fetches import Fetching
-from server.settings import Community
-from server.work.fetching.asked import Asked, Fetched
-from server.work.fetching.documents import DocumentFetcher
-from server.work.fetching.fetcher import Fetcher
+from server.work.fetching.asked import Asked
 from server.work.fetching.intake import Intake
 from server.work.fetching.jobs import ask
 from server.worker import Worker
 
 pytestmark = pytest.mark.timeout(120)
-WAYS = ("rad69", "wado-uri", "wado-rs")
-USER = Agent(identifier="tester")
-
-
-@dataclass
-class Foreign:
-    """Another community. `faults` are what goes wrong with the next requests of a path; `asked` are the paths that were asked."""
-
-    archive: Archive
-    url: str = ""
-    faults: dict[str, "deque[str]"] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-
-    def settings(self, **changed: object) -> dict[str, object]:
-        site = self.archive.node.installation
-        return {
-            "name": "county", "registry": self.url + REGISTRY, "repositories": {site.repository: self.url + REPOSITORY},
-            "imaging_sources": {site.imaging_source: self.url + SOURCE}, "wado_uri": {site.imaging_source: self.url + "/wado"},
-            "wado_rs": {site.imaging_source: self.url + "/dicomweb"}, "patient_authority": site.patients.oid,
-            "token": self.archive.node.tokens.issue(client="consumer", scope="system/*.rs"), "seconds": 5, **changed,
-        }  # fmt: skip
-
-    def goes_wrong(self, path: str, *faults: str) -> None:
-        self.faults[path] = deque(faults)
-
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Our edges, and what goes wrong on the way."""
-        waiting = self.faults.get(scope["path"])
-        fault = waiting.popleft() if waiting else ""
-        self.asked.append(scope["path"])
-        if scope["method"] == "POST":
-            receive = await _right(receive, dict(scope["headers"])[b"content-type"].decode())
-        application = FastAPI()
-        application.state.node = self.archive.node
-        soap_edge.install(application)
-        dicomweb.install(application)
-        if fault == "silent":
-            await asyncio.sleep(1.5)
-        elif fault == "fault":
-            said = soap.render_fault(SoapFault("Receiver", "of the partner"), "", "urn:uuid:1")
-            kind = soap.content_type("http://www.w3.org/2005/08/addressing/fault").encode()
-            await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", kind)]})
-            await send({"type": "http.response.body", "body": said})
-        elif not fault:
-            await application(scope, receive, send)
-        else:
-            await _changed(application, fault, scope, receive, send)
-
-
-async def _right(receive: Receive, content_type: str) -> Receive:
-    """Holds what came against its schema; to be received once more."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body, more = body + message.get("body", b""), message.get("more_body", False)
-    root = body
-    if content_type.startswith("multipart/"):
-        first = next(iter(mtom.Reader(content_type).feed(body)))
-        assert isinstance(first, mtom.Root)
-        root = first.data
-    payload = soap.parse(root).body
-    if SHARED.exists() and xml.namespace_of(payload) == xml.XDSI_B:
-        schema("XDSI.b_ImagingDocumentSource.xsd").assertValid(payload)
-    elif SHARED.exists():
-        check_schema(payload)
-    waiting = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def again() -> Any:
-        return next(waiting, None) or await receive()
-
-    return again
-
-
-async def _changed(application: FastAPI, fault: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """`cut N`: the body ends after N bytes. `say A=B` and `ask A=B`: bytes are others in the answer or the question."""
-    how, _, what = fault.partition(" ")
-    old, _, new = what.encode("latin-1").partition(b"=")
-    parts: list[Any] = []
-
-    async def heard() -> Any:
-        message = await receive()
-        return {**message, "body": message["body"].replace(old, new)} if how == "ask" and message.get("body") else message
-
-    async def said(message: Any) -> None:
-        parts.append(message)
-
-    await application(scope, heard, said)
-    start, *bodies = parts
-    body = b"".join(each.get("body", b"") for each in bodies)
-    if how == "say":
-        body = body.replace(old, new)
-        kept = [each for each in start["headers"] if each[0] != b"content-length"]
-        start = {**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]}
-    await send(start)
-    if how == "cut":
-        await send({"type": "http.response.body", "body": body[: int(what)], "more_body": True})
-        await asyncio.sleep(0.1)  # on its way before the connection ends
-    else:
-        await send({"type": "http.response.body", "body": body})
-
-
-@contextmanager
-def served(made: Foreign) -> Iterator[None]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        made.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = uvicorn.Server(uvicorn.Config(made.app, interface="asgi3", log_config=None, lifespan="off", access_log=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield
-        finally:
-            server.should_exit = True
-            thread.join(20)
-
-
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
-    with imageshare.node(tmp_path_factory.mktemp("foreign") / "data") as node:
-        made = Foreign(Archive(node))
-        made.archive.send(
-            *(instance(study="2.25.1", series=f"2.25.1.{number % 2}", pixels=128) for number in range(6)),
-            *(instance(study="2.25.2", series="2.25.2.1") for _ in range(2)),
-        )
-        with served(made):
-            yield made
-
-
-@dataclass
-class Consumer:
-    """This server."""
-
-    archive: Archive
-    foreign: Foreign
-    community: Community
-
-    def fetch(self, *, patient: str = "", **asked: Any) -> list[Fetched]:
-        wanted = Asked(PatientIdentifier.from_cx(patient or cx(self.foreign.archive)), **asked)
-        node = self.archive.node
-        with CommunityClient(node.settings, self.community) as client:
-            images = Fetcher(self.community, client, node.database, node.ingest, node.trail, USER)
-            others = DocumentFetcher(
-                self.community, client, node.database, node.installation, node.ingest, node.domain, node.writes, node.trail, USER
-            )
-            found = images.find(wanted)
-            made = [
-                images.manifest(each, wanted) if each.mime_type == "application/dicom" else others.fetch(each, wanted.patient)
-                for each in found
-            ]
-        imageshare.publish_all(node)
-        return made
-
-    def stored(self, study: str = "2.25.1") -> dict[str, bytes]:
-        with self.archive.node.database.read() as connection:
-            found = catalogue.instances(connection, study)
-        return {each.uid: b"".join(self.archive.node.blobs.stream(each.blob_id)) for each in found}
-
-
-@pytest.fixture
-def consumer(tmp_path: Path, foreign: Foreign, request: pytest.FixtureRequest) -> Iterator[Consumer]:
-    foreign.faults.clear()
-    foreign.asked.clear()
-    community = foreign.settings(**getattr(request, "param", {}))
-    with imageshare.node(tmp_path / "data", communities=(community,)) as node:
-        yield Consumer(Archive(node), foreign, node.settings.communities[0])
-
-
-def sent(foreign: Foreign, study: str = "2.25.1") -> dict[str, bytes]:
-    return {uid: file for uid, file in foreign.archive.sent.items() if uids(file)[0] == study}
 
 
 @pytest.mark.parametrize("by", WAYS)
@@ -269,17 +84,29 @@ def test_one_that_stays_broken_is_told_and_completed_later(consumer: Consumer, f
     assert consumer.stored() == sent(foreign)
 
 
+@pytest.mark.parametrize("consumer", [{"at_once": 3}], indirect=True)
+@pytest.mark.parametrize("by", WAYS[1:])
+def test_images_by_url_are_asked_for_a_few_at_a_time(consumer: Consumer, foreign: Foreign, by: Any) -> None:
+    foreign.slow = 0.1
+    (made,) = consumer.fetch(study="2.25.1", by=by)
+    assert (made.complete, made.new, foreign.most_at_once) == (True, 6, 3)
+    assert len(consumer.archive.trail("RAD-107" if by == "wado-rs" else "RAD-55")) == 1
+
+
 @pytest.mark.parametrize("by", WAYS[1:])
 def test_images_by_url_that_break_off(consumer: Consumer, foreign: Foreign, by: Any) -> None:
     study, series, uid = uids(next(iter(sent(foreign).values())))
-    path = "/wado" if by == "wado-uri" else f"/dicomweb/studies/{study}/series/{series}/instances/{uid}"
-    foreign.goes_wrong(path, "cut 4000")
+    path = f"/wado {uid}" if by == "wado-uri" else f"/dicomweb/studies/{study}/series/{series}/instances/{uid}"
+    foreign.goes_wrong(path, *["cut 4000"] * 6)
     (made,) = consumer.fetch(study="2.25.1", by=by)
-    assert not made.complete
+    assert (made.complete, made.new) == (False, 5)
     assert made.error
     assert uid not in consumer.stored()
+    foreign.goes_wrong(path, "cut 4000", "")
     (again,) = consumer.fetch(study="2.25.1", by=by)
-    assert again.complete
+    assert not again.complete  # it was the only one, and nothing came
+    (whole,) = consumer.fetch(study="2.25.1", by=by)
+    assert (whole.complete, whole.new, whole.known) == (True, 1, 5)
 
 
 def test_part_of_it_is_told_and_the_rest_is_here(consumer: Consumer, foreign: Foreign) -> None:
@@ -375,6 +202,25 @@ def test_the_trail_has_every_transaction_and_who_asked(consumer: Consumer, forei
     assert consumer.archive.trail("ITI-43")[-1].patient  # who is known by now
 
 
+def test_the_trail_says_where_a_study_comes_from(consumer: Consumer, foreign: Foreign) -> None:
+    """By the ids of the foreign repository, community and imaging source, of the resource that it is here."""
+    there = foreign.archive.node.installation
+    consumer.fetch()
+    repository = {"repositoryUniqueId": there.repository, "homeCommunityId": f"urn:oid:{there.home_community}"}
+    images = [each.body["entity"][0] for each in consumer.archive.trail("RAD-69")]
+    assert {each["what"]["identifier"]["value"] for each in images} == {"urn:oid:2.25.1", "urn:oid:2.25.2"}
+    for each in images:
+        assert each["what"]["reference"].startswith("ImagingStudy/")
+        assert _details(each) == {**repository, "retrieveLocationUid": there.imaging_source}
+    retrieved = [each.body["entity"][0] for each in consumer.archive.trail("ITI-43")]
+    assert len(retrieved) == 2
+    assert all(_details(each) == repository for each in retrieved)
+
+
+def _details(entity: dict[str, Any]) -> dict[str, str]:
+    return {each["type"]: each["valueString"] for each in entity["detail"]}
+
+
 @pytest.mark.parametrize("consumer", [{"repositories": {}}, {"imaging_sources": {}}], indirect=True)
 def test_only_addresses_of_the_settings_are_called(consumer: Consumer, foreign: Foreign) -> None:
     (made,) = consumer.fetch(study="2.25.1")
@@ -391,6 +237,13 @@ def test_reports_are_registered_here_once(consumer: Consumer, foreign: Foreign) 
     (entry,) = [each for each in consumer.archive.find(patient, APPROVED) if each.mime_type == "text/plain"]
     assert entry.unique_id == "2.999.1.1"
     assert entry.repository_unique_id == consumer.archive.node.installation.repository
+    (told,) = [
+        each
+        for event in consumer.archive.trail("ITI-43")
+        for each in event.body["entity"]
+        if each["what"].get("identifier", {}).get("value") == "urn:oid:2.999.1.1"
+    ]
+    assert _details(told) == {"repositoryUniqueId": foreign.archive.node.installation.repository}
     again = [each for each in consumer.fetch(documents=True) if not each.is_manifest]
     assert [(each.new, each.known, each.error) for each in again] == [(0, 1, "")]
 
@@ -527,7 +380,46 @@ def test_programs_ask_by_http(consumer: Consumer, foreign: Foreign) -> None:
         ):  # fmt: skip
             assert http.post("/dicomweb/fetches", json=wrong).status_code == status
         assert http.get("/dicomweb/fetches/none").status_code == 404
-        for scope in ("system/ImagingStudy.rs", "patient/*.cruds"):
-            weak = {"Authorization": f"Bearer {node.tokens.issue(client='viewer', scope=scope)}"}
-            assert http.post("/dicomweb/fetches", json=body, headers=weak).status_code == 403
-            assert http.get(begun.headers["location"], headers=weak).status_code == 403
+        weak = {"Authorization": f"Bearer {node.tokens.issue(client='viewer', scope='system/ImagingStudy.rs')}"}
+        assert http.post("/dicomweb/fetches", json=body, headers=weak).status_code == 403
+
+
+def test_how_a_fetch_stands_is_told_to_who_asked_and_who_may_read_the_patient(consumer: Consumer, foreign: Foreign) -> None:
+    node = consumer.archive.node
+    application = FastAPI()
+    application.state.node = node
+    dicomweb.install(application)
+    with TestClient(application, base_url="http://127.0.0.1:8080") as http:
+
+        def status(path: str, scope: str, client: str = "another", patient: str | None = None) -> int:
+            token = node.tokens.issue(client=client, scope=scope, patient=patient)
+            return http.get(path, headers={"Authorization": f"Bearer {token}"}).status_code
+
+        def begun(patient: str, **more: object) -> str:
+            token = node.tokens.issue(client="viewer", scope="system/*.c")
+            body = {"community": "county", "patient": patient, "study": "2.25.1", **more}
+            return str(
+                http.post("/dicomweb/fetches", json=body, headers={"Authorization": f"Bearer {token}"}).headers["location"]
+            )
+
+        stranger = begun(cx(foreign.archive))  # nobody whom this server knows yet
+        assert status(stranger, "system/ImagingStudy.c", "viewer") == 200
+        assert [status(stranger, f"system/ImagingStudy.{each}") for each in ("c", "rs")] == [404, 200]
+        imageshare.publish_all(node)
+        with node.database.read() as connection:
+            patient = patients.find(connection, PatientIdentifier.from_cx(cx(foreign.archive)))
+        assert patient is not None
+        consumer.archive.send(instance(patient="P2", study="2.25.3", series="2.25.3.1"))
+        with node.database.read() as connection:
+            other = patients.find(connection, PatientIdentifier.from_cx(cx(consumer.archive, "P2")))
+        assert other is not None
+        assert status(stranger, "patient/ImagingStudy.rs", patient=patient.id) == 200
+        assert status(stranger, "patient/ImagingStudy.rs", patient=other.id) == 404
+        assert status(stranger, "system/ImagingStudy.c") == 404
+        assert status(stranger, "system/ImagingStudy.rs", "viewer") == 200
+        assert consumer.archive.trail("read")[-1].patient == patient.id
+        documents = begun(cx(foreign.archive), documents=True)
+        assert status(documents, "system/ImagingStudy.rs") == 404
+        assert status(documents, "system/ImagingStudy.rs system/DocumentReference.rs") == 200
+        for scope in ("system/Patient.rs", "patient/*.cruds"):
+            assert status(stranger, scope) == 403
