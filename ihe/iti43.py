@@ -99,14 +99,13 @@ def request(documents: Sequence[DocumentRequest]) -> _Element:
     return made
 
 
-def response(documents: Sequence[DocumentResponse], errors: Sequence[RegistryError] = ()) -> _Element:
-    """ITI TF-2 section 3.43.4.2.2: `RetrieveDocumentSetResponse`; each Document is an `xop:Include` of its attachment.
+def response(documents: Sequence[DocumentResponse], errors: Sequence[RegistryError] = ()) -> bytes:
+    """ITI TF-2 section 3.43.4.2.2: `RetrieveDocumentSetResponse` in UTF-8; each Document is an `xop:Include` of its attachment.
 
-    The status follows from documents and errors: Success, PartialSuccess or Failure.
+    Text and no tree: an answer of a study has thousands of documents, and the first byte waits for it. The status follows from documents and errors: Success, PartialSuccess or Failure.
     """
     status = etree.tostring(ebrs.to_element(ebrs.response_to(errors, bool(documents))), encoding="unicode")
-    # As text, and parsed: that is three times as fast as making each element, and the first byte waits for it.
-    return etree.fromstring(_RESPONSE.format(status + "".join(map(_written, documents))))
+    return _RESPONSE.format(status + "".join(map(_written, documents))).encode()
 
 
 def _written(document: DocumentResponse) -> str:

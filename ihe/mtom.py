@@ -133,7 +133,13 @@ def content_type(boundary: str, action: str) -> str:
 
 def content_length(root: bytes, attachments: Sequence[Attachment], boundary: str) -> int:
     """The exact size in bytes of the message that `chunks` gives for the same arguments."""
-    return multipart.content_length(boundary, _parts(root, attachments))
+    length, of_type = multipart.content_length(boundary, _parts(root, ())), dict[str, int]()
+    for each in attachments:  # which may be thousands, and differ by their Content-IDs
+        if each.content_type not in of_type:
+            empty = multipart.opening(boundary, _headers("", each.content_type))
+            of_type[each.content_type] = len(empty) + len(multipart.CRLF)
+        length += of_type[each.content_type] + len(each.content_id.encode()) + each.size
+    return length
 
 
 def chunks(

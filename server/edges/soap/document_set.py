@@ -6,7 +6,6 @@ Everything that can go wrong is found before the first byte, because the length 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from lxml.etree import _Element
 from starlette.requests import Request
 
 from ihe import iti43
@@ -86,7 +85,7 @@ def answer(
     return Answer(iti43.response(responses, errors), tuple(errors), tuple(made.attachment for made in responses), content, close)
 
 
-def failed(errors: Sequence[RegistryError]) -> _Element:
+def failed(errors: Sequence[RegistryError]) -> bytes:
     """RetrieveDocumentSetResponse with status Failure."""
     return iti43.response((), errors)
 
