@@ -19,6 +19,7 @@ from server.work.imaging_documents import INGEST, ImagingDocuments
 from server.work.ingest import PUBLISH
 from server.work.manifest_submission import SUBMIT, Submitter
 from server.work.notices import NOTIFY, Notifier
+from server.work.portal import letters
 from server.work.prepare import Preparer
 from server.work.publish import Publisher
 from server.work.reconcile import ERASE, NOTE, Reconciler
@@ -69,6 +70,7 @@ class Worker:
             NOTIFY: Notifier(node.settings, node.database, Mail(node.settings).send).run,
             SUBMIT: Submitter(node.settings, node.database, node.blobs, node.installation, node.trail).run,
         }
+        self.calls |= letters.kinds(node.settings, node.database, node.installation, Mail(node.settings).send)
         if node.settings.foreign_registry:
             self.calls[SETTLE] = ForeignRegistry(node.settings, node.database, node.writes, node.trail).settle
         fetching = FetchJobs(node.settings, node.database, node.installation, node.ingest, node.domain, node.writes, node.trail)

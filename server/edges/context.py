@@ -43,10 +43,13 @@ from server.work.authorizing import Authorizing
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 from server.work.portal.claiming import Claiming
+from server.work.portal.sharing import Sharing
 from server.work.registry.domain import Domain
 from server.work.render import Renderer
 
 _TOGETHER = 1 << 20
+_PIECES = 256
+"""After so many a body's pieces are joined, however small: each takes some memory beside its bytes."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 T = TypeVar("T")
 
@@ -76,6 +79,7 @@ class Node:
     logos: Logos
     viewing: Viewing
     claiming: Claiming
+    sharing: Sharing
 
 
 def node(request: HTTPConnection) -> Node:
@@ -312,20 +316,23 @@ async def fed(request: Request, feed: Callable[[bytes], object], finish: Callabl
 
     While a piece is looked at in a worker thread the next one arrives, and no more than that. Raises `ClientDisconnect`.
     """
-    waiting = bytearray()
+    waiting, size = list[bytes](), 0
     feeding: asyncio.Task[object] | None = None
     try:
         async for data in request.stream():
-            waiting += data
-            if len(waiting) >= _TOGETHER:
+            waiting.append(data)
+            size += len(data)
+            if len(waiting) >= _PIECES:
+                waiting = [b"".join(waiting)]
+            if size >= _TOGETHER:
                 if feeding is not None:
                     await feeding
-                feeding = asyncio.create_task(run_in_threadpool(feed, bytes(waiting)))
-                waiting.clear()
+                feeding = asyncio.create_task(run_in_threadpool(feed, b"".join(waiting)))
+                waiting, size = [], 0
     finally:
         if feeding is not None:
             await feeding
-    return await run_in_threadpool(finish, bytes(waiting))
+    return await run_in_threadpool(finish, b"".join(waiting))
 
 
 def client(request: HTTPConnection) -> Agent:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection
 
 from profiles.audit_words import words
 from profiles.fhir.json import parse
-from server.access import roles
+from server.access import roles, shares
 from server.access.oauth import clients
 from server.access.people import accounts, proxies
 from server.access.people.accounts import Account
@@ -27,6 +27,8 @@ Place = tuple[int, int, int]
 Json = dict[str, Any]
 PATIENT: Final = "the patient"
 ANOTHER: Final = "another person"
+WITH_LINK: Final = "somebody with your link"
+SHARED: Final = "a shared link"
 _USERS: Final = frozenset({"IRCP", "AUT"})
 _OURS: Final = ("imageshare", "command line", "retention")
 """What of this server itself acts, as the trail names it."""
@@ -85,7 +87,7 @@ def rows(
 def _row(event: RecordedEvent, owner: str, names: "_Names") -> AccessRow:
     body: Json = orjson.loads(event.body)
     said, client, user = words(body), _client(body), _user(body)
-    who, organization = names.person(user, event.patient, body) if user else ("", "")
+    who, organization = names.person(user, event.patient, body) if user else (names.recipient(client), "")
     return AccessRow(
         moment(event.recorded), who, organization, names.program(client), said.what, said.purpose, said.outcome, owner, event.id,
         (event.recorded, event.pk, event.number), owner != event.patient,
@@ -117,24 +119,38 @@ class _Names:
         self._programs: dict[str, str] = {}
         self._professionals: dict[str, tuple[str, str]] = {}
         self._related: dict[tuple[str, str], str] = {}
+        self._recipients: dict[str, str] = {}
 
     def program(self, id_: str) -> str:
         if id_ not in self._programs:
             client = clients.find(self._connection, id_)
             ours = client is None and id_.startswith(_OURS)
             named = (
-                client.name
-                if client
-                else {"anonymous": "somebody who was not signed in", "browser": "this website"}.get(id_, id_)
+                SHARED
+                if self.recipient(id_)
+                else (
+                    client.name
+                    if client
+                    else {"anonymous": "somebody who was not signed in", "browser": "this website"}.get(id_, id_)
+                )
             )
             self._programs[id_] = "this server" if ours else named
         return self._programs[id_]
+
+    def recipient(self, id_: str) -> str:
+        """Whom a patient has shared with, by the share that the trail names; empty for what is none."""
+        if id_ not in self._recipients:
+            share = shares.find(self._connection, id_) if id_ and id_ not in self._programs else None
+            self._recipients[id_] = (share.name or WITH_LINK) if share is not None else ""
+        return self._recipients[id_]
 
     def person(self, agent: Json, patient: str, body: Json) -> tuple[str, str]:
         """Name and organization."""
         id_, reference = _identifier(agent), str(agent.get("who", {}).get("reference", ""))
         account = self._account(id_) if id_ else None
         if account is None:
+            if shared := self.recipient(id_):
+                return shared, ""
             if reference == f"Patient/{patient}":
                 return PATIENT, ""
             return self._professional(reference) if reference.startswith("Practitioner") else (ANOTHER, "")

@@ -331,7 +331,7 @@ def _fetch(site: Site) -> Asked:
 
 def _fetch_status(site: Site) -> Asked:
     with site.smart.node.database.write() as connection:
-        asked = orjson.dumps(_fetch_body(site)).decode()
+        asked = orjson.dumps({"patient": _fetch_body(site)["patient"]}).decode()
         id_ = fetches.begin(connection, community="county", asked=asked, requester="{}")
     return Asked("GET", f"/dicomweb/fetches/{id_}", named=False)
 

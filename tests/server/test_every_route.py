@@ -27,8 +27,9 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from profiles.smart.configuration import style_path
 from profiles.workitem import GLOBAL
 from server import telemetry
-from server.access import capabilities
+from server.access import capabilities, shares
 from server.access.people import sessions
+from server.access.shares import Wish
 from server.edges.fhir.routes import _DISPATCH
 
 Row = tuple[str, str]
@@ -105,13 +106,16 @@ def _filled(opened: Pages) -> Town:
     with smart.node.database.read() as connection:
         grant = connection.execute(text("select id from access_grant where account = :a"), {"a": session.account.id}).scalar_one()
         study = connection.execute(text("select id from study where uid = :u"), {"u": STUDIES["A"][0].study_uid}).scalar_one()
+    with smart.node.database.write() as connection:
+        wish = Wish(site.a, (STUDIES["A"][0].study_uid,), 30, name="Dr Berg")
+        share, shared = shares.make(connection, smart.node.installation.cursor_key, wish, session.account.id)
     registered = smart.http.post(
         "/oauth/register", headers={"Authorization": f"Bearer {INITIAL}"},
         json={"client_name": "x", "redirect_uris": ["https://x.example.org/"], "token_endpoint_auth_method": "client_secret_basic"},
     ).json()  # fmt: skip
     tokens = {name: told[name] for name in ("access_token", "refresh_token")}
     mine = {"patient": site.a, "account": session.account.id, "grant": grant, "session": session.id, "cookie": cookie, **tokens,
-            "passkey": passkey.id, "passkey_name": "Annas Schlüssel", "csrf": session.csrf, "study": study}  # fmt: skip
+            "passkey": passkey.id, "passkey_name": "Annas Schlüssel", "csrf": session.csrf, "study": study, "share": share.id, "share_secret": shared}  # fmt: skip
     secrets = {
         "password": PASSWORD, "cookie": cookie, **tokens, "client secret": smart.secret["secret"], "initial": INITIAL, "guess": GUESS,
         "registered secret": registered["client_secret"], "management": registered["registration_access_token"], "csrf": session.csrf,
@@ -130,6 +134,16 @@ def _page(path: str) -> Callable[[Town], Response]:
 def _study(path: str) -> Callable[[Town], Response]:
     """What is below one of A's studies, by its id."""
     return lambda town: town.stranger().http.get(f"/images/{town.mine['study']}{path}")
+
+
+def _page_of_b(path: str) -> Callable[[Town], Response]:
+    """A page of B, whose address names something of A's."""
+    return lambda town: town.stranger().http.get(path.format(**town.mine))
+
+
+def _posted_to(path: str) -> Callable[[Town], Response]:
+    """B's own form, sent to an address of A's."""
+    return lambda town: _posted(path.format(**town.mine))(town)
 
 
 def _posted(path: str, *, early: bool = False, **fields: str) -> Callable[[Town], Response]:
@@ -205,6 +219,11 @@ PERSONAL: Final[dict[Row, tuple[int, Callable[[Town], Response]]]] = {
     ("GET", "/images/{study}/picture"): (404, _study("/picture")),
     ("GET", "/images/{study}/view"): (404, _study("/view")),
     ("GET", "/images/{study}/reports/{type}/{report}/{number:int}"): (404, _study("/reports/DiagnosticReport/x/0")),
+    ("GET", "/share"): (200, _page_of_b("/share")),
+    ("GET", "/share/new"): (200, _page_of_b("/share/new?study={study}")),
+    ("POST", "/share/new"): (400, _posted("/share/new", study="{study}", days="30")),
+    ("POST", "/share/{share}/link"): (404, _posted_to("/share/{share}/link")),
+    ("POST", "/share/{share}/stop"): (404, _posted_to("/share/{share}/stop")),
     ("GET", "/claim/keep"): (303, lambda town: town.stranger().http.get("/claim/keep")),
     ("POST", "/claim/keep"): (303, _posted("/claim/keep", patient="{patient}")),
     ("GET", "/logos/{client}"): (404, _page("/logos/public")),
@@ -265,6 +284,11 @@ OPEN: Final[dict[Row, Callable[[Town], Response]]] = {
     ("POST", "/sign-in/with-code"): _posted("/sign-in/with-code", early=True, email="patient@example.org", code="0000 0000"),
     ("POST", "/sign-in/passkey/options"): _posted("/sign-in/passkey/options", early=True, email="patient@example.org"),
     ("POST", "/sign-in/passkey"): _posted("/sign-in/passkey", early=True, response='{{"id": "{passkey}"}}'),
+    **{("GET", f"/share/{{share}}{path}"): _page_of_b(f"/share/{{share}}{path}") for path in ("", "/view", "/images")},
+    ("GET", "/share/{share}/images/{study}/picture"): _page_of_b("/share/{share}/images/{study}/picture"),
+    ("GET", "/share/{share}/images/{study}/reports/{type}/{report}/{number:int}"): _page_of_b("/share/{share}/images/{study}/reports/DiagnosticReport/x/0"),
+    ("POST", "/share/{share}/open"): lambda town: _posted(f"/share/{town.mine['share']}/open", early=True, secret="B" * 43)(town),
+    ("POST", "/share/{share}/note"): lambda town: _posted(f"/share/{town.mine['share']}/note", early=True, note="x")(town),
     ("POST", "/viewer/token"): _form("/viewer/token", handle="{access_token}"),
     ("POST", "/claim"): _posted("/claim", early=True, code="0000-0000-0000-0", day="29", month="2", year="1960"),
     ("POST", "/claim/account"): _posted("/claim/account", early=True, email="patient@example.org"),
@@ -381,7 +405,7 @@ def test_an_app_gets_nothing_by_what_is_anothers(town: Town, row: Row) -> None:
 def test_what_is_open_tells_of_nobody(town: Town, row: Row) -> None:
     found = OPEN[row](town)
     assert found.status_code < 500
-    assert told_of_a(town, found, town.own if row[1] in ("/sign-in", "/sign-in/code", "/sign-in/with-code", "/recover", "/recover/password") else "") == []  # fmt: skip
+    assert told_of_a(town, found, town.own if row[1] in ("/sign-in", "/sign-in/code", "/sign-in/with-code", "/recover", "/recover/password") else town.mine["share"] if row[1].startswith("/share/") else "") == []  # fmt: skip
     assert town.is_whole()
 
 

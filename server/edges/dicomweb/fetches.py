@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from profiles.audit_event import REST_CREATE, REST_READ, AuditedEntity
 from profiles.identifiers import PatientIdentifier
-from server.access.decisions import Decision, Interaction
+from server.access.decisions import Decision, Interaction, Unseen
 from server.edges import context
 from server.edges.dicomweb.answers import answering, answering_async
 from server.errors import Forbidden, MalformedBody, NotFound, TooLarge
@@ -32,6 +32,7 @@ from server.work.fetching.jobs import ask, asked_of, has_asked
 from server.work.registry.standing import DOCUMENT, LIST
 from server.work.retrieve import STUDY_TYPE
 
+_NO_FETCH: Final = "there is no such fetch, or it was over more than 30 days ago"
 _MOST: Final = 1 << 16
 _JSON: Final = "application/json"
 
@@ -99,14 +100,11 @@ def status(request: Request) -> Response:
         asked = asked_of(found) if found is not None else None
         known = patients.find(connection, asked.patient) if asked is not None else None
         agent = context.client(request)
-        if (
-            found is None
-            or asked is None
-            or not (
-                (has_asked(found, agent.user or agent) and _may_fetch(decision)) or _may_read(decision, connection, asked, known)
-            )
-        ):
-            raise NotFound("there is no such fetch, or it was over more than 30 days ago")
+        if found is None or asked is None:
+            raise NotFound(_NO_FETCH)
+        mine = has_asked(found, agent.user or agent) and _may_fetch(decision)
+        if not mine and not _may_read(decision, connection, asked, known):
+            raise Unseen(_NO_FETCH, frozenset([known.id] if known is not None else []))
     context.told(request, "read", REST_READ, patients=[known.id] if known else [], entities=(_entity(found.id),))
     return Response(orjson.dumps(_told(found)), media_type=_JSON)
 

@@ -1,6 +1,7 @@
 """The studies that somebody may see: a timeline, one study with its pictures and reports, and the small pictures on both."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import day, examination
 from server.errors import NotFound
 from server.work.portal import pictures, reading, reports
+from server.work.portal.reading import Reader
 from server.work.portal.studies import Place, SeenStudy
 
 _COUNT: Final = 20
@@ -52,17 +54,24 @@ def study(visit: Visit) -> Response:
         said = reports.of_study(connection, reader.decision, found)
     looking.told_study(visit, reader, found, "page")
     return visit.page(
-        "study.html", csrf=visit.early_csrf, study=_words(found, len(said)), series=found.series, reports=said, claimed=visit.session is None,
+        "study.html", csrf=visit.early_csrf, study=words(found, len(said)), series=found.series, reports=said, claimed=visit.session is None,
         done=visit.take_done(),
     )  # fmt: skip
 
 
 def picture(visit: Visit) -> Response:
     """`GET /images/{study}/picture`, with `series` of one of its series, and `large`: the middle image, as JPEG."""
+    with visit.node.database.read() as connection:
+        readers = looking.readers(visit, connection)
+    return picture_for(visit, readers)
+
+
+def picture_for(visit: Visit, readers: Sequence[Reader]) -> Response:
+    """The same, for whoever may look."""
     query = visit.request.query_params
     size = LARGE if "large" in query else SMALL
     with visit.node.database.read() as connection:
-        found, reader = reading.one(connection, looking.readers(visit, connection), visit.request.path_params["study"])
+        found, reader = reading.one(connection, readers, visit.request.path_params["study"])
         wanted = query.get("series", "")
         series = next((each for each in found.series if each.uid == wanted), None) if wanted else pictures.first(found)
         if series is None:
@@ -78,9 +87,16 @@ def picture(visit: Visit) -> Response:
 
 def report(visit: Visit) -> Response:
     """`GET /images/{study}/reports/{type}/{report}/{number}`: what is attached to a report. A PDF is shown, whatever else there is is saved."""
+    with visit.node.database.read() as connection:
+        readers = looking.readers(visit, connection)
+    return report_for(visit, readers)
+
+
+def report_for(visit: Visit, readers: Sequence[Reader]) -> Response:
+    """The same, for whoever may look."""
     named, node = visit.request.path_params, visit.node
     with node.database.read() as connection:
-        found, reader = reading.one(connection, looking.readers(visit, connection), named["study"])
+        found, reader = reading.one(connection, readers, named["study"])
         body, media_type = reports.attached(
             connection, reader.decision, found, named["type"], named["report"], named["number"], node.blobs, f"{visit.settings.base_url}/fhir"
         )  # fmt: skip
@@ -96,11 +112,11 @@ def report(visit: Visit) -> Response:
 def _by_year(found: tuple[SeenStudy, ...], with_reports: dict[str, int]) -> list[tuple[str, list[dict[str, Any]]]]:
     years: dict[str, list[dict[str, Any]]] = {}
     for each in found:
-        years.setdefault(each.date[:4], []).append(_words(each, with_reports.get(each.id, 0)))
+        years.setdefault(each.date[:4], []).append(words(each, with_reports.get(each.id, 0)))
     return list(years.items())
 
 
-def _words(study: SeenStudy, report_count: int) -> dict[str, Any]:
+def words(study: SeenStudy, report_count: int) -> dict[str, Any]:
     """A study in the words of people."""
     return {
         "id": study.id, "uid": study.uid, "patient": study.patient, "title": examination(study.modalities, study.body_parts),

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.edges.pages import account, activity, assets, claim, consent, hospital, images, logo, sign_in, viewer
+from server.edges.pages import account, activity, assets, claim, consent, hospital, images, logo, shared, sharing, sign_in, viewer
 from server.edges.pages.browser import open_page, page, problem_page
 
 _BOTH: Final = ["GET", "POST"]
@@ -65,6 +65,18 @@ def install(app: FastAPI) -> None:
             Route("/images", open_page(images.timeline), methods=_GET),
             Route("/images/{study}", open_page(images.study), methods=_GET),
             Route("/images/{study}/view", open_page(viewer.view), methods=_GET),
+            Route("/share", page(sharing.overview), methods=_GET),
+            Route("/share/new", page(sharing.new), methods=_GET),
+            Route("/share/new", page(sharing.make, of="/share/new"), methods=_POST),
+            Route("/share/{share}/link", page(sharing.show, of="/share"), methods=_POST),
+            Route("/share/{share}/stop", page(sharing.stop, of="/share"), methods=_POST),
+            Route("/share/{share}", open_page(shared.front), methods=_GET),
+            Route("/share/{share}/open", open_page(shared.open_), methods=_POST),
+            Route("/share/{share}/view", open_page(shared.view), methods=_GET),
+            Route("/share/{share}/images", open_page(shared.overview), methods=_GET),
+            Route("/share/{share}/images/{study}/picture", open_page(shared.picture), methods=_GET),
+            Route("/share/{share}/images/{study}/reports/{type}/{report}/{number:int}", open_page(shared.report), methods=_GET),
+            Route("/share/{share}/note", open_page(shared.note), methods=_POST),
             Route("/viewer/token", viewer.token, methods=_POST),
             Route("/images/{study}/picture", open_page(images.picture), methods=_GET),
             Route("/images/{study}/reports/{type}/{report}/{number:int}", open_page(images.report), methods=_GET),

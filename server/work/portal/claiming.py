@@ -193,7 +193,7 @@ class Claiming:
 
     def _count(self, asking: Asking) -> None:
         """Raises `TooManyAttempts`."""
-        if not counts(asking.address, self._settings):
+        if not self._counts(asking):
             return
         throttles, of = self._people.throttles, network(asking.address)
         strict = throttles.is_spent(_OF_ALL)
@@ -201,8 +201,11 @@ class Claiming:
             raise TooManyAttempts(throttles.wait(_OF_SUSPECT if strict else _OF_NETWORK, of))
         throttles.take(_OF_ALL)
 
+    def _counts(self, asking: Asking) -> bool:
+        return self._settings.sign_in_failures_per_address > 0 and counts(asking.address, self._settings)
+
     def _uncount(self, asking: Asking) -> None:
-        if counts(asking.address, self._settings):
+        if self._counts(asking):
             of = (network(asking.address),)
             self._people.throttles.settle(back=[(_OF_ALL, ())], clear=[(_OF_NETWORK, of), (_OF_SUSPECT, of)])
 

@@ -110,6 +110,11 @@ def of_uids(connection: Connection, decision: Decision, uids: Collection[str]) -
     return _seen(connection, decision, Interaction.READ, wanted, max(1, len(uids)))
 
 
+def ids(connection: Connection, uids: Collection[str]) -> tuple[str, ...]:
+    """The ImagingStudy ids of these Study Instance UIDs, whoever asks: for the trail."""
+    return tuple(connection.execute(select(STUDY.c.id).where(STUDY.c.uid.in_(sorted(uids))).order_by(STUDY.c.id)).scalars())
+
+
 _COLUMNS: Final = (
     STUDY.c.pk, STUDY.c.id, STUDY.c.uid, STUDY.c.date, STUDY.c.time, STUDY.c.description, STUDY.c.institution, STUDY.c.accession_number,
     STUDY.c.modalities, STUDY.c.received, STUDY.c.series_count, PATIENT.c.id.label("patient"), PATIENT.c.name, PATIENT.c.birth_date,

@@ -1,0 +1,17 @@
+// A share's secret stands in the fragment of its link, which no server is told: it goes into the form, and out of the address. And copying a link.
+const secret = document.querySelector("[data-secret]");
+if (secret) {
+  const given = location.hash.slice(1);
+  if (/^[0-9A-Za-z_-]{20,100}$/.test(given)) secret.value = given;
+  if (location.hash) history.replaceState(null, "", location.pathname);
+  const missing = document.querySelector("[data-no-secret]");
+  if (missing) missing.hidden = Boolean(secret.value);
+}
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const field = document.getElementById(button.dataset.copy);
+  button.hidden = !navigator.clipboard;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(field.value);
+    button.textContent = button.dataset.done;
+  });
+}
