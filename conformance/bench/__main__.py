@@ -35,6 +35,9 @@ def main() -> None:
         "--gigabytes", type=float, default=4.0, help="of the study of the suite transfers; its folder takes four times as much"
     )
     parser.add_argument("--entries", type=int, default=1_000_000, help="Document Entries of the suite registry")
+    parser.add_argument(
+        "--copies", action="store_true", help="registry: one submission is registered, the others are copies of its rows"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="of the C-STORE and WADO-RS measurements, interleaved")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.png")
@@ -149,7 +152,8 @@ def _smart(folder: Path, asked: argparse.Namespace, progress: Progress) -> list[
 
 def _registry(folder: Path, asked: argparse.Namespace, progress: Progress) -> list[Measurement]:
     return _on_databases(
-        folder, asked.database, progress, lambda peer, _: registry.suite(peer, asked.entries, asked.seconds, progress), registry.settings()
+        folder, asked.database, progress, lambda peer, _: registry.suite(peer, asked.entries, asked.seconds, progress, copies=asked.copies),
+        registry.settings(),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ import orjson
 import psycopg
 from rich.progress import Progress
 
-from conformance.bench import peers, targets, wire
+from conformance.bench import peers, registry_copies, targets, wire
 from conformance.bench import registry_corpus as corpus
 from conformance.bench.fhir import CONSTANT, measured
 from conformance.bench.peers import Peer
@@ -87,19 +87,31 @@ class Filled:
         return _soap(corpus.register(number, corpus.patient(self.some(turn)), [number]))
 
 
-def suite(peer: Peer, entries: int, seconds: float, progress: Progress) -> Iterator[Measurement]:
-    """Everything, over about that many Document Entries; each load for `seconds`."""
+def suite(peer: Peer, entries: int, seconds: float, progress: Progress, *, copies: bool = False) -> Iterator[Measurement]:
+    """Everything, over about that many Document Entries; each load for `seconds`. With `copies` one submission comes by the wire (`registry_copies`)."""
     filled = Filled(max(2, entries // EACH))
-    yield _fed(peer, filled.patients + 1, progress)
+    yield _fed(peer, 1 if copies else filled.patients + 1, progress)
+    if copies:
+        with closing(_database(peer)) as database:
+            registry_copies.patients(database, filled.patients)
     yield _ceiling(peer)
     yield _registered(peer, filled, targets.ALMOST_EMPTY, 8, seconds)
-    yield _filled(peer, filled, progress)
+    yield _filled(peer, filled, progress, 1 if copies else filled.count)
+    if copies:
+        _copied(peer, filled, progress)
     for connections in _CONNECTIONS:
         yield _registered(peer, filled, targets.REGISTER, connections, seconds)
-    asks = list(_asks(filled))
+    asks = list(_asks(filled, copies=copies))
     for ask in progress.track(asks, description=f"{peer.name}: queries over {entries:,} documents"):
         for connections in _CONNECTIONS if ask.many else (1,):
             yield _asked(peer, ask, connections, seconds)
+
+
+def _copied(peer: Peer, filled: Filled, progress: Progress) -> None:
+    task = progress.add_task(f"{peer.name}: copies of a submission", total=filled.count)
+    with closing(_database(peer)) as database:
+        for done in registry_copies.submissions(database, 0, filled.count, filled.patients, EACH):
+            progress.update(task, completed=done)
 
 
 # --- what is stored
@@ -125,9 +137,9 @@ def _fed(peer: Peer, patients: int, progress: Progress) -> Measurement:
     return _all(peer, targets.FEED, map(corpus.registration, range(patients)), client, max(_CONNECTIONS))
 
 
-def _filled(peer: Peer, filled: Filled, progress: Progress) -> Measurement:
+def _filled(peer: Peer, filled: Filled, progress: Progress, count: int) -> Measurement:
     """ITI-42: the documents of one patient after the other."""
-    task = progress.add_task(f"{peer.name}: {targets.BULK}", total=filled.count)
+    task = progress.add_task(f"{peer.name}: {targets.BULK}", total=count)
 
     def client(bodies: Iterator[bytes], took: list[float]) -> None:
         with closing(wire.Connection(peer.base, peer.headers)) as connection:
@@ -139,7 +151,7 @@ def _filled(peer: Peer, filled: Filled, progress: Progress) -> Measurement:
                 took.append(time.perf_counter() - began)
                 progress.advance(task)
 
-    return _all(peer, targets.BULK, filled.submissions(), client, _FILLING)
+    return _all(peer, targets.BULK, itertools.islice(filled.submissions(), count), client, _FILLING)
 
 
 def _all(
@@ -221,11 +233,8 @@ def _rows(body: bytes) -> tuple[list[tuple[str, bytes]], list[tuple[str, str, st
 
 def _opened(peer: Peer) -> Any:
     """A database of the same kind on the same disk, with two tables; commits reach the disk."""
-    database: Any
-    if url := peer.environment.get("IMAGESHARE_DATABASE_URL"):
-        database = psycopg.connect(url.replace("+psycopg", ""))
-    else:
-        database = sqlite3.connect(Path(peer.environment["IMAGESHARE_DATA"]) / "bare.db")
+    database = _database(peer, "bare.db")
+    if not peer.database:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=FULL")
     binary = "bytea" if peer.database else "blob"
@@ -234,6 +243,13 @@ def _opened(peer: Peer) -> Any:
     database.execute("CREATE INDEX bare_index ON bare_value (name, value, id)")
     database.commit()
     return database
+
+
+def _database(peer: Peer, file: str = "imageshare.db") -> Any:
+    """The server's own database; of SQLite the one in this file of its folder."""
+    if url := peer.environment.get("IMAGESHARE_DATABASE_URL"):
+        return psycopg.connect(url.replace("+psycopg", ""))
+    return sqlite3.connect(Path(peer.environment["IMAGESHARE_DATA"]) / file, timeout=60)
 
 
 def _bare(statement: str, peer: Peer) -> str:
@@ -253,7 +269,7 @@ class _Ask:
     many: bool = False
 
 
-def _asks(filled: Filled) -> Iterator[_Ask]:
+def _asks(filled: Filled, *, copies: bool) -> Iterator[_Ask]:
     def patient(turn: int) -> str:
         return corpus.patient(filled.some(turn))
 
@@ -309,6 +325,8 @@ def _asks(filled: Filled) -> Iterator[_Ask]:
     yield _stored(f"GetAll, {EACH} documents", lambda turn: of_patient(patient(turn), ReturnType.LEAF_CLASS), whole)
     yield _stored("GetAll, ids, the largest patient", lambda turn: of_patient(big, references), filled.big * ids)
     yield _Ask("MPQ, a common code and two days", lambda turn: _soap(_message(of_all(turn), iti51.REQUEST_ACTION)), 0)
+    if copies:  # of which there are no resources
+        return
     yield _Ask(
         f"FHIR: {EACH} DocumentReferences of a patient", lambda turn: Request("GET", _fhir(filled.some(turn))), EACH * 1000
     )

@@ -27,6 +27,14 @@ def test_the_suite_runs(tmp_path: Path) -> None:
     assert [Measurement(**each) for each in orjson.loads((tmp_path / "registry.json").read_bytes())["measured"]] == measured
 
 
+def test_copies_of_a_submission_are_what_would_have_been_registered(tmp_path: Path) -> None:
+    """Every request of the suite is answered over them as over what came by the wire."""
+    with fhir.server(tmp_path / "sqlite", "sqlite", registry.settings()) as peer:
+        measured = list(registry.suite(peer, 4 * registry.EACH, 0.02, Progress(disable=True), copies=True))
+    assert [(row.work, row.note) for row in measured if "failed" in row.note] == []
+    assert {*targets.REGISTRY} <= {row.work for row in measured}
+
+
 def test_what_is_registered_is_right_and_each_document_another() -> None:
     reading = Reading()
     sent = iti42.parse_request(soap.parse(registry_corpus.register(3, registry_corpus.patient(7), range(150, 200))).body, reading)
