@@ -36,6 +36,7 @@ from server.work.authorizing import Authorizing
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 from server.work.portal.claiming import Claiming
+from server.work.portal.desk import Desk
 from server.work.portal.sharing import Sharing
 from server.work.registry.domain import Domain
 
@@ -87,6 +88,7 @@ def open_node(settings: Settings) -> Node:
         viewing=viewing,
         claiming=Claiming(settings, database, site, viewing, people, trail, strangers),
         sharing=Sharing(settings, database, site, viewing, people, trail),
+        desk=Desk(database, site, people),
     )
 
 

@@ -43,6 +43,7 @@ from server.work.authorizing import Authorizing
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 from server.work.portal.claiming import Claiming
+from server.work.portal.desk import Desk
 from server.work.portal.sharing import Sharing
 from server.work.registry.domain import Domain
 from server.work.render import Renderer
@@ -80,6 +81,7 @@ class Node:
     viewing: Viewing
     claiming: Claiming
     sharing: Sharing
+    desk: Desk
 
 
 def node(request: HTTPConnection) -> Node:

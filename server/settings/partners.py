@@ -118,9 +118,7 @@ class Community(BaseModel, frozen=True, extra="forbid"):
     )
     registry: WebAddress = Field(description="its Document Registry's address for ITI-18")
     repositories: dict[Oid, WebAddress] = Field(default={}, description="addresses for ITI-43, by repositoryUniqueId")
-    imaging_sources: dict[Oid, WebAddress] = Field(
-        default={}, description="addresses for RAD-69, by Retrieve Location UID"
-    )
+    imaging_sources: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-69, by Retrieve Location UID")
     wado_uri: dict[Oid, WebAddress] = Field(default={}, description="addresses for RAD-55, by Retrieve Location UID")
     wado_rs: dict[Oid, WebAddress] = Field(
         default={}, description="base URLs of DICOMweb for RAD-107, without /studies, by Retrieve Location UID"

@@ -8,7 +8,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from server.edges.pages import account, activity, assets, claim, consent, hospital, images, logo, shared, sharing, sign_in, viewer
+from server.edges.pages import (
+    account,
+    activity,
+    assets,
+    claim,
+    consent,
+    hospital,
+    images,
+    logo,
+    shared,
+    sharing,
+    sign_in,
+    staff,
+    viewer,
+)
 from server.edges.pages.browser import open_page, page, problem_page
 
 _BOTH: Final = ["GET", "POST"]
@@ -77,6 +91,10 @@ def install(app: FastAPI) -> None:
             Route("/share/{share}/images/{study}/picture", open_page(shared.picture), methods=_GET),
             Route("/share/{share}/images/{study}/reports/{type}/{report}/{number:int}", open_page(shared.report), methods=_GET),
             Route("/share/{share}/note", open_page(shared.note), methods=_POST),
+            Route("/staff", page(staff.worklist), methods=_GET),
+            Route("/staff/patients/{patient}", page(staff.patient, of="/staff"), methods=_GET),
+            Route("/staff/patients/{patient}/codes", page(staff.issue, of="/staff"), methods=_POST),
+            Route("/staff/codes/{code}/end", page(staff.end, of="/staff"), methods=_POST),
             Route("/viewer/token", viewer.token, methods=_POST),
             Route("/images/{study}/picture", open_page(images.picture), methods=_GET),
             Route("/images/{study}/reports/{type}/{report}/{number:int}", open_page(images.report), methods=_GET),
