@@ -15,7 +15,7 @@ from server.edges.pages.browser import Visit
 from server.edges.pages.images import words
 from server.edges.pages.showing import sentence, waiting
 from server.edges.pages.wording import browser_of
-from server.errors import AccessError, NotFound, TooManyAttempts
+from server.errors import AccessError, Forbidden, NotFound, TooManyAttempts
 from server.work.portal import reading, reports, studies
 from server.work.portal.reading import Reader
 from server.work.portal.sharing import NOTHING, Coming, PasscodeRefused
@@ -86,6 +86,14 @@ def report(visit: Visit) -> Response:
     if not share.reports:
         raise NotFound(reports.NO_REPORT)
     return images.report_for(visit, (reader,))
+
+
+def download(visit: Visit) -> Response:
+    """`GET /share/{share}/images/{study}/download`, where the patient allows it."""
+    share, _opening, reader, _seen = _opened(visit)
+    if not share.download:
+        raise Forbidden("these images were shared to be looked at, not to be downloaded; ask whoever shared them")
+    return images.download_for(visit, (reader,))
 
 
 def note(visit: Visit) -> Response:

@@ -102,7 +102,7 @@ def _made(visit: Visit, share: Share, link: str, passcode: str) -> Response:
 def qr(text: str) -> str:
     """A QR code as SVG, level M, for screens and paper."""
     drawn = io.BytesIO()
-    segno.make(text, error="m", micro=False).save(drawn, kind="svg", xmldecl=False, svgns=True, nl=False, border=2)
+    segno.make(text, error="m", micro=False).save(drawn, kind="svg", xmldecl=False, svgns=True, nl=False, border=2, omitsize=True)
     return drawn.getvalue().decode()
 
 
