@@ -11,6 +11,7 @@ import typer
 
 from server import fetch_command, peer_commands, study_commands, trail_commands
 from server.client_commands import client_app
+from server.code_commands import code_app
 from server.console import Data, open_trail, operator, told
 from server.dicom_commands import peer_app, worklist_app
 from server.errors import SettingsError, Unavailable
@@ -52,6 +53,7 @@ app.add_typer(worklist_app, name="worklist")
 app.add_typer(user_app, name="user")
 app.add_typer(client_app, name="client")
 app.add_typer(keys_app, name="keys")
+app.add_typer(code_app, name="code")
 app.add_typer(trail_commands.trail_app, name="trail")
 
 # What the floor above adds (conformance: `check`), which nothing here may import.

@@ -15,7 +15,7 @@ _BY_APP: Final = f"the patient, by {app.CLIENT_ID}"
 
 def tell(scene: Scene, since: str) -> None:
     """IHE BALP: everything above, read back from the trail."""
-    scene.story.chapter("5 · One audit trail")
+    scene.story.chapter("6 · One audit trail")
     with scene.story.step("FHIR AuditEvent (IHE BALP)") as told:
         events = list(scene.web.pages("AuditEvent", date=f"ge{since}", _count="500"))
         rows = Counter((_who(event, scene), _what(event), _outcome(event)) for event in events)

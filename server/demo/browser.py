@@ -30,6 +30,21 @@ class Browser:
         """What the page is called."""
         return _words(self._page.find(".//h1")) if self._page.find(".//h1") is not None else ""
 
+    @property
+    def text(self) -> str:
+        """What the page says."""
+        return _words(self._page)
+
+    def value(self, id_: str) -> str:
+        """What is in the field of this id, or in the first element of this class; empty where there is none."""
+        found = self._page.xpath(".//input[@id=$id]/@value", id=id_) or self._page.xpath("string(.//*[@class=$id])", id=id_)
+        return str(found[0] if isinstance(found, list) else found).strip()
+
+    def pictures(self) -> list[bytes]:
+        """The images of the page, fetched as a browser does."""
+        found = [urljoin(self._url, each) for each in self._page.xpath(".//img/@src") if not each.startswith("data:")]
+        return [self._client.get(each).content for each in found]
+
     def choices(self, name: str) -> dict[str, str]:
         """Value and words of the fields of this name that can be ticked."""
         fields = self._page.xpath(".//label/input[@name=$name]", name=name)

@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from server.demo import access, arrival, audit, crash, faces
+from server.demo import access, arrival, audit, crash, faces, portal
 from server.demo.process import ServerProcess
 from server.demo.scene import QUIET_PERIOD, Scene
 from server.demo.story import Failed, Story
@@ -65,6 +65,7 @@ def _tell(scene: Scene, *, once: bool) -> int:
         arrival.tell(scene)
         faces.tell(scene)
         access.tell(scene)
+        portal.tell(scene)
         crash.tell(scene)
         audit.tell(scene, since)
     except Failed:
@@ -90,6 +91,14 @@ def _stay(scene: Scene) -> None:
         ("XDS-I.b", f"{server.http}/xds/registry · /xds/repository · /xds/imaging-source"),
         ("DICOM", f"{server.ae_title}@{server.dicom_host}:{server.dicom_port}"),
         ("sign-in", f"{server.http}/sign-in · {scene.person.email} · {scene.person.password}"),
+        *(
+            (
+                ("portal", f"{server.http}/images · {server.http}/claim, code {scene.code}, born {scene.born}"),
+                ("a share", f"{scene.link} · passcode {scene.passcode}"),
+            )
+            if scene.link
+            else ()
+        ),
         ("pictures", str(scene.folder / "pictures")),
         ("server's log", str(server.log)),
     ):

@@ -17,7 +17,7 @@ _PART = 3
 
 def tell(scene: Scene) -> None:
     """Late image, kill, restart, the rest."""
-    scene.story.chapter("4 · When things go wrong")
+    scene.story.chapter("5 · When things go wrong")
     if scene.late is not None:
         _late(scene, scene.late)
     images = material.phantom(

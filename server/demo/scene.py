@@ -50,6 +50,12 @@ class Scene:
     account: str = ""
     """That patient's, as the app was told it."""
     other_patient: str = ""
+    code: str = ""
+    """An access code that nobody has used, and the date of birth that goes with it."""
+    born: str = ""
+    link: str = field(default="", repr=False)
+    """A share that is open, and its passcode."""
+    passcode: str = field(default="", repr=False)
     imaging_study: Json = field(default_factory=dict)
     _token: "Future[str] | None" = None
     _expected: "Future[Person] | None" = None
