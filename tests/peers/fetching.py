@@ -48,7 +48,7 @@ class Foreign:
     asked: list[str] = field(default_factory=list)
     images: list[list[str]] = field(default_factory=list)
     slow: float = 0.0
-    at_once: int = 0
+    at_once: set[object] = field(default_factory=set)
     most_at_once: int = 0
 
     def settings(self, **changed: object) -> dict[str, object]:
@@ -73,13 +73,20 @@ class Foreign:
         named = parse_qs(scope["query_string"].decode()).get("objectUID", [])
         waiting = self.faults.get(" ".join((scope["path"], *named)))
         fault = waiting.popleft() if waiting else ""
-        self.at_once += 1
-        self.most_at_once = max(self.at_once, self.most_at_once)
+        under_way = object()
+        self.at_once.add(under_way)
+        self.most_at_once = max(len(self.at_once), self.most_at_once)
+
+        async def sent(message: Any) -> None:
+            if not message.get("more_body") and message["type"] == "http.response.body":
+                self.at_once.discard(under_way)  # before the caller has it, who may ask for the next at once
+            await send(message)
+
         try:
             await asyncio.sleep(self.slow)
-            await self._answer(fault, scope, receive, send)
+            await self._answer(fault, scope, receive, sent)
         finally:
-            self.at_once -= 1
+            self.at_once.discard(under_way)
 
     async def _answer(self, fault: str, scope: Scope, receive: Receive, send: Send) -> None:
         application = FastAPI()
