@@ -1,7 +1,7 @@
 """Stored queries in SQL: criteria (`ihe.criteria`) as conditions over registry objects and their terms.
 
-What belongs to one patient walks her rows of `ix_registry_object_patient`; terms are looked up object by object. Where no patient is named, the
-first term is what leads to the objects.
+What belongs to one patient walks her rows of `ix_registry_object_patient`; terms are looked up object by object. Where no patient is named, a time
+with both its ends leads to the objects (`ix_registry_object_time`), or else the first term.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
 from ihe.criteria import CURRENT, Coded, Criterion, During, Like, OneOf, seconds
 from ihe.iti18 import ObjectRef
@@ -30,7 +30,7 @@ _COLUMNS: Final[dict[str, ColumnElement[Any]]] = {
 }  # fmt: skip
 """Attributes of `profiles.document` that have columns; the others are terms."""
 _MAY_BE_ABSENT: Final = frozenset({"service_start", "service_stop"})
-_EARLIEST: Final = "00000101000000"
+_INDEXED: Final = frozenset({"creation_time", "submission_time", "last_update"})
 _WILDCARDS: Final = str.maketrans({"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"})
 """SQL LIKE's as GLOB's, which SQLite compares with regard to case."""
 
@@ -64,10 +64,19 @@ def selecting(
     where: list[Condition] = [OBJECT.c.kind == subject]
     if patients is not None:
         where.append(OBJECT.c.patient_pk.in_(patients))
-    where += (_condition(connection, each, leads=patients is None) for each in criteria)
+    asked = list(criteria)
+    leading = _leading(asked) if patients is None else None
+    where += (_condition(connection, each, leads=each is leading) for each in asked)
     if level == CURRENT:
         where += _current(subject)
     return where
+
+
+def _leading(criteria: Sequence[Criterion]) -> Criterion | None:
+    """What leads to the objects of all patients: days are fewer than what has a common code, and the beginning of a time alone may be years ago."""
+    days = (each for each in criteria if isinstance(each, During) and each.attribute in _INDEXED and each.range.start and each.range.stop)
+    terms = (each for each in criteria if isinstance(each, Coded | Like))
+    return next(days, None) or next(terms, None)
 
 
 def _current(subject: Subject) -> list[Condition]:
@@ -82,7 +91,7 @@ def _condition(connection: Connection, criterion: Criterion, *, leads: bool) -> 
             found: Condition = _COLUMNS[criterion.attribute].in_(criterion.values)
             return found
         case During():
-            return _during(criterion)
+            return _during(criterion, leads=leads)
         case Coded():
             test = _is_code(criterion.codes)
         case Like():
@@ -131,15 +140,21 @@ def _like(connection: Connection, column: ColumnElement[Any], pattern: str) -> C
     return column.like(pattern.replace("\\", "\\\\"))
 
 
-def _during(criterion: During) -> Condition:
-    column, range_ = _COLUMNS[criterion.attribute], criterion.range
-    filled = func.substr(column.concat(func.substr(_EARLIEST, func.length(column) + 1)), 1, len(_EARLIEST))
-    tests = [column != ""]
-    if range_.start:
-        tests.append(filled >= seconds(range_.start))
-    if range_.stop:
-        tests.append(filled < seconds(range_.stop))
+def _during(criterion: During, *, leads: bool) -> Condition:
+    column = _COLUMNS[criterion.attribute]
+    plain = column if leads else column.concat("")  # as in _has_term
+    tests = [plain != ""]
+    if criterion.range.start:
+        tests.append(plain >= _shortest(criterion.range.start))
+    if criterion.range.stop:
+        tests.append(plain < _shortest(criterion.range.stop))
     within = and_(*tests)
     if criterion.attribute in _MAY_BE_ABSENT:
         return or_(column == "", within)
-    return or_(OBJECT.c.object_type == ON_DEMAND, within) if criterion.attribute == "creation_time" else within
+    return or_(and_(column == "", OBJECT.c.object_type == ON_DEMAND), within) if criterion.attribute == "creation_time" else within
+
+
+def _shortest(time: str) -> str:
+    """The DTM with the fewest digits for the same second, which no other time of that second or later precedes as text: `2005` of `20050101000000`."""
+    second = seconds(time)
+    return next(second[:length] for length in range(4, 15, 2) if seconds(second[:length]) == second)

@@ -15,6 +15,7 @@ class RegistryObject(Row, table=True):
     __tablename__ = "registry_object"
     __table_args__ = (
         Index("ix_registry_object_patient", "patient_pk", "kind", "status"),
+        Index("ix_registry_object_time", "time"),
         Index("ix_registry_object_logical", "logical_id", "version"),
     )
     pk: int | None = Field(default=None, sa_column=surrogate_key())

@@ -75,11 +75,12 @@ def objects(random: Random) -> Iterator[Registered]:
     status = [APPROVED, APPROVED, DEPRECATED]
     for number in range(120):
         authors = tuple(map(Author, some(TEXTS, 2)))
+        kind = random.choice([STABLE, ON_DEMAND])
         first = made.entry(
             uuid(), f"1.2.{number}", class_code=random.choice(CODES), type_code=random.choice([None, *CODES]), format_code=CODES[0],
             event_codes=some(CODES, 3), confidentiality=some(CODES, 2), facility_type=random.choice(CODES), authors=authors,
-            creation_time=random.choice(TIMES), service_start=random.choice(TIMES), service_stop=random.choice(TIMES),
-            title=random.choice(TEXTS), reference_ids=some(TEXTS[1:], 2), object_type=random.choice([STABLE, ON_DEMAND]),
+            creation_time="" if kind == ON_DEMAND else random.choice(TIMES), service_start=random.choice(TIMES), service_stop=random.choice(TIMES),
+            title=random.choice(TEXTS), reference_ids=some(TEXTS[1:], 2), object_type=kind,
             status=random.choice(status), availability=random.choice(["", ONLINE, OFFLINE]),
         )  # fmt: skip
         yield first
@@ -250,6 +251,17 @@ def test_without_a_patient_a_term_leads_to_the_objects(filled: tuple[Database, i
         told = plan(connection, lambda: registry_queries.find(connection, *where, whole=True))
     assert "ix_registry_term_value" in told
     assert "SCAN registry_object" not in told, told
+
+
+@pytest.mark.parametrize("attribute", ["creation_time", "last_update"])
+def test_without_a_patient_days_lead_to_the_objects(filled: tuple[Database, int, list[Registered]], attribute: str) -> None:
+    database, _, _ = filled
+    asked: list[Criterion] = [Coded("event_codes", (CODES[1],)), During(attribute, TimeRange("20050304", "20050306"))]
+    with database.read() as connection:
+        where = registry_queries.selecting(connection, "document", asked, level=1)
+        told = plan(connection, lambda: registry_queries.find(connection, *where, whole=True))
+    assert "ix_registry_object_time" in told, told
+    assert "ix_registry_term_value" not in told, told
 
 
 def test_no_more_than_the_limit_is_read(filled: tuple[Database, int, list[Registered]]) -> None:
