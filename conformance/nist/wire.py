@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import httpx2
 
-from conformance.nist.target import Target
+from conformance.nist.target import Feed, Target
 from ihe import mllp
 
 _ASSERTION: Final = re.compile(rb"<((?:\w+:)?)Assertion\b.*?</\1Assertion>", re.DOTALL)
@@ -98,8 +98,7 @@ class Wire:
         feed, began, received = self._target.feed, time.perf_counter(), b""
         blocks, answers = mllp.Blocks(_LONGEST_ACKNOWLEDGMENT), list[mllp.Block]()
         try:
-            with socket.create_connection((feed.host, feed.port), self._target.timeout) as plain:
-                connection = self._context.wrap_socket(plain, server_hostname=feed.host) if feed.tls else plain
+            with self._connected(feed) as connection:
                 connection.sendall(mllp.framed(message))
                 while not answers and (data := connection.recv(65_536)):
                     received += data
@@ -111,6 +110,16 @@ class Wire:
         if not answers:
             raise NoAnswer(f"{feed.host}:{feed.port}: the connection ended without an acknowledgment")
         return answers[0].content
+
+    def _connected(self, feed: Feed) -> socket.socket:
+        plain = socket.create_connection((feed.host, feed.port), self._target.timeout)
+        if not feed.tls:
+            return plain
+        try:
+            return self._context.wrap_socket(plain, server_hostname=feed.host)
+        except BaseException:
+            plain.close()
+            raise
 
     def _keep(self, title: str, sent: bytes, received: bytes, began: float) -> None:
         self._exchanges.append(Exchange(title, masked(sent), masked(received), time.perf_counter() - began))
