@@ -18,6 +18,7 @@ from server.errors import SettingsError, Unavailable
 from server.key_commands import keys_app
 from server.settings import Settings, bracketed, load
 from server.user_commands import user_app
+from server.viewer_commands import viewer_app
 
 app = typer.Typer(
     name="imageshare",
@@ -54,6 +55,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(client_app, name="client")
 app.add_typer(keys_app, name="keys")
 app.add_typer(code_app, name="code")
+app.add_typer(viewer_app, name="viewer")
 app.add_typer(trail_commands.trail_app, name="trail")
 
 # What the floor above adds (conformance: `check`), which nothing here may import.

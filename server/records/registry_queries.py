@@ -74,7 +74,11 @@ def selecting(
 
 def _leading(criteria: Sequence[Criterion]) -> Criterion | None:
     """What leads to the objects of all patients: days are fewer than what has a common code, and the beginning of a time alone may be years ago."""
-    days = (each for each in criteria if isinstance(each, During) and each.attribute in _INDEXED and each.range.start and each.range.stop)
+    days = (
+        each
+        for each in criteria
+        if isinstance(each, During) and each.attribute in _INDEXED and each.range.start and each.range.stop
+    )
     terms = (each for each in criteria if isinstance(each, Coded | Like))
     return next(days, None) or next(terms, None)
 
@@ -151,7 +155,9 @@ def _during(criterion: During, *, leads: bool) -> Condition:
     within = and_(*tests)
     if criterion.attribute in _MAY_BE_ABSENT:
         return or_(column == "", within)
-    return or_(and_(column == "", OBJECT.c.object_type == ON_DEMAND), within) if criterion.attribute == "creation_time" else within
+    return (
+        or_(and_(column == "", OBJECT.c.object_type == ON_DEMAND), within) if criterion.attribute == "creation_time" else within
+    )
 
 
 def _shortest(time: str) -> str:

@@ -31,6 +31,7 @@ from server.access import capabilities, shares
 from server.access.people import sessions
 from server.access.shares import Wish
 from server.edges.fhir.routes import _DISPATCH
+from server.work import ohif
 
 Row = tuple[str, str]
 INITIAL: Final = "canary-of-the-initial-access-token"
@@ -136,6 +137,14 @@ def _study(path: str) -> Callable[[Town], Response]:
     return lambda town: town.stranger().http.get(f"/images/{town.mine['study']}{path}")
 
 
+def _in_ohif(town: Town) -> Response:
+    """One of A's studies in OHIF, of which the first file is enough to be installed."""
+    place = ohif.folder(town.pages.site.node.settings)
+    place.mkdir(exist_ok=True)
+    (place / "app.bundle.0.js").touch()
+    return town.stranger().http.get(f"/ohif/viewer?StudyInstanceUIDs={STUDY}")
+
+
 def _page_of_b(path: str) -> Callable[[Town], Response]:
     """A page of B, whose address names something of A's."""
     return lambda town: town.stranger().http.get(path.format(**town.mine))
@@ -218,6 +227,7 @@ PERSONAL: Final[dict[Row, tuple[int, Callable[[Town], Response]]]] = {
     ("GET", "/images/{study}"): (404, _study("")),
     ("GET", "/images/{study}/picture"): (404, _study("/picture")),
     ("GET", "/images/{study}/view"): (404, _study("/view")),
+    ("GET", "/ohif/viewer"): (404, _in_ohif),
     ("GET", "/images/{study}/download"): (404, _study("/download")),
     ("GET", "/images/{study}/reports/{type}/{report}/{number:int}"): (404, _study("/reports/DiagnosticReport/x/0")),
     ("GET", "/share"): (200, _page_of_b("/share")),
@@ -278,6 +288,7 @@ OPEN: Final[dict[Row, Callable[[Town], Response]]] = {
         "/recover/password", "/account/password", "/account/passkeys", "/account/name", "/account/email", "/account/email/confirm", "/account/passkeys/remove", "/account/sessions/close",
         "/account/apps/disconnect", "/account/hospital/remove", "/claim", "/claim/account", "/claim/forget", "/", "/livez", "/readyz", "/metrics",
     )},
+    ("GET", "/ohif/{name}"): _page("/ohif/..%2fimageshare.db"),
     ("GET", "/assets/{digest}/{name}"): _page("/assets/x/..%2f..%2fimageshare.db"),
     ("GET", "/account/hospital/{provider}"): _page("/account/hospital/none"),
     ("GET", "/sign-in/hospital/{provider}"): _page("/sign-in/hospital/none"),

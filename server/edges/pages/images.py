@@ -14,7 +14,7 @@ from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import day, examination
 from server.errors import NotFound
 from server.records import catalogue
-from server.work import file_set
+from server.work import file_set, ohif
 from server.work.portal import pictures, reading, reports
 from server.work.portal.reading import Reader
 from server.work.portal.studies import Place, SeenStudy
@@ -58,7 +58,7 @@ def study(visit: Visit) -> Response:
     looking.told_study(visit, reader, found, "page")
     return visit.page(
         "study.html", csrf=visit.early_csrf, study=words(found, len(said)), series=found.series, reports=said, claimed=visit.session is None,
-        done=visit.take_done(),
+        advanced=ohif.page(visit.settings, found.uid), done=visit.take_done(),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from server.edges.pages.images import words
 from server.edges.pages.showing import sentence, waiting
 from server.edges.pages.wording import browser_of
 from server.errors import AccessError, Forbidden, NotFound, TooManyAttempts
+from server.work import ohif
 from server.work.portal import reading, reports, studies
 from server.work.portal.reading import Reader
 from server.work.portal.sharing import NOTHING, Coming, PasscodeRefused
@@ -67,7 +68,10 @@ def overview(visit: Visit) -> Response:
     with visit.node.database.read() as connection:
         said = {each.id: reports.of_study(connection, reader.decision, each) for each in seen} if share.reports else {}
     looking.told_list(visit, seen)
-    told = [{**words(each, len(said.get(each.id, ()))), "said": said.get(each.id, ())} for each in seen]
+    told = [
+        {**words(each, len(said.get(each.id, ()))), "said": said.get(each.id, ()), "advanced": ohif.page(visit.settings, each.uid, share.id)}
+        for each in seen
+    ]  # fmt: skip
     return visit.page(
         "shared.html", person=None, csrf=visit.early_csrf, share=share, studies=told, opening=opening, done=visit.take_done(),
         patient=seen[0].patient_name if seen else "",
@@ -104,9 +108,14 @@ def note(visit: Visit) -> Response:
     return visit.done(f"/share/{share.id}/images", "noted")
 
 
-def _opened(visit: Visit) -> tuple[shares.Share, shares.Opening, Reader, tuple[studies.SeenStudy, ...]]:
+def reader_of(visit: Visit, id_: str) -> Reader:
+    """As whom this browser may look at the share that it has opened. Raises `NotFound`."""
+    return _opened(visit, id_)[2]
+
+
+def _opened(visit: Visit, id_: str = "") -> tuple[shares.Share, shares.Opening, Reader, tuple[studies.SeenStudy, ...]]:
     """What this browser has opened, and may still. Raises `NotFound`."""
-    id_ = visit.request.path_params["share"]
+    id_ = id_ or visit.request.path_params["share"]
     with visit.node.database.read() as connection:
         found = visit.node.sharing.opened(connection, id_, visit.kept(_cookie(id_)))
         if found is None:

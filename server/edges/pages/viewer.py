@@ -5,6 +5,7 @@ for as long as the session, access code, share or launch behind the page lasts. 
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from server.edges.pages.wording import day, examination, kinds
 from server.errors import ImageShareError, NotFound
 from server.store.db import micros
 from server.work.portal import pictures, reading
+from server.work.portal.reading import Reader
 from server.work.portal.studies import SeenSeries, SeenStudy
 
 _LARGEST_PICTURE: Final = 1024
@@ -53,14 +55,19 @@ def view(visit: Visit) -> Response:
         found, reader = reading.one(connection, readers, visit.request.path_params["study"])
         others = reading.listed(connection, [reader], most=20, patient=found.patient)
     shown = (found, *(each for each in others if each.id != found.id))
-    with node.database.write() as connection:
-        if reader.granted is not None:
-            ticket = node.viewing.ticket(connection, reader.granted)
-        else:
-            until = micros() + visit.settings.session_seconds * 1_000_000
-            ticket = node.viewing.for_session(connection, visit.person, found.patient, [each.uid for each in shown], until)
+    ticket = ticket_of(visit, reader, shown)
     looking.told_study(visit, reader, found, "viewer")
     return page(visit, Looked(shown, ticket, f"/images/{found.id}"))
+
+
+def ticket_of(visit: Visit, reader: Reader, shown: Sequence[SeenStudy]) -> Ticket:
+    """What a page gets that shows these studies of one patient to this reader."""
+    node = visit.node
+    with node.database.write() as connection:
+        if reader.granted is not None:
+            return node.viewing.ticket(connection, reader.granted)
+        until = micros() + visit.settings.session_seconds * 1_000_000
+        return node.viewing.for_session(connection, visit.person, shown[0].patient, [each.uid for each in shown], until)
 
 
 def page(visit: Visit, looked: Looked) -> Response:
@@ -73,7 +80,7 @@ def page(visit: Visit, looked: Looked) -> Response:
     }  # fmt: skip
     response = visit.page(
         "viewer.html", study=_told(study), studies=[{**_told(each), "series": [_series(one) for one in each.series]} for each in looked.studies],
-        picture=picture, config=_escaped(config), back=looked.back, chosen=series,
+        picture=picture, config=escaped(config), back=looked.back, chosen=series,
     )  # fmt: skip
     ancestors = " ".join(looked.ancestors) or "'none'"
     response.headers["Content-Security-Policy"] = _CSP.format(ancestors=ancestors)
@@ -143,6 +150,6 @@ def _words() -> dict[str, str]:
     }  # fmt: skip
 
 
-def _escaped(config: dict[str, Any]) -> str:
+def escaped(config: dict[str, Any]) -> str:
     """JSON that can stand in a script element, whatever names are in it (HTML section 4.12.1.3)."""
     return orjson.dumps(config).decode().replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

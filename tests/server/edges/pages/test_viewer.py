@@ -29,7 +29,7 @@ from profiles.audit_event import INSTANCES_TRANSFERRED
 from profiles.phantom import phantom_study
 from server.access import codes
 from server.access.people import accounts
-from server.edges.pages.viewer import _escaped
+from server.edges.pages.viewer import escaped
 from server.store.db import micros
 from server.work.ingest import Sender
 
@@ -212,7 +212,7 @@ def test_tokens_go_on_until_somebody_signs_out(shown: Shown) -> None:
 
 
 def test_names_cannot_end_the_block_of_data() -> None:
-    assert "<" not in _escaped({"title": "</script><script>alert(1)</script>"})
+    assert "<" not in escaped({"title": "</script><script>alert(1)</script>"})
 
 
 @pytest.mark.peers
