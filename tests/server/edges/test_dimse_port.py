@@ -87,13 +87,13 @@ def offering(handler: Callable[[Served, Message], None], **changes: object) -> S
 def test_300_idle_connections_cost_no_thread_and_keep_nobody_out(tmp_path: Path, dcmtk: Callable[[str], Path]) -> None:
     (dataset,) = instances()
     dataset.save_as(tmp_path / "one.dcm", enforce_file_format=True)
-    to = ["-aec", "IMAGESHARE", "127.0.0.1"]
+    to, echoscu, storescu = ["-aec", "IMAGESHARE", "127.0.0.1"], dcmtk("echoscu"), dcmtk("storescu")
     with node(tmp_path / "data") as opened, port(opened) as scp:
         before = threading.active_count()
         idle = [socket.create_connection(scp.address) for _ in range(300)]
         number = str(scp.address[1])
-        assert subprocess.run([dcmtk("echoscu"), *to, number], check=False, timeout=60).returncode == 0
-        assert subprocess.run([dcmtk("storescu"), *to, number, tmp_path / "one.dcm"], check=False, timeout=60).returncode == 0
+        assert subprocess.run([echoscu, *to, number], check=False, timeout=60).returncode == 0
+        assert subprocess.run([storescu, *to, number, tmp_path / "one.dcm"], check=False, timeout=60).returncode == 0
         assert until(lambda: associations() == 0)
         assert threading.active_count() <= before
         assert stored_bytes(opened, dataset.SOPInstanceUID) == written(dataset)
