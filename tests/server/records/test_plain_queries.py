@@ -105,6 +105,7 @@ def _told(connection: Connection, query: Query, allowed: Any) -> list[tuple[Any,
 )
 def test_plain_queries_have_one_statement(connection: Connection, level: Level, keys: dict[str, str], count: int) -> None:
     query = Query(level, {path(name): value for name, value in keys.items()}, limit=3)
+    plain_queries._kept.clear()  # of the tests before
     found = plain_queries.rows(connection, query, COLUMNS[level], lambda _: None)
     assert found is None  # there is no statement for this shape, which is kept as well
     plain_queries._kept.clear()
