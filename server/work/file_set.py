@@ -5,9 +5,10 @@ gains nothing. Where all are stored the length is known before the first byte.
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
 import orjson
@@ -36,6 +37,18 @@ class _Member(Member):
 
 
 @dataclass(frozen=True, slots=True)
+class Beside(Member):
+    """Another file of the archive, which the DICOMDIR does not name (PS3.10 section 8.6 allows such files)."""
+
+    content: bytes
+
+    @classmethod
+    def of(cls, name: str, content: bytes, *, deflate: bool = False) -> "Beside":
+        """That file."""
+        return cls(name, len(content), deflate, content)
+
+
+@dataclass(frozen=True, slots=True)
 class FileSet:
     """What is to be in an archive, and its DICOMDIR."""
 
@@ -47,12 +60,16 @@ class FileSet:
         """Of the archive in bytes; None where it is known only at its end."""
         return zip_stream.content_length(list(self.members))
 
-    def chunks(self, blobs: BlobStore, now: datetime) -> Iterator[bytes]:
-        """The archive, its files dated `now`."""
-        return zip_stream.chunks(
-            list(self.members), lambda member: part10(blobs, member.instance) if member.instance else iter((self.directory,)),
-            (now.year, now.month, now.day, now.hour, now.minute, now.second),
-        )  # fmt: skip
+    def chunks(self, blobs: BlobStore, now: datetime, beside: Iterable[Beside] = ()) -> Iterator[bytes]:
+        """The archive, its files dated `now`; behind the File-set what goes `beside` it, each asked for when its turn comes."""
+
+        def body(member: _Member | Beside) -> Iterator[bytes]:
+            if isinstance(member, Beside):
+                return iter((member.content,))
+            return part10(blobs, member.instance) if member.instance else iter((self.directory,))
+
+        when = (now.year, now.month, now.day, now.hour, now.minute, now.second)
+        return zip_stream.chunks(chain[_Member | Beside](self.members, beside), body, when)
 
 
 def of(connection: Connection, instances: Sequence[StoredInstance], *, compress: bool = True) -> FileSet:

@@ -21,6 +21,11 @@ def address(name: str) -> str:
     return PATH.format(digest=_digest(_CONTENT[name]), name=name)
 
 
+def content(name: str) -> bytes:
+    """What an asset is, to be taken along."""
+    return _CONTENT[name]
+
+
 def asset(request: Request) -> Response:
     """The same for everybody, for as long as it is what the address says. Raises `HTTPException`."""
     name, digest = request.path_params["name"], request.path_params["digest"]

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Final
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from server.edges import context
 from server.edges.pages import looking
@@ -13,8 +12,7 @@ from server.edges.pages.browser import Visit
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import day, examination
 from server.errors import NotFound
-from server.records import catalogue
-from server.work import file_set, ohif
+from server.work import ohif
 from server.work.portal import pictures, reading, reports
 from server.work.portal.reading import Reader
 from server.work.portal.studies import Place, SeenStudy
@@ -117,26 +115,6 @@ def _by_year(found: tuple[SeenStudy, ...], with_reports: dict[str, int]) -> list
     for each in found:
         years.setdefault(each.date[:4], []).append(words(each, with_reports.get(each.id, 0)))
     return list(years.items())
-
-
-def download(visit: Visit) -> Response:
-    """`GET /images/{study}/download`: the study as a ZIP archive with its DICOMDIR."""
-    with visit.node.database.read() as connection:
-        readers = looking.readers(visit, connection)
-    return download_for(visit, readers)
-
-
-def download_for(visit: Visit, readers: Sequence[Reader]) -> Response:
-    """The same, for whoever may have it: the series that they may know of, as they are stored."""
-    node = visit.node
-    with node.database.read() as connection:
-        found, reader = reading.one(connection, readers, visit.request.path_params["study"])
-        seen = {each.uid for each in found.series}
-        made = file_set.of(connection, [each for each in catalogue.instances(connection, found.uid) if each.series_uid in seen])
-    looking.told_study(visit, reader, found, "download")
-    headers = {"Content-Disposition": f'attachment; filename="images-{found.date or "undated"}.zip"'}
-    pieces = made.chunks(node.blobs, datetime.now(node.settings.zone))
-    return StreamingResponse(context.together(pieces), headers=headers, media_type=file_set.MEDIA_TYPE)
 
 
 def words(study: SeenStudy, report_count: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from server.edges.pages import (
     sharing,
     sign_in,
     staff,
+    taking_home,
     viewer,
 )
 from server.edges.pages.browser import open_page, page, problem_page
@@ -100,7 +101,7 @@ def install(app: FastAPI) -> None:
             Route("/ohif/viewer", open_page(ohif.view), methods=_GET),
             Route("/ohif/{name}", ohif.file, methods=_GET),
             Route("/viewer/token", viewer.token, methods=_POST),
-            Route("/images/{study}/download", open_page(images.download), methods=_GET),
+            Route("/images/{study}/download", open_page(taking_home.download), methods=_GET),
             Route("/images/{study}/picture", open_page(images.picture), methods=_GET),
             Route("/images/{study}/reports/{type}/{report}/{number:int}", open_page(images.report), methods=_GET),
             Route("/account/apps", page(account.apps), methods=_GET),

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from server.access import shares
 from server.edges import context
-from server.edges.pages import images, looking, viewer
+from server.edges.pages import images, looking, taking_home, viewer
 from server.edges.pages.browser import Visit
 from server.edges.pages.images import words
 from server.edges.pages.showing import sentence, waiting
@@ -97,7 +97,7 @@ def download(visit: Visit) -> Response:
     share, _opening, reader, _seen = _opened(visit)
     if not share.download:
         raise Forbidden("these images were shared to be looked at, not to be downloaded; ask whoever shared them")
-    return images.download_for(visit, (reader,))
+    return taking_home.download_for(visit, (reader,), with_reports=share.reports)
 
 
 def note(visit: Visit) -> Response:

@@ -80,6 +80,11 @@ def secured(settings: Settings, request: Request) -> dict[str, str]:
 
 def shown(request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
     """The page of `template`. It knows `root`, `site`, `keepers` (whom people ask), `help`, `asset`, `day` and `moment` besides `values`."""
+    return HTMLResponse(written(request, template, values), status)
+
+
+def written(request: Request, template: str, values: Mapping[str, Any]) -> str:
+    """The same as text."""
     settings = node(request).settings
     zone = settings.zone
     always = {
@@ -90,7 +95,7 @@ def shown(request: Request, template: str, values: Mapping[str, Any], status: in
         "day": day,
         "moment": lambda micros: moment(_at(micros, zone)),
     }
-    return HTMLResponse(_PAGES.get_template(template).render({**always, **values}), status)
+    return _PAGES.get_template(template).render({**always, **values})
 
 
 def _at(micros: int, zone: ZoneInfo) -> datetime:

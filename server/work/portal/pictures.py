@@ -49,19 +49,28 @@ def middle(connection: Connection, study: SeenStudy, series: SeenSeries) -> Pict
 
 def jpeg(blobs: BlobStore, renderer: Renderer, picture: Picture, size: int, quality: int = 80) -> bytes:
     """At most `size` pixels wide and high, as JPEG. Raises `NotAcceptable` for pixels that cannot be decoded, `Busy` and its like."""
-    wish = Wish("image/jpeg", viewport=Viewport(size, size), quality=quality)
-    table = FrameTable.from_bytes(picture.frame_table) if picture.frame_table is not None else None
+    table = _table(picture.frame_table)
 
     def made() -> bytes:
         with blobs.open(picture.instance.blob_id) as file:
-            return renderer.cine(file, wish, [picture.frame], table, picture.instance.blob_id)
+            return renderer.cine(file, wish(table, size, quality), [picture.frame], table, picture.instance.blob_id)
 
     return renderer.kept(key(picture, size, quality), made)
 
 
 def key(picture: Picture, size: int, quality: int = 80) -> str:
     """What stands for this picture: the same for the same bytes."""
-    return Wish("image/jpeg", viewport=Viewport(size, size), quality=quality).key(picture.instance.blob_id, [picture.frame])
+    return wish(_table(picture.frame_table), size, quality).key(picture.instance.blob_id, [picture.frame])
+
+
+def wish(table: FrameTable | None, size: int, quality: int = 80) -> Wish:
+    """JPEG at most `size` pixels wide and high: smaller images as they are, for a viewport would enlarge them (PS3.18 section 8.3.5.1.3)."""
+    fits = table is not None and max(table.rows, table.columns) <= size
+    return Wish("image/jpeg", viewport=None if fits else Viewport(size, size), quality=quality)
+
+
+def _table(stored: bytes | None) -> FrameTable | None:
+    return FrameTable.from_bytes(stored) if stored is not None else None
 
 
 def _is_image(instance: StoredInstance) -> bool:
