@@ -150,6 +150,9 @@ MTOM = mtom.content_type("b0undary", iti18.REQUEST_ACTION)
         (lambda m: m, MTOM, 400, "Sender"),
         (lambda m: with_entities(b"".join(mtom.chunks(m, (), lambda _: (), "b0undary"))), MTOM, 400, "Sender"),
         (lambda m: m.replace(b"<env:Body>", b"<env:Body>" + b"<a>" * 100_000), PLAIN, 400, "Sender"),
+        (lambda m: m.replace(b"<env:Body>", b"<env:Body>" + b"<a>" * 100_000 + b"</a>" * 100_000), PLAIN, 400, "Sender"),
+        (lambda m: m.replace(b"<env:Body>", b"<env:Header/><env:Body>"), PLAIN, 400, "Sender"),
+        (lambda m: m.replace(b"<env:Header>", b"<env:Body/><env:Header>"), PLAIN, 400, "Sender"),
     ],
 )
 def test_messages_that_are_none(
