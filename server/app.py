@@ -37,6 +37,7 @@ from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 from server.work.portal.claiming import Claiming
 from server.work.portal.desk import Desk
+from server.work.portal.health_links import HealthLinks
 from server.work.portal.sharing import Sharing
 from server.work.registry.domain import Domain
 
@@ -65,6 +66,7 @@ def open_node(settings: Settings) -> Node:
     )  # fmt: skip
     oauth = OAuthServer(settings, database, tokens, trail, web.jwks, web_of_strangers.jwks)
     viewing = Viewing(tokens, site)
+    sharing = Sharing(settings, database, site, viewing, people, trail)
     return Node(
         settings=settings,
         database=database,
@@ -87,7 +89,8 @@ def open_node(settings: Settings) -> Node:
         logos=Logos(web, web_of_strangers),
         viewing=viewing,
         claiming=Claiming(settings, database, site, viewing, people, trail, strangers),
-        sharing=Sharing(settings, database, site, viewing, people, trail),
+        sharing=sharing,
+        health_links=HealthLinks(settings, database, site, sharing, viewing, blobs),
         desk=Desk(database, site, people),
     )
 

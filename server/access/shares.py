@@ -1,7 +1,7 @@
 """Shares: studies of one patient, opened to whoever has a link's secret, and a passcode where one was set; counted, and ended at any moment.
 
 A link's secret stands in its fragment, which browsers send to nobody; here is its SHA-256, and the secret itself sealed, so that whoever shares can show the
-link again. Wrong passcodes are counted for as long as the share lives: beyond `TRIES` it opens nothing any more, even with the right one.
+link again. It is the key of the share's SMART Health Link as well, whose manifest has an address of its own that opens nothing without it. Wrong passcodes are counted for as long as the share lives: beyond `TRIES` it opens nothing any more, even with the right one.
 """
 
 import hashlib
@@ -16,16 +16,19 @@ from sqlalchemy import Connection, Row, or_, select, update
 from server.access import sealed
 from server.access.oauth import granting
 from server.errors import NotFound
-from server.store.db import micros
+from server.store.db import insert, micros
+from server.store.tables import AssertionId, ShareOpening
 from server.store.tables import Share as ShareRow
-from server.store.tables import ShareOpening
 
 SHARE: Final = ShareRow.__table__  # type: ignore[attr-defined]
 OPENING: Final = ShareOpening.__table__  # type: ignore[attr-defined]
+_USED: Final = AssertionId.__table__  # type: ignore[attr-defined]
 TRIES: Final = 10
 """Wrong passcodes that a share outlives."""
 _PURPOSE: Final = "share"
+_FILES: Final = "imageshare-share"
 Ended = Literal["stopped", "passcodes", "account closed"]
+Face = Literal["link", "health-link", "account"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Share:
     message: str
     created: int
     expires: int
+    apps: bool = False
+    has_health_link: bool = False
     openings_max: int = 0
     openings: int = 0
     tries: int = 0
@@ -84,6 +89,7 @@ class Wish:
     days: int
     reports: bool = True
     download: bool = False
+    apps: bool = False
     openings: int = 0
     name: str = ""
     email: str = ""
@@ -94,11 +100,11 @@ class Wish:
 
 def make(connection: Connection, key: bytes, wish: Wish, account: str) -> tuple[Share, str]:
     """A new share of this account, and the secret of its link."""
-    secret, id_, now = secrets.token_urlsafe(32), secrets.token_urlsafe(16), micros()
+    secret, path, id_, now = secrets.token_urlsafe(32), secrets.token_urlsafe(32), secrets.token_urlsafe(16), micros()
     row = {
         "id": id_, "patient": wish.patient, "account": account, "secret_hash": _hash(secret),
-        "sealed": sealed.seal(key, _PURPOSE, [secret, secrets.token_urlsafe(8)], (id_,)), "link": "", "studies": sorted(wish.studies),
-        "reports": int(wish.reports), "download": int(wish.download), "apps": 0, "name": wish.name, "email": wish.email, "recipient": "",
+        "sealed": sealed.seal(key, _PURPOSE, [secret, path], (id_,)), "link": _hash(path), "studies": sorted(wish.studies),
+        "reports": int(wish.reports), "download": int(wish.download), "apps": int(wish.apps), "name": wish.name, "email": wish.email, "recipient": "",
         "message": wish.message, "language": wish.language, "passcode": wish.passcode, "tries": 0, "openings_max": wish.openings, "openings": 0,
         "created": now, "expires": now + wish.days * 86_400_000_000, "ended": 0, "ended_why": "",
     }  # fmt: skip
@@ -110,6 +116,12 @@ def secret_of(key: bytes, share: Share) -> str:
     """The secret of its link, for whoever made it."""
     found = sealed.unseal(key, _PURPOSE, share.sealed, (share.id,))
     return str(found[0]) if found else ""
+
+
+def health_link_of(key: bytes, share: Share) -> tuple[str, str]:
+    """The key of its SMART Health Link, and the path of the manifest; both empty where it has none."""
+    found = sealed.unseal(key, _PURPOSE, share.sealed, (share.id,)) if share.has_health_link else None
+    return (str(found[0]), str(found[1])) if found else ("", "")
 
 
 def find(connection: Connection, id_: str) -> Share | None:
@@ -128,7 +140,16 @@ def known(connection: Connection, id_: str, secret: str) -> Share | None:
     """The share of a link, if it is one of ours and opens something now. The same work whatever is wrong."""
     row = connection.execute(select(SHARE).where(SHARE.c.id == id_)).first()
     right = hmac.compare_digest(row.secret_hash if row is not None else "0" * 64, _hash(secret))
-    share = _of(row) if row is not None and right else None
+    return _if_open(_of(row) if row is not None and right else None)
+
+
+def of_manifest(connection: Connection, path: str) -> Share | None:
+    """The share whose SMART Health Link has its manifest at this path (256 random bits), if it opens something now."""
+    row = connection.execute(select(SHARE).where(SHARE.c.link == _hash(path))).first()
+    return _if_open(_of(row) if row is not None else None)
+
+
+def _if_open(share: Share | None) -> Share | None:
     return share if share is not None and share.state(micros()) == "open" and share.tries < TRIES else None
 
 
@@ -147,7 +168,7 @@ def give_back(connection: Connection, id_: str) -> None:
 
 
 def open_(
-    connection: Connection, share: Share, grant: str, cookie: str, *, name: str, browser: str, face: str = "link"
+    connection: Connection, share: Share, grant: str, cookie: str, *, name: str, browser: str, face: Face = "link"
 ) -> Opening | None:
     """One opening more, with the grant that shows the studies; None where they are used up, or it has ended meanwhile."""
     room = or_(SHARE.c.openings_max == 0, SHARE.c.openings < SHARE.c.openings_max)
@@ -168,6 +189,12 @@ def opened(connection: Connection, share: str, cookie: str) -> Opening | None:
         return None
     row = connection.execute(select(OPENING).where(OPENING.c.hash == _hash(cookie), OPENING.c.share == share)).first()
     return None if row is None else _opening(row)
+
+
+def is_first_use(connection: Connection, number: str, until: int) -> bool:
+    """Whether nobody has used the address of a file with this number, which expires then (microseconds); from now on somebody has."""
+    used = insert(connection, _USED).values(client=_FILES, jti=number, expires=until).on_conflict_do_nothing()
+    return connection.execute(used.returning(_USED.c.jti)).first() is not None
 
 
 def openings(connection: Connection, shares: Collection[str]) -> dict[str, list[Opening]]:
@@ -208,7 +235,7 @@ def _hash(secret: str) -> str:
 def _of(row: "Row[Any]") -> Share:
     return Share(
         row.id, row.patient, row.account, tuple(row.studies), bool(row.reports), bool(row.download), row.name, row.email, row.message, row.created,
-        row.expires, row.openings_max, row.openings, row.tries, row.ended, row.ended_why, row.passcode, row.sealed, row.secret_hash,
+        row.expires, bool(row.apps), bool(row.link), row.openings_max, row.openings, row.tries, row.ended, row.ended_why, row.passcode, row.sealed, row.secret_hash,
     )  # fmt: skip
 
 

@@ -77,10 +77,10 @@ class Viewing:
             connection, Granted("", PORTAL, _SCOPE, None, patient, context={CODE: code}, studies=tuple(studies), expires=until)
         )
 
-    def ticket(self, connection: Connection, granted: Granted) -> Ticket:
-        """Of a grant that holds, or that is to begin (it has no id then)."""
+    def ticket(self, connection: Connection, granted: Granted, most: int = SECONDS) -> Ticket:
+        """Of a grant that holds, or that is to begin (it has no id then): a token for `most` seconds."""
         granted = granted if granted.id else granting.begin(connection, granted)
-        seconds = max(1, min(SECONDS, (granted.expires - micros()) // 1_000_000))
+        seconds = max(1, min(most, (granted.expires - micros()) // 1_000_000))
         issued = self._tokens.issue_for(
             connection, grant=granted.id, client=granted.client, subject=granted.account or granted.client, scope=granted.scope, seconds=seconds,
             more={"patient": granted.patient},

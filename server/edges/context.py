@@ -44,6 +44,7 @@ from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 from server.work.portal.claiming import Claiming
 from server.work.portal.desk import Desk
+from server.work.portal.health_links import HealthLinks
 from server.work.portal.sharing import Sharing
 from server.work.registry.domain import Domain
 from server.work.render import Renderer
@@ -81,6 +82,7 @@ class Node:
     viewing: Viewing
     claiming: Claiming
     sharing: Sharing
+    health_links: HealthLinks
     desk: Desk
 
 

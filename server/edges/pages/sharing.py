@@ -65,7 +65,7 @@ def make(visit: Visit) -> Response:
     days, openings = visit.value("days"), visit.value("openings")
     wish = Wish(
         chosen[0].patient, tuple(each.uid for each in chosen), int(days) if days.isdecimal() else 0, bool(visit.value("reports")),
-        bool(visit.value("download")), int(openings) if openings in _OPENINGS else 0, visit.value("name").strip()[:80], email,
+        bool(visit.value("download")), bool(visit.value("apps")), int(openings) if openings in _OPENINGS else 0, visit.value("name").strip()[:80], email,
         visit.value("message").strip()[:1000], visit.person.account.language,
     )  # fmt: skip
     with visit.node.database.write() as connection:
@@ -93,8 +93,9 @@ def _mine(visit: Visit) -> Share:
 
 
 def _made(visit: Visit, share: Share, link: str, passcode: str) -> Response:
+    health_link = visit.node.health_links.link(share)
     return visit.page(
-        "shared_link.html", link=link, code=qr(link), passcode=" ".join((passcode[:3], passcode[3:])).strip(), share=_told(share, [], []),
+        "shared_link.html", link=link, code=qr(link), health_link=health_link, health_code=qr(health_link) if health_link else "", passcode=" ".join((passcode[:3], passcode[3:])).strip(), share=_told(share, [], []),
         sent=share.email,
     )  # fmt: skip
 

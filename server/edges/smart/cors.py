@@ -28,6 +28,8 @@ OPEN: Final = frozenset(
     }
 )  # fmt: skip
 """What any origin may read: it is the same for everybody."""
+_HEALTH_LINKS: Final = "/shl/"
+"""What web pages of others open SMART Health Links with: nobody's cookie opens anything there, and who has no key reads nothing of it."""
 _OAUTH: Final = ("/oauth/token", "/oauth/revoke", "/oauth/introspect")
 _DATA: Final = ("/fhir", "/dicomweb", "/wado")
 _METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -73,7 +75,7 @@ class Cors:
         if headers is None or origin is None or not _is_shared(scope["path"]):
             await self._app(scope, receive, send)
             return
-        if scope["path"] in OPEN:
+        if _is_open(scope["path"]):
             known = None
         else:
             known = await self._whose(scope, origin)
@@ -100,8 +102,12 @@ class Cors:
             return frozenset()
 
 
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith(_HEALTH_LINKS)
+
+
 def _is_shared(path: str) -> bool:
-    return path in OPEN or path in _OAUTH or any(path == root or path.startswith(f"{root}/") for root in _DATA)
+    return _is_open(path) or path in _OAUTH or any(path == root or path.startswith(f"{root}/") for root in _DATA)
 
 
 def _preflight(origin: str, known: frozenset[str] | None) -> Response:

@@ -84,7 +84,7 @@ def attached(
     report = _read(connection, type_, id_, row.patient) if row is not None else None
     if report is None:
         raise NotFound(NO_REPORT)
-    attachment = dict(enumerate(_attachments(report.body))).get(number)
+    attachment = dict(enumerate(attachments(report.body))).get(number)
     if attachment is None:
         raise NotFound(NO_REPORT)
     return _bytes(connection, decision, attachment, blobs, base), str(attachment.get("contentType", "application/octet-stream"))
@@ -120,7 +120,7 @@ def _rows(connection: Connection, decision: Decision, studies: Sequence[str]) ->
 
 def _is_manifest(connection: Connection, id_: str) -> bool:
     """Whether the document is the study's own manifest: a list of its images, nothing to read."""
-    return all(each.get("contentType") == DICOM for each in _attachments(content(connection, "DocumentReference", id_)))
+    return all(each.get("contentType") == DICOM for each in attachments(content(connection, "DocumentReference", id_)))
 
 
 def _read(connection: Connection, type_: str, id_: str, patient: str) -> Report | None:
@@ -130,13 +130,13 @@ def _read(connection: Connection, type_: str, id_: str, patient: str) -> Report 
         return None
     forms = tuple(
         Form(number, str(each.get("contentType", "")), str(each.get("title", "")))
-        for number, each in enumerate(_attachments(body))
+        for number, each in enumerate(attachments(body))
     )
     date = body.get("issued") or body.get("effectiveDateTime") or body.get("date") or body.get("meta", {}).get("lastUpdated", "")
     return Report(type_, id_, patient, _title(body), str(date), _text(body), _author(body), status in _EARLY, forms, body)
 
 
-def _attachments(body: Json) -> Iterator[Json]:
+def attachments(body: Json) -> Iterator[Json]:
     yield from body.get("presentedForm", ())
     yield from (each["attachment"] for each in body.get("content", ()) if "attachment" in each)
 

@@ -18,7 +18,7 @@ from server.access.oauth.granting import Granted
 from server.access.people import accounts
 from server.access.people.people import People
 from server.access.people.throttles import counts, network, rate
-from server.access.shares import Opening, Share, Wish
+from server.access.shares import Face, Opening, Share, Wish
 from server.access.viewing import Viewing
 from server.errors import Forbidden, NotFound, Refused, TooManyAttempts
 from server.records.installation import Installation
@@ -101,15 +101,25 @@ class Sharing:
     # --- who opens it
 
     def open(self, id_: str, secret: str, passcode: str, coming: Coming) -> tuple[Share, Opening, str]:
-        """The share of a link, opened, and what the browser is to keep. Raises `NotFound`, `PasscodeRefused`, `TooManyAttempts`."""
-        self._count(coming)
+        """The share of a link, opened, and what the browser is to keep. Raises `NotFound`, `PasscodeRefused`, `TooManyAttempts`.
+
+        `secret` may also be what a browser or app keeps that has opened it before: that is no other opening.
+        """
+        self.count(coming)
         with self._database.read() as connection:
-            share = shares.known(connection, id_, secret)
+            before, share = self.opened(connection, id_, secret), shares.known(connection, id_, secret)
+        if before is not None:
+            return before[0], before[1], secret
         if share is None:
             raise NotFound(NOTHING)
+        cookie = secrets.token_urlsafe(32)
+        opening, _ = self.admit(share, passcode, coming, cookie)
+        return share, opening, cookie
+
+    def admit(self, share: Share, passcode: str, coming: Coming, cookie: str, face: Face = "link") -> tuple[Opening, Granted]:
+        """One opening, at this face, by somebody who knows where it is and keeps `cookie`. Raises `NotFound`, `PasscodeRefused`."""
         if share.passcode:
             self._require_passcode(share, passcode, coming)
-        cookie = secrets.token_urlsafe(32)
         with self._database.write() as connection:
             granted = self._viewing.for_share(
                 connection,
@@ -120,7 +130,7 @@ class Sharing:
                 reports=share.reports,
                 more={"download": share.download},
             )
-            opening = shares.open_(connection, share, granted.id, cookie, name=coming.name, browser=coming.browser)
+            opening = shares.open_(connection, share, granted.id, cookie, name=coming.name, browser=coming.browser, face=face)
             if opening is None:
                 granting.end(connection, granted.id, "the share was used up")
             else:
@@ -128,7 +138,7 @@ class Sharing:
                 jobs.enqueue(connection, OPENED, opening.id, due=micros())
         if opening is None:
             raise NotFound(NOTHING)
-        return share, opening, cookie
+        return opening, granted
 
     def opened(self, connection: Connection, id_: str, cookie: str) -> tuple[Share, Opening, Granted] | None:
         """What this browser has opened, as long as it holds."""
@@ -156,7 +166,8 @@ class Sharing:
                 )
         raise PasscodeRefused(left)
 
-    def _count(self, coming: Coming) -> None:
+    def count(self, coming: Coming) -> None:
+        """Raises `TooManyAttempts` where a network has asked for links too often."""
         if not self._settings.sign_in_failures_per_address or not counts(coming.address, self._settings):
             return
         if not self._people.throttles.take(_OF_NETWORK, network(coming.address)):

@@ -2,57 +2,21 @@
 
 import re
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 import pytest
+from peers.sharing import events, made, opened, share_of
 from peers.together import together
-from peers.visitor import Pages, Visitor
+from peers.visitor import Pages
 
-from server.access import shares
-from server.access.shares import TRIES, Share
+from server.access.shares import TRIES
 from server.errors import NotFound
-from server.records import trail
 from server.store.db import micros
 from server.work.portal.sharing import Coming, PasscodeRefused
 from server.worker import Worker
 
 COMING = Coming("Dr Berg", "Chrome on Windows", "192.0.2.7")
-
-
-def made(town: Pages, **fields: Any) -> tuple[Visitor, str, str]:
-    """A patient who has shared her first study: her browser, the link, the passcode."""
-    visitor = town.signed_in("patient")
-    visitor.get("/images")
-    study = visitor.tree.xpath("//h3/a/@href")[0].rpartition("/")[2]
-    visitor.get("/share/new", study=study)
-    visitor.press("Make the link", **{"name": "Dr Berg", "days": "30", "openings": "0", **fields})
-    assert visitor.page.status_code == 200, visitor.text
-    link = str(visitor.tree.xpath("//input[@id='link']/@value")[0])
-    codes = visitor.tree.xpath("//p[@class='secret']/text()")
-    return visitor, link, str(codes[0]) if codes else ""
-
-
-def opened(town: Pages, link: str, passcode: str = "", name: str = "Dr Berg", visitor: Visitor | None = None) -> Visitor:
-    """Somebody with the link presses the button, as the page's script has filled in the form."""
-    visitor = visitor or town.visitor()
-    parts = urlsplit(link)
-    visitor.get(parts.path)
-    visitor.press("Open the images", secret=parts.fragment, passcode=passcode, name=name)
-    return visitor
-
-
-def share_of(town: Pages, link: str) -> Share:
-    with town.site.node.database.read() as connection:
-        found = shares.find(connection, urlsplit(link).path.rpartition("/")[2])
-    assert found is not None
-    return found
-
-
-def events(town: Pages) -> list[dict[str, Any]]:
-    with town.site.node.database.read() as connection:
-        return [orjson.loads(each.body) for each in trail.events(connection, limit=5000)]
 
 
 def test_a_physician_opens_a_link_with_its_passcode_and_the_patient_sees_it(town: Pages) -> None:
