@@ -30,7 +30,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     with pages(tmp_path_factory.mktemp("walk"), on_a_socket=True, sign_in_failures_per_address=0) as opened:
         node = opened.site.node
         batch = node.ingest.batch(Sender(INSTANCES_TRANSFERRED, "SCANNER", "127.0.0.1"))
-        for made in phantom_study(6, 128):
+        for made in phantom_study(6, 256):
             writer = batch.receive()
             writer.write(encoded(made))
             batch.store(writer)
