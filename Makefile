@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc smart-doc ihe-doc browser lock clean
+.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc smart-doc ihe-doc texts browser lock clean
 
 # The interpreter that .venv is made with. Left empty, the first suitable one on the PATH is taken.
 PYTHON ?=
@@ -67,6 +67,9 @@ smart-doc: setup-dev ## write docs/smart.md anew from the guide's requirements, 
 ihe-doc: setup-dev ## write docs/ihe-integration-statement.md anew from the tests and what the server answers
 	PYTHONPATH=tests $(VENV)/bin/python -m peers.ihe_document > $(VENV)/ihe.md
 	mv $(VENV)/ihe.md docs/ihe-integration-statement.md
+
+texts: setup-dev ## bring the catalogues of the pages' texts up to date: what is new has no translation yet
+	PYTHONPATH=tests $(VENV)/bin/python -m peers.texts
 
 browser: ## build what browsers run (needs Node.js and npm): server/browser into the pages' static folder
 	cd server/browser && npm ci --silent && npx tsc --noEmit && npx vite build --logLevel warn

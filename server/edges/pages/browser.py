@@ -140,10 +140,12 @@ class Visit:
     # --- answers
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """The page of a template, in the frame of whoever is signed in, unless `person` says otherwise."""
+        """The page of a template, in the frame of whoever is signed in, unless `person` says otherwise. Its switch of language leads back to it, if it can be asked for."""
         if "person" not in values:
             values = {"person": self.session, "csrf": self.session.csrf if self.session else "", **values}
-        return shown(self.request, template, {"here": self.request.url.path, **values}, status)
+        path = self.request.url.path
+        again = path if self.request.method == "GET" and status < 400 else ""
+        return shown(self.request, template, {"here": path, "again": again, **values}, status)
 
     def redirect(self, path: str, **query: str) -> Response:
         """To another page of ours, by GET."""

@@ -20,7 +20,9 @@ AGAIN: Final = "yes"
 BY_CODE: Final = "code"
 _NO_EMAIL: Final = marked("Type your e-mail address, such as name@example.org.")
 _NO_PASSWORD: Final = marked("Type your password.")
-_MANY_CODES: Final = marked("No more codes are sent for now. You can sign in another way, or have a new code sent in {minutes} minutes.")
+_MANY_CODES: Final = marked(
+    "No more codes are sent for now. You can sign in another way, or have a new code sent in {minutes} minutes."
+)
 _NO_CODE: Final = marked("Type the code from the e-mail, eight digits.")
 _NOT_KNOWN: Final = marked(
     "That did not work. Check what you typed. If you have tried several times, wait a few minutes before you try again."
