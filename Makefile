@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc smart-doc ihe-doc pictures browser lock clean
+.PHONY: help setup setup-dev demo test test-deep peers lint format bench statement fhir-doc smart-doc ihe-doc texts pictures browser lock clean
 
 # The interpreter that .venv is made with. Left empty, the first suitable one on the PATH is taken.
 PYTHON ?=
@@ -71,6 +71,9 @@ ihe-doc: setup-dev ## write docs/ihe-integration-statement.md anew from the test
 pictures: setup-dev peers ## take the pictures of pages in docs/images anew, by the tests that walk through them
 	$(VENV)/bin/python -m pytest -q tests/server/edges/pages/test_walk.py tests/server/edges/pages/test_taken_home.py tests/server/edges/pages/test_ohif.py
 	PYTHONPATH=tests $(VENV)/bin/python -m peers.pictures
+
+texts: setup-dev ## bring the catalogues of the pages' texts up to date: what is new has no translation yet
+	PYTHONPATH=tests $(VENV)/bin/python -m peers.texts
 
 browser: ## build what browsers run (needs Node.js and npm): server/browser into the pages' static folder
 	cd server/browser && npm ci --silent && npx tsc --noEmit && npx vite build --logLevel warn

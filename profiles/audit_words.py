@@ -8,35 +8,45 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from profiles.r4.definitions import resource_types
+from profiles.smart.words import Phrase
 
 Json = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """`what` is like "looked at imaging studies", `purpose` is empty where none was said, `outcome` is allowed, refused or failed."""
+    """`phrase` is like "looked at imaging studies", `purposes` are empty where none was said, `outcome` is allowed, refused or failed."""
 
-    what: str
-    purpose: str
+    phrase: Phrase
+    purposes: tuple[str, ...]
     outcome: str
+
+    @property
+    def what(self) -> str:
+        """The phrase in English."""
+        return self.phrase.said()
+
+    @property
+    def purpose(self) -> str:
+        return ", ".join(self.purposes)
 
 
 _INTERACTIONS: Final[Mapping[str, str]] = {
-    "read": "looked at {}",
-    "vread": "looked at an earlier version of {}",
-    "search": "searched for {}",
-    "search-type": "searched for {}",
+    "read": "looked at {what}",
+    "vread": "looked at an earlier version of {what}",
+    "search": "searched for {what}",
+    "search-type": "searched for {what}",
     "search-system": "searched for anything",
-    "history-instance": "looked at what {} were before",
-    "history-type": "looked at what {} were before",
+    "history-instance": "looked at what {what} were before",
+    "history-type": "looked at what {what} were before",
     "history-system": "looked at what anything was before",
-    "create": "added {}",
-    "update": "changed {}",
-    "patch": "changed {}",
-    "delete": "removed {}",
+    "create": "added {what}",
+    "update": "changed {what}",
+    "patch": "changed {what}",
+    "delete": "removed {what}",
     "transaction": "sent several requests",
     "batch": "sent several requests",
-    "operation": "asked about {}",
+    "operation": "asked about {what}",
 }
 _TRANSACTIONS: Final[Mapping[str, str]] = {
     "ITI-8": "sent personal details",
@@ -121,6 +131,11 @@ _PURPOSES: Final[Mapping[str, str]] = {
     "PWATRNY": "on the patient's behalf",
     "PUBHLTH": "public health",
 }
+_ARRIVED: Final = "sent images here"
+_LEFT: Final = "fetched images"
+_USED: Final = "used {what}"
+_RECORDS: Final = "records"
+_OTHERS: Final = "{kind} records"
 _NAME: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _CALLED: Final = re.compile(r"(?:([A-Z][A-Za-z]+)/)?(?:[A-Za-z0-9.-]{1,64}/)?\$([a-z-]+)")
 
@@ -128,23 +143,25 @@ _CALLED: Final = re.compile(r"(?:([A-Z][A-Za-z]+)/)?(?:[A-Za-z0-9.-]{1,64}/)?\$(
 def words(event: Json) -> Words:
     """Of an event as this server writes them (`profiles.audit_event`)."""
     outcome = {"0": "allowed", "4": "refused"}.get(str(event.get("outcome")), "failed")
-    return Words(_what(event), ", ".join(_PURPOSES.get(code, code) for code in _purposes(event)), outcome)
+    return Words(_what(event), tuple(_PURPOSES.get(code, code) for code in _purposes(event)), outcome)
 
 
-def _what(event: Json) -> str:
+def _what(event: Json) -> Phrase:
     codes = [str(each.get("code")) for each in event.get("subtype", ())]
     if "110104" in codes:  # instances are transferred: whither says the action
-        return "sent images here" if event.get("action") == "C" else "fetched images"
+        return Phrase(_ARRIVED if event.get("action") == "C" else _LEFT)
     if event.get("action") == "R" and (told := next((_SENT[code] for code in codes if code in _SENT), "")):
-        return told
+        return Phrase(told)
     known = next((_TRANSACTIONS[code] for code in reversed(codes) if code in _TRANSACTIONS), None)
     if known is not None:
-        return known
+        return Phrase(known)
     asked = _asked(event)
     if called := _CALLED.match(asked):
-        return _OPERATIONS.get(called[2], f"asked about {_of_type(called[1] or '')}")
-    said = next((_INTERACTIONS[code] for code in codes if code in _INTERACTIONS), "used {}")
-    return said.format(_of_type(asked.partition("/")[0].partition("?")[0]))
+        if operation := _OPERATIONS.get(called[2]):
+            return Phrase(operation)
+        return Phrase(_INTERACTIONS["operation"], {"what": _of_type(called[1] or "")})
+    said = next((_INTERACTIONS[code] for code in codes if code in _INTERACTIONS), _USED)
+    return Phrase(said, {"what": _of_type(asked.partition("/")[0].partition("?")[0])})
 
 
 def _asked(event: Json) -> str:
@@ -161,10 +178,10 @@ def _asked(event: Json) -> str:
     return ""
 
 
-def _of_type(name: str) -> str:
+def _of_type(name: str) -> Phrase:
     if name not in resource_types():
-        return "records"
-    return _TYPES.get(name) or f"{_NAME.sub(' ', name).lower()} records"
+        return Phrase(_RECORDS)
+    return Phrase(_TYPES[name]) if name in _TYPES else Phrase(_OTHERS, {"kind": _NAME.sub(" ", name).lower()})
 
 
 def _purposes(event: Json) -> list[str]:

@@ -9,7 +9,7 @@ export default defineConfig({
     target: "es2022",
     modulePreload: false,
     rollupOptions: {
-      input: { viewer: "viewer/main.ts" },
+      input: { viewer: "viewer/main.ts", portal: "portal/portal.css" },
       output: { format: "es", entryFileNames: "[name].js", chunkFileNames: "[name].js", assetFileNames: "[name][extname]" },
     },
   },

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection
 
 from profiles.audit_words import words
 from profiles.fhir.json import parse
+from profiles.smart.words import Phrase
 from server.access import roles, shares
 from server.access.oauth import clients
 from server.access.people import accounts, proxies
@@ -46,13 +47,22 @@ class AccessRow:
     who: str
     organization: str
     app: str
-    what: str
-    purpose: str
+    phrase: Phrase
+    purposes: tuple[str, ...]
     outcome: str
     patient: str
     event: str
     place: Place
     is_former: bool = False
+
+    @property
+    def what(self) -> str:
+        """In English."""
+        return self.phrase.said()
+
+    @property
+    def purpose(self) -> str:
+        return ", ".join(self.purposes)
 
 
 def rows(
@@ -89,7 +99,7 @@ def _row(event: RecordedEvent, owner: str, names: "_Names") -> AccessRow:
     said, client, user = words(body), _client(body), _user(body)
     who, organization = names.person(user, event.patient, body) if user else (names.recipient(client), "")
     return AccessRow(
-        moment(event.recorded), who, organization, names.program(client), said.what, said.purpose, said.outcome, owner, event.id,
+        moment(event.recorded), who, organization, names.program(client), said.phrase, said.purposes, said.outcome, owner, event.id,
         (event.recorded, event.pk, event.number), owner != event.patient,
     )  # fmt: skip
 

@@ -248,6 +248,7 @@ PERSONAL: Final[dict[Row, tuple[int, Callable[[Town], Response]]]] = {
     ("GET", "/authorize/{request_id}"): (403, _open_consent),
     ("POST", "/authorize/{request_id}"): (403, _answered_consent),
     ("POST", "/account/name"): (400, _posted("/account/name", account="{account}")),
+    ("POST", "/account/language"): (303, _posted("/account/language", account="{account}", language="es")),
     ("POST", "/account/email"): (400, _posted("/account/email", account="{account}", email="no address")),
     ("POST", "/account/email/confirm"): (
         401,
@@ -285,9 +286,10 @@ OPEN: Final[dict[Row, Callable[[Town], Response]]] = {
     **{("GET", path): _page(path) for path in (
         "/fhir/.well-known/smart-configuration", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/oauth/jwks",
         "/brands", style_path(), "/sign-in", "/recover", "/signed-out", "/sign-in/code", "/sign-in/with-code", "/sign-in/passkey",
-        "/recover/password", "/account/password", "/account/passkeys", "/account/name", "/account/email", "/account/email/confirm", "/account/passkeys/remove", "/account/sessions/close",
-        "/account/apps/disconnect", "/account/hospital/remove", "/claim", "/claim/account", "/claim/forget", "/", "/livez", "/readyz", "/metrics",
+        "/recover/password", "/account/password", "/account/passkeys", "/account/name", "/account/language", "/account/email", "/account/email/confirm", "/account/passkeys/remove", "/account/sessions/close",
+        "/account/apps/disconnect", "/account/hospital/remove", "/claim", "/claim/account", "/claim/forget", "/", "/developers", "/livez", "/readyz", "/metrics",
     )},
+    ("GET", "/language/{language}"): _page("/language/es"),
     ("GET", "/ohif/{name}"): _page("/ohif/..%2fimageshare.db"),
     ("GET", "/assets/{digest}/{name}"): _page("/assets/x/..%2f..%2fimageshare.db"),
     ("GET", "/account/hospital/{provider}"): _page("/account/hospital/none"),

@@ -148,6 +148,11 @@ def rename(connection: Connection, id: str, name: str) -> None:
     connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == id).values(name=name))
 
 
+def choose_language(connection: Connection, id: str, language: str) -> None:
+    """Pages speak to the person in this language from now on; empty for the browser's own."""
+    connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == id).values(language=language))
+
+
 def readdress(connection: Connection, id: str, email: str, now: int) -> None:
     """Another e-mail address, which the person has shown to read. Raises `Conflict`, after which the transaction is over."""
     changed = {"email": email, "email_folded": fold(email), "email_verified": now}

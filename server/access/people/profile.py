@@ -41,6 +41,11 @@ class Profile:
             accounts.rename(connection, session.account.id, name)
             self._events.changed(connection, session.account.id, session.account, "name changed", address)
 
+    def choose_language(self, session: Session, language: str) -> None:
+        """The person reads pages in this language from now on, whose tag (BCP 47) the caller knows; in the browser's own if it is empty."""
+        with self._database.write() as connection:
+            accounts.choose_language(connection, session.account.id, language)
+
     def ask(self, session: Session, email: str, address: str) -> str:
         """Mails a code to a new address, which is returned as it will be shown. What the caller sees is the same if another account has it.
 

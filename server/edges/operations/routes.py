@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics, in the shapes that Kubernetes and Prometheus expect; the front page and every dead end."""
+"""Liveness, readiness and metrics, in the shapes that Kubernetes and Prometheus expect; every dead end."""
 
 import time
 from collections.abc import Sequence
@@ -17,14 +17,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server import telemetry
 from server.edges.context import node
 from server.edges.operations.elsewhere import elsewhere
-from server.edges.operations.front import front
 from server.records import audit_feed, foreign_entries
 from server.store.db import micros, ping
 from server.telemetry import AUDIT_OLDEST, AUDIT_WAITING, MANIFESTS, REQUESTS, SECONDS
 
 
 def install(app: FastAPI) -> None:
-    app.add_route("/", front)
     app.add_route("/livez", livez)
     app.add_route("/readyz", readyz)
     app.add_route("/metrics", metrics)

@@ -1,6 +1,6 @@
 """What a person can see and change of their own account: how they sign in, where they are signed in, their apps, who saw their records."""
 
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 
@@ -13,16 +13,17 @@ from server.edges.context import request_id
 from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit
 from server.edges.pages.entering import credential
+from server.edges.pages.languages import LANGUAGES, listed, marked
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
-from server.edges.pages.wording import day, host_of, joined, ways
+from server.edges.pages.wording import day, host_of, ways
 from server.errors import Conflict, Forbidden, Refused, SignInRefused, StepUpNeeded
 from server.store.db import micros, moment
 from server.work.connected import Connected
 
-_RELATIONS = {"parent": "your parent", "carer": "your carer", "guardian": "your guardian"}
-_WRONG_CODE = "This is not the code, or it is too old. Check it, or have a new one sent."
-_WRONG_PASSWORD = "This is not your password so far. Check it and type it again."
+_RELATIONS: Final = marked({"parent": "your parent", "carer": "your carer", "guardian": "your guardian"})
+_WRONG_CODE = marked("This is not the code, or it is too old. Check it, or have a new one sent.")
+_WRONG_PASSWORD = marked("This is not your password so far. Check it and type it again.")
 
 
 def account(visit: Visit) -> Response:
@@ -37,6 +38,15 @@ def rename(visit: Visit) -> Response:
     except (Refused, Forbidden) as error:
         return _account(visit, error.http_status, faults={"full-name": sentence(error.detail)})
     return visit.done("/account", "name")
+
+
+def choose_language(visit: Visit) -> Response:
+    """`POST /account/language`: of the account page, or by the switch on any page, which one comes back to (`next`)."""
+    language = visit.value("language")
+    if language not in (*LANGUAGES, ""):
+        raise Refused("there is no such language here")
+    visit.node.people.profile.choose_language(visit.person, language)
+    return visit.redirect(visit.goes_to) if visit.value("next") else visit.done("/account", "language")
 
 
 def new_email(visit: Visit) -> Response:
@@ -148,6 +158,6 @@ def _app(visit: Visit, each: Connected) -> dict[str, Any]:
     return {
         "grant": each.grant, "name": each.client.name, "logo": logo.address(visit, each.client), "since": each.since, "expires": each.expires, "stays": each.stays, "used": each.used,
         "whose": each.whose, "is_own": each.is_own, "patient": each.patient, "of_all": each.of_all, "studies": each.studies,
-        "host": joined([*dict.fromkeys(map(host_of, each.client.redirect_uris))]),
+        "host": listed([*dict.fromkeys(map(host_of, each.client.redirect_uris))]),
         "wishes": [one.sentence.said(_) for one in told],
     }  # fmt: skip

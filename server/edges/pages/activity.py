@@ -11,6 +11,7 @@ from server.access import rights
 from server.access.people import accounts
 from server.edges.context import request_id
 from server.edges.pages.browser import Visit
+from server.edges.pages.languages import marked
 from server.edges.pages.showing import translated as _
 from server.records import belonging
 from server.store.db import micros
@@ -60,12 +61,12 @@ def _by_day(visit: Visit, found: tuple[AccessRow, ...], own: frozenset[str]) -> 
     """
     days: dict[str, list[dict[str, Any]]] = {}
     for each in found:
-        who = "you" if each.who == PATIENT and each.patient in own else each.who
+        who = marked("you") if each.who == PATIENT and each.patient in own else each.who
         at = each.when.astimezone(visit.settings.zone)
         of_day = days.setdefault(f"{at:%Y%m%d}", [])
         row = {
-            "time": f"{at:%H:%M}", "what": _(each.what), "who": _(who) if who else "", "organization": each.organization,
-            "app": _(each.app), "purpose": _(each.purpose) if each.purpose else "", "outcome": each.outcome, "patient": each.patient,
+            "time": f"{at:%H:%M}", "what": each.phrase.said(_), "who": _(who) if who else "", "organization": each.organization,
+            "app": _(each.app), "purpose": ", ".join(map(_, each.purposes)), "outcome": each.outcome, "patient": each.patient,
         }  # fmt: skip
         again = next((one for one in of_day if who == "you" and _same(one, row)), None)
         if again is None:

@@ -25,6 +25,7 @@ from server.access.people import sessions
 from server.access.people.browsers import Browser
 from server.access.people.sessions import Session
 from server.edges.context import address, node, request_id, trusted
+from server.edges.pages import languages
 from server.edges.pages.showing import root, secured, sentence, shown, translated, waiting
 from server.errors import Forbidden, ImageShareError, Refused, StepUpNeeded, TooLarge, TooManyAttempts, UnsupportedMediaType
 from server.settings import is_local_name
@@ -38,6 +39,8 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _OWN_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.~-]*)+")
 HOME: Final = "/account"
 _DONE: Final = "done"
+LANGUAGE: Final = "language"
+"""The cookie with the language that somebody chose without being signed in."""
 KNOWN: Final = "known"
 """The cookie of a browser in which somebody has signed in before."""
 SIGN_IN: Final = "/sign-in"
@@ -107,6 +110,16 @@ class Visit:
 
     # --- what
 
+    @property
+    def asked_language(self) -> str:
+        """What this browser wants to read, whoever is signed in. Asks nothing of the database."""
+        return languages.chosen("", self.kept(LANGUAGE), self.request.headers.get("accept-language", ""))
+
+    @property
+    def language(self) -> str:
+        """What who is signed in has chosen, else the same."""
+        return (self.session.account.language if self.session is not None else "") or self.asked_language
+
     def value(self, name: str) -> str:
         """The first value of a field; empty where there is none."""
         return self.form.get(name, ("",))[0]
@@ -127,10 +140,12 @@ class Visit:
     # --- answers
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """The page of a template, in the frame of whoever is signed in, unless `person` says otherwise."""
+        """The page of a template, in the frame of whoever is signed in, unless `person` says otherwise. Its switch of language leads back to it, if it can be asked for."""
         if "person" not in values:
             values = {"person": self.session, "csrf": self.session.csrf if self.session else "", **values}
-        return shown(self.request, template, {"here": self.request.url.path, **values}, status)
+        path = self.request.url.path
+        again = path if self.request.method == "GET" and status < 400 else ""
+        return shown(self.request, template, {"here": path, "again": again, **values}, status)
 
     def redirect(self, path: str, **query: str) -> Response:
         """To another page of ours, by GET."""
@@ -211,6 +226,7 @@ def _endpoint(
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answered(request: Request) -> Response:
         visit = Visit(request, {})
+        languages.speak(visit.asked_language)
         try:
             if first is not None:
                 first(visit)
@@ -225,6 +241,7 @@ def _endpoint(
 
 def _answered(visit: Visit, handler: Handler, admit: Callable[[Visit, str], Response | None], of: str) -> Response:
     try:
+        languages.speak(visit.language)
         if visit.request.method == "POST":
             _require_own_origin(visit)
         response = admit(visit, of) or handler(visit)
@@ -271,6 +288,7 @@ def problem(visit: Visit, error: ImageShareError, title: str = "") -> Response:
 def problem_page(request: Request, error: ImageShareError, title: str) -> Response:
     """The same for other edges (`server.edges.context.problem_page`)."""
     visit = Visit(request, {})
+    languages.speak(visit.asked_language)
     return visit.finish(problem(visit, error, title))
 
 

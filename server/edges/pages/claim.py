@@ -8,14 +8,15 @@ from starlette.responses import Response
 from server.access.people import accounts
 from server.edges.pages import looking
 from server.edges.pages.browser import Visit
+from server.edges.pages.languages import marked
 from server.edges.pages.showing import sentence, waiting
 from server.edges.pages.showing import translated as _
 from server.errors import Conflict, Forbidden, Refused, TooManyAttempts
 from server.work.portal.claiming import CodeTaken
 
 IMAGES: Final = "/images"
-_NO_CODE: Final = "Type the code from your letter, thirteen letters and digits."
-_NO_DATE: Final = "Type your date of birth, such as 12 7 1974."
+_NO_CODE: Final = marked("Type the code from your letter, thirteen letters and digits.")
+_NO_DATE: Final = marked("Type your date of birth, such as 12 7 1974.")
 
 
 def claim(visit: Visit) -> Response:

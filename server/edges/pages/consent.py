@@ -15,6 +15,7 @@ from server.access.people import passkeys
 from server.edges.context import request_id
 from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit, problem
+from server.edges.pages.languages import marked
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import day, host_of, kinds
@@ -24,7 +25,7 @@ from server.work.choosing import PatientChoice, StudyChoice
 
 _STAYING: Final = ("offline_access", "online_access")
 _OF_MANY: Final = ("practitioner", "staff", "administrator")
-_SEXES: Final = {"male": "male", "female": "female", "other": "sex: other"}
+_SEXES: Final = marked({"male": "male", "female": "female", "other": "sex: other"})
 _OVER: Final = "this request is over; go back to the app and begin anew"
 
 

@@ -8,13 +8,14 @@ from server.access.people.hospital import Identity
 from server.access.people.passkeys import require_strong
 from server.edges.pages.browser import HOME, Visit
 from server.edges.pages.entering import enter, sign_in_form
+from server.edges.pages.languages import marked
 from server.edges.pages.showing import translated as _
 from server.errors import SignInRefused
 from server.store.db import micros
 
 _COOKIE: Final = "hospital"
 _CONNECTING: Final = "connecting"
-_REFUSED: Final = "Signing in at your hospital did not work. Try again, or sign in another way."
+_REFUSED: Final = marked("Signing in at your hospital did not work. Try again, or sign in another way.")
 
 
 def begin(visit: Visit) -> Response:

@@ -14,6 +14,7 @@ from server.edges.pages import (
     assets,
     claim,
     consent,
+    front,
     health_links,
     hospital,
     images,
@@ -32,7 +33,7 @@ _BOTH: Final = ["GET", "POST"]
 _GET: Final = ["GET"]
 _POST: Final = ["POST"]
 _FORMS: Final = (
-    "name", "email", "email/confirm", "password", "passkeys", "passkeys/remove", "sessions/close", "hospital/remove", "hospital/{provider}",
+    "name", "language", "email", "email/confirm", "password", "passkeys", "passkeys/remove", "sessions/close", "hospital/remove", "hospital/{provider}",
 )  # fmt: skip
 """What forms of the account are sent to."""
 
@@ -48,6 +49,9 @@ def install(app: FastAPI) -> None:
     app.router.routes.extend(
         [
             Route(assets.PATH, assets.asset),
+            Route("/", open_page(front.front), methods=_GET),
+            Route("/developers", open_page(front.developers), methods=_GET),
+            Route("/language/{language}", open_page(front.language), methods=_GET),
             Route("/sign-in", open_page(sign_in.sign_in), methods=_GET),
             Route("/sign-in", open_page(sign_in.with_password, sign_in.require_place), methods=_POST),
             Route("/sign-in/code", open_page(sign_in.send_code), methods=_POST),
@@ -66,6 +70,7 @@ def install(app: FastAPI) -> None:
             Route(logo.PATH, page(logo.logo, of="/account"), methods=_GET),
             Route("/account", page(account.account), methods=_GET),
             Route("/account/name", page(account.rename, of="/account"), methods=_POST),
+            Route("/account/language", page(account.choose_language, of="/account"), methods=_POST),
             Route("/account/email", page(account.new_email, of="/account"), methods=_POST),
             Route("/account/email/confirm", page(account.confirm_email, of="/account"), methods=_POST),
             Route("/account/password", page(account.password, of="/account"), methods=_POST),

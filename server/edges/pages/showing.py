@@ -1,8 +1,8 @@
 """Pages out of templates (Jinja2, escaped, translatable), and the headers that every page has."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from gettext import NullTranslations
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,7 +14,8 @@ from starlette.responses import HTMLResponse
 
 from profiles.person_name import spoken
 from server.edges.context import node, request_id
-from server.edges.pages import assets
+from server.edges.pages import assets, languages
+from server.edges.pages.languages import marked, plural, translated
 from server.edges.pages.wording import day, moment
 from server.errors import TooManyAttempts
 from server.settings import Settings
@@ -29,13 +30,35 @@ _PAGES: Final = Environment(
 )  # fmt: skip
 _PAGES.globals["asset"] = assets.address
 _PAGES.filters["spoken"] = spoken
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A page that the header leads to. `kinds` are those of the accounts that see it, all if empty."""
+
+    path: str
+    text: str
+    kinds: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return translated(self.text)
+
+
+_STAFF: Final = frozenset({"staff", "administrator"})
+NAV: Final = (
+    Entry("/staff", marked("Worklist"), _STAFF),
+    Entry("/images", marked("Images")),
+    Entry("/share", marked("Sharing")),
+    Entry("/account/activity", marked("Who looked")),
+    Entry("/account/apps", marked("Connected apps")),
+    Entry("/account", marked("Account")),
+)
+"""The header's entries, in their order."""
 _NO_NAME: Final = Settings.model_fields["organization"].default
 """What the site is called until somebody names it: nobody to ask."""
-_ENGLISH: Final = NullTranslations()
-"""What the templates are written in; a catalogue of another language can take its place."""
-_PAGES.install_gettext_translations(_ENGLISH, newstyle=True)  # type: ignore[attr-defined]
-translated: Final = _ENGLISH.gettext
-"""gettext of a text that no template has. Templates never translate what they are given: to them a message is markup of their own."""
+_PAGES.install_gettext_callables(translated, plural, newstyle=True)  # type: ignore[attr-defined]
+__all__ = ["root", "secured", "sentence", "shown", "translated", "waiting"]
 
 
 def sentence(detail: str) -> str:
@@ -80,7 +103,7 @@ def secured(settings: Settings, request: Request) -> dict[str, str]:
 
 def shown(request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
     """The page of `template`. It knows `root`, `site`, `keepers` (whom people ask), `help`, `asset`, `day` and `moment` besides `values`."""
-    return HTMLResponse(written(request, template, values), status)
+    return HTMLResponse(written(request, template, values), status, {"Content-Language": languages.spoken()})
 
 
 def written(request: Request, template: str, values: Mapping[str, Any]) -> str:
@@ -89,6 +112,9 @@ def written(request: Request, template: str, values: Mapping[str, Any]) -> str:
     zone = settings.zone
     always = {
         "root": root(settings),
+        "language": languages.spoken(),
+        "nav": _nav,
+        "languages": languages.LANGUAGES,
         "site": settings.organization,
         "keepers": settings.organization if settings.organization != _NO_NAME else translated("the people who run this service"),
         "help": settings.help_text.strip(),
@@ -96,6 +122,11 @@ def written(request: Request, template: str, values: Mapping[str, Any]) -> str:
         "moment": lambda micros: moment(_at(micros, zone)),
     }
     return _PAGES.get_template(template).render({**always, **values})
+
+
+def _nav(kind: str) -> list[Entry]:
+    """The entries for an account of this kind."""
+    return [each for each in NAV if not each.kinds or kind in each.kinds]
 
 
 def _at(micros: int, zone: ZoneInfo) -> datetime:

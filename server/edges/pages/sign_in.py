@@ -11,21 +11,24 @@ from server.access.people.one_time_codes import MINUTES
 from server.access.people.passwords import SHORTEST
 from server.edges.pages.browser import HOME, Visit
 from server.edges.pages.entering import credential, early_page, enter, sign_in_form
+from server.edges.pages.languages import marked
 from server.edges.pages.showing import sentence, waiting
 from server.edges.pages.showing import translated as _
 from server.errors import AccessError, Refused, SignInRefused, TooManyAttempts
 
 AGAIN: Final = "yes"
 BY_CODE: Final = "code"
-_NO_EMAIL: Final = "Type your e-mail address, such as name@example.org."
-_NO_PASSWORD: Final = "Type your password."
-_MANY_CODES: Final = "No more codes are sent for now. You can sign in another way, or have a new code sent in {minutes} minutes."
-_NO_CODE: Final = "Type the code from the e-mail, eight digits."
-_NOT_KNOWN: Final = (
+_NO_EMAIL: Final = marked("Type your e-mail address, such as name@example.org.")
+_NO_PASSWORD: Final = marked("Type your password.")
+_MANY_CODES: Final = marked(
+    "No more codes are sent for now. You can sign in another way, or have a new code sent in {minutes} minutes."
+)
+_NO_CODE: Final = marked("Type the code from the e-mail, eight digits.")
+_NOT_KNOWN: Final = marked(
     "That did not work. Check what you typed. If you have tried several times, wait a few minutes before you try again."
 )
-_BAD_CODE: Final = "This code did not work. Check it, or ask for a new one: a code works once, and for ten minutes."
-_BAD_KEY: Final = "This passkey did not work. Try again, or sign in another way."
+_BAD_CODE: Final = marked("This code did not work. Check it, or ask for a new one: a code works once, and for ten minutes.")
+_BAD_KEY: Final = marked("This passkey did not work. Try again, or sign in another way.")
 
 
 def sign_in(visit: Visit) -> Response:

@@ -7,7 +7,7 @@ from itertools import chain
 from starlette.responses import Response, StreamingResponse
 
 from server.edges import context
-from server.edges.pages import assets, looking
+from server.edges.pages import assets, languages, looking
 from server.edges.pages.browser import Visit
 from server.edges.pages.images import words
 from server.edges.pages.showing import written
@@ -41,7 +41,10 @@ def download_for(visit: Visit, readers: Sequence[Reader], *, with_reports: bool 
         said = taking_home.told(connection, reader, found, node.blobs, base) if with_reports else ()
     looking.told_study(visit, reader, found, "download")
 
+    language = languages.spoken()
+
     def page(shown: Sequence[Shown], listed: Sequence[Told]) -> bytes:
+        languages.speak(language)  # it is written when all that comes before it has been sent
         return _page(visit, found, shown, listed)
 
     beside = taking_home.beside(node.blobs, context.renderer(visit.request), parts, said, page)

@@ -177,7 +177,7 @@ def test_the_account_and_its_apps(view: Window, real: Pages) -> None:
     page.get_by_role("button", name="Disconnect").first.click()
     expect(page.get_by_role("status")).to_contain_text("sees nothing any more")
     _is_good(view, "Connected apps")
-    page.get_by_role("link", name="Activity").click()
+    page.get_by_role("link", name="Who looked").click()
     _is_good(view, "Who saw the records")
     page.goto(f"{real.site.base}/authorize/nothing")
     _is_good(view, "This request is over")

@@ -86,4 +86,4 @@ def test_who_helps_stands_on_every_page(place: Pages) -> None:
     for path in ("/sign-in", "/recover", "/nowhere", "/sign-in/hospital/none"):
         visitor.page = visitor.http.get(path, headers={"Accept": "text/html"})
         (foot,) = visitor.tree.xpath("//footer")
-        assert " ".join(foot.text_content().split()) == "Riverside Hospital Do you need help? Call 0123 45 67 89", path
+        assert " ".join(foot.text_content().split()).startswith("Riverside Hospital Do you need help? Call 0123 45 67 89"), path

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiles.modalities import meanings
-from server.edges.pages.wording import day, host_of, joined, kinds, moment, ways
+from server.edges.pages.languages import listed
+from server.edges.pages.wording import day, host_of, kinds, moment, ways
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,8 @@ def test_every_modality_has_words(modalities: list[str]) -> None:
 
 def test_ways_and_lists() -> None:
     assert ways(["password", "passkey"]) == "password and passkey"
-    assert joined(["a", "b", "c"]) == "a, b and c"
-    assert joined([]) == ""
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed([]) == ""
 
 
 @pytest.mark.parametrize(
