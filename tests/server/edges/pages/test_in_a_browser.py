@@ -94,6 +94,7 @@ def test_in_spanish(browser: Browser, real: Pages, size: dict[str, int]) -> None
         ):  # fmt: skip
             page.goto(real.site.base + path)
             _is_good(view, title)
+            expect(page.locator("main")).not_to_contain_text("This website")
 
 
 def test_signing_in_and_allowing(view: Window, real: Pages) -> None:
