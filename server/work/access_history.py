@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection
 from profiles.audit_words import words
 from profiles.fhir.json import parse
 from profiles.smart.words import Phrase
-from server.access import roles, shares
+from server.access import rights, roles, shares
 from server.access.oauth import clients
 from server.access.people import accounts, proxies
 from server.access.people.accounts import Account
@@ -33,6 +33,8 @@ SHARED: Final = "a shared link"
 _USERS: Final = frozenset({"IRCP", "AUT"})
 _OURS: Final = ("imageshare", "command line", "retention")
 """What of this server itself acts, as the trail names it."""
+_NAMED: Final = {"anonymous": "somebody who was not signed in", "browser": "this website", rights.PORTAL: "this website"}
+"""Who asks without being a client that somebody has registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +137,7 @@ class _Names:
         if id_ not in self._programs:
             client = clients.find(self._connection, id_)
             ours = client is None and id_.startswith(_OURS)
-            named = (
-                SHARED
-                if self.recipient(id_)
-                else (
-                    client.name
-                    if client
-                    else {"anonymous": "somebody who was not signed in", "browser": "this website"}.get(id_, id_)
-                )
-            )
+            named = SHARED if self.recipient(id_) else _NAMED.get(id_) or (client.name if client else id_)
             self._programs[id_] = "this server" if ours else named
         return self._programs[id_]
 

@@ -71,6 +71,32 @@ def _app_answers(page: Page, town: Pages) -> str:
     return end
 
 
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_in_spanish(browser: Browser, real: Pages, size: dict[str, int]) -> None:
+    """Longer words break no page, and no barrier is in one language alone."""
+    real.site.session("patient")
+    real.site.tokens(scope="patient/*.rs offline_access", who="patient")
+    with window(browser, viewport=size, locale="es-MX") as view:
+        page = view.page
+        for path, title in (
+            ("/", "Sus imágenes, en sus manos"), ("/claim", "Ver sus imágenes"), ("/recover", "Elegir una nueva contraseña"),
+            ("/developers", "Para desarrolladores"), ("/nothing", "Esto no está aquí"), ("/sign-in", "Iniciar sesión"),
+        ):  # fmt: skip
+            page.goto(real.site.base + path)
+            _is_good(view, title)
+        page.goto(f"{real.site.base}/sign-in?next=/images")
+        page.get_by_label("Correo electrónico").fill("patient@example.org")
+        page.get_by_label("Contraseña").fill(PASSWORD)
+        _press(page, "Iniciar sesión")
+        for path, title in (
+            ("/images", "Sus imágenes"), ("/share", "Compartir"), ("/account", "Su cuenta"), ("/account/apps", "Aplicaciones conectadas"),
+            ("/account/activity", "Quién vio el historial"), ("/sign-out", "¿Cerrar la sesión?"),
+        ):  # fmt: skip
+            page.goto(real.site.base + path)
+            _is_good(view, title)
+            expect(page.locator("main")).not_to_contain_text("This website")
+
+
 def test_signing_in_and_allowing(view: Window, real: Pages) -> None:
     page = view.page
     end = _app_answers(page, real)
