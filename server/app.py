@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from profiles.audit_event import Agent
 from server.access.assertions import Assertions
+from server.access.ehr_launch import EhrLaunches
 from server.access.foreign import Foreign
 from server.access.oauth.server import OAuthServer
 from server.access.partners import Partners
@@ -89,6 +90,7 @@ def open_node(settings: Settings) -> Node:
         logos=Logos(web, web_of_strangers),
         viewing=viewing,
         claiming=Claiming(settings, database, site, viewing, people, trail, strangers),
+        ehr_launches=EhrLaunches(database, settings, site, web),
         sharing=sharing,
         health_links=HealthLinks(settings, database, site, sharing, viewing, blobs),
         desk=Desk(database, site, people),

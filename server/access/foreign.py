@@ -212,15 +212,14 @@ class Foreign:
         if status in (401, 403, 404, 410):
             return ""
         if status == 200:
-            return _identified(patient, context, issuer)
+            return identified(patient, context, issuer.patient_system or f"urn:oid:{issuer.patient_authority}")
         raise Unavailable("the server that knows the patient of this token does not answer as it should; try again later")
 
 
-def _identified(patient: Mapping[str, Any], id_: str, issuer: TrustedIssuer) -> str:
-    """The one identifier of the issuer's system in force; empty where there is none, or several, which could be two people."""
+def identified(patient: Mapping[str, Any], id_: str, system: str) -> str:
+    """The one identifier of this system in force that a Patient of this id has; empty where there is none, or several, which could be two people."""
     if patient.get("resourceType") != "Patient" or patient.get("id") != id_:
         return ""
-    system = issuer.patient_system or f"urn:oid:{issuer.patient_authority}"
     held = patient.get("identifier")
     values = {
         str(each["value"])

@@ -26,9 +26,12 @@ PORTAL: Final = "imageshare-portal"
 """The client that our own pages are."""
 SHARED: Final = "imageshare-share"
 """The client that opened shares are. Disabled, it closes all of them."""
+LAUNCHED: Final = "imageshare-viewer"
+"""The client that viewers are which an EHR has launched. Disabled, it closes all of them."""
 SHARE: Final = "share"
 CODE: Final = "access_code"
-"""By what a grant's context names the share, or the access code, that it is of."""
+LAUNCH: Final = "ehr"
+"""By what a grant's context names the share, the access code, or the EHR, that it is of."""
 _ENDED: Final = "the access that this token stands for has ended; ask for it anew"
 
 
@@ -47,7 +50,11 @@ def decision(connection: Connection, *, claims: Mapping[str, Any], now: int, per
         raise Unauthenticated(_ENDED)
     if _is_held(grant):
         return _of_holder(
-            grant, _scopes(str(claims.get("scope", "")), grant, client.scope), str(claims.get("jti", "")), connection
+            grant,
+            _scopes(str(claims.get("scope", "")), grant, client.scope),
+            str(claims.get("jti", "")),
+            connection,
+            permits=permits,
         )
     kind, user, own, until = _person(connection, grant.account, now)
     if grant.session is not None:
@@ -94,16 +101,21 @@ def of_person(connection: Connection, account: accounts.Account, now: int, *, pe
 
 
 def _is_held(grant: "Row[Any]") -> bool:
-    """Whether it opens what it names to whoever holds it: a share's, or that of an access code."""
-    return grant.client in (PORTAL, SHARED) and bool(grant.studies) and bool({SHARE, CODE} & grant.context.keys())
+    """Whether it opens what it names to whoever holds it: a share's, that of an access code, or of a launch."""
+    return (
+        grant.client in (PORTAL, SHARED, LAUNCHED) and bool(grant.studies) and bool({SHARE, CODE, LAUNCH} & grant.context.keys())
+    )
 
 
-def _of_holder(grant: "Row[Any]", scopes: tuple[Scope, ...], token: str, connection: Connection) -> tuple[Decision, int]:
+def _of_holder(
+    grant: "Row[Any]", scopes: tuple[Scope, ...], token: str, connection: Connection, *, permits: bool
+) -> tuple[Decision, int]:
     """Who has claimed an access code is the patient. Who opens a share is somebody whom the patient knows and Consents may not: what they keep
-    from anybody stays closed, and nothing beyond them is asked for.
+    from anybody stays closed, and nothing beyond them is asked for. Who comes out of an EHR is not known here either, and no patient has let them.
     """
     kept, user, share = NOTHING, f"Patient/{grant.patient}", str(grant.context.get(SHARE, ""))
-    if share:
+    launch = LAUNCH in grant.context
+    if share or launch:
         user = ""
         kept = withheld(
             connection,
@@ -111,7 +123,7 @@ def _of_holder(grant: "Row[Any]", scopes: tuple[Scope, ...], token: str, connect
             actors=frozenset(),
             purposes=frozenset(),
             patients=frozenset([grant.patient]),
-            permits=True,
+            permits=permits or not launch,
             is_unknown=True,
         )
     return Decision(

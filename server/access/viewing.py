@@ -15,7 +15,7 @@ from server.access import sealed
 from server.access.oauth import granting
 from server.access.oauth.granting import Granted
 from server.access.people.sessions import Session
-from server.access.rights import CODE, PORTAL, SHARE, SHARED
+from server.access.rights import CODE, LAUNCH, LAUNCHED, PORTAL, SHARE, SHARED
 from server.access.tokens import Tokens
 from server.errors import Unauthenticated
 from server.records.installation import Installation
@@ -77,6 +77,21 @@ class Viewing:
             connection, Granted("", PORTAL, _SCOPE, None, patient, context={CODE: code}, studies=tuple(studies), expires=until)
         )
 
+    def for_launch(
+        self, connection: Connection, ehr: str, user: str, patient: str, studies: Iterable[str], until: int
+    ) -> Granted:
+        """What a page shows that the EHR with this issuer has launched for this user of its, until its token ends."""
+        context = {LAUNCH: ehr, **({"user": user} if user else {})}
+        return granting.begin(
+            connection, Granted("", LAUNCHED, _SCOPE, None, patient, context=context, studies=tuple(studies), expires=until)
+        )
+
+    def of_handle(self, connection: Connection, handle: str) -> Granted | None:
+        """The grant behind a page's handle, if it holds."""
+        found = sealed.unseal(self._key, _PURPOSE, handle)
+        granted = granting.find(connection, found[0]) if isinstance(found, list) and found else None
+        return granted if granted is not None and granted.holds(micros()) else None
+
     def ticket(self, connection: Connection, granted: Granted, most: int = SECONDS) -> Ticket:
         """Of a grant that holds, or that is to begin (it has no id then): a token for `most` seconds."""
         granted = granted if granted.id else granting.begin(connection, granted)
@@ -90,9 +105,8 @@ class Viewing:
 
     def renewed(self, connection: Connection, handle: str) -> Ticket:
         """The next one. Raises `Unauthenticated` where the grant has ended, or the handle is none of ours."""
-        found = sealed.unseal(self._key, _PURPOSE, handle)
-        granted = granting.find(connection, found[0]) if isinstance(found, list) and found else None
-        if granted is None or not granted.holds(micros()):
+        granted = self.of_handle(connection, handle)
+        if granted is None:
             raise Unauthenticated(_OVER)
         ticket = self.ticket(connection, granted)
         self._tokens.decide(ticket.token, connection)  # whose account was disabled, or session closed, gets none

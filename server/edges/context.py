@@ -22,6 +22,7 @@ from profiles.audit_event import FAILED, REFUSED, SUCCESS, Agent, AuditedEntity,
 from server.access import epoch
 from server.access.assertions import Assertions
 from server.access.decisions import Decision
+from server.access.ehr_launch import EhrLaunches
 from server.access.oauth.server import OAuthServer
 from server.access.partners import Partners
 from server.access.people.hospital import Hospital
@@ -81,6 +82,7 @@ class Node:
     logos: Logos
     viewing: Viewing
     claiming: Claiming
+    ehr_launches: EhrLaunches
     sharing: Sharing
     health_links: HealthLinks
     desk: Desk

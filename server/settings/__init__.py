@@ -6,7 +6,7 @@ The TOML file is `IMAGESHARE_CONFIG`, else `imageshare.toml` in the data folder.
 from server.settings.addresses import bracketed, is_local_name, plain_address
 from server.settings.dicom import EVERY_PERMISSION, Device, Permission, RetentionRule
 from server.settings.in_force import HIDDEN, Settings
-from server.settings.issuers import HospitalSignIn, TrustedIssuer
+from server.settings.issuers import Ehr, HospitalSignIn, TrustedIssuer
 from server.settings.loading import load
 from server.settings.partners import Community, DocumentRecipient, Hl7Peer, Partner, TrustedAssertions, Way
 
@@ -16,6 +16,7 @@ __all__ = [
     "Community",
     "Device",
     "DocumentRecipient",
+    "Ehr",
     "HospitalSignIn",
     "Hl7Peer",
     "Partner",

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from server.settings.addresses import AeTitle, MaybeWebAddress, Network, Oid, bracketed, checked_url, is_local_name
 from server.settings.dicom import Device, RetentionRule
-from server.settings.issuers import HospitalSignIn, TrustedIssuer
+from server.settings.issuers import Ehr, HospitalSignIn, TrustedIssuer
 from server.settings.partners import Community, DocumentRecipient, Hl7Peer, Partner, TrustedAssertions
 
 HIDDEN = "people behind a reverse proxy cannot be told apart, in the trail and where tries are counted: set trusted_proxies, as the README tells"
@@ -241,6 +241,7 @@ class Settings(BaseSettings):
     hospital_sign_in: tuple[HospitalSignIn, ...] = Field(
         default=(), description="OpenID providers of hospitals that people may sign in through"
     )
+    ehrs: tuple[Ehr, ...] = Field(default=(), description="EHRs that may launch the viewer")
     durable: bool = Field(
         default=True, description="whether answers wait for the disk; without, a power cut loses what was acknowledged"
     )

@@ -58,3 +58,31 @@ class HospitalSignIn(BaseModel, frozen=True, extra="forbid"):
     client_secret: SecretStr | None = None
     scope: str = Field(default="openid profile", pattern=r"(^|.* )openid( .*|$)")
     assurance: Literal[1, 2] = Field(default=1, description="how strongly it signs people in: 1 by one factor, 2 by two")
+
+
+class Ehr(BaseModel, frozen=True, extra="forbid"):
+    """An EHR that may launch our viewer (SMART App Launch 2.2), where this server is registered with the redirect URI `/launch/back`."""
+
+    issuer: WebAddress = Field(description="its FHIR base URL, which is the `iss` of a launch")
+    client_id: str = Field(min_length=1, description="what this server is registered there as")
+    client_secret: SecretStr | None = None
+    scope: str = Field(
+        default="launch openid fhirUser patient/Patient.rs patient/ImagingStudy.rs",
+        pattern=r"(^|.* )launch( .*|$)",
+        description="what it is asked for; the patient and the studies of a launch are read with it",
+    )
+    patient_authority: Oid | Literal[""] = Field(
+        default="",
+        description="OID of who assigns the Patient IDs by which its patients are known here; empty where the EHR is this server itself",
+    )
+    patient_system: str = Field(
+        default="", description="system of that identifier there; urn:oid: and patient_authority where empty"
+    )
+    origins: frozenset[Annotated[str, StringConstraints(pattern=r"^https?://[a-z0-9.:\[\]-]+$")]] = Field(
+        default=frozenset(), description="web origins whose pages may show the viewer in a frame, such as https://ehr.example.org"
+    )
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this server: its patients and studies are ours."""
+        return not self.patient_authority

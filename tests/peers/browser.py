@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from peers import node_clients
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Frame, Page, sync_playwright
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
 DESKTOP: Final = {"width": 1280, "height": 800}
@@ -27,11 +27,12 @@ class Window:
     context: BrowserContext
     wrongs: list[str] = field(default_factory=list)
 
-    def barriers(self) -> list[str]:
-        """What axe-core finds on the page as it is now (WCAG 2.2 AA and good practice); empty where that is nothing."""
-        self.page.evaluate("() => Promise.all(document.getAnimations().map(each => each.finished))")
-        self.page.evaluate(node_clients.file("axe-core/axe.min.js"))
-        found: dict[str, Any] = self.page.evaluate(
+    def barriers(self, frame: Frame | None = None) -> list[str]:
+        """What axe-core finds on the page, or in a frame of it, as it is now (WCAG 2.2 AA and good practice); empty where that is nothing."""
+        looked = frame or self.page
+        looked.evaluate("() => Promise.all(document.getAnimations().map(each => each.finished))")
+        looked.evaluate(node_clients.file("axe-core/axe.min.js"))
+        found: dict[str, Any] = looked.evaluate(
             "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}, resultTypes: ['violations']})", _RULES
         )
         return [f"{each['id']}: {each['help']}: {[node['html'][:120] for node in each['nodes']]}" for each in found["violations"]]

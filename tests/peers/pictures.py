@@ -14,6 +14,7 @@ SHOWN: Final = {
     "worklist": "1-worklist-1280", "access-code": "2-access-code-1280", "claim": "3-claim-1280", "images": "4-images-1280", "study": "5-study-1280",
     "viewer": "6-viewer-1280", "share": "7-share-1280", "open-share-phone": "9-open-390", "viewer-phone": "10-viewer-390",
     "who-looked": "11-who-looked-1280", "taken-home": "taken-home-1280", "ohif": "ohif",
+    "launched": "launched-chart-1280",
 }  # fmt: skip
 """A picture's name in docs, and whose it is."""
 _WIDTH, _HEIGHT, _COLOURS = 960, 900, 96

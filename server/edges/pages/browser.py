@@ -221,6 +221,11 @@ def open_page(handler: Handler, first: First | None = None) -> Callable[[Request
     return _endpoint(handler, _anybody, SIGN_IN, first)
 
 
+def held_page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    """`handler` as an endpoint whose form has a secret of its own, which no other site can know: where there are no cookies."""
+    return _endpoint(handler, lambda _visit, _of: None, SIGN_IN)
+
+
 def _endpoint(
     handler: Handler, admit: Callable[[Visit, str], Response | None], of: str, first: First | None = None
 ) -> Callable[[Request], Awaitable[Response]]:

@@ -18,6 +18,8 @@ from server.edges.pages import (
     health_links,
     hospital,
     images,
+    invoke,
+    launch,
     logo,
     ohif,
     shared,
@@ -27,7 +29,7 @@ from server.edges.pages import (
     taking_home,
     viewer,
 )
-from server.edges.pages.browser import open_page, page, problem_page
+from server.edges.pages.browser import held_page, open_page, page, problem_page
 
 _BOTH: Final = ["GET", "POST"]
 _GET: Final = ["GET"]
@@ -100,6 +102,10 @@ def install(app: FastAPI) -> None:
             Route("/share/{share}/images/{study}/picture", open_page(shared.picture), methods=_GET),
             Route("/share/{share}/images/{study}/reports/{type}/{report}/{number:int}", open_page(shared.report), methods=_GET),
             Route("/share/{share}/note", open_page(shared.note), methods=_POST),
+            Route(invoke.PATH, open_page(invoke.invoke), methods=_GET),
+            Route("/launch", open_page(launch.begin), methods=_GET),
+            Route("/launch/back", open_page(launch.back), methods=_GET),
+            Route("/launch/study", held_page(launch.choose), methods=_POST),
             Route("/shl/{path}", health_links.manifest, methods=_POST),
             Route("/shl/{path}", health_links.direct, methods=_GET),
             Route("/shl/{path}/{file}", health_links.file, methods=_GET),

@@ -102,6 +102,10 @@ def _renewed(request: Request, handle: str) -> Response:
     node = context.node(request)
     headers = {"Cache-Control": "no-store", "X-Request-Id": context.request_id(request)}
     try:
+        with node.database.read() as connection:
+            granted = node.viewing.of_handle(connection, handle)
+        if granted is not None:
+            node.ehr_launches.prolong(granted.id)
         with node.database.write() as connection:
             ticket = node.viewing.renewed(connection, handle)
     except ImageShareError as error:

@@ -32,14 +32,14 @@ from server.access.people.people import People
 from server.access.people.throttles import counts, network, rate
 from server.access.viewing import Viewing
 from server.errors import Conflict, Forbidden, TooManyAttempts
-from server.records import belonging
-from server.records.catalogue import PATIENT, STUDY
+from server.records.catalogue import PATIENT
 from server.records.installation import Installation
 from server.records.strangers import Strangers
 from server.records.trail import Trail
 from server.settings import Settings
 from server.store import jobs
 from server.store.db import Database, micros
+from server.work.portal import studies
 
 ALERT: Final = "code-alert"
 """Kind of the job that tells those concerned that a code was tried again; its key is the code's id and when."""
@@ -181,13 +181,7 @@ class Claiming:
         """Study Instance UIDs: those of the code, or all of the patient that are to be seen now."""
         if code.studies is not None:
             return code.studies
-        whose = belonging.same(connection, code.patient)
-        theirs = (
-            select(STUDY.c.uid)
-            .join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk)
-            .where(PATIENT.c.id.in_(whose), STUDY.c.version > 0)
-        )
-        return tuple(connection.execute(theirs).scalars())
+        return studies.of_patient(connection, code.patient)
 
     # --- how often
 

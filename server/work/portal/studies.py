@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, func, select, tuple_
 from profiles.kinds import kind
 from server.access.decisions import Decision, Interaction
 from server.errors import NotFound
+from server.records import belonging
 from server.records.catalogue import INSTANCE, PATIENT, PUBLISHED, SERIES, STUDY
 
 Place = tuple[str, str, int]
@@ -108,6 +109,22 @@ def of_uids(connection: Connection, decision: Decision, uids: Collection[str]) -
     """Those of these Study Instance UIDs that the reader may know of, newest first."""
     wanted = and_(STUDY.c.uid.in_(sorted(uids)), STUDY.c.version > 0)
     return _seen(connection, decision, Interaction.READ, wanted, max(1, len(uids)))
+
+
+def of_accession_numbers(connection: Connection, decision: Decision, numbers: Collection[str]) -> tuple[SeenStudy, ...]:
+    """The same by Accession Numbers, which are of one department: of several with the same number all."""
+    return _seen(
+        connection, decision, Interaction.READ, and_(STUDY.c.accession_number.in_(sorted(numbers)), STUDY.c.version > 0), MOST
+    )
+
+
+def of_patient(connection: Connection, patient: str) -> tuple[str, ...]:
+    """Study Instance UIDs of all that is to be seen of a patient (resource id), and of those who were merged into her."""
+    whose = belonging.same(connection, patient)
+    theirs = (
+        select(STUDY.c.uid).join(PATIENT, STUDY.c.patient_pk == PATIENT.c.pk).where(PATIENT.c.id.in_(whose), STUDY.c.version > 0)
+    )
+    return tuple(connection.execute(theirs).scalars())
 
 
 def ids(connection: Connection, uids: Collection[str]) -> tuple[str, ...]:
