@@ -26,14 +26,25 @@ hypothesis.settings.register_profile("deep", deadline=None, print_blob=True, max
 hypothesis.settings.load_profile("deep" if DEEP else "usual")
 
 
+_WIRE = frozenset(
+    f"tests/server/edges/{name}.py"
+    for name in (
+        "test_dicomweb_store_metadata", "test_dicomweb_store", "test_dicomweb_delete", "test_dicomweb_changes", "test_dicomweb_correct",
+        "test_dicomweb_archive", "test_dicomweb_rendered", "test_mllp", "test_dimse", "test_dimse_abuse", "test_dimse_commitment", "test_dimse_worklist", "test_dimse_mpps",
+        "test_soap_provide", "test_soap_streams", "test_soap_xua", "test_soap_retrieve", "test_soap_refusals", "test_soap_schemas", "test_imaging_stories", "pages/test_emergency",
+        "smart/test_registration", "smart/test_confused_tokens", "fhir/test_operations", "fhir/test_bad_input", "fhir/test_binary", "fhir/test_bundle_request", "fhir/test_incomplete",
+    )
+)  # fmt: skip
+"""What these say of the wire does not depend on the database; what it does with one is tested below them, on both. `make test-deep` runs all on both."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `deep` run in `make test-deep` only, and those marked `postgresql_is_deep` on PostgreSQL."""
+    """Tests marked `deep` run in `make test-deep` only, and on PostgreSQL those marked `postgresql_is_deep` and those of `_WIRE`."""
     if not DEEP:
         for item in items:
-            if item.get_closest_marker("deep") or (
-                item.get_closest_marker("postgresql_is_deep")
-                and "postgresql" in getattr(getattr(item, "callspec", None), "params", {}).values()
-            ):
+            on_postgresql = "postgresql" in getattr(getattr(item, "callspec", None), "params", {}).values()
+            is_wire = item.nodeid.partition("::")[0] in _WIRE
+            if item.get_closest_marker("deep") or (on_postgresql and (is_wire or item.get_closest_marker("postgresql_is_deep"))):
                 item.add_marker(pytest.mark.skip(reason="deep: runs in `make test-deep`"))
 
 

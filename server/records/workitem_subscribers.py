@@ -213,12 +213,16 @@ def delivered(connection: Connection, ae_title: str) -> int:
     return int(connection.execute(statement).scalar_one_or_none() or 0)
 
 
-def waiting(connection: Connection, ae_title: str, after: int, allowed: ColumnElement[bool]) -> list[Event]:
-    """Events after a number, oldest first, some at a time. `allowed` is a condition on `workitems.PATIENT_OF`."""
+def waiting(connection: Connection, ae_title: str, owner: str, after: int, allowed: ColumnElement[bool]) -> list[Event]:
+    """Events after a number, oldest first, some at a time, while the AE title is `owner`'s. `allowed` is a condition on `workitems.PATIENT_OF`.
+
+    One statement: an AE title may be another's since it was asked whose it is.
+    """
+    mine = select(SUBSCRIBER.c.ae_title).where(SUBSCRIBER.c.ae_title == ae_title, SUBSCRIBER.c.owner == owner)
     rows = connection.execute(
         select(EVENT.c.sequence, EVENT.c.uid, PATIENT_OF.label("patient"), EVENT.c.body)
         .select_from(EVENT.outerjoin(OWNED, EVENT.c.uid == WORKITEM.c.uid))
-        .where(EVENT.c.ae_title == ae_title, EVENT.c.sequence > after, allowed)
+        .where(EVENT.c.ae_title == ae_title, mine.exists(), EVENT.c.sequence > after, allowed)
         .order_by(EVENT.c.sequence)
         .limit(_TOGETHER)
     )

@@ -56,6 +56,7 @@ def test_the_whole_story(tmp_path: Path) -> None:
             assert high - low > 100, f"{path.name} shows nothing"
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(300)
 def test_the_readers_own_files(tmp_path: Path) -> None:
     own = tmp_path / "own"

@@ -67,6 +67,7 @@ def _listens(server: Running) -> bool:
         return False
 
 
+@pytest.mark.postgresql_is_deep
 def test_a_server_from_start_to_end(tmp_path: Path, bare_database_url: str) -> None:
     data = tmp_path / "data"
     with running(data, bare_database_url) as server:

@@ -224,7 +224,7 @@ def _events(websocket: WebSocket, opened: _Channel) -> list[Event]:
     allowed = decision.where(TASK, Interaction.READ, workitems.PATIENT_OF)
     with context.node(websocket).database.read() as connection:
         newest = subscribers.newest(connection, [opened.ae_title]).get(opened.ae_title, 0)
-        found = subscribers.waiting(connection, opened.ae_title, opened.seen, allowed)
+        found = subscribers.waiting(connection, opened.ae_title, opened.client, opened.seen, allowed)
     if not found:
         opened.seen = max(opened.seen, newest)  # the rest is for other eyes
         return []

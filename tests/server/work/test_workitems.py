@@ -159,7 +159,7 @@ def test_every_order_of_requests(
             if found:
                 assert found.item["00741000"]["Value"] == [model.state]
                 assert "00081195" not in found.item
-            events = [orjson.loads(event.body) for event in subscribers.waiting(connection, "ALL", 0, true())]
+            events = [orjson.loads(event.body) for event in subscribers.waiting(connection, "ALL", ANYBODY.subject, 0, true())]
         assert [
             (event["00001002"]["Value"][0], event.get("00741000", {"Value": [""]})["Value"][0]) for event in events
         ] == model.told
@@ -266,3 +266,14 @@ def test_who_is_merged_takes_the_workitems_along(tmp_path: Path, database_url: s
             found = workitems.get(connection, UID)
             assert found is not None
             assert found.patient == rows["P2"].id
+
+
+def test_events_are_their_owners(tmp_path: Path, database_url: str) -> None:
+    """Also where somebody asks who had the AE title before, or took it for free a moment ago."""
+    with opened(tmp_path, database_url) as made:
+        work = worklist(made)
+        work.subscribe(ANYBODY, ACTOR, GLOBAL, "ALL", lock=False)
+        assert ask(work, "create") == 0
+        with made.database.read() as connection:
+            assert subscribers.waiting(connection, "ALL", ANYBODY.subject, 0, true())
+            assert subscribers.waiting(connection, "ALL", "somebody else", 0, true()) == []
