@@ -69,7 +69,7 @@ ihe-doc: setup-dev ## write docs/ihe-integration-statement.md anew from the test
 	mv $(VENV)/ihe.md docs/ihe-integration-statement.md
 
 pictures: setup-dev peers ## take the pictures of pages in docs/images anew, by the tests that walk through them
-	$(VENV)/bin/python -m pytest -q tests/server/edges/pages/test_walk.py tests/server/edges/pages/test_taken_home.py tests/server/edges/pages/test_ohif.py tests/server/edges/pages/test_launch.py
+	$(VENV)/bin/python -m pytest -q tests/server/edges/pages/test_walk.py tests/server/edges/pages/test_taken_home.py tests/server/edges/pages/test_ohif.py tests/server/edges/pages/test_launch.py tests/server/edges/pages/test_bring_in.py
 	PYTHONPATH=tests $(VENV)/bin/python -m peers.pictures
 
 texts: setup-dev ## bring the catalogues of the pages' texts up to date: what is new has no translation yet

@@ -63,13 +63,15 @@ class PatientDomains:
     """Which assigning authority a patient id belongs to when the images say little about it.
 
     `root` is the installation's OID, `default` the authority of ids without issuer, `unidentified` that of studies without
-    patient id, `named` maps issuer names (0010,0021) to authorities.
+    patient id, `named` maps issuer names (0010,0021) to authorities. `believed` is False for images that anybody may have made: whoever
+    they say has assigned their patient ids, they are `default`'s.
     """
 
     root: str
     default: AssigningAuthority
     unidentified: AssigningAuthority
     named: Mapping[str, AssigningAuthority] = field(default_factory=dict)
+    believed: bool = True
 
     def authority(self, namespace: str, universal_id: str, universal_id_type: str) -> AssigningAuthority:
         """PS3.3 section 10.14: the authority of an issuer given by name, by universal id, by both or not at all.
@@ -77,6 +79,8 @@ class PatientDomains:
         In this order: the universal id (an OID, or a UUID as OID), a name that is itself an OID, a configured name, a
         derived OID for any other name, the default.
         """
+        if not self.believed:
+            return self.default
         oid = _oid(universal_id, universal_id_type) or _oid(namespace, UNIVERSAL_ID_ISO)
         if oid:
             known = (self.default, self.unidentified, *self.named.values())

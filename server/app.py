@@ -32,8 +32,10 @@ from server.settings import Settings
 from server.store.blobs import FolderBlobs
 from server.store.db import Database
 from server.store.migrations import require_current
+from server.store.quarantine import Quarantine
 from server.store.room import Room
 from server.work.authorizing import Authorizing
+from server.work.bringing.bringing import BringingIn
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 from server.work.portal.claiming import Claiming
@@ -94,6 +96,9 @@ def open_node(settings: Settings) -> Node:
         sharing=sharing,
         health_links=HealthLinks(settings, database, site, sharing, viewing, blobs),
         desk=Desk(database, site, people),
+        bringing_in=BringingIn(
+            settings, database, Quarantine(settings.data, reserve=settings.min_free_bytes, durable=settings.durable), people
+        ),
     )
 
 

@@ -11,6 +11,8 @@ from server.records.results import INDEX, PREPARE
 from server.store import jobs
 from server.telemetry import failure, log
 from server.work.audit_feed import AuditFeed
+from server.work.bringing.bringing import BRING_IN
+from server.work.bringing.jobs import BringInJobs
 from server.work.commit import COMMIT, Committer
 from server.work.fetching.jobs import FETCH, FetchJobs
 from server.work.foreign_registry import SETTLE, ForeignRegistry
@@ -47,7 +49,7 @@ class Worker:
         publisher = Publisher(node.settings, node.database, node.blobs, node.installation)
         reconciler = Reconciler(node.settings, node.database, node.blobs, node.installation, node.trail)
         self._retention = Retention(node.database, node.settings.retention, reconciler)
-        self._housekeeping = Housekeeping(node.database)
+        self._housekeeping = Housekeeping(node.database, node.bringing_in.quarantine)
         preparer = Preparer(node.settings, node.database)
         self.kinds: Kinds = {
             PUBLISH: publisher.run,
@@ -74,7 +76,8 @@ class Worker:
         if node.settings.foreign_registry:
             self.calls[SETTLE] = ForeignRegistry(node.settings, node.database, node.writes, node.trail).settle
         fetching = FetchJobs(node.settings, node.database, node.installation, node.ingest, node.domain, node.writes, node.trail)
-        self.fetches: Kinds = {FETCH: fetching.run}
+        bringing = BringInJobs(node.settings, node.database, node.installation, node.ingest, node.bringing_in.quarantine)
+        self.fetches: Kinds = {FETCH: fetching.run, BRING_IN: bringing.run}
 
     def begin(self) -> None:
         """An audit repository that is new gets all events from now on."""

@@ -41,6 +41,7 @@ from server.settings import Settings
 from server.store.blobs import BlobStore
 from server.store.db import Database
 from server.work.authorizing import Authorizing
+from server.work.bringing.bringing import BringingIn
 from server.work.fhir.writes import Writes
 from server.work.ingest import Ingest
 from server.work.portal.claiming import Claiming
@@ -86,6 +87,7 @@ class Node:
     sharing: Sharing
     health_links: HealthLinks
     desk: Desk
+    bringing_in: BringingIn
 
 
 def node(request: HTTPConnection) -> Node:

@@ -62,13 +62,15 @@ class Installation:
         """Resource id of the one Endpoint."""
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.root}.7"))
 
-    def domains(self, settings: Settings, default: str | None = None) -> PatientDomains:
-        """How patient ids find their assigning authority; `default` is the sending device's own, an OID."""
+    def domains(self, settings: Settings, default: str | None = None, *, believed: bool = True) -> PatientDomains:
+        """How patient ids find their assigning authority; `default` is the sending device's own, an OID. One that is not `believed` has no other."""
+        own = AssigningAuthority(default) if default else self.patients
         return PatientDomains(
             root=self.root,
-            default=AssigningAuthority(default) if default else self.patients,
-            unidentified=self.unidentified,
+            default=own,
+            unidentified=self.unidentified if believed else own,
             named={name: AssigningAuthority(oid, name) for name, oid in settings.authorities.items()},
+            believed=believed,
         )
 
 

@@ -245,6 +245,17 @@ class Settings(BaseSettings):
     durable: bool = Field(
         default=True, description="whether answers wait for the disk; without, a power cut loses what was acknowledged"
     )
+    bring_in_max_bytes: int = Field(
+        default=8 << 30, gt=0, description="what somebody brings in at once from a browser, packed and unpacked"
+    )
+    bring_in_max_files: int = Field(
+        default=20_000, gt=0, description="how many files that may be, those in ZIP files counted too"
+    )
+    bring_in_days: int = Field(
+        default=14,
+        ge=1,
+        description="what was brought in and waits, for the rest of it or for staff, is removed after so many days",
+    )
     min_free_bytes: int = Field(default=256 << 20, ge=0, description="below this the store refuses (0xA700, 507)")
     log_level: str = Field(default="INFO", description=", ".join(LEVELS))
 

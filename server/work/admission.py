@@ -46,6 +46,8 @@ class Sender:
     """False where this server fetches from it."""
     origin: tuple[tuple[str, str], ...] = ()
     """Where its studies were fetched, as details of them in the trail."""
+    believed: bool = True
+    """False where patient ids are `authority`'s whatever issuer the images name: anybody may have made them."""
 
     @property
     def agent(self) -> Agent:

@@ -8,9 +8,10 @@ from typing import Final
 from server.access import codes
 from server.access.oauth import granting
 from server.access.people import people
-from server.records import commitment, feed_messages, fetches, workitem_subscribers
+from server.records import brought_in, commitment, feed_messages, fetches, workitem_subscribers
 from server.store import jobs
 from server.store.db import Database, micros
+from server.store.quarantine import Quarantine
 
 HOUSEKEEPING: Final = "housekeeping"
 """Kind of the job that looks once a day."""
@@ -22,8 +23,8 @@ KEPT: Final = 30 * _DAY
 class Housekeeping:
     """`run` is what the worker calls."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, quarantine: Quarantine) -> None:
+        self._database, self._quarantine = database, quarantine
 
     def schedule(self) -> None:
         """Makes the daily look due."""
@@ -41,6 +42,9 @@ class Housekeeping:
             people.forget(connection, micros())
             granting.forget(connection, micros())
             codes.forget(connection, micros())
+            brought_in.forget(connection, micros())
+            held = brought_in.held(connection)
             for job in due:
                 jobs.enqueue(connection, HOUSEKEEPING, job.key, due=micros() + _DAY)
                 jobs.done(connection, job)
+        self._quarantine.sweep(held)

@@ -113,7 +113,7 @@ class Batch:
         self._ingest = ingest
         self._sender = sender
         self._folder = blob_store.batch()
-        self._domains = ingest.installation.domains(ingest.settings, sender.authority)
+        self._domains = ingest.installation.domains(ingest.settings, sender.authority, believed=sender.believed)
         self._series: dict[tuple[bytes, ...], SeriesHeader] = {}
         self._told: set[str] = set()
         self._submitted: deque[Incoming] = deque()

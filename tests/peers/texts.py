@@ -26,7 +26,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = ROOT / "server" / "edges" / "pages"
 _SAID: Final = (
     "server/edges/pages", "server/work/portal", "server/access/people", "server/edges/operations/elsewhere.py", "server/access/shares.py",
-    "server/access/viewing.py", "server/access/rights.py", "server/access/codes.py", "server/access/break_glass.py", "server/edges/smart/oauth.py", "server/access/ehr_launch.py",
+    "server/access/viewing.py", "server/access/rights.py", "server/access/codes.py", "server/access/break_glass.py", "server/edges/smart/oauth.py", "server/access/ehr_launch.py", "server/work/bringing", "server/store/quarantine.py",
     "server/access/oauth/authorization_code.py", "server/access/oauth/issuing.py", "server/work/authorizing.py", "server/edges/context.py",
 )  # fmt: skip
 """Where errors are raised that pages show."""

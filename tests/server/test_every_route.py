@@ -115,8 +115,9 @@ def _filled(opened: Pages) -> Town:
         json={"client_name": "x", "redirect_uris": ["https://x.example.org/"], "token_endpoint_auth_method": "client_secret_basic"},
     ).json()  # fmt: skip
     tokens = {name: told[name] for name in ("access_token", "refresh_token")}
+    brought = smart.node.bringing_in.begin(session.account, site.a, [{"name": "Anna", "size": 9}], 0, "127.0.0.1").id
     mine = {"patient": site.a, "account": session.account.id, "grant": grant, "session": session.id, "cookie": cookie, **tokens,
-            "passkey": passkey.id, "passkey_name": "Annas Schlüssel", "csrf": session.csrf, "study": study, "share": share.id, "share_secret": shared}  # fmt: skip
+            "passkey": passkey.id, "passkey_name": "Annas Schlüssel", "csrf": session.csrf, "study": study, "share": share.id, "share_secret": shared, "brought": brought}  # fmt: skip
     secrets = {
         "password": PASSWORD, "cookie": cookie, **tokens, "client secret": smart.secret["secret"], "initial": INITIAL, "guess": GUESS,
         "registered secret": registered["client_secret"], "management": registered["registration_access_token"], "csrf": session.csrf,
@@ -236,6 +237,14 @@ PERSONAL: Final[dict[Row, tuple[int, Callable[[Town], Response]]]] = {
     ("POST", "/share/new"): (400, _posted("/share/new", study="{study}", days="30")),
     ("POST", "/share/{share}/link"): (404, _posted_to("/share/{share}/link")),
     ("POST", "/share/{share}/stop"): (404, _posted_to("/share/{share}/stop")),
+    ("GET", "/bring-in"): (200, _page_of_b("/bring-in?patient={patient}")),
+    ("POST", "/bring-in/begin"): (403, _posted("/bring-in/begin", patient="{patient}")),
+    ("GET", "/bring-in/{id}"): (404, _page_of_b("/bring-in/{brought}")),
+    ("GET", "/bring-in/{id}/state"): (404, _page_of_b("/bring-in/{brought}/state")),
+    ("POST", "/bring-in/{id}/bytes"): (403, _posted_to("/bring-in/{brought}/bytes")),
+    ("POST", "/bring-in/{id}/cancel"): (404, _posted_to("/bring-in/{brought}/cancel")),
+    ("GET", "/staff/bring-in"): (403, _page_of_b("/staff/bring-in")),
+    ("POST", "/staff/bring-in/{id}"): (403, _posted_to("/staff/bring-in/{brought}")),
     ("GET", "/staff"): (403, _page_of_b("/staff?search={patient}")),
     ("GET", "/staff/patients/{patient}"): (403, _page_of_b("/staff/patients/{patient}")),
     ("POST", "/staff/patients/{patient}/codes"): (403, _posted_to("/staff/patients/{patient}/codes")),
@@ -411,7 +420,9 @@ def test_a_page_shows_and_changes_what_is_ones_own_alone(town: Town, row: Row) -
     method, path = row
     path = path.replace("{request_id}", "x").replace("{provider}", "x")
     unknown = town.pages.visitor().http.request(method, path, headers={"Origin": town.pages.site.base})
-    assert unknown.status_code in ((303, 404) if path.startswith("/images/") else (303,) if method == "GET" else (303, 403, 415))
+    assert unknown.status_code in (
+        (303, 404) if path.startswith("/images/") else (303,) if method == "GET" else (303, 401, 403, 415)
+    )
     assert unknown.headers.get("location", "/sign-in").partition("?")[0].endswith(("/sign-in", "/claim"))
     assert told_of_a(town, unknown) == []
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from server.access import rights
 from server.access.decisions import Decision
@@ -27,7 +27,16 @@ from server.access.people.sessions import Session
 from server.edges.context import address, node, request_id, trusted
 from server.edges.pages import languages
 from server.edges.pages.showing import root, secured, sentence, shown, translated, waiting
-from server.errors import Forbidden, ImageShareError, Refused, StepUpNeeded, TooLarge, TooManyAttempts, UnsupportedMediaType
+from server.errors import (
+    Forbidden,
+    ImageShareError,
+    Refused,
+    StepUpNeeded,
+    TooLarge,
+    TooManyAttempts,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
 from server.settings import is_local_name
 from server.store.db import micros
 from server.telemetry import failure, log
@@ -224,6 +233,39 @@ def open_page(handler: Handler, first: First | None = None) -> Callable[[Request
 def held_page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     """`handler` as an endpoint whose form has a secret of its own, which no other site can know: where there are no cookies."""
     return _endpoint(handler, lambda _visit, _of: None, SIGN_IN)
+
+
+def piece(handler: Callable[[Visit, bytes], Response], most: Callable[[Visit], int]) -> Callable[[Request], Awaitable[Response]]:
+    """`handler` as an endpoint for scripts of our own pages, which send bytes, `most` at once, and are answered JSON, as who is signed in."""
+
+    async def answered(request: Request) -> Response:
+        visit = Visit(request, {"csrf": (request.headers.get("x-csrf-token", ""),)})
+        try:
+            if await run_in_threadpool(lambda: visit.session) is None:
+                raise Unauthenticated("sign in again, then go on")
+            _require_own_origin(visit)
+            _require_token(visit, visit.csrf)
+            content = bytearray()
+            async for each in request.stream():
+                content += each
+                if len(content) > most(visit):
+                    raise TooLarge("this is more than is taken at once")
+            return visit.finish(await run_in_threadpool(_handled, visit, handler, bytes(content)))
+        except ImageShareError as error:
+            return visit.finish(JSONResponse({"detail": sentence(error.detail)}, error.http_status))
+
+    return answered
+
+
+def _handled(visit: Visit, handler: Callable[[Visit, bytes], Response], content: bytes) -> Response:
+    languages.speak(visit.language)
+    try:
+        return handler(visit, content)
+    except ImageShareError as error:
+        return JSONResponse({"detail": sentence(error.detail)}, error.http_status)
+    except Exception as error:  # noqa: BLE001 no trace may leave, whatever happened
+        log().error("request failed", door="pages", request_id=request_id(visit.request), **failure(error))
+        return JSONResponse({"detail": sentence("something went wrong on our side")}, 500)
 
 
 def _endpoint(

@@ -12,6 +12,7 @@ from server.edges.pages import (
     account,
     activity,
     assets,
+    bring_in,
     claim,
     consent,
     front,
@@ -29,7 +30,7 @@ from server.edges.pages import (
     taking_home,
     viewer,
 )
-from server.edges.pages.browser import held_page, open_page, page, problem_page
+from server.edges.pages.browser import held_page, open_page, page, piece, problem_page
 
 _BOTH: Final = ["GET", "POST"]
 _GET: Final = ["GET"]
@@ -109,6 +110,14 @@ def install(app: FastAPI) -> None:
             Route("/shl/{path}", health_links.manifest, methods=_POST),
             Route("/shl/{path}", health_links.direct, methods=_GET),
             Route("/shl/{path}/{file}", health_links.file, methods=_GET),
+            Route("/bring-in", page(bring_in.overview), methods=_GET),
+            Route("/bring-in/begin", piece(bring_in.begin, lambda _: bring_in.MOST_LIST), methods=_POST),
+            Route("/bring-in/{id}", page(bring_in.status, of="/bring-in"), methods=_GET),
+            Route("/bring-in/{id}/state", page(bring_in.state, of="/bring-in"), methods=_GET),
+            Route("/bring-in/{id}/bytes", piece(bring_in.receive, lambda _: bring_in.MOST_BYTES), methods=_POST),
+            Route("/bring-in/{id}/cancel", page(bring_in.cancel, of="/bring-in"), methods=_POST),
+            Route("/staff/bring-in", page(bring_in.waiting), methods=_GET),
+            Route("/staff/bring-in/{id}", page(bring_in.decide, of="/staff/bring-in"), methods=_POST),
             Route("/staff", page(staff.worklist), methods=_GET),
             Route("/staff/patients/{patient}", page(staff.patient, of="/staff"), methods=_GET),
             Route("/staff/patients/{patient}/codes", page(staff.issue, of="/staff"), methods=_POST),

@@ -50,6 +50,7 @@ NAV: Final = (
     Entry("/staff", marked("Worklist"), _STAFF),
     Entry("/images", marked("Images")),
     Entry("/share", marked("Sharing")),
+    Entry("/bring-in", marked("Bring in")),
     Entry("/account/activity", marked("Who looked")),
     Entry("/account/apps", marked("Connected apps")),
     Entry("/account", marked("Account")),

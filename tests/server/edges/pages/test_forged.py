@@ -12,8 +12,8 @@ from server.edges import pages as edge
 from server.edges.pages.browser import HOME
 from server.errors import Refused
 
-NOT_OF_THE_BROWSER = frozenset({"/viewer/token", "/shl/{path}", "/launch/study"})
-"""What is posted with no cookie: by the viewer's script, which has a handle of its own, by apps with a SMART Health Link, and in a frame of an EHR, by a handle. Another site has nothing to forge there."""
+NOT_OF_THE_BROWSER = frozenset({"/viewer/token", "/shl/{path}", "/launch/study", "/bring-in/begin", "/bring-in/{id}/bytes"})
+"""What is posted with no cookie: by the viewer's script, which has a handle of its own, by apps with a SMART Health Link, and in a frame of an EHR, by a handle; and pieces of files, whose token is in a header (`test_bring_in`). Another site has nothing to forge there."""
 
 
 def _forms(town: Pages) -> Iterator[str]:
