@@ -9,13 +9,13 @@ from pathlib import Path
 import pydicom
 from rich.progress import Progress
 
-from conformance.bench import abuse, fhir, images, network, peers, registry, report, smart, transfers, web
-from conformance.bench.corpus import ct_study
+from conformance.bench import abuse, fhir, images, network, peers, registry, report, smart, transfers, viewer, web
+from conformance.bench.corpus import ct_series, ct_study
 from conformance.bench.peers import Peer
 from conformance.bench.postgresql import NoPostgresql
 from conformance.bench.report import Measurement
 
-_SUITES = ("store", "images", "web", "fhir", "smart", "abuse", "transfers", "registry")
+_SUITES = ("store", "images", "web", "fhir", "smart", "abuse", "transfers", "registry", "viewer")
 _ROUNDS = 3
 _NAGLED = 60
 
@@ -56,6 +56,7 @@ def main() -> None:
         of_smart = _smart(folder, asked, progress) if "smart" in asked.what else []
         of_transfers = _transfers(folder, asked.gigabytes, progress) if "transfers" in asked.what else []
         of_registry = _registry(folder, asked, progress) if "registry" in asked.what else []
+        of_viewer = _viewer(folder, asked.rounds, progress) if "viewer" in asked.what else []
         outcomes = _abuse(folder, progress) if "abuse" in asked.what else []
     if measured:
         measured = report.best(measured)
@@ -74,6 +75,9 @@ def main() -> None:
     if of_registry:
         report.show_fhir(of_registry, "Document Registry")
         report.keep_fhir(of_registry, asked.out, "registry")
+    if of_viewer:
+        report.show_fhir(of_viewer, "Viewer, in Chromium; p95 is the slowest")
+        report.keep_fhir(of_viewer, asked.out, "viewer")
     if outcomes:
         report.show_abuse(outcomes)
         report.keep_abuse(outcomes, asked.out)
@@ -155,6 +159,30 @@ def _registry(folder: Path, asked: argparse.Namespace, progress: Progress) -> li
         folder, asked.database, progress, lambda peer, _: registry.suite(peer, asked.entries, asked.seconds, progress, copies=asked.copies),
         registry.settings(),
     )  # fmt: skip
+
+
+def _viewer(folder: Path, rounds: int, progress: Progress) -> list[Measurement]:
+    """A CT of one series of 100 slices, and another one as the next study."""
+    studies = [ct_series(folder / f"series-{seed}", 100, seed) for seed in (7, 8)]
+    uids = [str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID) for files in studies]
+    measured: list[Measurement] = []
+    with tempfile.TemporaryDirectory(dir=folder) as fresh, ExitStack() as stack:
+        ours = stack.enter_context(peers.imageshare(Path(fresh) / "ours" / "data"))
+        theirs = None
+        try:
+            theirs = stack.enter_context(peers.orthanc(Path(fresh) / "orthanc" / "data", more=viewer.ohif(Path(fresh) / "ohif")))
+        except viewer.NotHere as reason:
+            progress.console.print(f"OHIF is left out: {reason}")
+        for peer in filter(None, (ours, theirs)):
+            viewer.fill(peer, studies)
+        ours.await_results("/dicomweb/studies", 2)
+        try:
+            browser = stack.enter_context(viewer.chromium())
+            for row in viewer.suite(browser, ours, theirs, uids, rounds, progress):
+                measured.append(row)  # noqa: PERF402 what comes before an error stays
+        except viewer.NotHere as reason:
+            progress.console.print(f"the viewer is left out: {reason}")
+    return measured
 
 
 def _transfers(folder: Path, gigabytes: float, progress: Progress) -> list[Measurement]:

@@ -31,6 +31,16 @@ def ct_study(folder: Path, instances: int) -> list[Path]:
     return paths
 
 
+def ct_series(folder: Path, slices: int, seed: int) -> list[Path]:
+    """A CT study of one series with that many slices of 512 x 512 x 16 bit, as files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, dataset in zip(range(slices), phantom_study(slices, 512, seed), strict=False):
+        paths.append(folder / f"{number:05}.dcm")
+        dataset.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
 def small_studies(count: int, seed: int = 11) -> Iterator[bytes]:
     """`count` Part 10 files, each a study of its own with one 16 x 16 image; a patient has four of them."""
     modalities = ("CT", "MR", "DX", "US", "MG")

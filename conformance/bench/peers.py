@@ -187,8 +187,8 @@ def imageshare(
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, *, durable: bool = True, nodelay: bool = True) -> Iterator[Peer | None]:
-    """Debian's Orthanc with its DICOMweb plugin; None where it is not installed."""
+def orthanc(folder: Path, *, durable: bool = True, nodelay: bool = True, more: Mapping[str, Any] = {}) -> Iterator[Peer | None]:
+    """Debian's Orthanc with its DICOMweb plugin and `more` settings, plugins added; None where it is not installed."""
     program = shutil.which("Orthanc", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         yield None
@@ -201,6 +201,7 @@ def orthanc(folder: Path, *, durable: bool = True, nodelay: bool = True) -> Iter
         "SyncStorageArea": durable, "DicomModalities": {"BENCH": ["BENCH", "127.0.0.1", client]}, "DicomAlwaysAllowGet": True,
         "LimitFindResults": 0, "LimitFindInstances": 0,
     }  # fmt: skip
+    settings |= {name: [*settings["Plugins"], *value] if name == "Plugins" else value for name, value in more.items()}  # type: ignore[misc]
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))

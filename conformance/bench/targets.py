@@ -167,5 +167,13 @@ REGISTRY: Final[Mapping[str, tuple[Mark, ...]]] = {
     f"{REGISTER}, {MANY}": (*_REGISTERED, Mark("rate", 0.9, f"{ALMOST_EMPTY}, {MANY}")),
     f"{FIND}, {ONE}": (Mark("p99", 20),),
 }
-MARKS: Final = {**FHIR, **SMART, **TRANSFERS, **REGISTRY}
+CLAIMED: Final = "from the access code to the first image"
+FIRST_IMAGE: Final = "first image of a CT, cold"
+THEIR_FIRST: Final = "the same by OHIF on Orthanc"
+ALL_SLICES: Final = "every slice of a series can be scrolled to, cold"
+NEXT_STUDY: Final = "next study, warm"
+NEXT_PAGE: Final = "the viewer's page of another study, warm"
+
+VIEWER: Final[Mapping[str, tuple[Mark, ...]]] = {FIRST_IMAGE: (Mark("p50", 0.15, THEIR_FIRST),), NEXT_STUDY: (Mark("p50", 300),)}
+MARKS: Final = {**FHIR, **SMART, **TRANSFERS, **REGISTRY, **VIEWER}
 """Work -> what it is meant to reach."""
