@@ -118,7 +118,21 @@ const ACTS: Record<string, (shown: Stack) => void> = {
     shown.reset();
   },
   play: () => (playing ? stop() : play()),
+  save: (shown) => void save(shown),
 };
+
+// The image as it is shown, one pixel for each of its own.
+async function save(shown: Stack): Promise<void> {
+  const pixels = shown.pixels();
+  if (!pixels) return;
+  const whole = new OffscreenCanvas(pixels.width, pixels.height);
+  whole.getContext("2d")?.putImageData(pixels, 0, 0);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await whole.convertToBlob({ type: "image/png" }));
+  link.download = `image-${shown.place + 1}.png`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
 
 function act(name: string): void {
   if (!stack) return;

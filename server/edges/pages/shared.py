@@ -59,7 +59,7 @@ def view(visit: Visit) -> Response:
         ticket = visit.node.viewing.ticket(connection, reader.granted)
     for each in seen:
         looking.told_study(visit, reader, each, "viewer")
-    return viewer.page(visit, viewer.Looked(seen, ticket, f"/share/{share.id}/images"))
+    return viewer.page(visit, viewer.Looked(seen, ticket, f"/share/{share.id}/images", saves=share.download))
 
 
 def overview(visit: Visit) -> Response:

@@ -36,13 +36,17 @@ _CSP: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a page shows: studies, the first of them first; `back` is where its closing link leads, empty for none; `ancestors` may frame it."""
+    """What a page shows: studies, the first of them first; `back` is where its closing link leads, empty for none; `ancestors` may frame it.
+
+    `saves` says whether pictures may be saved: nobody can be kept from taking a picture of the screen, but it is not offered.
+    """
 
     studies: tuple[SeenStudy, ...]
     ticket: Ticket
     back: str = ""
     who: str = ""
     ancestors: tuple[str, ...] = ()
+    saves: bool = False
 
 
 def view(visit: Visit) -> Response:
@@ -57,7 +61,7 @@ def view(visit: Visit) -> Response:
     shown = (found, *(each for each in others if each.id != found.id))
     ticket = ticket_of(visit, reader, shown)
     looking.told_study(visit, reader, found, "viewer")
-    return page(visit, Looked(shown, ticket, f"/images/{found.id}"))
+    return page(visit, Looked(shown, ticket, f"/images/{found.id}", saves=True))
 
 
 def ticket_of(visit: Visit, reader: Reader, shown: Sequence[SeenStudy]) -> Ticket:
@@ -80,7 +84,7 @@ def page(visit: Visit, looked: Looked) -> Response:
     }  # fmt: skip
     response = visit.page(
         "viewer.html", study=_told(study), studies=[{**_told(each), "series": [_series(one) for one in each.series]} for each in looked.studies],
-        picture=picture, config=escaped(config), back=looked.back, chosen=series,
+        picture=picture, config=escaped(config), back=looked.back, chosen=series, saves=looked.saves,
     )  # fmt: skip
     ancestors = " ".join(looked.ancestors) or "'none'"
     response.headers["Content-Security-Policy"] = _CSP.format(ancestors=ancestors)

@@ -41,6 +41,8 @@ def test_a_share_is_downloaded_only_where_that_was_allowed(town: Pages) -> None:
         doctor.press("Open the images", secret=secret)
         doctor.get(f"{path}/images")
         assert ("Download" in doctor.text) is allowed
+        doctor.get(f"{path}/view")
+        assert ("Save picture" in doctor.text) is allowed
         with site.node.database.read() as connection:
             study = connection.exec_driver_sql(f"SELECT id FROM study WHERE uid = '{site.studies['A'][0]}'").scalar_one()
         assert doctor.http.get(f"{path}/images/{study}/download").status_code == (200 if allowed else 403)

@@ -18,6 +18,7 @@ from peers.imageshare import publish_all
 from peers.node_clients import NoNode
 from peers.people import PASSWORD
 from peers.visitor import Pages, Visitor, pages
+from PIL import Image
 from playwright.sync_api import Browser, expect
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
@@ -278,3 +279,13 @@ def test_a_page_that_is_left_open_shows_nothing_once_its_right_has_ended(browser
         assert page.locator("#canvas").count() == 0, "nothing of the images is left"
         page.reload()
         expect(page).to_have_url(f"{shown.base}/claim")
+
+
+def test_the_picture_is_saved_as_it_is_shown(shown: Shown, view: Window) -> None:
+    look(view, shown, "a stack")
+    pixels = on_canvas(view)
+    with view.page.expect_download() as download:
+        view.page.get_by_role("button", name="Save picture").click()
+    assert download.value.suggested_filename.endswith(".png")
+    with Image.open(download.value.path()) as saved:
+        assert np.array_equal(np.asarray(saved.convert("RGB")), pixels)
