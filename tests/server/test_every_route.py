@@ -243,6 +243,7 @@ PERSONAL: Final[dict[Row, tuple[int, Callable[[Town], Response]]]] = {
     ("GET", "/bring-in/{id}/state"): (404, _page_of_b("/bring-in/{brought}/state")),
     ("POST", "/bring-in/{id}/bytes"): (403, _posted_to("/bring-in/{brought}/bytes")),
     ("POST", "/bring-in/{id}/cancel"): (404, _posted_to("/bring-in/{brought}/cancel")),
+    ("GET", "/staff/health"): (403, _page_of_b("/staff/health")),
     ("GET", "/staff/bring-in"): (403, _page_of_b("/staff/bring-in")),
     ("POST", "/staff/bring-in/{id}"): (403, _posted_to("/staff/bring-in/{brought}")),
     ("GET", "/staff"): (403, _page_of_b("/staff?search={patient}")),
