@@ -92,7 +92,7 @@ def open_node(settings: Settings) -> Node:
         logos=Logos(web, web_of_strangers),
         viewing=viewing,
         claiming=Claiming(settings, database, site, viewing, people, trail, strangers),
-        ehr_launches=EhrLaunches(database, settings, site, web),
+        ehr_launches=EhrLaunches(database, settings, site, web, tokens),
         sharing=sharing,
         health_links=HealthLinks(settings, database, site, sharing, viewing, blobs),
         desk=Desk(database, site, people),

@@ -27,6 +27,7 @@ from server.access.foreign import identified
 from server.access.foreign_keys import LEEWAY, ForeignKeys
 from server.access.oauth import granting
 from server.access.rights import LAUNCH
+from server.access.tokens import Tokens
 from server.errors import Forbidden, Gone, ImageShareError, NotFound, Unauthenticated, Unavailable
 from server.records import belonging, identities
 from server.records.installation import Installation
@@ -66,13 +67,17 @@ class Launched:
     expires: int
     refresh: str = field(default="", repr=False)
     token_endpoint: str = ""
+    grant: str = ""
+    """Where the EHR is this server itself: the grant that its token is of, with the rights of whoever allowed it."""
 
 
 class EhrLaunches:
     """The launches of one node, from the EHRs of the settings."""
 
-    def __init__(self, database: Database, settings: Settings, installation: Installation, fetching: Fetching) -> None:
-        self._database, self._fetching, self._settings = database, fetching, settings
+    def __init__(
+        self, database: Database, settings: Settings, installation: Installation, fetching: Fetching, tokens: Tokens
+    ) -> None:
+        self._database, self._fetching, self._settings, self._own = database, fetching, settings, tokens
         self._ehrs = {each.issuer.rstrip("/"): each for each in settings.ehrs}
         self._key = installation.cursor_key
         self._keys = ForeignKeys(fetching)
@@ -83,10 +88,14 @@ class EhrLaunches:
         """The redirect URI that an EHR registers."""
         return f"{self._settings.base_url}/launch/back"
 
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """Whose pages may frame those of a launch, before it is known which EHR it is of."""
-        return tuple(sorted({origin for each in self._ehrs.values() for origin in each.origins}))
+    def origins(self, issuer: str = "") -> tuple[str, ...]:
+        """Whose pages may frame those of a launch by this EHR; by any, as long as it is not known which it is."""
+        known = [each for each in self._ehrs.values() if issuer in ("", each.issuer)]
+        return tuple(sorted({origin for each in known for origin in each.origins}))
+
+    def is_own(self, client: str) -> bool:
+        """Whether our own authorization server launches the viewer as this client."""
+        return any(each.is_here and each.client_id == client for each in self._ehrs.values())
 
     def begin(self, issuer: str, launch: str) -> str:
         """Where the browser goes. Raises `Forbidden` for an EHR that is not in the settings, `Unavailable` where it does not answer."""
@@ -123,37 +132,40 @@ class EhrLaunches:
         form = {"grant_type": "authorization_code", "code": given["code"], "redirect_uri": self.back, "code_verifier": verifier}
         tokens = self._tokens(ehr, token_endpoint, form)
         user = self._user(ehr, tokens, jwks_uri, issuer, nonce)
-        return Launched(
-            ehr,
-            self._patient(ehr, tokens),
-            tuple(self._studies(ehr, tokens)),
-            user,
-            _until(tokens),
-            _refresh_token(tokens),
-            token_endpoint,
-        )
+        patient, named = self._patient(ehr, tokens), tuple(self._studies(ehr, tokens))
+        if ehr.is_here:
+            grant = self._own.decide(str(tokens["access_token"])).grant
+            return Launched(ehr, patient, named, user, _until(tokens), grant=grant)
+        return Launched(ehr, patient, named, user, _until(tokens), _refresh_token(tokens), token_endpoint)
 
     def remember(self, connection: Connection, launched: Launched, grant: str) -> None:
         """By what the grant is prolonged, where the EHR gave a refresh token."""
         if launched.refresh:
             until = micros() + self._settings.session_seconds * 1_000_000
-            self._keep(connection, grant, launched.ehr, [launched.refresh, launched.token_endpoint], until, grant)
+            self._keep(connection, grant, launched.ehr, [launched.refresh, launched.token_endpoint, str(until)], until, grant)
 
     def prolong(self, grant: str) -> None:
-        """Asks the EHR whether the viewing may go on, where it is about to end. An EHR that says no, or nothing, lets it end."""
+        """Asks the EHR whether the viewing may go on, where it is about to end, until the time of a session is over. An EHR that says no lets it end."""
         with self._database.read() as connection:
             granted = granting.find(connection, grant)
         if granted is None or LAUNCH not in granted.context or granted.expires > micros() + _EARLY * 1_000_000:
             return
         try:
-            ehr, (refresh, token_endpoint) = self._kept(grant)
-            tokens = self._tokens(ehr, token_endpoint, {"grant_type": "refresh_token", "refresh_token": refresh})
-        except ImageShareError:
+            ehr, kept = self._kept(grant)
+        except Gone:  # another request of the page asks just now, or there is nothing to ask with
             return
-        again = Launched(ehr, "", (), "", _until(tokens), _refresh_token(tokens) or refresh, token_endpoint)
+        refresh, token_endpoint, until = kept
+        tokens: Mapping[str, Any] = {}
+        try:
+            tokens = self._tokens(ehr, token_endpoint, {"grant_type": "refresh_token", "refresh_token": refresh})
+        except Forbidden:
+            return
+        except ImageShareError:  # it does not answer: it may the next time
+            pass
         with self._database.write() as connection:
-            granting.extend(connection, grant, again.expires)
-            self.remember(connection, again, grant)
+            if tokens:
+                granting.extend(connection, grant, min(_until(tokens), int(until)))
+            self._keep(connection, grant, ehr, [_refresh_token(tokens) or refresh, token_endpoint, until], int(until), grant)
 
     # --- what is kept meanwhile
 

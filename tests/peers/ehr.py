@@ -6,7 +6,7 @@ import json
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -90,6 +90,8 @@ class Ehr:
     async def _token(self, request: Request) -> Response:
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
         self.asked.append(form["grant_type"])
+        if self.says.get("away"):
+            return Response("busy", 503)
         if form["grant_type"] == "refresh_token":
             if form["refresh_token"] not in self.refreshing or self.says.get("deny"):
                 return JSONResponse({"error": "invalid_grant"}, 400)
@@ -101,7 +103,7 @@ class Ehr:
             given is None
             or digest != given["code_challenge"]
             or form["redirect_uri"] != given["redirect_uri"]
-            or form["client_id"] != CLIENT
+            or not self._knows(request, form)
         ):
             return JSONResponse({"error": "invalid_grant"}, 400)
         now = int(time.time())
@@ -118,6 +120,13 @@ class Ehr:
         id_token = jwt.encode({"alg": "RS256", "kid": "e1"}, claims, self.key)
         context = {name: self.says[name] for name in ("patient", "fhirContext") if name in self.says}
         return JSONResponse({**self._tokens(), "id_token": id_token, **context})
+
+    def _knows(self, request: Request, form: Mapping[str, str]) -> bool:
+        """RFC 6749 section 2.3.1: by its secret, where it has one."""
+        if secret := self.says.get("secret"):
+            pair = base64.b64encode(f"{CLIENT}:{secret}".encode()).decode()
+            return request.headers.get("authorization") == f"Basic {pair}" and "client_id" not in form
+        return form.get("client_id") == CLIENT and "authorization" not in request.headers
 
     def _tokens(self) -> Json:
         more = {}

@@ -15,7 +15,7 @@ from server.access import sealed
 from server.access.decisions import Decision
 from server.edges.pages.browser import SIGN_IN, Visit
 from server.errors import NotFound, Refused
-from server.records import identities
+from server.records import belonging, identities
 from server.work.portal import studies
 from server.work.portal.studies import SeenStudy
 
@@ -55,7 +55,8 @@ def _of_patient(connection: Connection, decision: Decision, wanted: Mapping[str,
     except InvalidIdentifier:
         raise Refused("patientID is needed, with the OID of who assigned it: 4711^^^&1.2.3&ISO") from None
     patient = identities.by_identity(connection, "Patient", identifier.authority.system, identifier.value)
-    seen = studies.studies(connection, decision, patients=[patient], most=_MOST) if patient else ()
+    whose = belonging.same(connection, belonging.replaced_by(connection, patient) or patient) if patient else ()
+    seen = studies.studies(connection, decision, patients=whose, most=_MOST) if whose else ()
     first, last = wanted.get("lowerDateTime", "")[:10].replace("-", ""), wanted.get("upperDateTime", "")[:10].replace("-", "")
     modalities = set(filter(None, wanted.get("modalitiesInStudy", "").split(",")))
     return [

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from server.access.ehr_launch import NO_PATIENT, OVER, Launched
+from server.access.oauth import granting
 from server.access.oauth.granting import Granted
 from server.access.rights import LAUNCH
 from server.edges import context
@@ -37,14 +38,7 @@ def back(visit: Visit) -> Response:
     node = visit.node
     try:
         launched = node.ehr_launches.finish(visit.request.query_params.multi_items())
-        with node.database.write() as connection:
-            uids = studies.of_patient(connection, launched.patient)
-            if not uids:
-                raise NotFound(NO_PATIENT)
-            granted = node.viewing.for_launch(
-                connection, launched.ehr.issuer, launched.user, launched.patient, uids, launched.expires
-            )
-            node.ehr_launches.remember(connection, launched, granted.id)
+        granted = _granted(visit, launched)
         reader, seen = _seen(visit, granted)
     except ImageShareError as error:
         return _problem(visit, error)
@@ -54,12 +48,32 @@ def back(visit: Visit) -> Response:
     return _choose(visit, reader, seen)
 
 
+def _granted(visit: Visit, launched: Launched) -> Granted:
+    """By what the page looks: of our own server by what the person has allowed there, else by a grant of its own. Raises `NotFound`, `Gone`."""
+    node = visit.node
+    if launched.grant:
+        with node.database.read() as connection:
+            own = granting.find(connection, launched.grant)
+        if own is None or own.patient is None:
+            raise Gone(OVER)
+        return own
+    with node.database.write() as connection:
+        uids = studies.of_patient(connection, launched.patient)
+        if not uids:
+            raise NotFound(NO_PATIENT)
+        granted = node.viewing.for_launch(
+            connection, launched.ehr.issuer, launched.user, launched.patient, uids, launched.expires
+        )
+        node.ehr_launches.remember(connection, launched, granted.id)
+    return granted
+
+
 def choose(visit: Visit) -> Response:
     """`POST /launch/study`: one of the list, by the handle that its page has."""
     try:
         with visit.node.database.read() as connection:
             granted = visit.node.viewing.of_handle(connection, visit.value("handle"))
-        if granted is None or LAUNCH not in granted.context:
+        if granted is None or not (LAUNCH in granted.context or visit.node.ehr_launches.is_own(granted.client)):
             raise Gone(OVER)
         reader, seen = _seen(visit, granted)
         wanted = visit.value("study")
@@ -76,7 +90,8 @@ def _seen(visit: Visit, granted: Granted) -> tuple[Reader, tuple[SeenStudy, ...]
     assert granted.patient is not None
     with visit.node.database.read() as connection:
         reader = Reader(visit.holding(connection, granted), granted)
-        seen = studies.of_uids(connection, reader.decision, granted.studies or ())[:_MOST]
+        uids = granted.studies if granted.studies is not None else studies.of_patient(connection, granted.patient)
+        seen = studies.of_uids(connection, reader.decision, uids)[:_MOST]
     if not seen:
         raise NotFound(NO_PATIENT)
     return reader, seen
@@ -89,14 +104,14 @@ def _named(launched: Launched, seen: Sequence[SeenStudy]) -> list[SeenStudy]:
 def _view(visit: Visit, reader: Reader, shown: Sequence[SeenStudy]) -> Response:
     ticket = viewer.ticket_of(visit, reader, shown)
     looking.told_study(visit, reader, shown[0], "viewer")
-    return viewer.page(visit, viewer.Looked(tuple(shown), ticket, ancestors=_ancestors(visit)))
+    return viewer.page(visit, viewer.Looked(tuple(shown), ticket, ancestors=_ancestors(visit, reader)))
 
 
 def _choose(visit: Visit, reader: Reader, seen: Sequence[SeenStudy]) -> Response:
     ticket = viewer.ticket_of(visit, reader, seen)
     looking.told_list(visit, seen)
     return _framed(
-        visit,
+        visit, _ancestors(visit, reader),
         visit.page("launch_study.html", person=None, csrf="", handle=ticket.handle, patient=seen[0].patient_name, studies=[words(each, 0) for each in seen]),
     )  # fmt: skip
 
@@ -105,18 +120,22 @@ def _problem(visit: Visit, error: ImageShareError) -> Response:
     """A plain page that says what happened, in the frame that the images were to be in."""
     values: dict[str, Any] = {"person": None, "csrf": "", "error": error, "said": languages.translated(error.detail)}
     return _framed(
-        visit, visit.page("launch_over.html", error.http_status, **values, request_id=context.request_id(visit.request))
+        visit,
+        visit.node.ehr_launches.origins(),
+        visit.page("launch_over.html", error.http_status, **values, request_id=context.request_id(visit.request)),
     )
 
 
-def _framed(visit: Visit, response: Response) -> Response:
+def _framed(visit: Visit, ancestors: tuple[str, ...], response: Response) -> Response:
     visit.may_be_framed = True
-    ancestors = " ".join(_ancestors(visit)) or "'none'"
+    allowed = " ".join(ancestors) or "'none'"
     response.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}"
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors {allowed}"
     )
     return response
 
 
-def _ancestors(visit: Visit) -> tuple[str, ...]:
-    return visit.node.ehr_launches.origins
+def _ancestors(visit: Visit, reader: Reader) -> tuple[str, ...]:
+    """The origins of the EHR that has launched it."""
+    issuer = reader.granted.context.get(LAUNCH, "") if reader.granted is not None else ""
+    return visit.node.ehr_launches.origins(str(issuer) or f"{visit.settings.base_url}/fhir")

@@ -276,6 +276,34 @@ def test_it_ends_with_the_ehrs_token_and_goes_on_by_its_refresh_token(site: Site
     assert first["expires"] <= micros() / 1_000_000 + 60, "it was not prolonged"
 
 
+def test_an_ehr_that_is_away_for_a_while_is_asked_again(site: Site) -> None:
+    site.ehr.says |= {"expires_in": 60, "refresh": True}
+    handle = site.launch().tree.xpath("//input[@name='handle']/@value")[0]
+    http = site.town.visitor().http
+    site.ehr.says |= {"away": True, "expires_in": 3600}
+    short = http.post("/viewer/token", data={"handle": handle}).json()
+    assert short["expires"] <= micros() / 1_000_000 + 60
+    site.ehr.says["away"] = False
+    assert http.post("/viewer/token", data={"handle": handle}).json()["expires"] > micros() / 1_000_000 + 300
+
+
+def test_with_a_secret(tmp_path: Path) -> None:
+    socket_ = ehrs.free()
+    port = socket_.getsockname()[1]
+    connected = {
+        "issuer": f"http://localhost:{port}/fhir", "client_id": ehrs.CLIENT, "client_secret": "s3cret", "patient_authority": "1.2.3",
+        "patient_system": ehrs.SYSTEM,
+    }  # fmt: skip
+    with (
+        pages(tmp_path, ehrs=(connected,), fetch_allowed_hosts=(f"localhost:{port}",)) as town,
+        ehrs.running(socket_, town.site.base) as ehr,
+    ):
+        ehr.knows("77", "nobody's here")
+        for secret, status in (("s3cret", 404), ("another", 403)):
+            ehr.says = {"patient": "77", "secret": secret}
+            assert Site(town, ehr, {}).launch().page.status_code == status, "after the code was exchanged, or not"
+
+
 def test_without_a_refresh_token_it_ends(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.ehr.says["expires_in"] = 60
     handle = site.launch().tree.xpath("//input[@name='handle']/@value")[0]
@@ -374,4 +402,10 @@ def test_we_launch_it_ourselves(tmp_path: Path) -> None:
                 "study": visitor.tree.xpath("//button[@name='study']/@value")[0],
             }
             visitor.page = visitor.http.post("/launch/study", data=form, headers={"Origin": base})
-        assert {each["uid"] for each in config_of(visitor)["studies"]} == set(site.studies["A"])
+        viewer = config_of(visitor)
+        assert {each["uid"] for each in viewer["studies"]} == set(site.studies["A"])
+        assert site.http.post("/viewer/token", data={"handle": viewer["handle"]}).status_code == 200
+        with site.node.database.write() as connection:
+            accounts.disable(connection, site.people["patient"].id)
+        ended = site.http.post("/viewer/token", data={"handle": viewer["handle"]})
+        assert ended.status_code == 401, "with the rights of the person, and no longer"
