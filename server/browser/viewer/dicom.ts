@@ -1,6 +1,6 @@
 // The attributes of DICOM JSON (PS3.18 annex F) that it takes to show frames.
 
-export type Attributes = Record<string, { vr: string; Value?: unknown[]; BulkDataURI?: string } | undefined>;
+export type Attributes = Record<string, { vr: string; Value?: unknown[]; BulkDataURI?: string; InlineBinary?: string } | undefined>;
 
 export interface Window {
   center: number;

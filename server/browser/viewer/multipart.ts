@@ -48,7 +48,7 @@ function joined(one: Uint8Array, other: Uint8Array): Uint8Array<ArrayBuffer> {
 }
 
 // Where `wanted` first stands; -1 if it does not.
-function indexOf(data: Uint8Array, wanted: Uint8Array): number {
+export function indexOf(data: Uint8Array, wanted: Uint8Array): number {
   const first = wanted[0] as number;
   for (let at = data.indexOf(first); at >= 0; at = data.indexOf(first, at + 1)) {
     let same = 1;
