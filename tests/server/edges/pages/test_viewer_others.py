@@ -80,7 +80,7 @@ def instances() -> Iterator[Dataset]:
     ):
         setattr(film, name, getattr(pixels, name))
     film.NumberOfFrames = 2
-    film.PixelData = encapsulate([b"the first half, and another one"], fragments_per_frame=2)
+    film.PixelData = encapsulate([b"the first half, and the others"], fragments_per_frame=2)
     yield film
 
 
@@ -154,4 +154,4 @@ def test_a_film_is_put_together_of_its_fragments(view: Window) -> None:
         URL.createObjectURL = (blob) => { window.films.push(blob); return made(blob); }; }""")
     view.page.get_by_role("button", name="A film").click()
     expect(view.page.locator("#other")).to_contain_text("cannot be shown here", timeout=15_000)
-    assert view.page.evaluate("() => Promise.all(window.films.map(each => each.text()))") == ["the first half, and another one"]
+    assert view.page.evaluate("() => Promise.all(window.films.map(each => each.text()))") == ["the first half, and the others"]
