@@ -175,6 +175,29 @@ for (const button of document.querySelectorAll<HTMLButtonElement>("[data-series]
   const [study, series] = (button.dataset.series ?? "").split("-").map(Number) as [number, number];
   button.addEventListener("click", () => open(study, series, 0));
 }
+// Small pictures of the series that are in sight, once the first image is there.
+const seen = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (!isIntersecting) continue;
+    seen.unobserve(target);
+    void thumbnail(target as HTMLImageElement);
+  }
+});
+
+async function thumbnail(image: HTMLImageElement): Promise<void> {
+  const [study, series] = (image.dataset.thumbnail ?? "").split("-").map(Number) as [number, number];
+  const chosen = config.studies[study];
+  const answer = await service.get(`/studies/${chosen?.uid}/series/${chosen?.series[series]?.uid}/thumbnail?viewport=96,96`, "image/jpeg").catch(() => null);
+  if (!answer) return;
+  image.src = URL.createObjectURL(await answer.blob());
+  image.hidden = false;
+}
+
+const waitForFirst = window.setInterval(() => {
+  if (!canvas.dataset.drawn && panel.hidden) return;
+  clearInterval(waitForFirst);
+  for (const image of document.querySelectorAll("[data-thumbnail]")) seen.observe(image);
+}, 200);
 new ResizeObserver(changed).observe(canvas);
 // For tests and benchmarks of what is on the screen: pixels, never the token.
 Object.assign(canvas, { shownPixels: () => stack?.pixels() });
