@@ -46,7 +46,7 @@ def test_old_commitments_and_events_go_and_the_look_comes_back_in_a_day(opened: 
         for number, at in ((1, old), (2, young)):
             row = {"ae_title": "WATCHER", "sequence": number, "uid": "1.5", "at": at, "body": b""}
             connection.execute(workitem_subscribers.EVENT.insert().values(**row))
-    Housekeeping(opened.database).schedule()
+    Housekeeping(opened.database, opened.bringing_in.quarantine).schedule()
     assert publish_all(opened) == 1
     with opened.database.read() as connection:
         kept = connection.execute(select(commitment.COMMITMENT.c.transaction_uid)).scalars().all()
