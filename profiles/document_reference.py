@@ -19,6 +19,7 @@ from profiles.document import (
     DocumentEntry,
     Folder,
 )
+from profiles.document_people import contained_author, contained_patient
 from profiles.identifiers import InvalidIdentifier, PatientIdentifier, oid_of
 from profiles.imaging_study import accession_identifier, study_identifier
 from profiles.patient import Json
@@ -59,6 +60,7 @@ RELATIONS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 """IHE MHD, ConceptMap AssociationTypeVsRelatesTo: what a relationship of documents is in FHIR."""
 HOME_COMMUNITY: Final = "https://profiles.ihe.net/ITI/MHD/StructureDefinition/ihe-HomeCommunityId"
+_SOURCE: Final = "source"
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+", re.ASCII)
 _HL7_ESCAPES = {"\\E\\": "\\", "\\F\\": "|", "\\S\\": "^", "\\T\\": "&", "\\R\\": "~"}
 
@@ -94,7 +96,12 @@ def document_reference(
     created = timestamps.fhir_date_time_of_dtm(entry.creation_time)
     if created and created.endswith("Z"):  # an instant needs a time
         resource["date"] = created
-    resource |= _people(entry)
+    people, contained = _people(entry)
+    source = contained_patient(entry.source_patient_id, entry.source_patient_info, _SOURCE)
+    contained += [source] if source else []
+    if contained:
+        resource["contained"] = contained
+    resource |= people
     if relations:
         resource["relatesTo"] = [
             {"code": RELATIONS[type_], "target": {"reference": f"DocumentReference/{target}"}} for type_, target in relations
@@ -149,13 +156,23 @@ def author_reference(author: Author) -> Json:
     return _person(author.person) or next((found for xon in author.institutions if (found := _institution(xon))), {})
 
 
-def _people(entry: DocumentEntry) -> Json:
+def _people(entry: DocumentEntry) -> tuple[Json, list[Json]]:
+    """Who wrote and signed it, and the resources to contain for what a Reference alone cannot say of them."""
     found: Json = {}
-    if authors := [reference for author in entry.authors if (reference := author_reference(author))]:
+    authors, contained = [], []
+    for number, author in enumerate(entry.authors, 1):
+        reference = author_reference(author)
+        if inside := contained_author(author, f"author{number}", system):
+            contained += inside
+            shown = {key: reference[key] for key in ("display",) if key in reference}
+            reference = {"reference": f"#author{number}", "type": inside[0]["resourceType"], **shown}
+        if reference:
+            authors.append(reference)
+    if authors:
         found["author"] = authors
     if signer := _person(entry.legal_authenticator):
         found["authenticator"] = signer
-    return found
+    return found, contained
 
 
 def _person(xcn: str) -> Json:
@@ -212,8 +229,13 @@ def _context(entry: DocumentEntry, study_id: str, study_instance_uid: str) -> Js
         context["facilityType"] = concept(entry.facility_type)
     if entry.practice_setting:
         context["practiceSetting"] = concept(entry.practice_setting)
-    if source := _patient(entry.source_patient_id):
-        context["sourcePatientInfo"] = {"type": "Patient", "identifier": source}
+    source: Json = {"type": "Patient"}
+    if contained_patient(entry.source_patient_id, entry.source_patient_info, _SOURCE):
+        source["reference"] = f"#{_SOURCE}"
+    if identifier := _patient(entry.source_patient_id):
+        source["identifier"] = identifier
+    if len(source) > 1:
+        context["sourcePatientInfo"] = source
     related: list[Json] = []
     if study_id or study_instance_uid:
         related.append(_related_study(study_id, study_instance_uid))

@@ -157,13 +157,13 @@ def _content_of(dataset: Dataset) -> ManifestContent:
         raise NotAManifest("SOP Class UID (0008,0016) is not Key Object Selection Document Storage")
     series = tuple(
         _referenced_series(_text(study, "StudyInstanceUID"), item)
-        for study in _items(dataset, "CurrentRequestedProcedureEvidenceSequence")
-        for item in _items(study, "ReferencedSeriesSequence")
+        for study in sequence_items(dataset, "CurrentRequestedProcedureEvidenceSequence")
+        for item in sequence_items(study, "ReferencedSeriesSequence")
     )
     if not any(item.instances for item in series):
         raise NotAManifest("Current Requested Procedure Evidence Sequence (0040,A375) names no instance")
-    qualifiers = _items(dataset, "IssuerOfPatientIDQualifiersSequence")
-    titles = _items(dataset, "ConceptNameCodeSequence")
+    qualifiers = sequence_items(dataset, "IssuerOfPatientIDQualifiersSequence")
+    titles = sequence_items(dataset, "ConceptNameCodeSequence")
     return ManifestContent(
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
         study_instance_uid=_text(dataset, "StudyInstanceUID"),
@@ -335,7 +335,7 @@ def _referenced_series(study_instance_uid: str, item: Dataset) -> ReferencedSeri
         series_instance_uid=_text(item, "SeriesInstanceUID"),
         instances=tuple(
             ReferencedInstance(_text(reference, "ReferencedSOPClassUID"), _text(reference, "ReferencedSOPInstanceUID"))
-            for reference in _items(item, "ReferencedSOPSequence")
+            for reference in sequence_items(item, "ReferencedSOPSequence")
         ),
         retrieve_ae_title=_text(item, "RetrieveAETitle"),
         retrieve_location_uid=_text(item, "RetrieveLocationUID"),
@@ -352,6 +352,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip(" \0")
 
 
-def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
+def sequence_items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """PS3.5 section 7.5: the items of a sequence; none where the element is missing or no sequence."""
     value = dataset.get(keyword)
     return list(value) if isinstance(value, Sequence) else []

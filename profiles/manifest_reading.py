@@ -12,11 +12,10 @@ from urllib.parse import urlsplit
 
 from pydicom import Dataset
 from pydicom.multival import MultiValue
-from pydicom.sequence import Sequence
 
 from profiles import part10
 from profiles.identifiers import InvalidIdentifier, lenient_uid
-from profiles.manifest import ManifestContent, NotAManifest, ReferencedInstance, ReferencedSeries
+from profiles.manifest import ManifestContent, NotAManifest, ReferencedInstance, ReferencedSeries, sequence_items
 from profiles.vocabulary import EXPLICIT_VR_BIG_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, KEY_OBJECT_SELECTION, UNIVERSAL_ID_ISO
 
 MOST_BYTES: Final = 64 << 20
@@ -116,7 +115,7 @@ def _bare(data: bytes, syntax: str, first: part10.HeaderError | None = None) -> 
 def _read(dataset: Dataset, found: _Found) -> ReadManifest:
     title = _title(dataset, found)
     for keyword in _EVIDENCE:
-        for study in _items(dataset, keyword):
+        for study in sequence_items(dataset, keyword):
             _study(dataset, study, found)
         if found.series:
             break
@@ -126,7 +125,7 @@ def _read(dataset: Dataset, found: _Found) -> ReadManifest:
     series = tuple(_series(key, instances, found) for key, instances in found.series.items())
     if not series:
         raise NotAManifest("the Key Object Selection names no instance, in its evidence or in its content")
-    qualifiers = _items(dataset, "IssuerOfPatientIDQualifiersSequence")
+    qualifiers = sequence_items(dataset, "IssuerOfPatientIDQualifiersSequence")
     content = ManifestContent(
         sop_instance_uid=found.uid(_text(dataset, "SOPInstanceUID"), "SOP Instance UID (0008,0018)"),
         study_instance_uid=found.uid(_text(dataset, "StudyInstanceUID"), "Study Instance UID (0020,000D)"),
@@ -148,7 +147,7 @@ def _title(dataset: Dataset, found: _Found) -> str:
         sop_class = _text(meta, "MediaStorageSOPClassUID")
     if sop_class != KEY_OBJECT_SELECTION:
         raise NotAManifest("SOP Class UID (0008,0016) is not Key Object Selection Document Storage")
-    titles = _items(dataset, "ConceptNameCodeSequence")
+    titles = sequence_items(dataset, "ConceptNameCodeSequence")
     title = _text(titles[0], "CodeValue") if titles else ""
     if title in _REJECTIONS:
         raise NotAManifest("the Key Object Selection is a rejection note: what it names is withdrawn (PS3.16 CID 7011)")
@@ -161,8 +160,8 @@ def _study(dataset: Dataset, study: Dataset, found: _Found) -> None:
     """PS3.3 C.17.2.1: one study of the evidence."""
     study_uid = found.uid(_text(study, "StudyInstanceUID"), "a Study Instance UID of the evidence")
     study_uid = study_uid or found.uid(_text(dataset, "StudyInstanceUID"), "Study Instance UID (0020,000D)")
-    for item in _items(study, "ReferencedSeriesSequence"):
-        references = _items(item, "ReferencedSOPSequence")
+    for item in sequence_items(study, "ReferencedSeriesSequence"):
+        references = sequence_items(item, "ReferencedSOPSequence")
         key = (study_uid, found.uid(_text(item, "SeriesInstanceUID"), "a Series Instance UID of the evidence"))
         for reference in references:
             _instance(key, reference, found)
@@ -213,8 +212,8 @@ def _content(dataset: Dataset, found: _Found) -> None:
 
 
 def _references(item: Dataset, level: int) -> Iterator[Dataset]:
-    for child in _items(item, "ContentSequence") if level < MOST_DEEP else ():
-        yield from _items(child, "ReferencedSOPSequence")
+    for child in sequence_items(item, "ContentSequence") if level < MOST_DEEP else ():
+        yield from sequence_items(child, "ReferencedSOPSequence")
         yield from _references(child, level + 1)
 
 
@@ -243,8 +242,3 @@ def _text(dataset: Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
     values = value if isinstance(value, MultiValue) else (value,)
     return next(filter(None, (str(each).strip(" \0\t\r\n") for each in values if each is not None)), "")
-
-
-def _items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    value = dataset.get(keyword)
-    return list(value) if isinstance(value, Sequence) else []

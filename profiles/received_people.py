@@ -105,7 +105,7 @@ def _identified(resource: Mapping[str, Any]) -> tuple[str, str]:
     found = [each for each in ([given] if isinstance(given, dict) else given) if each.get("value")]
     named = [(hl7_escape(str(each["value"])), oid_of(str(each.get("system", "")))) for each in found]
     value, oid = next((each for each in named if each[1]), named[0] if named else ("", ""))
-    return value, f"&{oid}&ISO" if oid else ""
+    return value if oid else oid_of(value) or value, f"&{oid}&ISO" if oid else ""
 
 
 def _name(resource: Mapping[str, Any]) -> tuple[str, str]:

@@ -67,6 +67,14 @@ def test_every_attribute_of_the_entry_has_its_place() -> None:
     assert projected(entry_of(STUDY), replaces="d1") == {
         "resourceType": "DocumentReference",
         "id": "d2",
+        "contained": [
+            {
+                "resourceType": "Patient",
+                "id": "source",
+                "identifier": [{"system": "urn:oid:1.2.9", "value": "47^11"}],
+                "name": [{"family": "DOE", "given": ["JOHN"]}],
+            }
+        ],
         "masterIdentifier": {"system": "urn:ietf:rfc:3986", "value": "urn:oid:1.2.3.99.1"},
         "identifier": [
             {"use": "official", "system": "urn:ietf:rfc:3986", "value": "urn:uuid:7edca82f-054d-47f2-a032-9b2a5b518600"}
@@ -110,7 +118,11 @@ def test_every_attribute_of_the_entry_has_its_place() -> None:
             "practiceSetting": {
                 "coding": [{"system": scheme["sct"], "code": "309964003", "display": "Radiology department (environment)"}]
             },
-            "sourcePatientInfo": {"type": "Patient", "identifier": {"system": "urn:oid:1.2.9", "value": "47^11"}},
+            "sourcePatientInfo": {
+                "type": "Patient",
+                "reference": "#source",
+                "identifier": {"system": "urn:oid:1.2.9", "value": "47^11"},
+            },
             "related": [
                 {
                     "type": "ImagingStudy",
@@ -157,9 +169,11 @@ def test_an_author_who_is_a_person_is_shown_by_name() -> None:
 
 
 def test_somebody_elses_source_patient_id_that_is_no_cx_is_left_out() -> None:
-    context = projected(replace(entry_of(STUDY), source_patient_id="4711"))["context"]
+    resource = projected(replace(entry_of(STUDY), source_patient_id="4711"))
+    context = resource["context"]
     assert isinstance(context, dict)
-    assert "sourcePatientInfo" not in context
+    assert context["sourcePatientInfo"] == {"type": "Patient", "reference": "#source"}
+    assert resource["contained"] == [{"resourceType": "Patient", "id": "source", "name": [{"family": "DOE", "given": ["JOHN"]}]}]
 
 
 @pytest.mark.parametrize(
