@@ -164,8 +164,8 @@ def _people(entry: DocumentEntry) -> tuple[Json, list[Json]]:
         reference = author_reference(author)
         if inside := contained_author(author, f"author{number}", system):
             contained += inside
-            shown = {key: reference[key] for key in ("display",) if key in reference}
-            reference = {"reference": f"#author{number}", "type": inside[0]["resourceType"], **shown}
+            # its identifier and display stay: author:identifier finds by the one, people read the other
+            reference = {**reference, "reference": f"#author{number}", "type": inside[0]["resourceType"]}
         if reference:
             authors.append(reference)
     if authors:

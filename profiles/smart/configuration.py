@@ -90,8 +90,8 @@ def openid_configuration(base: str, *, registration: bool) -> Json:
 
 
 def oauth_uris(base: str, *, registration: bool) -> Json:
-    """The extension of CapabilityStatement.rest.security, deprecated, but all that some clients look at."""
-    named = {"authorize": "authorize", "token": "token", "introspect": "introspect", "revoke": "revoke"}
+    """The extension of CapabilityStatement.rest.security, deprecated, but all that some clients look at. Its definition has no other names."""
+    named = {"authorize": "authorize", "token": "token"}
     if registration:
         named["register"] = "register"
     inner = [{"url": name, "valueUri": f"{base}/oauth/{path}"} for name, path in named.items()]

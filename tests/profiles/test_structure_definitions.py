@@ -77,7 +77,11 @@ def test_each_is_a_structure_definition(url: str) -> None:
         ("imaging-study", {"identifier": [{"system": "urn:oid:1.2.276.0.76.3.1.2", "value": "A-1"}]}, "ImagingStudy.identifier"),
         ("imaging-study", {"status": "registered"}, "ImagingStudy"),
         ("manifest", {"masterIdentifier": None}, "DocumentReference.masterIdentifier"),
-        ("manifest", {"context": {"related": [{"type": "Patient", "display": "x"}]}}, "DocumentReference.context.related"),
+        (
+            "manifest",
+            {"contained": None, "context": {"related": [{"type": "Patient", "display": "x"}]}},
+            "DocumentReference.context.related",
+        ),
         ("wado-rs-endpoint", {"extension": None}, "Endpoint.extension"),
         ("wado-rs-endpoint", {"address": "https://images.example.org/dicom-web/"}, "Endpoint.address"),
         ("wado-rs-endpoint", {"connectionType": {"code": "hl7-fhir-rest"}}, "Endpoint.connectionType"),
