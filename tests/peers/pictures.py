@@ -15,6 +15,7 @@ SHOWN: Final = {
     "viewer": "6-viewer-1280", "share": "7-share-1280", "open-share-phone": "9-open-390", "viewer-phone": "10-viewer-390",
     "who-looked": "11-who-looked-1280", "taken-home": "taken-home-1280", "ohif": "ohif",
     "launched": "launched-chart-1280",
+    "measuring": "measuring-planes",
     "brought-in-staff": "brought-in-staff-1280",
 }  # fmt: skip
 """A picture's name in docs, and whose it is."""

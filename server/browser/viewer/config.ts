@@ -10,6 +10,7 @@ export interface SeriesOfPage {
 export interface StudyOfPage {
   uid: string;
   title: string;
+  date: string;
   series: SeriesOfPage[];
 }
 
@@ -20,6 +21,9 @@ export interface Config {
   handle: string;
   studies: StudyOfPage[];
   first: { study: number; series: number; place: number };
+  // Where the second stage is, and which study it begins beside, if any.
+  second: string;
+  beside: number | null;
   words: Record<string, string>;
 }
 

@@ -27,6 +27,11 @@ export interface Frame {
   padding: number | null;
   windows: Window[];
   spacing: [number, number] | null;
+  modality: string;
+  // Frame of Reference UID; empty where there is none.
+  reference: string;
+  // The values of an attribute: of the frame's functional group `sequence`, else of the instance.
+  said: (sequence: string, tag: string) => number[];
   data: Attributes;
 }
 
@@ -75,7 +80,8 @@ function frame(data: Attributes, place: number, rows: number, columns: number): 
     plain: photometric.startsWith("MONOCHROME") && !data["00283000"] && !data["00283010"] && bitsAllocated >= 8 && bitsAllocated <= 16,
     padding: numbers(data, "00280120")[0] ?? null,
     windows: windows(grouped("00289132", "00281050"), grouped("00289132", "00281051"), text(data, "00281056")),
-    spacing: pair(grouped("00289110", "00280030")) ?? pair(numbers(data, "00181164")), data,
+    spacing: pair(grouped("00289110", "00280030")) ?? pair(numbers(data, "00181164")),
+    modality: text(data, "00080060"), reference: text(data, "00200052"), said: grouped, data,
   };
 }
 

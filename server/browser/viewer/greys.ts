@@ -58,7 +58,7 @@ function shown(value: number, { center, width, exact, sigmoid }: Window): number
 }
 
 // Bits above those that are stored are not part of the value.
-function kept(value: number, { bitsAllocated, bitsStored, signed }: Frame): number {
+export function kept(value: number, { bitsAllocated, bitsStored, signed }: Frame): number {
   const unused = 32 - bitsStored;
   if (bitsStored >= bitsAllocated) return value;
   return signed ? (value << unused) >> unused : (value << unused) >>> unused;

@@ -1,11 +1,15 @@
 // The viewer's first stage: a stack of images on a canvas, for every device, with keyboard and screen reader; the page was shown before this runs.
 
 import { taken } from "./config";
+import { frames } from "./dicom";
 import { limited, listen } from "./gestures";
 import type { Tool } from "./gestures";
+import { kept, values, whole } from "./greys";
+import type { Lent, Place, Second } from "./lent";
+import { parts } from "./multipart";
 import { show } from "./others";
 import { Ended, Service } from "./service";
-import { Stack } from "./stack";
+import { EXPLICIT, Stack } from "./stack";
 
 const config = taken();
 const service = new Service(config);
@@ -21,6 +25,8 @@ const presets = at<HTMLSelectElement>("presets");
 const PRESETS: Record<string, [number, number]> = { soft: [40, 400], lung: [-600, 1500], bone: [300, 1500], brain: [40, 80], liver: [60, 160] };
 
 let stack: Stack | null = null;
+let opened = { study: config.first.study, series: config.first.series };
+let second: Second | null = null;
 let tool: Tool = "scroll";
 let playing = 0;
 let waiting = false;
@@ -68,6 +74,7 @@ function failed(error: unknown): void {
   if (!ended) return;
   stack?.close();
   stack = null;
+  closeSecond();
   first.remove();
   canvas.getContext("2d")?.clearRect(0, 0, canvas.width, canvas.height);
   at("stage").remove();
@@ -78,13 +85,19 @@ function open(study: number, series: number, place: number): void {
   const wanted = chosen?.series[series];
   if (!chosen || !wanted) return;
   stop();
-  stack?.close();
-  stack = null;
-  delete canvas.dataset.drawn;
   for (const button of document.querySelectorAll<HTMLButtonElement>("[data-series]")) {
     button.setAttribute("aria-pressed", String(button.dataset.series === `${study}-${series}`));
   }
+  opened = { study, series };
   const isImage = wanted.kind === "image";
+  if (second && isImage) {
+    void second.open(study, series);
+    return;
+  }
+  closeSecond();
+  stack?.close();
+  stack = null;
+  delete canvas.dataset.drawn;
   at("stage").hidden = !isImage;
   at("tools").hidden = !isImage;
   panel.hidden = isImage;
@@ -134,7 +147,41 @@ async function save(shown: Stack): Promise<void> {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
+// The second stage takes the place of the first, and gives it back.
+async function measure(beside: number | null): Promise<void> {
+  if (second || status.dataset.busy) return;
+  stop();
+  status.dataset.busy = "yes";
+  status.textContent = words.loading ?? "";
+  const root = at("second");
+  try {
+    const { begin } = (await import(/* @vite-ignore */ config.second)) as { begin: (lent: Lent) => Promise<Second> };
+    for (const id of ["stage", "tools", "status"]) at(id).hidden = true;
+    root.hidden = false;
+    const place: Place = { ...opened, place: stack?.place ?? 0 };
+    const back = (to: Place): void => {
+      closeSecond();
+      open(to.study, to.series, to.place);
+    };
+    second = await begin({ config, service, frames, parts, values, whole, kept, explicit: EXPLICIT, root, at: place, beside, failed, back });
+    root.querySelector<HTMLElement>(".box")?.focus();
+  } catch (error) {
+    closeSecond();
+    failed(error);
+  } finally {
+    delete status.dataset.busy;
+  }
+}
+
+function closeSecond(): void {
+  second?.close();
+  second = null;
+  at("second").hidden = true;
+  status.hidden = false;
+}
+
 function act(name: string): void {
+  if (name === "measure") void measure(null);
   if (!stack) return;
   if (name !== "play") stop();
   ACTS[name]?.(stack);
@@ -202,3 +249,4 @@ new ResizeObserver(changed).observe(canvas);
 // For tests and benchmarks of what is on the screen: pixels, never the token.
 Object.assign(canvas, { shownPixels: () => stack?.pixels() });
 open(config.first.study, config.first.series, config.first.place);
+if (config.beside !== null) void measure(config.beside);

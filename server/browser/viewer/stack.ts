@@ -9,7 +9,7 @@ import type { Service } from "./service";
 
 const QUALITY = 60;
 const STILL = 180;
-const EXPLICIT = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1';
+export const EXPLICIT = 'multipart/related; type="application/octet-stream"; transfer-syntax=1.2.840.10008.1.2.1';
 const PICTURES = 'multipart/related; type="image/jpeg"';
 const KEPT = 40;
 

@@ -1,5 +1,7 @@
-"""The style sheet, the icon and the one script of the pages, read once. Their addresses change with their content."""
+"""The style sheets, the icon and the scripts of the pages, read once. Their addresses change with their content."""
 
+import functools
+import gzip
 import hashlib
 from pathlib import Path
 from typing import Final
@@ -13,6 +15,7 @@ from server.edges.context import request_id
 _FOLDER: Final = Path(__file__).parent / "static"
 _TYPES: Final = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 _CONTENT: Final = {file.name: file.read_bytes() for file in sorted(_FOLDER.iterdir()) if file.suffix in _TYPES}
+_WORTH_PACKING: Final = 4096
 PATH: Final = "/assets/{digest}/{name}"
 
 
@@ -39,7 +42,18 @@ def asset(request: Request) -> Response:
         "X-Content-Type-Options": "nosniff",
         "X-Request-Id": request_id(request),
     }
+    if len(content) >= _WORTH_PACKING:
+        headers["Vary"] = "Accept-Encoding"
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["Content-Encoding"] = "gzip"
+            content = _packed(name)
     return Response(content, headers=headers)
+
+
+@functools.cache
+def _packed(name: str) -> bytes:
+    """RFC 1952: what is large, packed when it is first asked for."""
+    return gzip.compress(_CONTENT[name], 9, mtime=0)
 
 
 def _digest(content: bytes) -> str:

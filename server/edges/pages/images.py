@@ -53,11 +53,19 @@ def study(visit: Visit) -> Response:
             return visit.redirect("/claim")
         found, reader = reading.one(connection, readers, visit.request.path_params["study"])
         said = reports.of_study(connection, reader.decision, found)
+        others = reading.listed(connection, [reader], most=20, patient=found.patient)
     looking.told_study(visit, reader, found, "page")
     return visit.page(
         "study.html", csrf=visit.early_csrf, study=words(found, len(said)), series=found.series, reports=said, claimed=visit.session is None,
-        advanced=ohif.page(visit.settings, found.uid), done=visit.take_done(),
+        advanced=ohif.page(visit.settings, found.uid), done=visit.take_done(), earlier=_earlier(found, others),
     )  # fmt: skip
+
+
+def _earlier(study: SeenStudy, others: Sequence[SeenStudy]) -> dict[str, str] | None:
+    """The study to compare with: the newest of those before it that has pictures, of the same kind if there is one."""
+    before = [each for each in others if each.place < study.place and any(one.kind == "image" for one in each.series)]
+    found = next((each for each in before if set(each.modalities) & set(study.modalities)), next(iter(before), None))
+    return None if found is None else {"id": found.id, "date": day(found.date)}
 
 
 def picture(visit: Visit) -> Response:

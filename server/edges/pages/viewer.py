@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from server.access.viewing import Ticket
 from server.edges import context
-from server.edges.pages import looking
+from server.edges.pages import assets, looking
 from server.edges.pages.browser import Visit, form_of
 from server.edges.pages.showing import root
 from server.edges.pages.showing import translated as _
@@ -47,6 +47,8 @@ class Looked:
     who: str = ""
     ancestors: tuple[str, ...] = ()
     saves: bool = False
+    beside: str = ""
+    """The ImagingStudy id of the one that is compared with, if it is among those that are shown."""
 
 
 def view(visit: Visit) -> Response:
@@ -61,7 +63,8 @@ def view(visit: Visit) -> Response:
     shown = (found, *(each for each in others if each.id != found.id))
     ticket = ticket_of(visit, reader, shown)
     looking.told_study(visit, reader, found, "viewer")
-    return page(visit, Looked(shown, ticket, f"/images/{found.id}", saves=True))
+    beside = visit.request.query_params.get("beside", "")
+    return page(visit, Looked(shown, ticket, f"/images/{found.id}", saves=True, beside=beside))
 
 
 def ticket_of(visit: Visit, reader: Reader, shown: Sequence[SeenStudy]) -> Ticket:
@@ -79,8 +82,9 @@ def page(visit: Visit, looked: Looked) -> Response:
     study = looked.studies[0]
     series, picture, place = _first(visit, study)
     config = {
-        "root": root(visit.settings), "token": looked.ticket.token, "expires": looked.ticket.expires, "handle": looked.ticket.handle,
+        "root": root(visit.settings), "second": f"{root(visit.settings)}{assets.address('measuring.js')}", "token": looked.ticket.token, "expires": looked.ticket.expires, "handle": looked.ticket.handle,
         "studies": [_study(each) for each in looked.studies], "first": {"study": 0, "series": series, "place": place}, "words": _words(),
+        "beside": next((number for number, each in enumerate(looked.studies) if number and each.id == looked.beside), None),
     }  # fmt: skip
     response = visit.page(
         "viewer.html", study=_told(study), studies=[{**_told(each), "series": [_series(one) for one in each.series]} for each in looked.studies],
@@ -133,7 +137,12 @@ def _first(visit: Visit, study: SeenStudy) -> tuple[int, str, int]:
 
 
 def _study(study: SeenStudy) -> dict[str, Any]:
-    return {"uid": study.uid, "title": _told(study)["title"], "series": [_series(each) for each in study.series]}
+    return {
+        "uid": study.uid,
+        "title": _told(study)["title"],
+        "date": day(study.date),
+        "series": [_series(each) for each in study.series],
+    }
 
 
 def _series(series: SeenSeries) -> dict[str, Any]:
@@ -154,7 +163,21 @@ def _words() -> dict[str, str]:
         "ended": _("This page has ended: you signed out, or it was closed to you. Open the images again from where you came."),
         "failed": _("The images could not be loaded. Check your connection, then load this page again."),
         "cannot": _("This part cannot be shown here. Download the images to open it with another program."),
-        "document": _("Open the document"), "film": _("Film"),
+        "document": _("Open the document"), "film": _("Film"), **_measuring(),
+    }  # fmt: skip
+
+
+def _measuring() -> dict[str, str]:
+    """Of the second stage."""
+    return {
+        "simple": _("Back to the simple view"), "layout": _("Show"), "one": _("One series"), "beside": _("Two series side by side"),
+        "planes": _("Three planes"), "tools": _("Tools"), "scroll": _("Scroll"), "window": _("Brightness"), "zoom": _("Zoom"), "pan": _("Move"),
+        "length": _("Length"), "angle": _("Angle"), "region": _("Region"), "cross": _("Cross lines"), "key": _("Key image"),
+        "together": _("Scroll together"), "which": _("Series {0}"), "marks": _("Measurements and key images"), "measured": _("Measurements"),
+        "unmeasure": _("Remove all"), "keys": _("Key images"), "nothing": _("None yet"), "remove": _("Remove"), "area": _("Area {0}"),
+        "mean": _("Mean {0}, spread {1}"), "span": _("From {0} to {1}"), "coming": _("{0} of {1} images have come"), "numbered": _("Image {0}"),
+        "axial": _("From below"), "sagittal": _("From the side"), "coronal": _("From the front"),
+        "unplanar": _("This series cannot be shown in three planes: that needs even slices of one size that say where they lie."),
     }  # fmt: skip
 
 

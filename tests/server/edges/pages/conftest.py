@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from peers.browser import NoBrowser, chromium
+from peers.viewed import shown, view
 from peers.visitor import Pages, pages
 from playwright.sync_api import Browser
+
+__all__ = ["browser", "shown", "town", "view"]
 
 
 @pytest.fixture(scope="module")
