@@ -83,6 +83,9 @@ def drag(view: Window, *way: tuple[float, float]) -> None:
     view.page.mouse.down()
     for to in way[1:]:
         view.page.mouse.move(x + to[0], y + to[1], steps=8)
+    view.page.wait_for_timeout(100)  # the button is let go once the pointer rests, as a hand does
+    view.page.mouse.move(x + way[-1][0], y + way[-1][1])
+    view.page.wait_for_timeout(100)
     view.page.mouse.up()
 
 
