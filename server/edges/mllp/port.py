@@ -27,6 +27,8 @@ _STRAY: Final = 1 << 16
 """Bytes outside of any block, after which a peer speaks another protocol."""
 _SHAKING: Final = 16
 """Connections at once of which TLS has yet to say whose they are."""
+_SHAKING_OF_ONE: Final = 8
+"""Of one address: the others find room."""
 _CHUNK: Final = 1 << 16
 
 Address = tuple[str, int]
@@ -187,7 +189,9 @@ class _Accepting:
         connection = _Connection(self._node, accepted, address, context, self._senders, self._exchange)
         with self._lock:
             shaking = sum(each.is_shaking for each in self._serving)
-            is_full = len(self._serving) >= self._node.settings.mllp_connections or (context is not None and shaking >= _SHAKING)
+            of_address = sum(each.is_shaking and each.address == address for each in self._serving)
+            is_full = len(self._serving) >= self._node.settings.mllp_connections
+            is_full |= context is not None and (shaking >= _SHAKING or of_address >= _SHAKING_OF_ONE)
             if not is_full:
                 thread = threading.Thread(target=self._serve, args=(connection,), name="mllp connection", daemon=True)
                 self._serving[connection] = thread

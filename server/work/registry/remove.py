@@ -59,7 +59,9 @@ def remove(connection: Connection, decision: Decision, domain: Domain, entry_uui
 def _named(connection: Connection, decision: Decision, wanted: Sequence[str]) -> _Named:
     objects = {each.value.entry_uuid: each for each in registry.by_uuid(connection, wanted) if sees(connection, decision, each)}
     around = {each.entry_uuid: each for each in registry.associations(connection, wanted)}
-    return _Named(objects, {id_: each for id_, each in around.items() if id_ in set(wanted)}, around)
+    hidden = {each.value.entry_uuid for each in _ends(connection, wanted) if not sees(connection, decision, each)}
+    known = {id_: each for id_, each in around.items() if id_ in set(wanted) and hidden.isdisjoint((each.source, each.target))}
+    return _Named(objects, known, around)
 
 
 def _ends(connection: Connection, ids: Sequence[str] | dict[str, Association]) -> list[Stored]:

@@ -43,6 +43,10 @@ class Standing:
         """Whether it is of the submission's patient."""
         return stored.patient_pk == self.owner.pk
 
+    def knows(self, association: Association) -> bool:
+        """Whether the caller may know of all that a registered Association connects."""
+        return all(end in self.objects for end in (association.source, association.target) if end in self.every)
+
     def folders_of(self, entry_uuid: str) -> list[Association]:
         """The approved memberships of an entry in Folders. Only of one that the submission names."""
         found = (each for each in self.associations.values() if each.target == entry_uuid and each.status != DEPRECATED)
@@ -83,8 +87,16 @@ def standing(connection: Connection, decision: Decision, whose: Owner, submissio
     by_unique_id: dict[str, list[Stored]] = {}
     for each in registry.by_unique_id(connection, unique):
         by_unique_id.setdefault(each.value.unique_id, []).append(each)
-    seen = {id_: each for id_, each in objects.items() if sees(connection, decision, each)}
+    seen = {id_: each for id_, each in objects.items() if _may_name(connection, decision, whose, each)}
     return Standing(whose, seen, objects, associations, by_unique_id)
+
+
+def _may_name(connection: Connection, decision: Decision, whose: Owner, stored: Stored) -> bool:
+    """Whether a submission of this patient may refer to it: hers, or another's of whom the caller may read (ITI TF-3 section 4.1.4.1, by reference)."""
+    is_known = stored.patient_pk == whose.pk or decision.sees_whose(
+        connection, face(stored.value), Interaction.READ, stored.patient
+    )
+    return is_known and sees(connection, decision, stored)
 
 
 def sees(connection: Connection, decision: Decision, stored: Stored) -> bool:

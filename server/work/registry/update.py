@@ -46,12 +46,20 @@ UNMODIFIABLE: Final = "UnmodifiableMetadataError"
 Versioned = DocumentEntry | Folder
 _UNMODIFIABLE: Final = {"patient_id": "patientId", "unique_id": "uniqueId", "object_type": "objectType"}
 """What says which document of whom it is, as `DocumentEntry` calls it and as the standard does."""
+_OF_THE_BYTES: Final = {
+    "hash": "hash", "size": "size", "mime_type": "mimeType", "repository_unique_id": "repositoryUniqueId",
+}  # fmt: skip
+"""What the repository has checked, and sends with the document (ITI-43)."""
 
 
 @dataclass(slots=True)
 class _Plan:
-    """What the registry becomes: new objects and Associations, other statuses by entryUUID, and the Folders that change."""
+    """What the registry becomes: new objects and Associations, other statuses by entryUUID, and the Folders that change.
 
+    `repository` is the repositoryUniqueId of our own.
+    """
+
+    repository: str
     before: Standing
     latest: dict[str, Stored]
     now: str
@@ -79,7 +87,7 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
     latest = _latest(connection, decision, submission)
     earlier = [each.value.entry_uuid for each in latest.values()]
     now = micros()
-    plan = _Plan(standing(connection, decision, whose, submission, *earlier), latest, dtm(moment(now)))
+    plan = _Plan(domain.repository, standing(connection, decision, whose, submission, *earlier), latest, dtm(moment(now)))
     _planned(connection, plan, submission)
     if plan.errors:
         raise RegistryRefusal(plan.errors)
@@ -216,6 +224,14 @@ def _new_version(plan: _Plan, value: Versioned, member: Association | None) -> N
         plan.wrong(UPDATE, value.entry_uuid, "its uniqueId is not that of its previous version")
     if isinstance(value, DocumentEntry) and isinstance(previous, DocumentEntry) and value.object_type != previous.object_type:
         plan.wrong(UPDATE, value.entry_uuid, "its objectType is not that of its previous version")
+    if (
+        isinstance(value, DocumentEntry)
+        and isinstance(previous, DocumentEntry)
+        and previous.repository_unique_id == plan.repository
+    ):
+        for attribute, name in _OF_THE_BYTES.items():
+            if getattr(value, attribute) != getattr(previous, attribute):
+                plan.wrong(UPDATE, value.entry_uuid, f"its {name} is not that of the document, which this repository holds")
     made = replace(value, version=previous.version + 1, status=previous.status)
     plan.objects.append(replace(made, last_update=plan.now) if isinstance(made, Folder) else made)
     plan.statuses[previous.entry_uuid] = DEPRECATED
@@ -254,7 +270,7 @@ def _value(plan: _Plan, id_: str) -> Registered | None:
 
 def _new_status(connection: Connection, plan: _Plan, change: Association) -> None:
     known = plan.before.associations.get(change.target) or _value(plan, change.target)
-    if known is None:
+    if known is None or (isinstance(known, Association) and not plan.before.knows(known)):
         plan.wrong(UPDATE, change.entry_uuid, "UpdateAvailabilityStatus leads to nothing that the registry has")
         return
     if not change.original_status or not change.new_status:
@@ -262,7 +278,9 @@ def _new_status(connection: Connection, plan: _Plan, change: Association) -> Non
         return
     if change.original_status != known.status:
         plan.wrong(UPDATE, change.entry_uuid, "OriginalStatus is not the current status: read it, and update that")
-    if isinstance(known, SubmissionSet) or (isinstance(known, Association) and not _may_change(plan, known)):
+    if isinstance(known, Association) and not all(map(plan.before.is_hers, _ends(plan, known))):
+        plan.wrong(PATIENT, change.entry_uuid, "what it leads to connects objects of another patient than the SubmissionSet's")
+    elif isinstance(known, SubmissionSet) or (isinstance(known, Association) and not _may_change(plan, known)):
         plan.wrong(UPDATE, change.entry_uuid, "the status of a SubmissionSet, and of what it has as a member, does not change")
     elif (stored := plan.before.every.get(change.target)) is not None:
         if stored.origin != "xds":
@@ -277,6 +295,11 @@ def _new_status(connection: Connection, plan: _Plan, change: Association) -> Non
         plan.objects[:] = [_with_status(each, change) for each in plan.objects]
         return
     plan.statuses[change.target] = change.new_status
+
+
+def _ends(plan: _Plan, association: Association) -> Iterator[Stored]:
+    """The registered objects that it connects."""
+    return (plan.before.every[end] for end in (association.source, association.target) if end in plan.before.every)
 
 
 def _with_status(value: Registered, change: Association) -> Registered:

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from peers.registering import (
@@ -17,8 +18,10 @@ from peers.registering import (
 from peers.registry_objects import association
 
 from ihe.metadata import By
-from profiles.document import APND, APPROVED, DEPRECATED, RPLC, DocumentEntry, Folder, Submission
+from profiles.document import APND, APPROVED, DEPRECATED, HAS_MEMBER, RPLC, DocumentEntry, Folder, Submission
+from server.access.decisions import Decision, parse_scopes
 from server.edges.context import Node
+from server.records import patients
 
 ON_BOTH_ENGINES = True
 
@@ -154,3 +157,48 @@ def test_a_document_gets_another_patient(registry: Registry) -> None:
     assert registry.errors(new_version(moved, 1), By.UPDATE) == ["XDSPatientIDReconciliationError"]
     (made,) = registry.update(new_version(moved, 1, propagates=False)).submission.documents
     assert registry.one(made.entry_uuid).patient_id == OTHER
+
+
+def theirs(registry: Registry, cx: str) -> Decision:
+    """Of an app that somebody lets write what is of this patient, and nobody else's."""
+    with registry.node.database.read() as connection:
+        known = patients.registered(connection, cx, registry.node.domain.authorities)
+    assert known is not None
+    return Decision("app", parse_scopes("patient/*.cruds"), known.id)
+
+
+def test_who_may_write_of_one_patient_changes_nothing_that_connects_anothers(registry: Registry) -> None:
+    done = registry.submit(submitted(document(), stroke(), association("filed", "Folder01", "Document01")))
+    (entry,) = done.submission.documents
+    registry.submit(submitted(document(), association("about", "Document01", entry.entry_uuid, APND)))
+    kinds = (APND, HAS_MEMBER)
+    connecting = [
+        each for each in registry.around(entry.entry_uuid) if each.type in kinds and "Original" not in each.submission_set_status
+    ]
+    assert len(connecting) == 2
+    other = Registry(registry.node, theirs(registry, OTHER))
+    for each in connecting:
+        change = new_status(each.entry_uuid, DEPRECATED, patient=OTHER)
+        assert registry.errors(change, By.UPDATE) == ["XDSPatientIDReconciliationError"], "nor does who may write of both"
+        assert other.errors(change, By.UPDATE) == ["XDSMetadataUpdateError"]
+        assert {one.status for one in registry.around(each.entry_uuid)} == {APPROVED}
+        registry.update(new_status(each.entry_uuid, DEPRECATED))
+
+
+def test_who_may_write_of_one_patient_refers_to_nothing_of_another(registry: Registry) -> None:
+    """ITI TF-3 section 4.1.4.1: by reference there may be another patient's, where the caller may read it."""
+    entry = first(registry)
+    member = association("has-it", "SubmissionSet01", entry.entry_uuid, status="Reference")
+    made = submitted(member, patient=OTHER, members=False)
+    assert Registry(registry.node, theirs(registry, OTHER)).errors(made) == ["UnresolvedReferenceException"]
+    assert registry.errors(made) == []
+
+
+@pytest.mark.parametrize(
+    "changed", [{"hash": "0" * 40}, {"size": 99}, {"mime_type": "application/pdf"}, {"repository_unique_id": "1.2.3.4"}]
+)
+def test_what_our_repository_has_checked_does_not_change(registry: Registry, changed: dict[str, Any]) -> None:
+    ours = document(repository_unique_id=registry.node.domain.repository, hash="1" * 40, size=1, mime_type="text/plain")
+    (entry,) = registry.submit(submitted(ours)).submission.documents
+    assert registry.errors(new_version(second(entry, **changed), 1), By.UPDATE) == ["XDSMetadataUpdateError"]
+    registry.update(new_version(second(entry, title="better"), 1))
