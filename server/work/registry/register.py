@@ -68,6 +68,7 @@ def register(connection: Connection, decision: Decision, domain: Domain, submiss
 
     Raises `RegistryRefusal` with everything that the registry knows to be wrong, `Forbidden` for who may not register for the patient.
     """
+    decision.require(LIST, Interaction.CREATE)  # who may register for nobody learns of nobody
     given, submission = submission, resolved(submission, new_uuid)
     assert submission.submission_set is not None
     whose = owner(connection, domain, submission.submission_set.patient_id, _names(submission))

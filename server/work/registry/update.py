@@ -78,6 +78,7 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
 
     Raises `RegistryRefusal` with everything that is wrong, `Forbidden` for who may not update what is the patient's.
     """
+    decision.require(LIST, Interaction.UPDATE)  # who may do this for nobody learns of nobody
     submission = resolved(submission, new_uuid)
     assert submission.submission_set is not None
     whose = owner(connection, domain, submission.submission_set.patient_id, _names(submission))
