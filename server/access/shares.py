@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, or_, select, update
 
 from server.access import sealed
 from server.access.oauth import granting
+from server.access.people.accounts import fold
 from server.errors import NotFound
 from server.store.db import insert, micros
 from server.store.tables import AssertionId, ShareOpening
@@ -104,7 +105,7 @@ def make(connection: Connection, key: bytes, wish: Wish, account: str) -> tuple[
     row = {
         "id": id_, "patient": wish.patient, "account": account, "secret_hash": _hash(secret),
         "sealed": sealed.seal(key, _PURPOSE, [secret, path], (id_,)), "link": _hash(path), "studies": sorted(wish.studies),
-        "reports": int(wish.reports), "download": int(wish.download), "apps": int(wish.apps), "name": wish.name, "email": wish.email, "recipient": "",
+        "reports": int(wish.reports), "download": int(wish.download), "apps": int(wish.apps), "name": wish.name, "email": wish.email, "recipient": fold(wish.email),
         "message": wish.message, "language": wish.language, "passcode": wish.passcode, "tries": 0, "openings_max": wish.openings, "openings": 0,
         "created": now, "expires": now + wish.days * 86_400_000_000, "ended": 0, "ended_why": "",
     }  # fmt: skip
@@ -134,6 +135,12 @@ def of_account(connection: Connection, account: str) -> tuple[Share, ...]:
     return tuple(
         map(_of, connection.execute(select(SHARE).where(SHARE.c.account == account).order_by(SHARE.c.created.desc())).all())
     )
+
+
+def of_recipient(connection: Connection, email: str) -> tuple[Share, ...]:
+    """What opens something now to whoever signs in with this e-mail address, the newest first."""
+    made = select(SHARE).where(SHARE.c.recipient == fold(email), SHARE.c.recipient != "").order_by(SHARE.c.created.desc())
+    return tuple(each for row in connection.execute(made).all() if (each := _if_open(_of(row))) is not None)
 
 
 def known(connection: Connection, id_: str, secret: str) -> Share | None:

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from server.edges.pages import (
     account,
     activity,
+    addressed,
     assets,
     bring_in,
     claim,
@@ -96,6 +97,10 @@ def install(app: FastAPI) -> None:
             Route("/share/new", page(sharing.make, of="/share/new"), methods=_POST),
             Route("/share/{share}/link", page(sharing.show, of="/share"), methods=_POST),
             Route("/share/{share}/stop", page(sharing.stop, of="/share"), methods=_POST),
+            Route("/share/{share}/preview", page(sharing.preview, of="/share"), methods=_GET),
+            Route("/share/{share}/preview/view", page(sharing.preview_view, of="/share"), methods=_GET),
+            Route("/shared", page(addressed.overview), methods=_GET),
+            Route("/shared/{share}/open", page(addressed.open_, of="/shared"), methods=_POST),
             Route("/share/{share}", open_page(shared.front), methods=_GET),
             Route("/share/{share}/open", open_page(shared.open_), methods=_POST),
             Route("/share/{share}/view", open_page(shared.view), methods=_GET),

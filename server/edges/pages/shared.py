@@ -45,8 +45,19 @@ def open_(visit: Visit) -> Response:
         return _front(visit, error.http_status, fault=waiting(error))
     except NotFound as error:
         return _front(visit, error.http_status, fault=sentence(error.detail))
+    return begun(visit, share, cookie)
+
+
+def begun(visit: Visit, share: shares.Share, cookie: str) -> Response:
+    """To the images of a share that this browser has just opened; it keeps `cookie` for it."""
     visit.keep(_cookie(share.id), cookie, max(60, min(30 * _DAY, (share.expires - share.created) // 1_000_000)))
     return visit.redirect(f"/share/{share.id}/view")
+
+
+def is_opened(visit: Visit, id_: str) -> bool:
+    """Whether this browser has opened the share, and may still."""
+    with visit.node.database.read() as connection:
+        return visit.node.sharing.opened(connection, id_, visit.kept(_cookie(id_))) is not None
 
 
 def view(visit: Visit) -> Response:
@@ -73,7 +84,7 @@ def overview(visit: Visit) -> Response:
         for each in seen
     ]  # fmt: skip
     return visit.page(
-        "shared.html", person=None, csrf=visit.early_csrf, share=share, studies=told, opening=opening, done=visit.take_done(),
+        "shared.html", person=None, csrf=visit.early_csrf, share=share, studies=told, opening=opening, done=visit.take_done(), preview=False,
         patient=seen[0].patient_name if seen else "",
     )  # fmt: skip
 

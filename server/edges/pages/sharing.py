@@ -10,14 +10,15 @@ from profiles.person_name import spoken
 from server.access import shares
 from server.access.people import accounts
 from server.access.shares import Share, Wish
-from server.edges.pages import looking
+from server.edges.pages import looking, viewer
 from server.edges.pages.browser import Visit
 from server.edges.pages.images import words
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.errors import NotFound, Refused
 from server.store.db import micros
-from server.work.portal import studies
+from server.work.portal import reports, studies
+from server.work.portal.reading import Reader
 from server.work.portal.sharing import DAYS, new_passcode
 from server.work.portal.studies import SeenStudy
 
@@ -30,13 +31,14 @@ def overview(visit: Visit) -> Response:
     with visit.node.database.read() as connection:
         made = shares.of_account(connection, visit.person.account.id)
         opened = shares.openings(connection, [each.id for each in made])
+        addressed = {each.account for each in visit.node.sharing.addressed(connection, visit.person.account)}
         decision = visit.decided(connection)
         seen = {
             each.uid: each for each in studies.of_uids(connection, decision, {uid for share in made for uid in share.studies})
         }
     told = [_told(each, opened[each.id], [seen[uid] for uid in each.studies if uid in seen]) for each in made]
     looking.told_list(visit, list(seen.values()))
-    return visit.page("sharing.html", shares=told, done=visit.take_done())
+    return visit.page("sharing.html", shares=told, addressed=len(addressed), done=visit.take_done())
 
 
 def new(visit: Visit) -> Response:
@@ -82,6 +84,43 @@ def stop(visit: Visit) -> Response:
     """`POST /share/{share}/stop`"""
     visit.node.sharing.stop(visit.request.path_params["share"], visit.person.account.id)
     return visit.done("/share", "stopped")
+
+
+def preview(visit: Visit) -> Response:
+    """`GET /share/{share}/preview`: what the recipient sees, for whoever shares. It is no opening."""
+    share, reader, seen = _previewed(visit)
+    with visit.node.database.read() as connection:
+        said = {each.id: reports.of_study(connection, reader.decision, each) for each in seen} if share.reports else {}
+    told = [{**words(each, len(said.get(each.id, ()))), "said": said.get(each.id, ()), "advanced": ""} for each in seen]
+    return visit.page(
+        "shared.html",
+        share=share,
+        studies=told,
+        opening=None,
+        done="",
+        preview=True,
+        patient=seen[0].patient_name if seen else "",
+    )
+
+
+def preview_view(visit: Visit) -> Response:
+    """`GET /share/{share}/preview/view`: the viewer with the shared studies, and no others."""
+    share, reader, seen = _previewed(visit)
+    if not seen:
+        raise NotFound(studies.NO_STUDY)
+    return viewer.page(
+        visit, viewer.Looked(seen, viewer.ticket_of(visit, reader, seen), f"/share/{share.id}/preview", saves=share.download)
+    )
+
+
+def _previewed(visit: Visit) -> tuple[Share, Reader, tuple[SeenStudy, ...]]:
+    share = _mine(visit)
+    with visit.node.database.read() as connection:
+        reader = Reader(visit.decided(connection))
+        found = {each.uid: each for each in studies.of_uids(connection, reader.decision, share.studies)}
+    seen = tuple(sorted(found.values(), key=lambda each: each.place, reverse=True))
+    looking.told_list(visit, seen)
+    return share, reader, seen
 
 
 def _mine(visit: Visit) -> Share:

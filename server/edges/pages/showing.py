@@ -46,10 +46,12 @@ class Entry:
 
 
 _STAFF: Final = frozenset({"staff", "administrator"})
+_CLINICAL: Final = _STAFF | {"practitioner"}
 NAV: Final = (
     Entry("/staff", marked("Worklist"), _STAFF),
     Entry("/images", marked("Images")),
     Entry("/share", marked("Sharing")),
+    Entry("/shared", marked("Shared with me"), _CLINICAL),
     Entry("/bring-in", marked("Bring in")),
     Entry("/account/activity", marked("Who looked")),
     Entry("/account/apps", marked("Connected apps")),

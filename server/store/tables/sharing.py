@@ -76,7 +76,7 @@ class Share(Row, table=True):
     """Whom it is for, as the patient says."""
     email: str = ""
     recipient: str = ""
-    """The account of whom it is for, who needs no link."""
+    """The e-mail address of whom it is for, as it is looked up: who signs in with it needs no link."""
     message: str = ""
     language: str = ""
     passcode: str = ""

@@ -16,6 +16,7 @@ from server.access.decisions import Decision
 from server.access.oauth import granting
 from server.access.oauth.granting import Granted
 from server.access.people import accounts
+from server.access.people.accounts import Account
 from server.access.people.people import People
 from server.access.people.throttles import counts, network, rate
 from server.access.shares import Face, Opening, Share, Wish
@@ -114,6 +115,21 @@ class Sharing:
             raise NotFound(NOTHING)
         cookie = secrets.token_urlsafe(32)
         opening, _ = self.admit(share, passcode, coming, cookie)
+        return share, opening, cookie
+
+    def addressed(self, connection: Connection, account: Account) -> tuple[Share, ...]:
+        """What is shared with somebody who has signed in, and has shown that the e-mail address is theirs."""
+        return shares.of_recipient(connection, account.email) if account.assurance > accounts.NOBODY else ()
+
+    def open_as(self, id_: str, account: Account, passcode: str, coming: Coming) -> tuple[Share, Opening, str]:
+        """A share that is addressed to this account, opened without its link, and what the browser is to keep. Raises as `open` does."""
+        self.count(coming)
+        with self._database.read() as connection:
+            share = next((each for each in self.addressed(connection, account) if each.id == id_), None)
+        if share is None:
+            raise NotFound(NOTHING)
+        cookie = secrets.token_urlsafe(32)
+        opening, _ = self.admit(share, passcode, coming, cookie, "account")
         return share, opening, cookie
 
     def admit(self, share: Share, passcode: str, coming: Coming, cookie: str, face: Face = "link") -> tuple[Opening, Granted]:

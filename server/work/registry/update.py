@@ -225,6 +225,16 @@ def _new_version(plan: _Plan, value: Versioned, member: Association | None) -> N
         plan.wrong(UPDATE, value.entry_uuid, "its uniqueId is not that of its previous version")
     if isinstance(value, DocumentEntry) and isinstance(previous, DocumentEntry) and value.object_type != previous.object_type:
         plan.wrong(UPDATE, value.entry_uuid, "its objectType is not that of its previous version")
+    _same_bytes(plan, value, previous)
+    made = replace(value, version=previous.version + 1, status=previous.status)
+    plan.objects.append(replace(made, last_update=plan.now) if isinstance(made, Folder) else made)
+    plan.statuses[previous.entry_uuid] = DEPRECATED
+    if member is None or member.propagates is not False:
+        _propagate(plan, stored, value)
+
+
+def _same_bytes(plan: _Plan, value: Versioned, previous: Versioned) -> None:
+    """What our own repository has of a document is as it was checked."""
     if (
         isinstance(value, DocumentEntry)
         and isinstance(previous, DocumentEntry)
@@ -233,11 +243,6 @@ def _new_version(plan: _Plan, value: Versioned, member: Association | None) -> N
         for attribute, name in _OF_THE_BYTES.items():
             if getattr(value, attribute) != getattr(previous, attribute):
                 plan.wrong(UPDATE, value.entry_uuid, f"its {name} is not that of the document, which this repository holds")
-    made = replace(value, version=previous.version + 1, status=previous.status)
-    plan.objects.append(replace(made, last_update=plan.now) if isinstance(made, Folder) else made)
-    plan.statuses[previous.entry_uuid] = DEPRECATED
-    if member is None or member.propagates is not False:
-        _propagate(plan, stored, value)
 
 
 def _propagate(plan: _Plan, previous: Stored, value: Versioned) -> None:
