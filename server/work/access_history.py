@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy import ColumnElement, Connection
 
+from profiles.audit_event import SUCCESS
 from profiles.audit_words import words
 from profiles.fhir.json import parse
 from profiles.smart.words import Phrase
@@ -30,6 +31,9 @@ PATIENT: Final = "the patient"
 ANOTHER: Final = "another person"
 WITH_LINK: Final = "somebody with your link"
 SHARED: Final = "a shared link"
+MOST_READ: Final = 5000
+"""Events that one page of a search looks through."""
+_PART: Final = 250
 _USERS: Final = frozenset({"IRCP", "AUT"})
 _OURS: Final = ("imageshare", "command line", "retention")
 """What of this server itself acts, as the trail names it."""
@@ -96,6 +100,64 @@ def rows(
     return tuple(_row(each, owners[each.patient], names) for each in found)
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What of the trail: of these patients (None: of everybody and of nobody), by this account (its id), of one outcome, within these microseconds."""
+
+    patients: frozenset[str] | None = None
+    account: str = ""
+    refused: bool = False
+    start: int | None = None
+    end: int | None = None
+
+
+def search(connection: Connection, asked: Asked, before: Place | None, count: int) -> tuple[tuple[AccessRow, ...], Place | None]:
+    """Up to `count` events, the newest first, for who may read the whole trail, and where to go on; None where there is no more.
+
+    By whom an event was stands in its body alone, so a page may end after `MOST_READ` events with fewer rows.
+    """
+    conditions = [trail.EVENT.c.outcome != SUCCESS] if asked.refused else []
+    names, found, place, left = _Names(connection, of_all=True), list[AccessRow](), before, MOST_READ
+    wanted = _wanted(connection, asked)
+    while left > 0 and len(found) < count:
+        part = list(trail.events(connection, *conditions, wanted=wanted, limit=min(_PART, left), after=place))
+        left -= _PART
+        for each in part:
+            place = (each.recorded, each.pk, each.number)
+            if asked.account and not _is_by(each, asked.account):
+                continue
+            found.append(_row(each, each.patient, names))
+            if len(found) == count:
+                return tuple(found), place
+        if len(part) < _PART:
+            return tuple(found), None
+    return tuple(found), place
+
+
+def _wanted(connection: Connection, asked: Asked) -> trail.Wanted:
+    def moments(column: ColumnElement[int]) -> Sequence[ColumnElement[bool]]:
+        return [
+            *([column >= asked.start] if asked.start is not None else []),
+            *([column < asked.end] if asked.end is not None else []),
+        ]
+
+    if asked.patients is None:
+        return trail.Wanted(moments=moments)
+    them = sorted({same for each in asked.patients for same in belonging.same(connection, each)} | asked.patients)
+
+    def whose(column: ColumnElement[str]) -> Sequence[ColumnElement[bool]]:
+        return [column.in_(them)]
+
+    return trail.Wanted(patients=whose, moments=moments, few=True)
+
+
+def _is_by(event: RecordedEvent, account: str) -> bool:
+    """Whether an agent of the event is this account; its id is in the body as it is, which saves parsing most."""
+    if account.encode() not in event.body:
+        return False
+    return any(_identifier(agent) == account for agent in orjson.loads(event.body).get("agent", ()))
+
+
 def _row(event: RecordedEvent, owner: str, names: "_Names") -> AccessRow:
     body: Json = orjson.loads(event.body)
     said, client, user = words(body), _client(body), _user(body)
@@ -123,10 +185,10 @@ def _identifier(agent: Json) -> str:
 
 
 class _Names:
-    """Names for people, so far as this patient may know them, and for programs; each is looked up once."""
+    """Names for people, so far as this patient may know them (with `of_all` for who may read the whole trail), and for programs; each is looked up once."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, *, of_all: bool = False) -> None:
+        self._connection, self._of_all = connection, of_all
         self._accounts: dict[str, Account | None] = {}
         self._programs: dict[str, str] = {}
         self._professionals: dict[str, tuple[str, str]] = {}
@@ -158,6 +220,8 @@ class _Names:
             if reference == f"Patient/{patient}":
                 return PATIENT, ""
             return self._professional(reference) if reference.startswith("Practitioner") else (ANOTHER, "")
+        if self._of_all:
+            return account.name or account.email, ""
         if account.kind in ("staff", "administrator"):
             return account.name, str(body.get("source", {}).get("observer", {}).get("display", ""))
         if account.kind == "practitioner":

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, Row, Select, select, true
+from sqlalchemy import Connection, Row, Select, func, or_, select, true
 from sqlalchemy.exc import IntegrityError
 
 from server.access import epoch
@@ -140,6 +140,26 @@ def be(connection: Connection, account: Account, fhir_user: str) -> None:
     """The person is this resource (`Practitioner/x`) from now on; empty for none. Consents are held against it from the next request on. Raises `Refused`."""
     _require_person(account.kind, fhir_user)
     connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == account.id).values(fhir_user=fhir_user))
+    epoch.raise_(connection)
+
+
+def search(connection: Connection, words: str, most: int) -> list[Account]:
+    """Those whose name or e-mail address has these words, disabled ones too, by e-mail address."""
+    wanted = fold(words).replace("\0", "")
+    named = or_(
+        ACCOUNT.c.email_folded.contains(wanted, autoescape=True), func.lower(ACCOUNT.c.name).contains(wanted, autoescape=True)
+    )
+    return [_account(row) for row in connection.execute(_accounts().where(named).order_by(ACCOUNT.c.email_folded).limit(most))]
+
+
+def become(connection: Connection, id: str, kind: str) -> None:
+    """The person is something else here from the next request on; sessions and apps that had the rights of before end."""
+    if kind not in KINDS:
+        raise Refused("there is no such role")
+    connection.execute(ACCOUNT.update().where(ACCOUNT.c.id == id).values(kind=kind))
+    bar(connection, id)
+    connection.execute(_SESSION.delete().where(_SESSION.c.account == id))
+    granting.end_of_account(connection, id, "the role was changed")
     epoch.raise_(connection)
 
 

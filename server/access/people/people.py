@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from server.access.people import accounts, one_time_codes, passkeys, passwords, sessions, throttles
 from server.access.people.accounts import Account
+from server.access.people.administering import Administering
 from server.access.people.browsers import Browsers
 from server.access.people.changed_ways import ChangedWays
 from server.access.people.events import Events, Refusal
@@ -56,6 +57,7 @@ class People:
         )  # fmt: skip
         self.events.also = ChangedWays(self.sign_in, settings.base_url).tell
         self.recovery = Recovery(database, self.passwords, self.sign_in, self.events)
+        self.administering = Administering(database, self.sign_in, self.recovery, self.events)
         self.profile = Profile(database, settings, self.codes, self.sign_in, self.events)
         self.proxying = Proxying(database, self.events, settings.proxy_until_age)
         self._database = database

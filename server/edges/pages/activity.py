@@ -30,7 +30,7 @@ def activity(visit: Visit) -> Response:
         if not reach:
             return visit.page("activity.html", groups=[], more="", names={}, nobody=True, earlier=False)
         reach = rights.whole_records(connection, visit.person.account, micros())
-        before = _place(visit.request.query_params.get("before", ""))
+        before = place_of(visit.request.query_params.get("before", ""))
         found = rows(connection, reach, before, _COUNT + 1)
         records = accounts.own_patients(connection, visit.person.account.id)
         own = frozenset(same for each in records for same in belonging.same(connection, each))
@@ -49,7 +49,8 @@ def _note(visit: Visit, patients: frozenset[str]) -> None:
     trail.write(replace(action, user=Agent(identifier=account.id, reference=account.fhir_user)), patients=sorted(patients))
 
 
-def _place(text: str) -> Place | None:
+def place_of(text: str) -> Place | None:
+    """Where a list goes on, as its address says; None for what is none."""
     found = _PLACE.fullmatch(text)
     return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 

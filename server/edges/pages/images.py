@@ -34,7 +34,7 @@ def timeline(visit: Visit) -> Response:
         if not readers:
             return visit.redirect("/claim")
         found = reading.listed(connection, readers, before=before, most=_COUNT + 1)
-        with_reports = reports.counted(connection, readers, found)
+        with_reports = reports.counted(connection, [each.decision for each in readers], [each.id for each in found])
     shown = found[:_COUNT]
     looking.told_list(visit, shown)
     more = "-".join(map(str, shown[-1].place)) if len(found) > _COUNT else ""

@@ -16,7 +16,7 @@ from server.edges.pages.wording import day, examination
 from server.errors import NotFound, Refused
 from server.store.db import micros
 from server.work.choosing import choice
-from server.work.portal import desk
+from server.work.portal import desk, reports
 from server.work.portal.desk import Row, require_staff
 
 
@@ -25,7 +25,8 @@ def worklist(visit: Visit) -> Response:
     require_staff(visit.person.account)
     search = visit.request.query_params.get("search", "")[:100]
     with visit.node.database.read() as connection:
-        found = desk.worklist(connection, visit.decided(connection), search)
+        found = desk.worklist(connection, decision := visit.decided(connection), search)
+        said = reports.counted(connection, [decision], [each.id for each in found])
     context.told(
         visit.request,
         "query",
@@ -34,7 +35,7 @@ def worklist(visit: Visit) -> Response:
         entities=(AuditedEntity(query=b"ImagingStudy"),),
         rest=False,
     )
-    return visit.page("worklist.html", rows=[_told(each) for each in found], search=search)
+    return visit.page("worklist.html", rows=[_told(each, said.get(each.id, 0)) for each in found], search=search)
 
 
 def patient(visit: Visit) -> Response:
@@ -104,8 +105,8 @@ def _require_known(visit: Visit, connection: Connection, patient: str) -> None:
         raise NotFound("there is no such patient")
 
 
-def _told(row: Row) -> dict[str, Any]:
+def _told(row: Row, said: int) -> dict[str, Any]:
     return {
-        "row": row, "name": spoken(row.name), "born": day(row.born), "date": day(row.date), "title": examination(row.modalities, ()),
+        "row": row, "reports": said, "name": spoken(row.name), "born": day(row.born), "date": day(row.date), "title": examination(row.modalities, ()),
         "state": "complete" if row.is_published and not row.waiting else "arriving",
     }  # fmt: skip

@@ -88,6 +88,20 @@ def worklist(connection: Connection, decision: Decision, search: str = "") -> tu
     )  # fmt: skip
 
 
+def patients(connection: Connection, search: str, most: int = 20) -> dict[str, str]:
+    """The names of the patients whom `search` finds by name, Patient ID or resource id, by resource id. For who may know of everybody."""
+    wanted = search.strip()
+    named = PATIENT.c.name_folded.contains(folded(wanted), autoescape=True)
+    found = select(PATIENT.c.id, PATIENT.c.name).where(or_(named, PATIENT.c.value == wanted, PATIENT.c.id == wanted)).limit(most)
+    return {row.id: row.name for row in connection.execute(found)}
+
+
+def names(connection: Connection, ids: Collection[str]) -> dict[str, str]:
+    """What these patients are called, by resource id."""
+    found = select(PATIENT.c.id, PATIENT.c.name).where(PATIENT.c.id.in_(sorted(ids)))
+    return {row.id: row.name for row in connection.execute(found)} if ids else {}
+
+
 def _seen(decision: Decision) -> ColumnElement[bool]:
     """Whether there is a series of the study that the reader may know of."""
     return (

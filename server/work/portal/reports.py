@@ -8,7 +8,7 @@ import binascii
 import html
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,7 +23,6 @@ from server.records.resources import content
 from server.store.blobs import BlobStore
 from server.work.fhir import binary
 from server.work.fhir.caller import Caller
-from server.work.portal.reading import Reader
 from server.work.portal.studies import SeenStudy
 
 Json = dict[str, Any]
@@ -68,11 +67,11 @@ def of_study(connection: Connection, decision: Decision, study: SeenStudy) -> tu
     return tuple(sorted(filter(None, found), key=lambda each: each.date, reverse=True))
 
 
-def counted(connection: Connection, readers: Sequence[Reader], studies: Collection[SeenStudy]) -> dict[str, int]:
-    """How many reports each of these studies has, by its id."""
+def counted(connection: Connection, decisions: Iterable[Decision], studies: Collection[str]) -> dict[str, int]:
+    """How many reports each of these studies (ids of ImagingStudies) has that one of these may know of, by its id."""
     found: set[tuple[str, str]] = set()
-    for each in readers:
-        found |= {(row.study, row.id) for row in _rows(connection, each.decision, [study.id for study in studies])}
+    for each in decisions:
+        found |= {(row.study, row.id) for row in _rows(connection, each, list(studies))}
     return dict(Counter(study for study, _ in found))
 
 
