@@ -251,7 +251,10 @@ PERSONAL: Final[dict[Row, tuple[int, Callable[[Town], Response]]]] = {
     ("GET", "/staff/people"): (403, _page_of_b("/staff/people?search=patient")),
     ("POST", "/staff/people"): (403, _posted("/staff/people", email="x@example.org", role="staff")),
     ("GET", "/staff/people/{account}"): (403, _page_of_b("/staff/people/{account}")),
-    **{("POST", f"/staff/people/{{account}}/{what}"): (403, _posted_to(f"/staff/people/{{account}}/{what}")) for what in ("role", "lock", "unlock", "reset")},
+    **{
+        ("POST", f"/staff/people/{{account}}/{what}"): (403, _posted_to(f"/staff/people/{{account}}/{what}"))
+        for what in ("role", "lock", "unlock", "reset")
+    },
     ("GET", "/staff/audit"): (403, _page_of_b("/staff/audit?patient={patient}")),
     ("GET", "/staff/audit/table"): (403, _page_of_b("/staff/audit/table?patient={patient}")),
     ("GET", "/staff/bring-in"): (403, _page_of_b("/staff/bring-in")),

@@ -86,14 +86,14 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
         raise unknown_patient(submission.submission_set.patient_id)
     require(decision, Interaction.UPDATE, whose.id, LIST)
     latest = _latest(connection, decision, submission)
+    for patient in {each.patient for each in latest.values()} - {whose.id}:  # it becomes another's: both have to be the caller's
+        require(decision, Interaction.UPDATE, patient)
     earlier = [each.value.entry_uuid for each in latest.values()]
     now = micros()
     plan = _Plan(domain.repository, standing(connection, decision, whose, submission, *earlier), latest, dtm(moment(now)))
     _planned(connection, plan, submission)
     if plan.errors:
         raise RegistryRefusal(plan.errors)
-    for patient in {each.patient for each in latest.values()} - {whose.id}:  # it becomes another's: both have to be the caller's
-        require(decision, Interaction.UPDATE, patient)
     made = plan.objects
     registry.add_all(connection, made, patient_pk=whose.pk, origin="xds", now=now)
     registry.associate(connection, plan.associations)
@@ -179,11 +179,14 @@ def _planned(connection: Connection, plan: _Plan, submission: Submission) -> Non
     propagated = {each.target for each in members.values() if each.propagates is not False}
     for value in submission.versioned():
         _new_version(plan, value, members.get(value.entry_uuid))
+    new = {each.entry_uuid for each in (*submission.versioned(), *submission.associations)}
     submittable = {each.target for each in submission.associations if each.type == SUBMIT_ASSOCIATION}
     for association in submission.associations:
         if association.source == submitted.entry_uuid:
             if association.type == UPDATE_AVAILABILITY_STATUS:
                 _new_status(connection, plan, association)
+            elif association.type == HAS_MEMBER and association.target not in new:
+                _by_reference(plan, association)
         elif association.entry_uuid in submittable:
             _new_association(plan, association, propagated)
         else:
@@ -194,6 +197,13 @@ def _planned(connection: Connection, plan: _Plan, submission: Submission) -> Non
     operations = {each.type for each in submission.associations} & {SUBMIT_ASSOCIATION, UPDATE_AVAILABILITY_STATUS}
     if not (submission.documents or submission.folders or operations or plan.errors):
         plan.wrong(OPERATION, submitted.entry_uuid, "the submission says no update that there is")
+
+
+def _by_reference(plan: _Plan, member: Association) -> None:
+    """ITI TF-3 section 4.1.4.1: what is registered becomes a member, if the caller may know of it."""
+    known = plan.before.associations.get(member.target)
+    if _named(plan, member.target) is None and (known is None or not plan.before.knows(known)):
+        plan.wrong(UPDATE, member.entry_uuid, f"it refers to {member.target[:100]}, which the registry does not have")
 
 
 # --- ITI TF-2 sections 3.57.4.1.3.3.1 and 3.57.4.1.3.3.3: new versions
@@ -264,6 +274,11 @@ def _propagate(plan: _Plan, previous: Stored, value: Versioned) -> None:
             plan.folders.add(each.source)
 
 
+def _named(plan: _Plan, id_: str) -> Registered | None:
+    """Of what is registered, as far as the caller may know of it, or was planned before."""
+    return None if id_ in plan.before.every and id_ not in plan.before.objects else _value(plan, id_)
+
+
 def _value(plan: _Plan, id_: str) -> Registered | None:
     """Of what is registered, or was planned before."""
     if (stored := plan.before.every.get(id_)) is not None:
@@ -275,7 +290,7 @@ def _value(plan: _Plan, id_: str) -> Registered | None:
 
 
 def _new_status(connection: Connection, plan: _Plan, change: Association) -> None:
-    known = plan.before.associations.get(change.target) or _value(plan, change.target)
+    known = plan.before.associations.get(change.target) or _named(plan, change.target)
     if known is None or (isinstance(known, Association) and not plan.before.knows(known)):
         plan.wrong(UPDATE, change.entry_uuid, "UpdateAvailabilityStatus leads to nothing that the registry has")
         return
@@ -336,13 +351,13 @@ def _new_association(plan: _Plan, made: Association, propagated: set[str]) -> No
                 made.entry_uuid,
                 "it refers to a new version whose Associations are propagated: say AssociationPropagation no",
             )
-        elif stored is None and not isinstance(_value(plan, end), DocumentEntry | Folder):
+        elif stored is None and not isinstance(_named(plan, end), DocumentEntry | Folder):
             plan.wrong(UPDATE, made.entry_uuid, f"it refers to {end[:100]}, which the registry does not have")
         elif stored is not None and stored.value.status == DEPRECATED:
             plan.wrong(UPDATE, made.entry_uuid, f"it refers to {end}, which is deprecated")
         elif stored is not None and not plan.before.is_hers(stored):
             plan.wrong(PATIENT, made.entry_uuid, f"it refers to {end}, which is of another patient than the SubmissionSet")
-    source, target = _value(plan, made.source), _value(plan, made.target)
+    source, target = _named(plan, made.source), _named(plan, made.target)
     kinds = (Folder, DocumentEntry) if made.type == HAS_MEMBER else (DocumentEntry, DocumentEntry)
     if (source and not isinstance(source, kinds[0])) or (target and not isinstance(target, kinds[1])):
         plan.wrong(UPDATE, made.entry_uuid, "an Association of this type cannot connect objects of these kinds")

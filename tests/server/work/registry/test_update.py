@@ -18,7 +18,7 @@ from peers.registering import (
 from peers.registry_objects import association
 
 from ihe.metadata import By
-from profiles.document import APND, APPROVED, DEPRECATED, HAS_MEMBER, RPLC, DocumentEntry, Folder, Submission
+from profiles.document import APND, APPROVED, DEPRECATED, HAS_MEMBER, RPLC, Association, DocumentEntry, Folder, Submission
 from server.access.decisions import Decision, parse_scopes
 from server.edges.context import Node
 from server.records import patients
@@ -202,3 +202,27 @@ def test_what_our_repository_has_checked_does_not_change(registry: Registry, cha
     (entry,) = registry.submit(submitted(ours)).submission.documents
     assert registry.errors(new_version(second(entry, **changed), 1), By.UPDATE) == ["XDSMetadataUpdateError"]
     registry.update(new_version(second(entry, title="better"), 1))
+
+
+@pytest.mark.parametrize("type_", [APND, RPLC, HAS_MEMBER])
+def test_who_may_write_of_one_patient_connects_nothing_with_anothers(registry: Registry, type_: str) -> None:
+    theirs_of_1 = registry.submit(submitted(document(), stroke(), association("filed", "Folder01", "Document01"))).submission
+    mine = registry.submit(submitted(document(patient_id=OTHER), stroke(patient_id=OTHER), patient=OTHER)).submission
+    other = Registry(registry.node, theirs(registry, OTHER))
+    there = theirs_of_1.folders[0] if type_ == HAS_MEMBER else theirs_of_1.documents[0]
+    pairs = [(there, mine.documents[0])]
+    pairs += [(mine.folders[0] if type_ == HAS_MEMBER else mine.documents[0], theirs_of_1.documents[0])]
+    for source, target in pairs:
+        made = association("a", source.entry_uuid, target.entry_uuid, type_)
+        update = replace(new_association(made), submission_set=replace(new_association(made).submission_set, patient_id=OTHER))  # type: ignore[type-var]
+        before = {(each.entry_uuid, each.status) for each in registry.around(source.entry_uuid, target.entry_uuid)}
+        assert set(other.errors(update, By.UPDATE)) == {"XDSMetadataUpdateError"}
+        assert set(registry.errors(update, By.UPDATE)) == {"XDSPatientIDReconciliationError"}
+        assert {(each.entry_uuid, each.status) for each in registry.around(source.entry_uuid, target.entry_uuid)} == before
+    member = association("has-it", "SubmissionSet01", theirs_of_1.documents[0].entry_uuid, status="Reference")
+    named = submitted(member, new_status_of(mine.documents[0].entry_uuid), patient=OTHER, members=False)
+    assert other.errors(named, By.UPDATE) == ["XDSMetadataUpdateError"]
+
+
+def new_status_of(target: str) -> Association:
+    return new_status(target, DEPRECATED, patient=OTHER).associations[0]
