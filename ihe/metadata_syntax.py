@@ -47,7 +47,7 @@ _TIME = re.compile(
     r"([0-9]{4})(?:(0[1-9]|1[0-2])(?:(0[1-9]|[12][0-9]|3[01])(?:([01][0-9]|2[0-3])(?:([0-5][0-9])([0-5][0-9])?)?)?)?)?", re.ASCII
 )
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*", re.ASCII)
-_MIME_TYPE = re.compile(r"[A-Za-z0-9][\w.+!#$&^-]*/[A-Za-z0-9][\w.+!#$&^-]*(\s*;.*)?", re.ASCII)
+_MIME_TYPE = re.compile(r"[A-Za-z0-9][\w.+!#$&^-]*/[A-Za-z0-9][\w.+!#$&^-]*([ \t]*;[ -~]*)?", re.ASCII)
 # ITI TF-3 section 4.2.3.2.23: any field of PID, but not the other ids, the country and the social security number
 _PATIENT_INFO = re.compile(r"PID-(?!(?:2|4|12|19)\|)[1-9][0-9]?\|.*", re.DOTALL)
 _MOST_ID: Final = 256

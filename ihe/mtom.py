@@ -164,4 +164,5 @@ def _parts(root: bytes, attachments: Sequence[Attachment]) -> Iterator[_Part]:
 
 
 def _headers(content_id: str, part_type: str) -> dict[str, str]:
-    return {"Content-Type": part_type, "Content-Transfer-Encoding": "binary", "Content-ID": f"<{content_id}>"}
+    told = part_type if part_type.isascii() and part_type.isprintable() else "application/octet-stream"  # what no header can say
+    return {"Content-Type": told, "Content-Transfer-Encoding": "binary", "Content-ID": f"<{content_id}>"}

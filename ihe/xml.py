@@ -20,9 +20,8 @@ XOP = "http://www.w3.org/2004/08/xop/include"
 
 PREFIXES = {"rim": RIM, "rs": RS, "lcm": LCM, "query": QUERY, "xdsb": XDS_B, "xdsib": XDSI_B, "xop": XOP}
 
-_SPARSE = 20
-"""Bytes of the limit for each `<` or `=`, of which ebXML has one in thirty. What is all markup takes a hundred times its bytes of memory as a tree."""
-_FEW = 10_000
+_MOST_MARKUP = 1_250_000
+"""`<` and `=` in a message: ebXML has one in thirty bytes. What is all markup takes a hundred times its bytes of memory as a tree."""
 _DOCTYPE_BEFORE_ROOT = re.compile(rb"<!DOCTYPE|<[A-Za-z_:\x80-\xff]")
 _PLAIN = re.compile(r"[ !#-%'-;=?-~]*")
 """Nothing to escape: most values are so, and a long answer has thousands of them."""
@@ -41,7 +40,7 @@ def parse(data: bytes, limit: int) -> _Element:
     """
     if len(data) > limit:
         raise XmlError(f"the XML message has {len(data)} bytes, the limit is {limit}")
-    if data.count(b"<") + data.count(b"=") > max(limit // _SPARSE, _FEW):
+    if data.count(b"<") + data.count(b"=") > _MOST_MARKUP:
         raise XmlError("the XML message has more elements and attributes than its text can need: send less in one message")
     first = _DOCTYPE_BEFORE_ROOT.search(data)
     if first is not None and first[0] == b"<!DOCTYPE":

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, literal, select, update
+from sqlalchemy import Connection, delete, func, literal, or_, select, update
 
 from server.records.catalogue import BLOB, PATIENT
 from server.records.registry import DOCUMENT, OBJECT, owned
@@ -66,11 +66,15 @@ class Entered(NamedTuple):
 
 
 def entered(connection: Connection, unique_ids: Iterable[str]) -> Iterator[Entered]:
-    """Those of these documents that are here, once for each entry of each; once without, where the entries are at a foreign registry."""
+    """Those of these documents that are here, once for each entry of each; once without, where the entries are at a foreign registry.
+
+    What somebody has registered is an entry of the document if it has its hash: who merely knows the uniqueId of another's does not get it so.
+    """
     joined = owned().join(DOCUMENT, DOCUMENT.c.unique_id == OBJECT.c.unique_id)
     columns = (OBJECT.c.entry_uuid, DOCUMENT.c.unique_id, DOCUMENT.c.blob_id, DOCUMENT.c.mime_type, DOCUMENT.c.size, PATIENT.c.id)
     for some in _portions(list(dict.fromkeys(unique_ids))):
-        wanted = select(*columns).select_from(joined).where(OBJECT.c.kind == "document", OBJECT.c.unique_id.in_(some))
+        same = or_(OBJECT.c.origin != "xds", func.lower(OBJECT.c.hash) == DOCUMENT.c.sha1)
+        wanted = select(*columns).select_from(joined).where(OBJECT.c.kind == "document", OBJECT.c.unique_id.in_(some), same)
         yield from map(Entered._make, connection.execute(wanted).all())
         elsewhere = (
             select(literal("").label("entry_uuid"), *columns[1:])

@@ -79,7 +79,7 @@ BAD: list[tuple[Syntax, str]] = [
     ),
     *((Syntax.SHA_1, text) for text in ("", "da39a3ee5e6b4b0d3255bfef95601890afd8070", "g" * 40, "0" * 64)),
     *((Syntax.LANGUAGE, text) for text in ("", "en_US", "english!", "en-", "toolonglanguage")),
-    *((Syntax.MIME_TYPE, text) for text in ("", "pdf", "application/", "application/x y", "/pdf")),
+    *((Syntax.MIME_TYPE, text) for text in ("", "pdf", "application/", "application/x y", "/pdf", "text/plain;\r\nX: y", "text/plain\n; a=b", "text/plain; ä")),
     *((Syntax.OID, text) for text in ("", "1", "1.", "1.02", "1..2", "a.b", "1.2\n", "1." + "2" * 63, "\u0661.2", "urn:oid:1.2")),
     *((Syntax.OID_URN, text) for text in ("", "1.2.3", "urn:oid:", "urn:oid:1.02", "URN:OID:1.2")),
     *((Syntax.UUID, text) for text in ("", "Document01", "urn:uuid:9E0110F8-4748-4F1E-B0A8-CECAE32209C7", "urn:uuid:9e0110f8")),

@@ -182,6 +182,13 @@ def readdress(connection: Connection, id: str, email: str, now: int) -> None:
         raise Conflict(_TAKEN) from None
 
 
+def delete(connection: Connection, id: str) -> None:
+    """The account is gone, with which patients it is. What else has its id goes before (`server.access.people.leaving`)."""
+    connection.execute(OWN.delete().where(OWN.c.account == id))
+    connection.execute(ACCOUNT.delete().where(ACCOUNT.c.id == id))
+    epoch.raise_(connection)
+
+
 def own(connection: Connection, id: str, patient: str) -> None:
     """`patient` (a resource id) is this person from now on."""
     connection.execute(insert(connection, OWN).values(account=id, patient=patient).on_conflict_do_nothing())

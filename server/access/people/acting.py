@@ -12,9 +12,11 @@ from server.records import belonging
 
 @dataclass(frozen=True, slots=True)
 class Acting:
-    """`name` is that of the proxy's account, `relation` of `proxies.RELATIONS`. Moments are microseconds; `ends` is 0 where no end is known."""
+    """`id` is the proxy's, `name` that of its account, `email` its address; `relation` of `proxies.RELATIONS`. Moments are microseconds; `ends` is 0 where no end is known."""
 
+    id: str
     name: str
+    email: str
     relation: str
     begins: int
     ends: int
@@ -28,5 +30,7 @@ def who_act_for(connection: Connection, patients: Collection[str], now: int) -> 
         for each in proxies.of_patient(connection, patient):
             account, over = accounts.find(connection, each.account), each.over(born)
             if account is not None and not account.disabled and now < over:
-                found.append(Acting(account.name, each.relation, each.begins, 0 if over == FOREVER else over))
+                found.append(
+                    Acting(each.id, account.name, account.email, each.relation, each.begins, 0 if over == FOREVER else over)
+                )
     return tuple(dict.fromkeys(found))

@@ -10,6 +10,7 @@ from server.access.people.administering import Administering
 from server.access.people.browsers import Browsers
 from server.access.people.changed_ways import ChangedWays
 from server.access.people.events import Events, Refusal
+from server.access.people.leaving import Leaving
 from server.access.people.one_time_codes import OneTimeCodes
 from server.access.people.passkeys import Passkeys
 from server.access.people.passwords import Hashing, Passwords
@@ -59,7 +60,8 @@ class People:
         self.recovery = Recovery(database, self.passwords, self.sign_in, self.events)
         self.administering = Administering(database, self.sign_in, self.recovery, self.events)
         self.profile = Profile(database, settings, self.codes, self.sign_in, self.events)
-        self.proxying = Proxying(database, self.events, settings.proxy_until_age)
+        self.proxying = Proxying(database, self.events, settings.proxy_until_age, self.sign_in, self.throttles)
+        self.leaving = Leaving(database, self.events, mail)
         self._database = database
 
     def sign_out(self, session: sessions.Session, address: str) -> None:

@@ -1,12 +1,24 @@
-"""Staff say who is whose proxy; the trail says who said so."""
+"""Staff say who is whose proxy, and patients who their carers are; the trail says who said so."""
 
-from server.access.people import accounts, proxies
+from typing import Final
+
+from server.access.people import accounts, passkeys, proxies
 from server.access.people.accounts import Account
 from server.access.people.events import Events
 from server.access.people.proxies import Proxy
-from server.errors import Forbidden, NotFound
+from server.access.people.sessions import Session
+from server.access.people.sign_in import SignIn
+from server.access.people.throttles import Throttles, rate
+from server.errors import Forbidden, ImageShareError, NotFound, Refused, TooManyAttempts
 from server.store.db import Database, micros
+from server.telemetry import failure, log
 
+OWN_TO_END: Final = frozenset({"carer", "other"})
+"""Proxies whom a patient ends herself. Parents and guardians are so by law: staff say so, and end it."""
+DAYS: Final = (30, 180, 365, 0)
+"""How long a carer whom a patient names may be one; 0 is until somebody ends it."""
+_NAMING: Final = rate(10, 86_400, "carer")
+_DAY: Final = 86_400_000_000
 _OF_CHILDREN = frozenset({"parent", "guardian"})
 _MAY = frozenset({"staff", "administrator"})
 
@@ -14,9 +26,10 @@ _MAY = frozenset({"staff", "administrator"})
 class Proxying:
     """`by` is who does it: an account of staff, or None for the command line of this machine."""
 
-    def __init__(self, database: Database, events: Events, until_age: int) -> None:
+    def __init__(self, database: Database, events: Events, until_age: int, sign_in: SignIn, throttles: Throttles) -> None:
         """`until_age`: the patient's age with which parents and guardians are none any more, where nothing else is said; 0 for none."""
         self._database, self._events, self._until_age = database, events, until_age
+        self._sign_in, self._throttles = sign_in, throttles
 
     def begin(
         self,
@@ -61,6 +74,61 @@ class Proxying:
             self._events.changed(connection, ended.account, by, f"proxy ended: {ended.relation}", address, ended.patient)
             return ended
 
+    def name_carer(self, by: Session, email: str, name: str, days: int, address: str) -> None:
+        """Somebody with this e-mail address may see the records of who is signed in; who has no account yet is invited to one, called `name`.
+
+        Nothing tells whether there was one. Raises `StepUpNeeded`, `Refused`, `TooManyAttempts`.
+        """
+        if not self._throttles.take(_NAMING, by.account.id):
+            raise TooManyAttempts(self._throttles.wait(_NAMING, by.account.id))
+        now = micros()
+        with self._database.write() as connection:
+            passkeys.require_strong(connection, by, now)
+            own = accounts.own_patients(connection, by.account.id)
+            if not own:
+                raise Refused("no records are connected to your account, so there is nothing that a carer could see")
+            known = accounts.by_email(connection, email)
+            carer = known or accounts.add(connection, kind="proxy", email=email, name=name)
+            for patient in sorted(own):
+                proxies.begin(
+                    connection,
+                    account=carer.id,
+                    patient=patient,
+                    relation="carer",
+                    begins=now,
+                    ends=now + days * _DAY if days else 0,
+                )
+                self._events.changed(connection, carer.id, by.account, "proxy begun: carer", address, patient)
+        try:
+            if known is None:
+                self._sign_in.invite(carer)
+            elif accounts.is_reachable(carer.email):
+                self._sign_in.mail(carer.email, "A message about your account", _LETTER)
+        except ImageShareError as error:
+            log().error("mail not sent", **failure(error))
+
+    def end_own(self, by: Session, id: str, address: str) -> None:
+        """A patient's own carer, or what somebody does for another. Raises `NotFound`, in the same words whatever is wrong."""
+        with self._database.write() as connection:
+            own = accounts.own_patients(connection, by.account.id)
+            held = {each.id: each for each in proxies.of_account(connection, by.account.id)}
+            held |= {
+                each.id: each
+                for patient in own
+                for each in proxies.of_patient(connection, patient)
+                if each.relation in OWN_TO_END
+            }
+            if id not in held:
+                raise NotFound("there is no such proxy, or it has been ended already")
+            ended = proxies.end(connection, id)
+            self._events.changed(connection, ended.account, by.account, f"proxy ended: {ended.relation}", address, ended.patient)
+
     def _require(self, by: Account | None) -> None:
         if by is not None and by.kind not in _MAY:
             raise Forbidden("only staff may say who is whose proxy")
+
+
+_LETTER: Final = """Somebody has named you as a carer: you may see their medical images and reports with your account, until they end it. Sign in to see them.
+
+If you do not know why, you need do nothing, or can end it on the page "People" of your account.
+"""

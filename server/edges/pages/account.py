@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from sqlalchemy import Connection
 from starlette.responses import JSONResponse, Response
 
 from profiles.smart.words import wish
@@ -9,6 +10,7 @@ from server.access.people import accounts, passkeys, profile
 from server.access.people.acting import Acting, who_act_for
 from server.access.people.one_time_codes import MINUTES
 from server.access.people.passwords import SHORTEST
+from server.access.people.proxying import OWN_TO_END
 from server.edges.context import request_id
 from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit
@@ -131,7 +133,7 @@ def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
         keys = passkeys.of(connection, person.account.id)
         may_rename = profile.may_rename(connection, person.account)
         own = accounts.own_patients(connection, person.account.id)
-        acting = [_acting(visit, each) for each in who_act_for(connection, own, micros())]
+        acting = [told for _each, told in acting_for(visit, connection, own)]
     known = {
         "faults": {}, "done": visit.take_done(), "keys": keys, "shortest": SHORTEST,
         "needs_current": people.passwords.has_one(person.account.id) and "passkey" not in person.methods,
@@ -147,10 +149,18 @@ def _account(visit: Visit, status: int = 200, **values: Any) -> Response:
     return visit.page("account.html", status, **{**known, **values})
 
 
+def acting_for(visit: Visit, connection: Connection, own: frozenset[str]) -> list[tuple[Acting, dict[str, Any]]]:
+    """Who may act for these patients, and how pages say it."""
+    return [(each, _acting(visit, each)) for each in who_act_for(connection, own, micros())]
+
+
 def _acting(visit: Visit, each: Acting) -> dict[str, Any]:
     days = {"begins": each.begins, "ends": each.ends}
     said = {name: day(f"{moment(at).astimezone(visit.settings.zone):%Y%m%d}") if at else "" for name, at in days.items()}
-    return {"name": each.name, "relation": _(_RELATIONS.get(each.relation, "")), "is_to_come": each.begins > micros(), **said}
+    name = (
+        each.email if each.relation in OWN_TO_END else each.name
+    )  # whom she named by an address: what they are called is theirs to say
+    return {"name": name, "relation": _(_RELATIONS.get(each.relation, "")), "is_to_come": each.begins > micros(), **said}
 
 
 def _app(visit: Visit, each: Connected) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """ITI-86 over HTTP: documents that are gone for good, and those that stay."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peers import imageshare
+from peers import imageshare, registering
 from peers.document_source import Message, document, submitted
 from peers.shows import shows
 from peers.xds import REPOSITORY, Archive, cx, get, instance, payload
@@ -15,6 +16,8 @@ from ihe.ebrs import FAILURE, PARTIAL_SUCCESS, SUCCESS, RegistryResponse
 from ihe.iti43 import DocumentRequest
 from server.access.decisions import Decision, parse_scopes
 from server.edges.soap import endpoint
+from server.records import patients, registry
+from server.work import documents
 
 ON_BOTH_ENGINES = True
 
@@ -94,3 +97,21 @@ def test_who_may_not_delete_it_is_told_that_it_is_not_there(
     assert (answer.status, told(answer)) == (FAILURE, [("XDSDocumentUniqueIdError", "2.999.1.1")])
     assert files(archive) == before
     assert [event.outcome for event in archive.trail("ITI-86")] == ["4"]
+
+
+@pytest.mark.parametrize(("sha1", "is_told"), [("0" * 40, False), (hashlib.sha1(b"first").hexdigest(), True)])
+def test_who_knows_a_uniqueid_alone_does_not_get_the_document(archive: Archive, sha1: str, is_told: bool) -> None:
+    """Its entry was removed (ITI-62), and another patient's submission names it."""
+    others, node = registering.Registry(archive.node), archive.node
+    with node.database.write() as connection:
+        (found,) = registry.by_unique_id(connection, ["2.999.1.1"])
+        registry.remove(connection, [found.value.entry_uuid])
+    named = registering.document(
+        unique_id="2.999.1.1", repository_unique_id=node.installation.repository, hash=sha1.upper(), size=5
+    )
+    others.submit(registering.submitted(named))
+    with node.database.read() as connection:
+        known = patients.registered(connection, registering.PATIENT, node.domain.authorities)
+        assert known is not None
+        decision = Decision("app", parse_scopes("patient/*.rs"), known.id)
+        assert bool(documents.retrievable(connection, decision, ["2.999.1.1"])) is is_told
