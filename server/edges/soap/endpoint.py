@@ -6,6 +6,7 @@ transaction, the trail, the first byte.
 
 import uuid
 from collections.abc import Mapping
+from typing import Final
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -56,12 +57,13 @@ class SoapEndpoint:
             if request.method != "POST":
                 raise _MethodNotAllowed("a SOAP message must be sent by POST")
             known = await run_in_threadpool(admit, request)
-            message.check(request, self._limit(request), attachments=self._takes_attachments)
+            limit = self._limit(request, known)
+            message.check(request, limit, attachments=self._takes_attachments)
         except ImageShareError as error:
             return await run_in_threadpool(self._refused, request, error)
         except Exception as error:  # noqa: BLE001 (as below)
             return await run_in_threadpool(self._broken, request, error, None)
-        exchange = _Exchange(request, known, self._limit(request), self._by_action, self._first)
+        exchange = _Exchange(request, known, limit, self._by_action, self._first)
         try:
             return await context.fed(request, exchange.feed, exchange.finish)
         except ClientDisconnect:
@@ -74,9 +76,10 @@ class SoapEndpoint:
             if exchange.attachments is not None:
                 await run_in_threadpool(exchange.attachments.abort)
 
-    def _limit(self, request: Request) -> int:
-        """Bytes that an envelope may have before it is known which transaction's it is."""
-        return max(each.limit(context.node(request).settings) for each in self._by_action.values())
+    def _limit(self, request: Request, known: Decision | None) -> int:
+        """Bytes that an envelope may have before it is known which transaction's it is: fewer where only an assertion in it can say who sends it."""
+        largest = max(each.limit(context.node(request).settings) for each in self._by_action.values())
+        return largest if known is not None else min(largest, _OF_STRANGERS)
 
     def _failed(self, request: Request, error: Exception, exchange: "_Exchange") -> Response:
         match error:
@@ -112,6 +115,10 @@ class SoapEndpoint:
             telemetry.log().error("trail", request_id=context.request_id(request), **telemetry.failure(trail))
         body = soap.render_fault(fault, envelope.message_id if envelope else "", _message_id())
         return Response(body, status, {"Content-Type": soap.content_type(soap.fault_action(fault))})
+
+
+_OF_STRANGERS: Final = 4 << 20
+"""It is in memory until it is whole, and whoever can open a connection may send one."""
 
 
 class _MethodNotAllowed(NotSupported):

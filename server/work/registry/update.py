@@ -116,8 +116,11 @@ def update_restricted(connection: Connection, decision: Decision, domain: Domain
     Raises as `update` does.
     """
     assert submission.submission_set is not None
+    decision.require(LIST, Interaction.UPDATE)
     errors = list(_beyond_restricted(submission))
     known = _latest(connection, decision, submission)
+    for patient in {each.patient for each in known.values()}:  # what of an object is told is told to who may change it
+        require(decision, Interaction.UPDATE, patient)
     for new in submission.documents:
         if (stored := known.get(new.logical_id)) is not None:
             errors += _unmodifiable(new, stored.value)

@@ -216,3 +216,12 @@ def test_a_certificate_that_nobody_knows_opens_nothing(tmp_path: Path, provider:
         shown: Callable[[str], dict[str, str]] = lambda name: {name: provider.certificate.read_text().replace("\n", "")}  # noqa: E731
         for name in ("X-Client-Cert", "X-SSL-Cert", "X-Forwarded-Client-Cert", "Client-Cert"):
             fault(post(Archive(node), asking(Archive(node)), **shown(name)), 403)
+
+
+def test_who_is_known_by_nothing_but_the_message_sends_no_large_one(archive: Archive) -> None:
+    """It is in memory before the assertion in it can be looked at."""
+    message = asking(archive)
+    assert fault(post(archive, message + b" " * (4 << 20)), 413).code == "Sender"
+    pieces = (message, *[b" " * (1 << 20)] * 5)
+    sent = archive.client(FAR, PUBLIC).post(REGISTRY, content=iter(pieces), headers=PLAIN)
+    assert fault(sent, 413).code == "Sender"
