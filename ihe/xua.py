@@ -70,7 +70,7 @@ class Assertion:
     """What a signed assertion says. Moments have a zone. `audiences` has the URIs of each AudienceRestriction; all of these must hold.
 
     `confirmed_until` is the end of the bearer's confirmation where that has one. `roles`, `purposes` are of the schemes that they name (OIDs),
-    `provider_ids` pairs of authority (empty: an NPI) and identifier, `resource_ids` CX, `policies` URIs of consent documents and privacy policies.
+    `provider_ids` pairs of authority (empty: an NPI) and identifier, `resource_ids` CX, or what somebody else understands (an HL7 II is empty here), `policies` URIs of consent documents and privacy policies.
     """
 
     id: str
@@ -176,7 +176,7 @@ def read(signed: _Element) -> Assertion:
         roles=tuple(_codes(values, ROLE)),
         purposes=tuple(_codes(values, PURPOSE_OF_USE)),
         provider_ids=tuple(_provider_ids(values)),
-        resource_ids=tuple(_texts(values, RESOURCE_ID)),
+        resource_ids=tuple(_text(value) for value in values.get(RESOURCE_ID, ())) or (("",) if RESOURCE_ID in values else ()),
         policies=(*_texts(values, CONSENT_DOCUMENT), *_texts(values, PRIVACY_POLICY)),
     )
 

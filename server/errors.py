@@ -12,6 +12,7 @@
     |   |-- NotAcceptable 2202        no representation that the client accepts
     |   |-- UnsupportedMediaType 2203 a body of a type that is not taken here
     |   |-- TooLarge 2301             beyond a configured limit
+    |   |-- TooSlow 2302              a body that does not arrive in time
     |   `-- Invalid 2401              a resource that its definition or a rule refuses, with an issue for each element at fault
     |       `-- Contradiction 2402    a resource that says otherwise than the DICOM catalogue
     |-- AccessError 3000
@@ -163,6 +164,15 @@ class TooLarge(Refused):
     dimse_status = 0xA700
     stow_reason = 0xA700
     summary = "this is larger than is taken here"
+
+
+class TooSlow(Refused):
+    """A request of which too little arrives: whoever sends it holds a connection that others want."""
+
+    number = 2302
+    http_status = 408
+    fhir_code = "timeout"
+    summary = "the request took too long to arrive"
 
 
 class Invalid(Refused):

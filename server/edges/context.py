@@ -8,7 +8,8 @@ import asyncio
 import ipaddress
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,7 +32,7 @@ from server.access.tokens import Tokens
 from server.access.viewing import Viewing
 from server.edges.forwarding import caller
 from server.edges.turns import Turns, leave, turn_of
-from server.errors import ImageShareError, Unauthenticated, Unavailable
+from server.errors import ImageShareError, TooSlow, Unauthenticated, Unavailable
 from server.outbound.logos import Logos
 from server.records.installation import Installation
 from server.records.peers import Peers
@@ -53,6 +54,11 @@ from server.work.render import Renderer
 
 _TOGETHER = 1 << 20
 _PIECES = 256
+_PATIENCE = 30.0
+"""Seconds without anything of a body, and what it may take beside its bytes."""
+_SLOWEST = 1024
+"""Bytes a second."""
+_TOO_SLOW = "the body of the request did not arrive in time: send it faster, or in smaller pieces"
 """After so many a body's pieces are joined, however small: each takes some memory beside its bytes."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 T = TypeVar("T")
@@ -319,15 +325,29 @@ def together(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(waiting)
 
 
+async def _next(arriving: AsyncIterator[bytes]) -> bytes | None:
+    """What arrives next of a body; None at its end. Raises `TooSlow`."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await anext(arriving, None)
+    except TimeoutError:
+        raise TooSlow(_TOO_SLOW) from None
+
+
 async def fed(request: Request, feed: Callable[[bytes], object], finish: Callable[[bytes], T]) -> T:
     """Gives a request's body to `feed` in pieces of about 1 MiB and its last one to `finish`, whose result is returned; both may block.
 
-    While a piece is looked at in a worker thread the next one arrives, and no more than that. Raises `ClientDisconnect`.
+    While a piece is looked at in a worker thread the next one arrives, and no more than that. Raises `ClientDisconnect`, and `TooSlow` for a body of
+    which nothing comes for half a minute, or less than 1 KiB a second: connections are few, and whoever comes may hold one.
     """
-    waiting, size = list[bytes](), 0
+    waiting, size, whole, began = list[bytes](), 0, 0, time.monotonic()
     feeding: asyncio.Task[object] | None = None
+    arriving = aiter(request.stream())
     try:
-        async for data in request.stream():
+        while (data := await _next(arriving)) is not None:
+            whole += len(data)
+            if time.monotonic() - began > _PATIENCE + whole / _SLOWEST:
+                raise TooSlow(_TOO_SLOW)
             waiting.append(data)
             size += len(data)
             if len(waiting) >= _PIECES:

@@ -179,6 +179,10 @@ def _whole(answer: httpx2.Response) -> bytes:
     return bytes(found)
 
 
+_ALSO: Final = {"urn:ihe:iti:2007:RetrieveDocumentSetResponse": "urn:ihe:rad:2009:RetrieveImagingDocumentSetResponse"}
+"""What sources of images in the field answer RAD-69 with, where the standard has the action of ITI-43 (RAD TF-2 section 4.69.4.2.2)."""
+
+
 def _check(envelope: soap.Envelope, message_id: str, expect: str, status: int) -> None:
     """WS-Addressing 1.0 core section 3.4: an answer relates to its request. Raises the `SoapFault` that it is, or `Unavailable`.
 
@@ -189,5 +193,5 @@ def _check(envelope: soap.Envelope, message_id: str, expect: str, status: int) -
         raise Unavailable(f"the partner's server answered with HTTP {status}")
     if envelope.relates_to not in ("", message_id):
         raise Unavailable("the partner's answer is one to another message (wsa:RelatesTo)")
-    if envelope.action != expect:
+    if envelope.action not in (expect, _ALSO.get(expect)):
         raise Unavailable("the partner's answer has a wsa:Action that does not belong to the request")

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, literal, or_, select, update
+from sqlalchemy import Connection, Join, delete, func, literal, or_, select, update
 
+from server.records.belonging import MERGE
 from server.records.catalogue import BLOB, PATIENT
 from server.records.registry import DOCUMENT, OBJECT, owned
 from server.store.blobs import Blob
@@ -47,10 +48,17 @@ def held(connection: Connection, unique_ids: Iterable[str]) -> dict[str, Held]:
             select(
                 DOCUMENT.c.unique_id, DOCUMENT.c.blob_id, PATIENT.c.id, DOCUMENT.c.mime_type, DOCUMENT.c.size, DOCUMENT.c.sha1
             )
-            .join(PATIENT, DOCUMENT.c.patient_pk == PATIENT.c.pk)
+            .select_from(_owned())
             .where(DOCUMENT.c.unique_id.in_(some))
         )  # fmt: skip
         found |= {row.unique_id: Held(*row) for row in connection.execute(wanted)}
+    return found
+
+
+def _owned() -> Join:
+    """Documents with the patient whose they are now: the one into whom theirs was merged."""
+    whose = func.coalesce(MERGE.c.target_pk, DOCUMENT.c.patient_pk)
+    found: Join = DOCUMENT.outerjoin(MERGE, MERGE.c.source_pk == DOCUMENT.c.patient_pk).join(PATIENT, PATIENT.c.pk == whose)
     return found
 
 
@@ -68,18 +76,21 @@ class Entered(NamedTuple):
 def entered(connection: Connection, unique_ids: Iterable[str]) -> Iterator[Entered]:
     """Those of these documents that are here, once for each entry of each; once without, where the entries are at a foreign registry.
 
-    What somebody has registered is an entry of the document if it has its hash: who merely knows the uniqueId of another's does not get it so.
+    What somebody has registered is an entry of the document if it has its hash: who merely knows the uniqueId of another's does not get it so. Of several
+    versions of an entry (ITI-57) the newest is the one: a document that became another patient's is no longer the former one's.
     """
+    later = OBJECT.alias()
+    is_newest = ~select(later.c.pk).where(later.c.logical_id == OBJECT.c.logical_id, later.c.version > OBJECT.c.version).exists()
     joined = owned().join(DOCUMENT, DOCUMENT.c.unique_id == OBJECT.c.unique_id)
     columns = (OBJECT.c.entry_uuid, DOCUMENT.c.unique_id, DOCUMENT.c.blob_id, DOCUMENT.c.mime_type, DOCUMENT.c.size, PATIENT.c.id)
     for some in _portions(list(dict.fromkeys(unique_ids))):
         same = or_(OBJECT.c.origin != "xds", func.lower(OBJECT.c.hash) == DOCUMENT.c.sha1)
-        wanted = select(*columns).select_from(joined).where(OBJECT.c.kind == "document", OBJECT.c.unique_id.in_(some), same)
+        wanted = (
+            select(*columns).select_from(joined).where(OBJECT.c.kind == "document", OBJECT.c.unique_id.in_(some), same, is_newest)
+        )
         yield from map(Entered._make, connection.execute(wanted).all())
-        elsewhere = (
-            select(literal("").label("entry_uuid"), *columns[1:])
-            .join(FOREIGN, FOREIGN.c.unique_id == DOCUMENT.c.unique_id)
-            .join(PATIENT, PATIENT.c.pk == DOCUMENT.c.patient_pk)
+        elsewhere = select(literal("").label("entry_uuid"), *columns[1:]).select_from(
+            _owned().join(FOREIGN, FOREIGN.c.unique_id == DOCUMENT.c.unique_id)
         )
         yield from map(Entered._make, connection.execute(elsewhere.where(FOREIGN.c.unique_id.in_(some))).all())
 
@@ -134,8 +145,7 @@ def unconfirmed(connection: Connection, unique_ids: Iterable[str]) -> list[str]:
 def long_unconfirmed(connection: Connection, *, before: int, limit: int) -> list[Held]:
     """The same of documents that came before a moment (microseconds)."""
     columns = (DOCUMENT.c.unique_id, DOCUMENT.c.blob_id, PATIENT.c.id, DOCUMENT.c.mime_type, DOCUMENT.c.size, DOCUMENT.c.sha1)
-    joined = DOCUMENT.join(FOREIGN, FOREIGN.c.unique_id == DOCUMENT.c.unique_id)
-    whose = joined.join(PATIENT, PATIENT.c.pk == DOCUMENT.c.patient_pk)
+    whose = _owned().join(FOREIGN, FOREIGN.c.unique_id == DOCUMENT.c.unique_id)
     wanted = select(*columns).select_from(whose).where(FOREIGN.c.registered == 0, DOCUMENT.c.created < before)
     return [Held(*row) for row in connection.execute(wanted.order_by(DOCUMENT.c.created).limit(limit))]
 

@@ -29,3 +29,8 @@ def retrievable(connection: Connection, decision: Decision, unique_ids: Sequence
         for each in repository.entered(connection, unique_ids)
         if (allowed is None or each.patient in allowed) and (by_patient or sees(each.entry_uuid))
     }
+
+
+def withheld(connection: Connection, unique_ids: Sequence[str]) -> frozenset[str]:
+    """The patients (resource ids) of those of these documents that are here: for the trail, where somebody was not told of them."""
+    return frozenset(each.patient for each in repository.entered(connection, unique_ids)) if unique_ids else frozenset()

@@ -36,6 +36,7 @@ from server.work.registry.domain import Domain
 
 Also: TypeAlias = Callable[[Connection], None]
 """What else belongs to the transaction of a message."""
+_LONGEST: Final = 64
 _SUBSUMED: Final = "the patient was merged into another; use the identifier of that one"
 
 
@@ -213,6 +214,9 @@ class PatientFeed:
             wanted = f", {' or '.join(sorted(self._domain)[:5])}" if self._domain else ", an OID with ISO"
             why = f"{segment}-{number} has no identifier of the affinity domain: its assigning authority (component 4) must be one{wanted}"
             raise MessageRefused("204", why, segment, number)
+        if "\\" in mine[0].value or len(mine[0].value) > _LONGEST or not mine[0].value.isprintable():
+            why = f"{segment}-{number} has a patient id that DICOM cannot say (PS3.5 table 6.2-1, LO): at most {_LONGEST} characters, no backslash"
+            raise MessageRefused("102", why, segment, number)
         return _Subject(mine[0], segment, number)
 
     def _tell(self, connection: Connection, kind: Kind, patient: str, feed: Feed | LinkChange, sender: Agent) -> None:

@@ -102,6 +102,11 @@ def visible(connection: Connection, decision: Decision, sop_uids: Sequence[str])
     return {uid: each for uid, each in found.items() if (each.study_uid, each.series_uid) in seen}
 
 
+def withheld(connection: Connection, sop_uids: Sequence[str]) -> frozenset[str]:
+    """The patients (resource ids) of those of these instances that exist: for the trail, where somebody was not told of them."""
+    return frozenset(each.patient for each in catalogue.by_sop_uid(connection, sop_uids).values()) if sop_uids else frozenset()
+
+
 def part10(blobs: BlobStore, instance: StoredInstance) -> Iterator[bytes]:
     """The instance as a Part 10 file (PS3.10), in chunks, as `part10_pieces`."""
     for piece in part10_pieces(blobs, instance):

@@ -198,20 +198,28 @@ class _Exchange:
 
     def _answer(self, decision: Decision, envelope: Envelope) -> Answer:
         """The transaction's answer, be it a failure; what it refuses is in the trail."""
-        transaction = self.transaction
+        transaction, whose = self.transaction, frozenset[str]()
         try:
             answer = self.attachments.answer() if self.attachments else transaction.answer(self._request, decision, envelope)
         except RegistryRefusal as refusal:
             answer = Answer(transaction.failed(refusal.errors), refusal.errors)
         except ImageShareError as error:
-            made = transaction.error(error)
+            made, whose = transaction.error(error), getattr(error, "patients", whose)
             answer = Answer(transaction.failed((made,)), (made,))
         if wrong := tuple(error for error in answer.errors if error.severity == ERROR):
-            self._refused(Conflict(_summary(wrong)))
+            self._refused(_Failed(_summary(wrong), whose | answer.withheld))
         return answer
 
     def _refused(self, error: ImageShareError) -> None:
         context.refused(self._request, error, self.transaction.kind, self.transaction.subtype, entities=self.asked, rest=False)
+
+
+class _Failed(Conflict):
+    """`patients` are those whose data were refused: their trails have it too."""
+
+    def __init__(self, detail: str, patients: frozenset[str]) -> None:
+        super().__init__(detail)
+        self.patients = patients
 
 
 def _summary(errors: tuple[RegistryError, ...]) -> str:

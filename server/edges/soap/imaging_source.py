@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from starlette.requests import Request
 
@@ -35,7 +36,9 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
     errors = document_set.refuse_foreign([wanted for _, _, wanted in documents], node.installation.imaging_source)
     ours = [each for each in documents if each[2].repository_unique_id == node.installation.imaging_source]
     with node.database.read() as connection:
-        visible = retrieve.visible(connection, decision, list({wanted.document_unique_id: None for _, _, wanted in ours}))
+        uids = list({wanted.document_unique_id: None for _, _, wanted in ours})
+        visible = retrieve.visible(connection, decision, uids)
+        withheld = retrieve.withheld(connection, [each for each in uids if each not in visible])
     found: list[_Found] = []
     spool = Spool(node.blobs)
     try:
@@ -44,7 +47,7 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
                 found.append(_found(node.blobs, spool, visible, (study, series, wanted), asked.transfer_syntaxes))
             except RegistryError as error:
                 errors.append(error)
-        return document_set.answer(request, RAD_69, _documents(found), errors, spool.close)
+        return replace(document_set.answer(request, RAD_69, _documents(found), errors, spool.close), withheld=withheld)
     except BaseException:
         spool.close()
         raise

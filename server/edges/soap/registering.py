@@ -41,7 +41,7 @@ def _submitting(by: By, kind: Kind, subtype: Subtype, work: _Work) -> Callable[[
 
         def write(connection: Connection) -> None:
             done = work(connection, decision, node.domain, submission)
-            note = Note(kind, subtype, asked_to_register(envelope), frozenset([done.patient]))
+            note = Note(kind, subtype, asked_to_register(envelope), done.former | {done.patient})
             context.noted(request, [note], connection, rest=False)
 
         run = node.writes.run if len(submission.documents) <= FEW else node.writes.alone

@@ -1,6 +1,7 @@
 """The Document Repository: Retrieve Document Set, Remove Documents. How it receives stands in `server.edges.soap.provide`."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from lxml.etree import _Element
@@ -29,7 +30,9 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
     errors = document_set.refuse_foreign(asked, node.installation.repository)
     ours = [wanted for wanted in asked if wanted.repository_unique_id == node.installation.repository]
     with node.database.read() as connection:
-        stored = documents.retrievable(connection, decision, [wanted.document_unique_id for wanted in ours])
+        uids = [wanted.document_unique_id for wanted in ours]
+        stored = documents.retrievable(connection, decision, uids)
+        withheld = documents.withheld(connection, [each for each in uids if each not in stored])
     found = []
     for wanted in ours:
         document = stored.get(wanted.document_unique_id)
@@ -42,7 +45,7 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
         told = _told(document.unique_id, node.installation.repository)
         read = partial(node.blobs.extent, document.blob_id)
         found.append(Document(wanted, document.mime_type, document.size, document.patient, told, read))
-    return document_set.answer(request, ITI_43, found, errors)
+    return replace(document_set.answer(request, ITI_43, found, errors), withheld=withheld)
 
 
 def _told(unique_id: str, repository: str) -> AuditedEntity:

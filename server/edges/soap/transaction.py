@@ -24,7 +24,8 @@ def _nothing(_: Attachment) -> Iterable[Piece]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A payload, as an element or as it is sent, and its attachments, whose bytes `content` gives. `errors` are those in the payload, for the trail.
+    """A payload, as an element or as it is sent, and its attachments, whose bytes `content` gives. `errors` are those in the payload, for the trail,
+    `withheld` the patients (resource ids) whose data were asked for and not given.
 
     `close` is called when the answer was sent, or could not be.
     """
@@ -34,6 +35,7 @@ class Answer:
     attachments: tuple[Attachment, ...] = ()
     content: Callable[[Attachment], Iterable[Piece]] = _nothing
     close: Callable[[], None] = lambda: None
+    withheld: frozenset[str] = frozenset()
 
 
 class Attachments(Protocol):

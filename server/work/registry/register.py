@@ -26,7 +26,7 @@ from profiles.document import (
 )
 from profiles.timestamps import dtm
 from server.access.decisions import Decision, Interaction
-from server.records import registry
+from server.records import registry, repository
 from server.records.registry_values import Registered
 from server.store.db import micros, moment
 from server.work.registry import faces, rules
@@ -42,11 +42,12 @@ further statement takes the longer the more was changed since."""
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was registered: the id of the patient's Patient, her row, and the submission with real ids."""
+    """What was registered: the id of the patient's Patient, her row, and the submission with real ids; `former` are those whose objects it was before."""
 
     patient: str
     patient_pk: int
     submission: Submission
+    former: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ def register(connection: Connection, decision: Decision, domain: Domain, submiss
     if whose is None:
         raise unknown_patient(submission.submission_set.patient_id)
     require(decision, Interaction.CREATE, whose.id, LIST)
+    _require_own(connection, decision, domain, submission, whose.id)
     before = standing(connection, decision, whose, given)
     if errors := rules.check(submission, before):
         raise RegistryRefusal(errors)
@@ -94,6 +96,14 @@ def register(connection: Connection, decision: Decision, domain: Domain, submiss
     if changed := (plan.deprecated | known) - new:
         faces.again(connection, domain, sorted(changed), now)
     return Done(whose.id, whose.pk, submission)
+
+
+def _require_own(connection: Connection, decision: Decision, domain: Domain, submission: Submission, whose: str) -> None:
+    """Who registers a document that our repository holds for another may read it there: an entry of one's own would open its bytes. Raises `Forbidden`."""
+    ours = [each.unique_id for each in submission.documents if each.repository_unique_id == domain.repository]
+    others = {each.patient for each in repository.held(connection, ours).values()} - {whose} if ours else ()
+    for patient in sorted(others):
+        require(decision, Interaction.READ, patient)
 
 
 def _names(submission: Submission) -> Iterator[str]:

@@ -107,7 +107,7 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
     )
     if touched := _touched(plan) - {value.entry_uuid for value in made}:
         faces.again(connection, domain, sorted(touched), now)
-    return Done(whose.id, whose.pk, submission)
+    return Done(whose.id, whose.pk, submission, frozenset(each.patient for each in latest.values()) - {whose.id})
 
 
 def update_restricted(connection: Connection, decision: Decision, domain: Domain, submission: Submission) -> Done:
@@ -365,10 +365,10 @@ def _new_association(plan: _Plan, made: Association, propagated: set[str]) -> No
     if (source and not isinstance(source, kinds[0])) or (target and not isinstance(target, kinds[1])):
         plan.wrong(UPDATE, made.entry_uuid, "an Association of this type cannot connect objects of these kinds")
     if any(
-        (each.source, each.target, each.status) == (made.source, made.target, APPROVED)
+        (each.type, each.source, each.target, each.status) == (made.type, made.source, made.target, APPROVED)
         for each in plan.before.associations.values()
     ):
-        plan.wrong(UPDATE, made.entry_uuid, "there is an approved Association between the two already")
+        plan.wrong(UPDATE, made.entry_uuid, "there is an approved Association of this type between the two already")
     if made.type == HAS_MEMBER:
         plan.folders.add(made.source)
     if made.type in REPLACING:

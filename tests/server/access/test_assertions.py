@@ -336,7 +336,18 @@ def test_a_resource_id_confines(node: Node, provider: Provider) -> None:
     assert (found.patient, found.reach) == (ids["A"], frozenset({ids["A"]}))
     assert found.patients("DocumentReference", READ) == {ids["A"]}
     assert decided(node, provider, {xua.RESOURCE_ID: ["A"]}, patient_authority=oid).reach == {ids["A"]}
-    for nobody in (["A"], ["X^^^&amp;1.2.3&amp;ISO"], ["A^^^"], [f"A^^^&amp;{oid}&amp;ISO", f"B^^^&amp;{oid}&amp;ISO"]):
+    element = '<x:InstanceIdentifier xmlns:x="urn:hl7-org:v3" root="1.2.3" extension="A"/>'
+    for nobody in (
+        [element],
+        [""],
+        ["<!-- -->"],
+        [],
+        ["", anna[xua.RESOURCE_ID][0]],
+        ["A"],
+        ["X^^^&amp;1.2.3&amp;ISO"],
+        ["A^^^"],
+        [f"A^^^&amp;{oid}&amp;ISO", f"B^^^&amp;{oid}&amp;ISO"],
+    ):
         assert decided(node, provider, {xua.RESOURCE_ID: nobody}).reach == frozenset()
     assert decided(node, provider, anna, resource_id="ignored").reach is None
 

@@ -354,6 +354,16 @@ def test_what_is_being_done_is_answered_when_the_port_ends(tmp_path: Path) -> No
         assert known(opened, "2") is None
 
 
+@pytest.mark.parametrize("value", ["9\\E\\P2", "9" * 65])
+def test_a_patient_id_that_dicom_cannot_say_is_refused(tmp_path: Path, value: str) -> None:
+    """It would be two values of (0010,0020), one of them somebody else's."""
+    with node(tmp_path / "data", mllp_port=0) as opened, feeding(opened) as port, sending(port.address) as sender:
+        answer = sender.send(adt("A01", pid(value)))
+        assert code(answer) == "AE"
+        assert "DICOM" in str(answer)
+        assert known(opened, value.replace("\\E\\", "\\")) is None
+
+
 def test_tls_that_never_begins_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.edges.mllp.port.HANDSHAKE_SECONDS", 0.3)
     authority = Authority(tmp_path / "authority")

@@ -29,6 +29,7 @@ from ihe.ebrs import SUCCESS
 from ihe.find_documents import FindDocuments, GetDocuments
 from server.access.decisions import Decision, everything, parse_scopes
 from server.edges.soap import endpoint
+from server.records import registry
 
 ON_BOTH_ENGINES = True
 
@@ -256,3 +257,16 @@ def test_no_message_at_all_is_our_failure(one_archive: Archive) -> None:
         assert response.status_code < 500 or fault(response, 500).code in ("MustUnderstand", "VersionMismatch")
 
     answered()
+
+
+def test_who_asks_for_anothers_document_is_in_that_patients_trail(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive.send(instance("P1", "2.25.1", "2.25.1.1"), instance("P2", "2.25.2", "2.25.2.1"))
+    own, other = (archive.find(cx(archive, patient))[0] for patient in ("P1", "P2"))
+    with archive.node.database.read() as connection:
+        mine, hers = (registry.by_unique_id(connection, [each.unique_id])[0].patient for each in (own, other))
+    monkeypatch.setattr(endpoint, "admit", lambda _: Decision("partner", parse_scopes("patient/*.rs"), mine))
+    answer, documents = get(archive, own.unique_id, other.unique_id)
+    assert list(documents) == [own.unique_id]
+    assert [error.code for error in answer.errors] == ["XDSDocumentUniqueIdError"]
+    refused = [event for event in archive.trail("ITI-43") if event.outcome == "4"]
+    assert [event.patient for event in refused] == [hers]

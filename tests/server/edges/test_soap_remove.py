@@ -16,6 +16,7 @@ from ihe.ebrs import FAILURE, PARTIAL_SUCCESS, SUCCESS, RegistryResponse
 from ihe.iti43 import DocumentRequest
 from server.access.decisions import Decision, parse_scopes
 from server.edges.soap import endpoint
+from server.errors import Forbidden
 from server.records import patients, registry
 from server.work import documents
 
@@ -115,3 +116,19 @@ def test_who_knows_a_uniqueid_alone_does_not_get_the_document(archive: Archive, 
         assert known is not None
         decision = Decision("app", parse_scopes("patient/*.rs"), known.id)
         assert bool(documents.retrievable(connection, decision, ["2.999.1.1"])) is is_told
+
+
+def test_who_knows_hash_and_uniqueid_registers_nothing_that_is_held_for_another(archive: Archive) -> None:
+    """They stand in metadata that somebody may have seen before a Consent closed the document."""
+    others, node = registering.Registry(archive.node), archive.node
+    with node.database.read() as connection:
+        known = patients.registered(connection, registering.PATIENT, node.domain.authorities)
+        assert known is not None
+    confined = registering.Registry(node, Decision("app", parse_scopes("patient/*.cruds"), known.id))
+    sha1 = hashlib.sha1(b"first").hexdigest()
+    made = registering.document(unique_id="2.999.1.1", repository_unique_id=node.installation.repository, hash=sha1, size=5)
+    before = others.count()
+    with pytest.raises(Forbidden):
+        confined.submit(registering.submitted(made))
+    assert others.count() == before
+    others.submit(registering.submitted(made))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from peers.registering import (
     OTHER,
+    PATIENT,
     Registry,
     document,
     new_association,
@@ -21,7 +22,8 @@ from ihe.metadata import By
 from profiles.document import APND, APPROVED, DEPRECATED, HAS_MEMBER, RPLC, Association, DocumentEntry, Folder, Submission
 from server.access.decisions import Decision, parse_scopes
 from server.edges.context import Node
-from server.records import patients
+from server.records import patients, repository
+from server.work import documents
 
 ON_BOTH_ENGINES = True
 
@@ -157,6 +159,26 @@ def test_a_document_gets_another_patient(registry: Registry) -> None:
     assert registry.errors(new_version(moved, 1), By.UPDATE) == ["XDSPatientIDReconciliationError"]
     (made,) = registry.update(new_version(moved, 1, propagates=False)).submission.documents
     assert registry.one(made.entry_uuid).patient_id == OTHER
+
+
+def test_the_bytes_of_a_document_are_the_newest_versions_patients(registry: Registry) -> None:
+    node = registry.node
+    entry = first(registry)
+    with node.database.write() as connection:
+        owner = patients.registered(connection, PATIENT, node.domain.authorities)
+        assert owner is not None
+        writer = node.blobs.create("b")
+        writer.write(b"x")
+        repository.keep(
+            connection, [repository.New(entry.unique_id, writer.commit(), "text/plain", entry.hash)], patient_pk=owner.pk, now=1
+        )
+    for whose, moved in ((PATIENT, False), (OTHER, True)):
+        if moved:
+            registry.update(new_version(second(entry, patient_id=OTHER), 1, propagates=False))
+        for cx in (PATIENT, OTHER):
+            with node.database.read() as connection:
+                told = documents.retrievable(connection, theirs(registry, cx), [entry.unique_id])
+            assert bool(told) is (cx == whose), (cx, moved)
 
 
 def theirs(registry: Registry, cx: str) -> Decision:
