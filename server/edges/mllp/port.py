@@ -190,7 +190,10 @@ class _Accepting:
         with self._lock:
             shaking = sum(each.is_shaking for each in self._serving)
             of_address = sum(each.is_shaking and each.address == address for each in self._serving)
-            is_full = len(self._serving) >= self._node.settings.mllp_connections
+            most = self._node.settings.mllp_connections
+            is_full = len(self._serving) >= most or sum(each.address == address for each in self._serving) >= max(
+                most * 3 // 4, 2
+            )
             is_full |= context is not None and (shaking >= _SHAKING or of_address >= _SHAKING_OF_ONE)
             if not is_full:
                 thread = threading.Thread(target=self._serve, args=(connection,), name="mllp connection", daemon=True)

@@ -74,6 +74,7 @@ def register(connection: Connection, decision: Decision, domain: Domain, submiss
     assert submission.submission_set is not None
     whose = owner(connection, domain, submission.submission_set.patient_id, _names(submission))
     if whose is None:
+        decision.require_patients(LIST, Interaction.CREATE, frozenset([submission.submission_set.patient_id]))  # as of a stranger
         raise unknown_patient(submission.submission_set.patient_id)
     require(decision, Interaction.CREATE, whose.id, LIST)
     _require_own(connection, decision, domain, submission, whose.id)

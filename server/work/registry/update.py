@@ -83,6 +83,7 @@ def update(connection: Connection, decision: Decision, domain: Domain, submissio
     assert submission.submission_set is not None
     whose = owner(connection, domain, submission.submission_set.patient_id, _names(submission))
     if whose is None:
+        decision.require_patients(LIST, Interaction.UPDATE, frozenset([submission.submission_set.patient_id]))  # as of a stranger
         raise unknown_patient(submission.submission_set.patient_id)
     require(decision, Interaction.UPDATE, whose.id, LIST)
     latest = _latest(connection, decision, submission)

@@ -22,6 +22,7 @@ from ihe.metadata import By
 from profiles.document import APND, APPROVED, DEPRECATED, HAS_MEMBER, RPLC, Association, DocumentEntry, Folder, Submission
 from server.access.decisions import Decision, parse_scopes
 from server.edges.context import Node
+from server.errors import Forbidden
 from server.records import patients, repository
 from server.work import documents
 
@@ -248,3 +249,14 @@ def test_who_may_write_of_one_patient_connects_nothing_with_anothers(registry: R
 
 def new_status_of(target: str) -> Association:
     return new_status(target, DEPRECATED, patient=OTHER).associations[0]
+
+
+def test_who_writes_of_one_patient_is_not_told_which_others_are_known(registry: Registry) -> None:
+    other = Registry(registry.node, theirs(registry, OTHER))
+    for patient in (PATIENT, "nobody^^^&1.3.6.1.4.1.21367.13.20&ISO"):
+        for by, made in (
+            (By.REGISTER, submitted(document(patient_id=patient), patient=patient)),
+            (By.UPDATE, new_status("urn:uuid:1", DEPRECATED, patient=patient)),
+        ):
+            with pytest.raises(Forbidden, match="the token is for another patient"):
+                other.submit(made, by)
