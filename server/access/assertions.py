@@ -173,6 +173,8 @@ def _require_conditions(assertion: Assertion, trusted: TrustedAssertions, audien
         raise _refused("it has expired")
     if any(begins - skew > now for begins in (assertion.not_before, assertion.issued, assertion.authenticated)):
         raise _refused("it is not valid yet")
+    if assertion.issued + timedelta(seconds=trusted.lifetime) + skew <= now:
+        raise _refused("it was issued too long ago: such assertions are not taken for so long")
     plain = frozenset(each.rstrip("/") for each in audience)
     if not all(plain & {each.rstrip("/") for each in named} for named in assertion.audiences):
         raise _refused("its audience is not this server")

@@ -1,5 +1,6 @@
 """Which blob has the content of which version of a Binary (FHIR R4 section 2.44)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
@@ -38,6 +39,11 @@ def of(connection: Connection, id_: str, version: int) -> Kept | None:
         .where(RESOURCE.c.type == "Binary", RESOURCE.c.id == id_, CONTENT.c.version == version)
     ).first()
     return Kept(row.id, row.size) if row is not None else None
+
+
+def holding(connection: Connection, blob_ids: Collection[str]) -> set[str]:
+    """Those of these blobs that are the content of a Binary, and stay with it."""
+    return set(connection.execute(select(CONTENT.c.blob_id).where(CONTENT.c.blob_id.in_(blob_ids))).scalars())
 
 
 def size(connection: Connection, blob_id: str) -> int:

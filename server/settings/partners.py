@@ -34,6 +34,9 @@ class TrustedAssertions(BaseModel, frozen=True, extra="forbid"):
         default=frozenset(), description="`Audience` that mean this server; its own URLs where empty"
     )
     clock_skew: int = Field(default=60, ge=0, le=300, description="seconds by which its clock may differ")
+    lifetime: int = Field(
+        default=86_400, ge=60, description="seconds for which an assertion holds at most, from its IssueInstant"
+    )
     scope: Scopes = Field(default="user/*.rs", description="SMART scopes that its assertions open at most")
     resource_id: Literal["confines", "ignored"] = Field(
         default="confines", description="whether an assertion with a patient's resource-id opens that patient's records alone"

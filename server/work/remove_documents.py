@@ -1,13 +1,14 @@
 """Remove Documents (ITI-86): documents leave the Repository for good; their metadata are ITI-62's to remove (ITI TF-2 section 3.86.4.1.3)."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from ihe.ebrs import RegistryError
 from profiles.document import DocumentEntry
 from server.access.decisions import Decision, Interaction
-from server.records import registry, rejections, repository
+from server.records import binaries, registry, rejections, repository
 from server.records.repository import Held
 from server.store import jobs
 from server.store.db import micros
@@ -18,14 +19,19 @@ _LATER = 60_000_000
 """Microseconds until the worker looks for files that whoever removed them has left."""
 
 
-def remove(connection: Connection, decision: Decision, unique_ids: Sequence[str]) -> tuple[dict[str, Held], list[RegistryError]]:
-    """Removes those that can be removed. Returns them by uniqueId, and an error for each other one.
+class Removal(NamedTuple):
+    """What was removed, by uniqueId; the blobs whose files are to be erased after the commit; an error for each other document."""
 
-    Their files are erased after the commit.
-    """
+    documents: dict[str, Held]
+    blobs: list[str]
+    errors: list[RegistryError]
+
+
+def remove(connection: Connection, decision: Decision, unique_ids: Sequence[str]) -> Removal:
+    """Removes those that can be removed. A Binary that is such a document's content keeps its blob."""
     held = repository.held(connection, unique_ids)
     entries = _entries(connection, list(held))
-    removed, errors = {}, []
+    removed, errors, erased = dict[str, Held](), list[RegistryError](), list[str]()
     for uid in dict.fromkeys(unique_ids):
         document = held.get(uid)
         if document is None or not _may_go(connection, decision, document, entries.get(uid, ())):
@@ -37,9 +43,12 @@ def remove(connection: Connection, decision: Decision, unique_ids: Sequence[str]
             removed[uid] = document
     if removed:
         repository.remove(connection, removed)
-        rejections.forget_blobs(connection, [each.blob_id for each in removed.values()])
+        blobs = [each.blob_id for each in removed.values()]
+        kept = binaries.holding(connection, blobs)
+        erased = [each for each in blobs if each not in kept]
+        rejections.forget_blobs(connection, erased)
         jobs.enqueue(connection, ERASE, "blobs", due=micros() + _LATER)
-    return removed, errors
+    return Removal(removed, erased, errors)
 
 
 def _entries(connection: Connection, unique_ids: Sequence[str]) -> dict[str, list[registry.Stored]]:

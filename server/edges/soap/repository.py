@@ -21,6 +21,7 @@ from server.edges.soap.document_set import Document
 from server.edges.soap.transaction import Answer, Transaction
 from server.records.repository import Held
 from server.work import documents, remove_documents
+from server.work.remove_documents import Removal
 
 
 def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answer:
@@ -61,16 +62,16 @@ def _remove(request: Request, decision: Decision, envelope: Envelope) -> Answer:
     errors = document_set.refuse_foreign(asked, ours)
     wanted = [each.document_unique_id for each in asked if each.repository_unique_id == ours]
 
-    def write(connection: Connection) -> tuple[dict[str, Held], list[RegistryError]]:
-        removed, wrong = remove_documents.remove(connection, decision, wanted)
-        context.noted(request, _removals(removed.values(), ours), connection, rest=False)
-        return removed, wrong
+    def write(connection: Connection) -> Removal:
+        removal = remove_documents.remove(connection, decision, wanted)
+        context.noted(request, _removals(removal.documents.values(), ours), connection, rest=False)
+        return removal
 
-    removed, wrong = node.writes.run(write)
-    for each in removed.values():
-        node.blobs.delete(each.blob_id)
-    found = (*errors, *wrong)
-    return Answer(ebrs.to_element(ebrs.response_to(found, bool(removed))), found)
+    removal = node.writes.run(write)
+    for blob_id in removal.blobs:
+        node.blobs.delete(blob_id)
+    found = (*errors, *removal.errors)
+    return Answer(ebrs.to_element(ebrs.response_to(found, bool(removal.documents))), found)
 
 
 def _removals(removed: Iterable[Held], repository: str) -> list[Note]:

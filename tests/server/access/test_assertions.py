@@ -253,6 +253,13 @@ def test_a_clock_may_differ_a_little(node: Node, provider: Provider) -> None:
         assert refused(trusting(node, provider, clock_skew=0), signed)
 
 
+def test_none_holds_forever(node: Node, provider: Provider) -> None:
+    """Whatever its issuer says: one that was stolen would be good for years."""
+    made = assertion(issued=seconds(-7200), not_before=seconds(-7200), until=seconds(10**8), authn=None)
+    assert trusting(node, provider).verified(etree.fromstring(provider.sign(made)))
+    assert "too long ago" in refused(trusting(node, provider, lifetime=3600), provider.sign(made)).reason
+
+
 def test_one_that_was_verified_expires_all_the_same(node: Node, provider: Provider) -> None:
     assertions = trusting(node, provider, clock_skew=0)
     token = etree.fromstring(provider.sign(assertion(until=seconds(1.2))))

@@ -10,9 +10,11 @@ from peers import imageshare
 from peers import mhd_source as mhd
 from peers.fhir_site import FhirSite, fhir_site
 from peers.mhd_source import TEXT, document, oid
-from peers.xds import Archive, cx, get, instance
+from peers.xds import REPOSITORY, Archive, cx, get, instance, payload
 
+from ihe import ebrs, iti86
 from ihe.ebrs import SUCCESS
+from ihe.iti43 import DocumentRequest
 from profiles.document import APND, APPROVED, DEPRECATED, RPLC, DocumentEntry
 from server.records import registry
 
@@ -148,6 +150,22 @@ def test_what_is_deleted_is_not_given_back(site: FhirSite, archive: Archive, pat
     assert entries(archive, unique, APPROVED, DEPRECATED) == []
     answer, documents = get(archive, unique)
     assert (documents, [each.code for each in answer.errors]) == ({}, ["XDSDocumentUniqueIdError"])
+
+
+def test_the_uniqueid_of_what_is_deleted_is_free_once_its_document_is_removed(
+    site: FhirSite, archive: Archive, patients: list[str]
+) -> None:
+    """ITI-86 takes the document and leaves the Binary whose bytes it has, which is a resource of its own."""
+    unique, content = oid(), b"a file of a Binary that stays"
+    binary = posted(site, content, patients[0])
+    made = written(site, attached(document(patients[0], unique), url=binary, hash=None, size=None))
+    assert site.ask("DELETE", f"DocumentReference/{made['id']}").status_code == 204
+    asked = [DocumentRequest(archive.node.installation.repository, unique)]
+    answer = ebrs.read(payload(archive.post(REPOSITORY, iti86.REQUEST_ACTION, iti86.request(asked))))
+    assert (answer.status, answer.errors) == (SUCCESS, ())
+    assert site.ask("GET", binary, Accept="text/plain").content == content
+    inline(site, patients[0], unique)
+    assert get(archive, unique)[1] == {unique: TEXT}
 
 
 def test_relations_are_associations(site: FhirSite, archive: Archive, patients: list[str]) -> None:
