@@ -93,7 +93,8 @@ def _stay(scene: Scene) -> None:
         ("sign-in", f"{server.http}/sign-in · {scene.person.email} · {scene.person.password}"),
         *(
             (
-                ("portal", f"{server.http}/images · {server.http}/claim, code {scene.code}, born {scene.born}"),
+                ("portal", f"{server.http}/images, after signing in: the claimed study"),
+                ("another code", f"{server.http}/claim · {scene.code} · born {scene.born}"),
                 ("a share", f"{scene.link} · passcode {scene.passcode}"),
             )
             if scene.link

@@ -9,7 +9,7 @@ from server.demo.story import Failed, require
 
 
 def tell(scene: Scene) -> None:
-    """A code and a date of birth; the images at once; a share with a passcode, opened, told of and stopped; another one that stays open."""
+    """A code and a date of birth; the images at once, and then in an account; a share with a passcode, opened, told of and stopped; another one that stays open."""
     scene.story.chapter("4 · The patient holds the images")
     born = str(scene.web.fhir(f"Patient/{scene.patient}").get("birthDate", ""))
     if len(born) != len("YYYY-MM-DD"):
@@ -19,6 +19,7 @@ def tell(scene: Scene) -> None:
     scene.born = born
     with closing(Browser(scene.server.http)) as paper:
         _claim(scene, paper, born)
+        _keep(scene, paper)
     with closing(Browser(scene.server.http)) as patient, closing(Browser(scene.server.http)) as doctor:
         _share(scene, patient)
         _open(scene, patient, doctor)
@@ -38,6 +39,16 @@ def _claim(scene: Scene, browser: Browser, born: str) -> None:
         require(shown, "there is no picture on the page")
         told.say(f"{code} and the date of birth: {plural(len(shown), 'picture')}, at once")
         told.look_at(f"imageshare code issue {scene.patient}")
+
+
+def _keep(scene: Scene, browser: Browser) -> None:
+    with scene.story.step("... kept in an account") as told:
+        browser.open(f"{scene.server.http}/sign-in?next=/claim/keep")
+        browser.press("Sign in", email=scene.person.email, password=scene.person.password)
+        browser.press("Keep them here")
+        require("in your account now" in browser.text, "what was claimed is not in the account")
+        told.say("afterwards, and only for who wants to: the study is the patient's own now")
+        told.look_at(f"{scene.server.http}/images/{scene.imaging_study['id']}")
 
 
 def _share(scene: Scene, patient: Browser) -> None:
