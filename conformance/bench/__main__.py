@@ -1,6 +1,7 @@
 """`python -m conformance.bench`: every benchmark, one after the other, and a report."""
 
 import argparse
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,13 +10,14 @@ from pathlib import Path
 import pydicom
 from rich.progress import Progress
 
-from conformance.bench import abuse, fhir, images, network, peers, registry, report, smart, transfers, viewer, web
+from conformance.bench import abuse, ehr, fhir, images, network, peers, portal, registry, report, smart, transfers, viewer, web
 from conformance.bench.corpus import ct_series, ct_study
 from conformance.bench.peers import Peer
 from conformance.bench.postgresql import NoPostgresql
 from conformance.bench.report import Measurement
 
-_SUITES = ("store", "images", "web", "fhir", "smart", "abuse", "transfers", "registry", "viewer")
+_AUTHORITY = "1.2.3.4.5"
+_SUITES = ("store", "images", "web", "fhir", "smart", "abuse", "transfers", "registry", "viewer", "portal")
 _ROUNDS = 3
 _NAGLED = 60
 
@@ -57,6 +59,7 @@ def main() -> None:
         of_transfers = _transfers(folder, asked.gigabytes, progress) if "transfers" in asked.what else []
         of_registry = _registry(folder, asked, progress) if "registry" in asked.what else []
         of_viewer = _viewer(folder, asked.rounds, progress) if "viewer" in asked.what else []
+        of_portal = _portal(folder, asked.rounds, progress) if "portal" in asked.what else []
         outcomes = _abuse(folder, progress) if "abuse" in asked.what else []
     if measured:
         measured = report.best(measured)
@@ -78,6 +81,9 @@ def main() -> None:
     if of_viewer:
         report.show_fhir(of_viewer, "Viewer, in Chromium; p95 is the slowest")
         report.keep_fhir(of_viewer, asked.out, "viewer")
+    if of_portal:
+        report.show_fhir(of_portal, "Portal, under Lighthouse; p50 is its largest contentful paint")
+        report.keep_fhir(of_portal, asked.out, "portal")
     if outcomes:
         report.show_abuse(outcomes)
         report.keep_abuse(outcomes, asked.out)
@@ -163,11 +169,17 @@ def _registry(folder: Path, asked: argparse.Namespace, progress: Progress) -> li
 
 def _viewer(folder: Path, rounds: int, progress: Progress) -> list[Measurement]:
     """A CT of one series of 100 slices, and another one as the next study."""
-    studies = [ct_series(folder / f"series-{seed}", 100, seed) for seed in (7, 8)]
+    studies = [ct_series(folder / f"series-{seed}", 100, seed, issuer="SITE") for seed in (7, 8)]
+    first = pydicom.dcmread(studies[0][0], stop_before_pixels=True)
     uids = [str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID) for files in studies]
     measured: list[Measurement] = []
     with tempfile.TemporaryDirectory(dir=folder) as fresh, ExitStack() as stack:
-        ours = stack.enter_context(peers.imageshare(Path(fresh) / "ours" / "data"))
+        socket_ = ehr.free()
+        told = {**ehr.settings(socket_.getsockname()[1], _AUTHORITY), "authorities": {"SITE": _AUTHORITY}}
+        settings = {name: json.dumps(value) for name, value in told.items()}
+        ours = stack.enter_context(peers.imageshare(Path(fresh) / "ours" / "data", settings=settings))
+        chart = stack.enter_context(ehr.running(socket_, ours.base))
+        chart.knows("bench", str(first.PatientID))
         theirs = None
         try:
             theirs = stack.enter_context(peers.orthanc(Path(fresh) / "orthanc" / "data", more=viewer.ohif(Path(fresh) / "ohif")))
@@ -178,10 +190,26 @@ def _viewer(folder: Path, rounds: int, progress: Progress) -> list[Measurement]:
         ours.await_results("/dicomweb/studies", 2)
         try:
             browser = stack.enter_context(viewer.chromium())
-            for row in viewer.suite(browser, ours, theirs, uids, rounds, progress):
+            for row in viewer.suite(browser, ours, theirs, chart, uids, rounds, progress):
                 measured.append(row)  # noqa: PERF402 what comes before an error stays
         except viewer.NotHere as reason:
             progress.console.print(f"the viewer is left out: {reason}")
+    return measured
+
+
+def _portal(folder: Path, rounds: int, progress: Progress) -> list[Measurement]:
+    """With a patient who has one study."""
+    files = ct_series(folder / "series", 20, 7)
+    measured: list[Measurement] = []
+    with tempfile.TemporaryDirectory(dir=folder) as fresh, peers.imageshare(Path(fresh) / "data") as ours:
+        viewer.fill(ours, [files])
+        ours.await_results("/dicomweb/studies", 1)
+        try:
+            with viewer.chromium() as browser:
+                for row in portal.suite(browser, ours, Path(fresh) / "lighthouse", rounds, progress):
+                    measured.append(row)  # noqa: PERF402 what comes before an error stays
+        except viewer.NotHere as reason:
+            progress.console.print(f"the portal is left out: {reason}")
     return measured
 
 

@@ -31,11 +31,11 @@ def ct_study(folder: Path, instances: int) -> list[Path]:
     return paths
 
 
-def ct_series(folder: Path, slices: int, seed: int) -> list[Path]:
-    """A CT study of one series with that many slices of 512 x 512 x 16 bit, as files."""
+def ct_series(folder: Path, slices: int, seed: int, issuer: str = "") -> list[Path]:
+    """A CT study of one series with that many slices of 512 x 512 x 16 bit, as files. `issuer` is who assigned the Patient ID."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number, dataset in zip(range(slices), phantom_study(slices, 512, seed), strict=False):
+    for number, dataset in zip(range(slices), phantom_study(slices, 512, seed, issuer=issuer), strict=False):
         paths.append(folder / f"{number:05}.dcm")
         dataset.save_as(paths[-1], enforce_file_format=True)
     return paths

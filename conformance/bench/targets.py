@@ -173,7 +173,25 @@ THEIR_FIRST: Final = "the same by OHIF on Orthanc"
 ALL_SLICES: Final = "every slice of a series can be scrolled to, cold"
 NEXT_STUDY: Final = "next study, warm"
 NEXT_PAGE: Final = "the viewer's page of another study, warm"
+LAUNCHED: Final = "launched by an EHR, in a frame of its page, cold"
 
-VIEWER: Final[Mapping[str, tuple[Mark, ...]]] = {FIRST_IMAGE: (Mark("p50", 0.15, THEIR_FIRST),), NEXT_STUDY: (Mark("p50", 300),)}
-MARKS: Final = {**FHIR, **SMART, **TRANSFERS, **REGISTRY, **VIEWER}
+VIEWER: Final[Mapping[str, tuple[Mark, ...]]] = {
+    FIRST_IMAGE: (Mark("p50", 0.15, THEIR_FIRST),),
+    NEXT_STUDY: (Mark("p50", 300),),
+    LAUNCHED: (Mark("p50", 3000),),
+}
+FAST: Final = "Lighthouse, performance: "
+ACCESSIBLE: Final = "Lighthouse, accessibility: "
+PAGES: Final = {
+    "start": "/", "sign in": "/sign-in", "type the code": "/claim", "the images": "/images", "a study": "/images/{study}", "share": "/share/new",
+    "what is shared": "/share", "account": "/account", "who looked": "/account/activity", "bring in": "/bring-in",
+}  # fmt: skip
+"""Pages of the portal that are looked at, with the account of a patient where that is needed."""
+OUTSIDE: Final = ("start", "sign in", "type the code")
+"""Those that are looked at as somebody who has not signed in."""
+PORTAL: Final[Mapping[str, tuple[Mark, ...]]] = {
+    **{FAST + page: (Mark("rate", 95),) for page in PAGES},
+    **{ACCESSIBLE + page: (Mark("rate", 100),) for page in PAGES},
+}
+MARKS: Final = {**FHIR, **SMART, **TRANSFERS, **REGISTRY, **VIEWER, **PORTAL}
 """Work -> what it is meant to reach."""

@@ -21,12 +21,13 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from rich.progress import Progress
 
 from conformance.bench import images, targets
+from conformance.bench.ehr import Ehr
 from conformance.bench.peers import Peer
 from conformance.bench.report import Measurement
 
 OHIF: Final = "@ohif/app@3.13.2"
 _PLUGIN: Final = Path("/usr/share/orthanc/plugins/libServeFolders.so")
-_CHROMIUM: Final = Path("/usr/bin/chromium")
+CHROMIUM: Final = Path("/usr/bin/chromium")
 _SECONDS: Final = 180_000
 OURS, THEIRS = "imageshare", "OHIF on Orthanc"
 _GREYS: Final = """() => [...document.querySelectorAll(%s)].some(canvas => {
@@ -90,10 +91,10 @@ def _relative(name: str, content: bytes) -> bytes:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium. Raises `NotHere`."""
-    if not _CHROMIUM.exists():
+    if not CHROMIUM.exists():
         raise NotHere("chromium is not installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(_CHROMIUM), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         try:
             yield browser
         finally:
@@ -108,10 +109,13 @@ def fill(peer: Peer, studies: Sequence[Sequence[Path]]) -> None:
 
 
 def suite(
-    browser: Browser, ours: Peer, theirs: Peer | None, uids: Sequence[str], rounds: int, progress: Progress
+    browser: Browser, ours: Peer, theirs: Peer | None, chart: Ehr, uids: Sequence[str], rounds: int, progress: Progress
 ) -> Iterator[Measurement]:
-    """Everything about the first of the studies; the second is the next one. Raises `RuntimeError` where no image comes."""
-    patient = _patient(ours)
+    """Everything about the first of the studies; the second is the next one. Raises `RuntimeError` where no image comes.
+
+    `chart` is of an EHR on another site, whose patient both are of.
+    """
+    patient = patient_of(ours)
     took, state, inputs = _claimed(browser, ours, patient)
     yield _row(targets.CLAIMED, OURS, [took], f"{inputs} inputs")
     address = _addresses(browser, ours, state)
@@ -131,6 +135,7 @@ def suite(
     yield _all_slices(browser, state, address[uids[0]])
     yield _next_study(browser, state, address[uids[0]], rounds)
     yield _next_page(browser, state, address, uids, rounds)
+    yield _launched(browser, chart, uids[0], rounds)
 
 
 def _row(work: str, who: str, seconds: Sequence[float], note: str = "") -> Measurement:
@@ -156,7 +161,7 @@ def _first(page: Page, url: str, canvas: str) -> float:
     return time.perf_counter() - began
 
 
-def _patient(ours: Peer) -> str:
+def patient_of(ours: Peer) -> str:
     """The resource id of whose study it is."""
     request = urllib.request.Request(f"{ours.base}/fhir/Patient", headers=ours.headers)  # noqa: S310 our own loopback URL
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
@@ -243,3 +248,19 @@ def _next_page(browser: Browser, state: Any, address: Mapping[str, str], uids: S
             took = _first(page, address[uids[turn % 2]], _OUR_CANVAS)
             times += [took] if turn > 1 else []
     return _row(targets.NEXT_PAGE, OURS, times)
+
+
+def _launched(browser: Browser, chart: Ehr, uid: str, rounds: int) -> Measurement:
+    """From the EHR's page to greys on the canvas of a frame in it: launch, authorization at the EHR, its token, whose study it is, and the image."""
+    chart.has_study("bench", uid)
+    chart.says = {"patient": "bench", "fhirContext": [{"reference": "ImagingStudy/bench"}]}
+    times = []
+    for _ in range(rounds):
+        with _context(browser) as context:
+            page = context.new_page()
+            began = time.perf_counter()
+            page.goto(f"{chart.base}/chart", wait_until="commit")
+            page.frame_locator("iframe").locator("#canvas[data-drawn]").wait_for(timeout=_SECONDS)
+            page.frames[-1].wait_for_function(_GREYS % _OUR_CANVAS, timeout=_SECONDS, polling="raf")
+            times.append(time.perf_counter() - began)
+    return _row(targets.LAUNCHED, OURS, times)

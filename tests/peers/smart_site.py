@@ -7,7 +7,6 @@ import base64
 import hashlib
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
-import uvicorn
 from httpx2 import Response
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
@@ -25,6 +23,7 @@ from peers import imageshare
 from peers.generated import Made, send
 from starlette.testclient import TestClient
 
+from conformance.bench.ehr import served
 from server.access.oauth import clients
 from server.access.oauth.clients import CLIENT_CREDENTIALS, Client
 from server.access.people import accounts, proxies
@@ -196,21 +195,6 @@ def listening(data: Path, database_url: str | None = None, **settings: object) -
     with smart_site(data, database_url, http_port=port, **settings) as site:
         with served(site.http.app, socket_):
             yield site
-
-
-@contextmanager
-def served(app: Any, socket_: socket.socket) -> Iterator[None]:
-    """An app on a socket that listens."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket_]})
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def _fill(site: SmartSite) -> None:

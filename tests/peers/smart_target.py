@@ -11,9 +11,10 @@ from joserfc.jwk import ECKey, RSAKey
 from peers import imageshare
 from peers.generated import Made, send
 from peers.people import PASSWORD, quick_hashing
-from peers.smart_site import BACK, ORIGIN, SCOPE, STUDIES, SmartSite, served
+from peers.smart_site import BACK, ORIGIN, SCOPE, STUDIES, SmartSite
 from sqlalchemy import select
 
+from conformance.bench.ehr import served
 from conformance.smart.target import Study, Target, target_of
 from server.access.oauth import clients
 from server.access.oauth.clients import CLIENT_CREDENTIALS, INTROSPECT, LAUNCH, Client

@@ -9,18 +9,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
-from peers import ehr as ehrs
 from peers import pixel_forms
 from peers.browser import DESKTOP, Window, window
-from peers.ehr import Ehr
 from peers.imageshare import publish_all
 from peers.node_clients import NoNode
-from peers.smart_site import served
 from peers.visitor import Pages, Visitor, pages
 from playwright.sync_api import Browser
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
+from conformance.bench import ehr as ehrs
+from conformance.bench.ehr import Ehr, served
 from profiles.audit_event import INSTANCES_TRANSFERRED
 from profiles.phantom import phantom_study
 from server.access import ehr_launch
@@ -33,6 +32,7 @@ from server.work.ingest import Sender
 
 SCREENS = Path(__file__).resolve().parents[4] / "build" / "screens"
 AUTHORITY = "1.2.3.4.5"
+_KEPT = """() => { document.cookie = "probe=1; SameSite=None; Secure"; try { localStorage.setItem("probe", "1"); } catch (error) { return document.cookie + error.name; } }"""
 
 
 @dataclass
@@ -68,13 +68,7 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     socket_ = ehrs.free()
     port = socket_.getsockname()[1]
-    connected = {
-        "issuer": f"http://localhost:{port}/fhir", "client_id": ehrs.CLIENT, "patient_authority": AUTHORITY, "patient_system": ehrs.SYSTEM,
-        "origins": [f"http://localhost:{port}"],
-    }  # fmt: skip
-    given: dict[str, Any] = {
-        "ehrs": (connected,), "fetch_allowed_hosts": (f"localhost:{port}",), "authorities": {"SITE": AUTHORITY}, "sign_in_failures_per_address": 0,
-    }  # fmt: skip
+    given = {**ehrs.settings(port, AUTHORITY), "authorities": {"SITE": AUTHORITY}, "sign_in_failures_per_address": 0}
     with pages(tmp_path_factory.mktemp("launch"), on_a_socket=True, **given) as town:
         node = town.site.node
         batch = node.ingest.batch(Sender(INSTANCES_TRANSFERRED, "SCANNER", "127.0.0.1"))
@@ -122,6 +116,9 @@ def test_in_a_frame_of_the_chart(site: Site, browser: Browser) -> None:
         frame.locator("canvas[data-drawn=exact]").wait_for(timeout=60_000)
         shown(view, "launched-chart")
         assert frame.locator("h1").inner_text() == "CT scan of the chest"
+        assert view.page.frames[-1].evaluate(_KEPT) == "SecurityError", (
+            "this browser lets a frame of another site keep nothing at all"
+        )
         assert view.context.cookies(site.base) == [], "nothing was kept in the browser"
         ours = [each for each in requests if "/dicomweb/" in each.url]
         assert ours

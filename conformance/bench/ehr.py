@@ -1,10 +1,14 @@
-"""A small EHR with its own SMART authorization server (SMART App Launch 2.2): it launches apps in a frame of its chart, and says whatever a test wants."""
+"""A small EHR with its own SMART authorization server (SMART App Launch 2.2): it launches the viewer in a frame of its chart, and says whatever it is to.
+
+The benchmark of the viewer and the tests of launches use it.
+"""
 
 import base64
 import hashlib
 import json
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode
 
+import uvicorn
 from joserfc import jwt
 from joserfc.jwk import RSAKey
-from peers.smart_site import served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -158,6 +162,30 @@ class Ehr:
         self.resources[f"ImagingStudy/{id_}"] = {
             "resourceType": "ImagingStudy", "id": id_, "identifier": [{"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}],
         }  # fmt: skip
+
+
+@contextmanager
+def served(app: Any, socket_: socket.socket) -> Iterator[None]:
+    """An ASGI application on a socket that listens."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket_]})
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def settings(port: int, authority: str) -> Json:
+    """What a server has to be told of an EHR on this port, whose patients have Patient IDs that `authority` (an OID) assigns."""
+    base = f"http://localhost:{port}"
+    return {
+        "ehrs": [{"issuer": f"{base}/fhir", "client_id": CLIENT, "patient_authority": authority, "patient_system": SYSTEM, "origins": [base]}],
+        "fetch_allowed_hosts": [f"localhost:{port}"],
+    }  # fmt: skip
 
 
 def free() -> socket.socket:
