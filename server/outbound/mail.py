@@ -6,6 +6,7 @@ What is sent may hold a code: neither text nor address goes into the log.
 import secrets
 import smtplib
 import ssl
+import textwrap
 import time
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -17,6 +18,7 @@ from server.errors import SettingsError, Unavailable
 from server.settings import Settings, is_local_name
 
 _SECONDS: Final = 15.0
+_WIDTH: Final = 76
 
 
 class Mail:
@@ -39,7 +41,7 @@ class Mail:
             message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday notice comes back
         except ValueError:  # line breaks, which would be headers of their own
             raise Unavailable("this e-mail address cannot be written to") from None
-        message.set_content(f"{text}\n{self._closing}")
+        message.set_content(f"{_wrapped(text)}\n\n{self._closing}")
         if self._server is None:
             self._keep(message)
             return
@@ -55,6 +57,17 @@ class Mail:
         part.touch(mode=0o600, exist_ok=False)
         part.write_bytes(bytes(message))
         part.rename(self._folder / f"{name}.eml")
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs in lines that every program shows whole (RFC 5322 section 2.1.1); addresses and codes stand in lines of their own."""
+    lines = (
+        textwrap.wrap(line, _WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+        if len(line) > _WIDTH and not line.startswith(" ")
+        else [line]
+        for line in text.rstrip("\n").split("\n")
+    )
+    return "\n".join(each for some in lines for each in some)
 
 
 def server_of(settings: Settings) -> SplitResult | None:

@@ -11,6 +11,8 @@ from sqlalchemy import Connection
 
 from server.access import rights
 from server.access.people import accounts, proxies
+from server.languages import speaking
+from server.languages import translated as _
 from server.records import belonging
 from server.settings import Settings
 from server.store import jobs
@@ -48,27 +50,30 @@ class Notifier:
             request, _, account = job.key.partition(" ")
             if job.attempts > _MOST_ATTEMPTS:
                 log().error("not told of an emergency access", request=request)
-            elif address := self._address(account):
-                self._mail(address, *(self._to_person() if account else self._to_officer(request)))
+            else:
+                self._tell(account, request)
             with self._database.write() as connection:
                 jobs.done(connection, job)
 
-    def _address(self, account: str) -> str:
+    def _tell(self, account: str, request: str) -> None:
         if not account:
-            return self._settings.privacy_officer
+            if self._settings.privacy_officer:
+                self._mail(self._settings.privacy_officer, *self._to_officer(request))
+            return
         with self._database.read() as connection:
             found = accounts.find(connection, account)
-        return found.email if found is not None and not found.disabled else ""
+        if found is not None and not found.disabled:
+            with speaking(found.language):
+                self._mail(found.email, *self._to_person())
 
     def _to_person(self) -> tuple[str, str]:
         """Subject and text. The subject holds nothing: it is shown on locked screens, and logged by mail servers."""
         where = self._settings.organization or self._settings.base_url
-        return "A message about your records", (
-            f"In an emergency, somebody who treats patients at {where} has opened records that a consent keeps closed: yours, or those of\n"
-            "somebody for whom you act. They had to give a reason, and what they look at is noted. Who it was, and why, stands at\n\n"
-            f"    {self._settings.base_url}/account/activity\n\n"
-            "If that does not seem right to you, speak to the people who run this service.\n"
-        )
+        return _("A message about your records"), _(
+            "In an emergency, somebody who treats patients at {where} has opened records that a consent keeps closed: yours, or those of somebody for whom you "
+            "act. They had to give a reason, and what they look at is noted. Who it was, and why, stands at\n\n    {url}/account/activity\n\n"
+            "If that does not seem right to you, speak to the people who run this service."
+        ).format(where=where, url=self._settings.base_url)
 
     def _to_officer(self, request: str) -> tuple[str, str]:
         return "Emergency access", (

@@ -19,7 +19,7 @@ from jinja2.ext import babel_extract
 from profiles import anatomy, audit_words, modalities
 from profiles.smart import words
 from server import errors
-from server.edges.pages.languages import DOMAIN, FOLDER, LANGUAGES, SOURCE
+from server.languages import DOMAIN, FOLDER, LANGUAGES, SOURCE
 from server.work import access_history
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ PAGES: Final = ROOT / "server" / "edges" / "pages"
 _SAID: Final = (
     "server/edges/pages", "server/work/portal", "server/access/people", "server/edges/operations/elsewhere.py", "server/access/shares.py",
     "server/access/viewing.py", "server/access/rights.py", "server/access/codes.py", "server/access/break_glass.py", "server/edges/smart/oauth.py", "server/access/ehr_launch.py", "server/work/bringing", "server/store/quarantine.py",
-    "server/access/oauth/authorization_code.py", "server/access/oauth/issuing.py", "server/work/authorizing.py", "server/edges/context.py",
+    "server/access/oauth/authorization_code.py", "server/access/oauth/issuing.py", "server/work/authorizing.py", "server/edges/context.py", "server/work/notices.py",
 )  # fmt: skip
 """Where errors are raised that pages show."""
 _MARKS: Final = frozenset({"_", "translated", "marked"})

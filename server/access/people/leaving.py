@@ -16,6 +16,8 @@ from server.access.people.events import Events
 from server.access.people.sessions import Session
 from server.access.people.sign_in import Mail
 from server.errors import ImageShareError, Refused
+from server.languages import marked, speaking
+from server.languages import translated as _
 from server.store.db import Database, micros
 from server.store.tables import ExternalIdentity, OneTimeCode, Passkey, Password
 from server.store.tables import Proxy as ProxyRow
@@ -72,7 +74,8 @@ class Leaving:
                 self._events.changed(connection, account.id, account, "account deleted", address, patient)
             accounts.delete(connection, account.id)
         try:
-            self._mail(account.email, "A message about your account", _LETTER)
+            with speaking(account.language):
+                self._mail(account.email, _("A message about your account"), _(_LETTER))
         except ImageShareError as error:
             log().error("mail not sent", **failure(error))
 
@@ -97,9 +100,8 @@ class Leaving:
         epoch.raise_(connection)
 
 
-_LETTER: Final = """Your account is deleted. What you shared has stopped, apps have no access any more, and nobody signs in with it.
-
-Your records stay at the hospital that made them, as the law asks of it. With a new access code from there you can make another account at any time.
-
-If this was not you, tell the hospital at once.
-"""
+_LETTER: Final = marked(
+    "Your account is deleted. What you shared has stopped, apps have no access any more, and nobody signs in with it.\n\n"
+    "Your records stay at the hospital that made them, as the law asks of it. With a new access code from there you can make another account at any time.\n\n"
+    "If this was not you, tell the hospital at once."
+)

@@ -18,6 +18,8 @@ from server.access.people.passkeys import require_strong
 from server.access.people.sessions import Session
 from server.access.people.sign_in import SignIn
 from server.errors import Forbidden, Refused, SignInRefused
+from server.languages import speaking
+from server.languages import translated as _
 from server.settings import Settings
 from server.store.db import Database, micros
 
@@ -76,7 +78,8 @@ class Profile:
             accounts.readdress(connection, account.id, email, micros())
             one_time_codes.void(connection, account.id)  # what was sent to the former address signs nobody in any more
             self._events.changed(connection, account.id, account, "e-mail address changed", address)
-        self._sign_in.later(partial(self._sign_in.mail, account.email, *_farewell(self._url)))
+        with speaking(account.language):
+            self._sign_in.later(partial(self._sign_in.mail, account.email, *_farewell(self._url)))
 
     def _send(self, session: Session, email: str) -> None:
         account = session.account
@@ -84,7 +87,8 @@ class Profile:
             other = accounts.by_email(connection, email)
             is_taken = other is not None and other.id != account.id
             code = "" if is_taken else self._codes.make(connection, account.id, _purpose(email), session.id)
-        self._sign_in.mail(email, *(_letter(code, self._url) if code else _taken(self._url)))
+        with speaking(account.language):
+            self._sign_in.mail(email, *(_letter(code, self._url) if code else _taken(self._url)))
 
 
 def plain_name(name: str) -> str:
@@ -107,22 +111,25 @@ def _purpose(email: str) -> str:
 
 def _letter(code: str, url: str) -> tuple[str, str]:
     """Subject and text; the subject is shown on locked screens."""
-    return "Your code", (
-        f"Your code to use this e-mail address at {url} is\n\n    {code[: DIGITS // 2]} {code[DIGITS // 2 :]}\n\n"
-        f"It works once, within {MINUTES} minutes, in the browser that asked for it. If you have not asked for it, do nothing: without the\n"
-        "code nothing is changed.\n"
+    return _("Your code"), (
+        _("Your code to use this e-mail address at {url} is").format(url=url)
+        + f"\n\n    {code[: DIGITS // 2]} {code[DIGITS // 2 :]}\n\n"
+        + _(
+            "It works once, within {minutes} minutes, in the browser that asked for it. If you have not asked for it, do nothing: without the code nothing is "
+            "changed."
+        ).format(minutes=MINUTES)
     )
 
 
 def _taken(url: str) -> tuple[str, str]:
-    return "Your e-mail address", (
-        f"Somebody, perhaps you, who is signed in at {url} wants to use this e-mail address for another account.\n\n"
-        "You have an account with it already, so nothing is changed. If it was you, sign in to that account, or give it another address first.\n"
-    )
+    return _("Your e-mail address"), _(
+        "Somebody, perhaps you, who is signed in at {url} wants to use this e-mail address for another account.\n\n"
+        "You have an account with it already, so nothing is changed. If it was you, sign in to that account, or give it another address first."
+    ).format(url=url)
 
 
 def _farewell(url: str) -> tuple[str, str]:
-    return "Your e-mail address was changed", (
-        f"The account at {url} that had this e-mail address has another one now. Nothing is sent here any more.\n\n"
-        "If it was not you, tell the people who run this service at once: somebody else may be signed in to your account.\n"
-    )
+    return _("Your e-mail address was changed"), _(
+        "The account at {url} that had this e-mail address has another one now. Nothing is sent here any more.\n\n"
+        "If it was not you, tell the people who run this service at once: somebody else may be signed in to your account."
+    ).format(url=url)

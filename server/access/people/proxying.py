@@ -10,6 +10,8 @@ from server.access.people.sessions import Session
 from server.access.people.sign_in import SignIn
 from server.access.people.throttles import Throttles, rate
 from server.errors import Forbidden, ImageShareError, NotFound, Refused, TooManyAttempts
+from server.languages import marked, speaking
+from server.languages import translated as _
 from server.store.db import Database, micros
 from server.telemetry import failure, log
 
@@ -103,7 +105,8 @@ class Proxying:
             if known is None:
                 self._sign_in.invite(carer)
             elif accounts.is_reachable(carer.email):
-                self._sign_in.mail(carer.email, "A message about your account", _LETTER)
+                with speaking(carer.language):
+                    self._sign_in.mail(carer.email, _("A message about your account"), _(_LETTER))
         except ImageShareError as error:
             log().error("mail not sent", **failure(error))
 
@@ -128,7 +131,7 @@ class Proxying:
             raise Forbidden("only staff may say who is whose proxy")
 
 
-_LETTER: Final = """Somebody has named you as a carer: you may see their medical images and reports with your account, until they end it. Sign in to see them.
-
-If you do not know why, you need do nothing, or can end it on the page "People" of your account.
-"""
+_LETTER: Final = marked(
+    "Somebody has named you as a carer: you may see their medical images and reports with your account, until they end it. Sign in to see them.\n\n"
+    "If you do not know why, you need do nothing, or can end it on the page “Carers” of your account."
+)

@@ -8,6 +8,7 @@ the same words and after the same work. What fails of another reason does not co
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ from server.access.people.passwords import Passwords
 from server.access.people.throttles import Throttles
 from server.access.people.tries import IN_A_ROW, Tries, Try
 from server.errors import Refused, SignInRefused
+from server.languages import speaking
+from server.languages import translated as _
 from server.settings import Settings
 from server.store.db import Database, micros
 from server.telemetry import failure, log
@@ -105,7 +108,7 @@ class SignIn:
 
     def later(self, send: Callable[[], None]) -> None:
         """Does it in a thread of its own: how long this takes says whether there is an account. What fails is in the log."""
-        self._later.submit(_quietly, send)
+        self._later.submit(copy_context().run, _quietly, send)
 
     def passkey_options(self, binding: str, address: str, browser: Browser = NO_BROWSER) -> dict[str, Any]:
         """See `Passkeys.options`. Raises `TooManyAttempts`."""
@@ -139,7 +142,8 @@ class SignIn:
             except SignInRefused:
                 self._events.failed(account if free else None, way, address)
                 if is_last and account is not None and not account.disabled:
-                    self.later(partial(self.mail, account.email, *_closed(self._url)))
+                    with speaking(account.language):
+                        self.later(partial(self.mail, account.email, *_closed(self._url)))
                 raise
 
     def _id(self, email: str, browser: Browser) -> str | None:
@@ -154,7 +158,8 @@ class SignIn:
         """Tells somebody that there is an account. Raises `Unavailable` where the mail server does not take it, `Refused` for an address of no mailbox."""
         if not accounts.is_reachable(account.email):
             raise Refused("no e-mail is sent to an address of this machine itself")
-        self.mail(account.email, *_invitation(account.email, self.site[0], self._url))
+        with speaking(account.language):
+            self.mail(account.email, *_invitation(account.email, self.site[0], self._url))
 
     def _send(self, email: str, purpose: str, form: str) -> None:
         with self._database.write() as connection:
@@ -163,7 +168,8 @@ class SignIn:
                 return
             protected = passkeys.has_any(connection, account.id)
             code = "" if protected else self._codes.make(connection, account.id, purpose, form)
-        self.mail(account.email, *_letter(code, purpose, self._url))
+        with speaking(account.language):
+            self.mail(account.email, *_letter(code, purpose, self._url))
 
 
 def _quietly(send: Callable[[], None]) -> None:
@@ -176,29 +182,31 @@ def _quietly(send: Callable[[], None]) -> None:
 def _letter(code: str, purpose: str, url: str) -> tuple[str, str]:
     """Subject and text. The subject holds nothing: it is shown on locked screens, and logged by mail servers."""
     if not code:
-        return "Signing in", (
-            f"Somebody, perhaps you, has asked {url} for a code for your account.\n\n"
-            "Your account is protected by a passkey, which is stronger than e-mail: no code is sent. Sign in with your passkey. If you have\n"
-            "lost all of them, ask the people who run this service; they will make sure that it is you.\n"
-        )
-    what = "sign in" if purpose == SIGN_IN else "choose a new password"
-    return "Your code", (
-        f"Your code to {what} at {url} is\n\n    {code[: DIGITS // 2]} {code[DIGITS // 2 :]}\n\n"
-        f"It works once, within {MINUTES} minutes. Nobody who works here will ever ask you for it. If you have not asked for it, do nothing:\n"
-        "without the code nobody gets in.\n"
+        return _("Signing in"), _(
+            "Somebody, perhaps you, has asked {url} for a code for your account.\n\n"
+            "Your account is protected by a passkey, which is stronger than e-mail: no code is sent. Sign in with your passkey. If you have lost all of them, "
+            "ask the people who run this service; they will make sure that it is you."
+        ).format(url=url)
+    what = _("Your code to sign in at {url} is") if purpose == SIGN_IN else _("Your code to choose a new password at {url} is")
+    return _("Your code"), (
+        f"{what.format(url=url)}\n\n    {code[: DIGITS // 2]} {code[DIGITS // 2 :]}\n\n"
+        + _(
+            "It works once, within {minutes} minutes. Nobody who works here will ever ask you for it. If you have not asked for it, do nothing: without the "
+            "code nobody gets in."
+        ).format(minutes=MINUTES)
     )
 
 
 def _closed(url: str) -> tuple[str, str]:
-    return "Your password was closed", (
-        f"Somebody has tried a wrong password for your account at {url} {IN_A_ROW} times in a row. So your password is taken in no new browser any\n"
-        f"more. Choose another one at\n\n    {url}/recover\n\nNobody got in by these tries, and nothing else is changed.\n"
-    )
+    return _("Your password was closed"), _(
+        "Somebody has tried a wrong password for your account at {url} {n} times in a row. So your password is taken in no new browser any more. Choose another "
+        "one at\n\n    {url}/recover\n\nNobody got in by these tries, and nothing else is changed."
+    ).format(url=url, n=IN_A_ROW)
 
 
 def _invitation(email: str, site: str, url: str) -> tuple[str, str]:
-    return f"Your account at {site}", (
-        f"{site} has made an account for you, where you can see medical images, and decide who else may see them.\n\n"
-        f'To begin, open\n\n    {url}/sign-in\n\ntype your e-mail address, {email}, and choose "E-mail me a code instead". Nothing here is secret, and it\n'
-        "does not run out. If you do not know what this is about, do nothing.\n"
-    )
+    return _("Your account at {site}").format(site=site), _(
+        "{site} has made an account for you, where you can see medical images, and decide who else may see them.\n\n"
+        "To begin, open\n\n    {url}/sign-in\n\ntype your e-mail address, {email}, and choose “E-mail me a code instead”. Nothing here is secret, and it "
+        "does not run out. If you do not know what this is about, do nothing."
+    ).format(site=site, url=url, email=email)

@@ -15,11 +15,11 @@ from server.edges.context import request_id
 from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit
 from server.edges.pages.entering import credential
-from server.edges.pages.languages import LANGUAGES, listed, marked
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import day, host_of, ways
 from server.errors import Conflict, Forbidden, Refused, SignInRefused, StepUpNeeded
+from server.languages import LANGUAGES, listed, marked
 from server.store.db import micros, moment
 from server.work.connected import Connected
 

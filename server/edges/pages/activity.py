@@ -11,8 +11,8 @@ from server.access import rights
 from server.access.people import accounts
 from server.edges.context import request_id
 from server.edges.pages.browser import Visit
-from server.edges.pages.languages import marked
 from server.edges.pages.showing import translated as _
+from server.languages import marked
 from server.records import belonging
 from server.store.db import micros
 from server.work.access_history import PATIENT, AccessRow, Place, rows

@@ -13,11 +13,11 @@ from profiles.person_name import spoken
 from server.access.people import accounts
 from server.edges import context
 from server.edges.pages.browser import Visit
-from server.edges.pages.languages import marked
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import day, examination
 from server.errors import NotFound, Refused
+from server.languages import marked
 from server.records import brought_in
 from server.records.brought_in import BroughtIn
 from server.records.catalogue import PATIENT

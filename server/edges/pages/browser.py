@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from server import languages
 from server.access import rights
 from server.access.decisions import Decision
 from server.access.oauth.granting import Granted
@@ -25,7 +26,6 @@ from server.access.people import sessions
 from server.access.people.browsers import Browser
 from server.access.people.sessions import Session
 from server.edges.context import address, node, request_id, trusted
-from server.edges.pages import languages
 from server.edges.pages.showing import root, secured, sentence, shown, translated, waiting
 from server.errors import (
     Forbidden,

@@ -8,10 +8,10 @@ from starlette.responses import Response
 from server.access.people import accounts
 from server.edges.pages import looking
 from server.edges.pages.browser import Visit
-from server.edges.pages.languages import marked
 from server.edges.pages.showing import sentence, waiting
 from server.edges.pages.showing import translated as _
 from server.errors import Conflict, Forbidden, Refused, TooManyAttempts
+from server.languages import marked
 from server.work.portal.claiming import CodeTaken
 
 IMAGES: Final = "/images"

@@ -15,11 +15,11 @@ from server.access.people import passkeys
 from server.edges.context import request_id
 from server.edges.pages import logo
 from server.edges.pages.browser import SIGN_IN, Visit, problem
-from server.edges.pages.languages import marked
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import day, host_of, kinds
 from server.errors import Forbidden, NotFound, Refused
+from server.languages import marked
 from server.work.authorizing import Asked
 from server.work.choosing import PatientChoice, StudyChoice
 

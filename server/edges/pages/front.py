@@ -6,8 +6,8 @@ from typing import Final
 from starlette.responses import Response
 
 from server.edges.pages.browser import LANGUAGE, Visit
-from server.edges.pages.languages import LANGUAGES
 from server.errors import NotFound
+from server.languages import LANGUAGES
 
 _YEAR: Final = 365 * 86_400
 _VERSION: Final = version("imageshare")

@@ -6,9 +6,9 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from server.edges.pages.browser import Visit
-from server.edges.pages.languages import marked
 from server.edges.pages.showing import translated as _
 from server.edges.pages.wording import day
+from server.languages import marked
 from server.store.db import micros
 from server.work.portal import health
 from server.work.portal.desk import require_staff

@@ -8,9 +8,9 @@ from server.access.people.hospital import Identity
 from server.access.people.passkeys import require_strong
 from server.edges.pages.browser import HOME, Visit
 from server.edges.pages.entering import enter, sign_in_form
-from server.edges.pages.languages import marked
 from server.edges.pages.showing import translated as _
 from server.errors import SignInRefused
+from server.languages import marked
 from server.store.db import micros
 
 _COOKIE: Final = "hospital"

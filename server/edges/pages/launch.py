@@ -8,12 +8,13 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
+from server import languages
 from server.access.ehr_launch import NO_PATIENT, OVER, Launched
 from server.access.oauth import granting
 from server.access.oauth.granting import Granted
 from server.access.rights import LAUNCH
 from server.edges import context
-from server.edges.pages import languages, looking, viewer
+from server.edges.pages import looking, viewer
 from server.edges.pages.browser import Visit
 from server.edges.pages.images import words
 from server.errors import Gone, ImageShareError, NotFound

@@ -13,11 +13,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from profiles.person_name import spoken
+from server import languages
 from server.edges.context import node, request_id
-from server.edges.pages import assets, languages
-from server.edges.pages.languages import marked, plural, translated
+from server.edges.pages import assets
 from server.edges.pages.wording import day, moment
 from server.errors import TooManyAttempts
+from server.languages import marked, plural, translated
 from server.settings import Settings
 
 _CSP: Final = (

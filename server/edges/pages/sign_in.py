@@ -11,10 +11,10 @@ from server.access.people.one_time_codes import MINUTES
 from server.access.people.passwords import SHORTEST
 from server.edges.pages.browser import HOME, Visit
 from server.edges.pages.entering import credential, early_page, enter, sign_in_form
-from server.edges.pages.languages import marked
 from server.edges.pages.showing import sentence, waiting
 from server.edges.pages.showing import translated as _
 from server.errors import AccessError, Refused, SignInRefused, TooManyAttempts
+from server.languages import marked
 
 AGAIN: Final = "yes"
 BY_CODE: Final = "code"

@@ -1,6 +1,7 @@
 """Pages for the staff of a site: the worklist of studies, and the access codes of a patient, to be printed, mailed, issued anew and ended."""
 
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection
 from starlette.responses import Response
@@ -14,6 +15,9 @@ from server.edges.pages.sharing import qr
 from server.edges.pages.showing import sentence
 from server.edges.pages.wording import day, examination
 from server.errors import NotFound, Refused
+from server.languages import LANGUAGES, speaking
+from server.languages import spoken as spoken_here
+from server.languages import translated as _
 from server.store.db import micros
 from server.work.choosing import choice
 from server.work.portal import desk, reports
@@ -47,27 +51,30 @@ def patient(visit: Visit) -> Response:
 def issue(visit: Visit) -> Response:
     """`POST /staff/patients/{patient}/codes`: the code is shown once, ready to be printed."""
     require_staff(visit.person.account)
-    id_, email = visit.request.path_params["patient"], visit.value("email").strip()
+    id_, email, language = visit.request.path_params["patient"], visit.value("email").strip(), visit.value("language")
     with visit.node.database.read() as connection:
         _require_known(visit, connection, id_)
     try:
         email = accounts.plain_email(email) if email else ""
-        code, text = visit.node.desk.issue(id_, None, visit.person.account, email=email, address=visit.address)
+        code, text = visit.node.desk.issue(id_, None, visit.person.account, email=email, language=language, address=visit.address)
     except Refused as error:
         return _patient(visit, 400, fault=sentence(error.detail))
     with visit.node.database.read() as connection:
         name, _born = desk.name_of(connection, id_)
     link = f"{visit.settings.base_url}/claim"
-    return visit.page(
-        "issued_code.html",
-        name=spoken(name),
-        text=text,
-        link=link,
-        code=qr(f"{link}#{text}"),
-        expires=code.expires,
-        sent=email,
-        patient=id_,
-    )
+    with speaking(language):
+        told = _("Your images are ready: {link} Code: {code}").format(link=link, code=text)
+        return visit.page(
+            "issued_code.html",
+            name=spoken(name),
+            text=text,
+            link=link,
+            code=qr(f"{link}#{text}"),
+            expires=code.expires,
+            sent=email,
+            patient=id_,
+            sms=f"sms:?body={quote(told)}",
+        )
 
 
 def end(visit: Visit) -> Response:
@@ -82,6 +89,7 @@ def _patient(visit: Visit, status: int = 200, fault: str = "") -> Response:
     with visit.node.database.read() as connection:
         _require_known(visit, connection, id_)
         name, born = desk.name_of(connection, id_)
+        language = desk.language_of(connection, id_)
         found = [{"code": each, "state": each.state(now)} for each in desk.codes_of(connection, id_)]
     context.told(
         visit.request, "read", REST_SEARCH, patients=[id_], entities=(AuditedEntity(reference=f"Patient/{id_}"),), rest=False
@@ -93,6 +101,7 @@ def _patient(visit: Visit, status: int = 200, fault: str = "") -> Response:
         name=spoken(name),
         born=day(born),
         codes=found,
+        speaks=language if language in LANGUAGES else spoken_here(),
         fault=fault,
         done=visit.take_done(),
     )

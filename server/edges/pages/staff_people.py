@@ -8,10 +8,10 @@ from server.access.people import accounts
 from server.access.people.administering import require_administrator
 from server.access.people.profile import plain_name
 from server.edges.pages.browser import Visit
-from server.edges.pages.languages import marked
 from server.edges.pages.showing import sentence
 from server.edges.pages.showing import translated as _
 from server.errors import Conflict, NotFound, Refused
+from server.languages import marked
 
 ROLES: Final = marked(
     {

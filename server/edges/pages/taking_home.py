@@ -6,8 +6,9 @@ from itertools import chain
 
 from starlette.responses import Response, StreamingResponse
 
+from server import languages
 from server.edges import context
-from server.edges.pages import assets, languages, looking
+from server.edges.pages import assets, looking
 from server.edges.pages.browser import Visit
 from server.edges.pages.images import words
 from server.edges.pages.showing import written

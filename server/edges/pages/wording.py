@@ -6,7 +6,7 @@ from typing import Final
 
 from profiles.anatomy import region
 from profiles.modalities import modality
-from server.edges.pages.languages import day_of, listed, marked, month_of, translated
+from server.languages import day_of, listed, marked, month_of, translated
 
 _KINDS: Final = marked({
     "CT": "CT scan", "MR": "MRI scan", "US": "Ultrasound", "CR": "X-ray", "DX": "X-ray", "RG": "X-ray", "MG": "Mammogram",

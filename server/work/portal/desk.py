@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
+from profiles.fhir.json import parse
 from profiles.person_name import folded
 from server.access import codes
 from server.access.codes import AccessCode
@@ -13,7 +14,7 @@ from server.access.decisions import Decision, Interaction
 from server.access.people.accounts import Account
 from server.access.people.people import People
 from server.errors import Forbidden, NotFound
-from server.records import belonging
+from server.records import belonging, resources
 from server.records.catalogue import INSTANCE, PATIENT, SERIES, STUDY, WAITING
 from server.records.installation import Installation
 from server.store.db import Database, micros
@@ -126,9 +127,16 @@ class Desk:
         self._database, self._key, self._people = database, site.cursor_key, people
 
     def issue(
-        self, patient: str, studies: Collection[str] | None, by: Account, *, email: str = "", address: str = ""
+        self,
+        patient: str,
+        studies: Collection[str] | None,
+        by: Account,
+        *,
+        email: str = "",
+        language: str = "",
+        address: str = "",
     ) -> tuple[AccessCode, str]:
-        """A code for the patient of this resource id, how it is read out, which is told this once; with `email` it goes there as well.
+        """A code for the patient of this resource id, how it is read out, which is told this once; with `email` it goes there as well, in this language.
 
         Raises `NotFound`, and `Refused` for a patient without a date of birth.
         """
@@ -143,7 +151,7 @@ class Desk:
                 sent="mail" if email else "print",
             )
             if email:
-                letters.enclose(connection, self._key, code, text, email)
+                letters.enclose(connection, self._key, code, text, email, language)
             self._people.events.changed(connection, by.id, by, "an access code was issued", address, patient)
         return code, text
 
@@ -166,3 +174,12 @@ def name_of(connection: Connection, patient: str) -> tuple[str, str]:
     if row is None:
         raise NotFound("there is no such patient")
     return row.name, row.birth_date
+
+
+def language_of(connection: Connection, patient: str) -> str:
+    """The language (BCP 47, without region) that the FHIR Patient is best spoken to in: the preferred one, or the only one; empty where nobody has said it."""
+    stored = resources.last(connection, "Patient", patient)
+    said = parse(stored.body).get("communication", []) if stored is not None and stored.body and not stored.deleted else []
+    best = next((each for each in said if each.get("preferred")), said[0] if len(said) == 1 else {})
+    codings = best.get("language", {}).get("coding", [])
+    return next((str(each["code"]).partition("-")[0].lower() for each in codings if each.get("code")), "")

@@ -1,14 +1,18 @@
 """Languages: every text has its translation, and a page speaks what its reader reads."""
 
 from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import default
 
 import pytest
 from peers import texts
+from peers.imageshare import publish_all
 from peers.visitor import Pages, Visitor
 
-from server.edges.pages import languages
-from server.edges.pages.languages import chosen, listed, plural, speak, translated
+from server import languages
+from server.access.people import accounts
 from server.edges.pages.wording import day, examination, kinds, ways
+from server.languages import chosen, listed, plural, speak, translated
 
 OTHERS = [each for each in languages.LANGUAGES if each != languages.SOURCE]
 
@@ -124,3 +128,47 @@ def test_nothing_that_a_study_says_is_markup(town: Pages) -> None:
         source = (texts.PAGES / "templates" / name).read_text()
         assert "_(study.title)" not in source
         assert "_(each.title)" not in source
+
+
+def test_letters_speak_the_language_of_whom_they_are_for(town: Pages) -> None:
+    """The account's; for who has chosen none that of the page where the letter was asked for."""
+    visitor = town.visitor()
+    visitor.get("/sign-in")
+    visitor.press("E-mail me a code instead", email="patient@example.org")
+    assert "Your code to sign in" in town.letter()
+    visitor = _in_spanish(town)
+    visitor.get("/sign-in")
+    visitor.press("Enviarme un código por correo", email="patient@example.org")
+    assert "Su código para iniciar sesión" in town.letter()
+    node = town.site.node
+    with node.database.write() as connection:
+        account = accounts.by_email(connection, "patient@example.org")
+        assert account is not None
+        accounts.choose_language(connection, account.id, "es")
+    visitor = town.visitor()
+    visitor.get("/sign-in")
+    visitor.press("E-mail me a code instead", email="patient@example.org")
+    assert "Su código para iniciar sesión" in town.letter()
+    with node.database.write() as connection:
+        accounts.choose_language(connection, account.id, "")
+
+
+def test_a_code_is_printed_and_mailed_in_the_patients_language(town: Pages) -> None:
+    """As her FHIR Patient says it; staff may choose another."""
+    id_ = town.site.patients["A"]
+    token = {"Authorization": f"Bearer {town.site.backend('system/Patient.crus').json()['access_token']}"}
+    found = town.site.http.get(f"/fhir/Patient/{id_}", headers=token).json()
+    spoken = {"language": {"coding": [{"system": "urn:ietf:bcp:47", "code": "es-MX"}]}, "preferred": True}
+    written = town.site.http.put(f"/fhir/Patient/{id_}", json={**found, "communication": [spoken]}, headers=token)
+    assert written.status_code == 200, written.text
+    staff = town.signed_in("staff")
+    page = staff.get(f"/staff/patients/{id_}")
+    assert '<option value="es" lang="es" selected>' in page.text
+    sheet = staff.press("Issue the code", email="anna@example.org", language="es")
+    assert '<html lang="es">' in sheet.text
+    assert "sms:?body=Sus%20im%C3%A1genes" in sheet.text
+    publish_all(node := town.site.node)
+    newest = max((node.settings.data / "mail").glob("*.eml"))
+    assert "Sus imágenes están listas" in message_from_bytes(newest.read_bytes(), policy=default).get_content()
+    staff.get(f"/staff/patients/{id_}")
+    assert '<html lang="en">' in staff.press("Issue the code", language="en").text

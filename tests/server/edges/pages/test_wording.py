@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiles.modalities import meanings
-from server.edges.pages.languages import listed
 from server.edges.pages.wording import day, host_of, kinds, moment, ways
+from server.languages import listed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The languages of the pages: catalogues of texts (GNU gettext), and in which of them an answer speaks.
+"""The languages of pages and e-mails: catalogues of texts (GNU gettext), and in which of them somebody is spoken to.
 
 That is the account's language, else the one that the browser keeps for us, else what it asks for (RFC 9110 section 12.5.4), else English. It is in a
 context variable, which is each request's own. The catalogues are the `.po` files in `locale`, compiled when they are first asked for: there is no built file that could be older
@@ -6,6 +6,8 @@ than its source. `make texts` brings them up to date (docs/portal.md).
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date
 from functools import cache
@@ -48,6 +50,16 @@ def spoken() -> str:
 def speak(language: str) -> None:
     """From here on this request is answered in `language`."""
     _SPOKEN.set(language if language in LANGUAGES else SOURCE)
+
+
+@contextmanager
+def speaking(language: str) -> Iterator[None]:
+    """Within the block this language is spoken; what was spoken before, where there is no catalogue for it."""
+    token = _SPOKEN.set(language if language in LANGUAGES else spoken())
+    try:
+        yield
+    finally:
+        _SPOKEN.reset(token)
 
 
 def chosen(account: str, kept: str, accept: str) -> str:
