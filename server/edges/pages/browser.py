@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from profiles.audit_event import REST_OPERATION, AuditedEntity
 from server import languages
 from server.access import rights
 from server.access.decisions import Decision
@@ -25,7 +26,7 @@ from server.access.oauth.granting import Granted
 from server.access.people import sessions
 from server.access.people.browsers import Browser
 from server.access.people.sessions import Session
-from server.edges.context import address, node, request_id, trusted
+from server.edges.context import address, node, refused, request_id, trusted
 from server.edges.pages.showing import root, secured, sentence, shown, translated, waiting
 from server.errors import (
     Forbidden,
@@ -294,12 +295,25 @@ def _answered(visit: Visit, handler: Handler, admit: Callable[[Visit, str], Resp
         response = admit(visit, of) or handler(visit)
     except StepUpNeeded as error:
         response = visit.redirect(SIGN_IN, next=of, again=error.by or "yes")
+    except Forbidden as error:
+        _note(visit, error)
+        response = problem(visit, error)
     except ImageShareError as error:
         response = problem(visit, error)
     except Exception as error:  # noqa: BLE001 no trace may leave, whatever happened
         log().error("request failed", door="pages", request_id=request_id(visit.request), **failure(error))
         response = problem(visit, ImageShareError("something went wrong on our side"))
     return visit.finish(response)
+
+
+def _note(visit: Visit, error: Forbidden) -> None:
+    """What is refused to who is signed in is in the trail, with the page that it was (its path as in `routes`, without what stands for an id)."""
+    if visit.session is None:
+        return
+    with visit.node.database.read() as connection:
+        visit.decided(connection)
+    page = AuditedEntity(query=str(getattr(visit.request.scope.get("route"), "path", "")).encode())
+    refused(visit.request, error, "query", REST_OPERATION, entities=(page,), rest=False)
 
 
 def _signed_in(visit: Visit, of: str) -> Response | None:

@@ -2,6 +2,7 @@
 
 import re
 
+import orjson
 import pytest
 from peers.visitor import Pages, Visitor
 
@@ -82,6 +83,9 @@ def test_it_is_for_staff(town: Pages, who: str) -> None:
     visitor = town.signed_in(who)
     for path in ("/staff", f"/staff/patients/{town.site.patients['A']}"):
         assert visitor.get(path).status_code == 403
+        refused = town.site.events()[0]
+        assert (refused["outcome"], refused["outcomeDesc"]) == ("4", "this page is for the staff of the site")
+        assert town.site.patients["A"] not in orjson.dumps(refused["entity"]).decode(), "a path may have what is nobody's to read"
     csrf = visitor.http.get("/account").text.partition('name="csrf" value="')[2].partition('"')[0]
     for path in (f"/staff/patients/{town.site.patients['A']}/codes", "/staff/codes/x/end"):
         assert visitor.http.post(path, data={"csrf": csrf}, headers={"Origin": town.site.base}).status_code == 403
