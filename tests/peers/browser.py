@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, BrowserContext, Frame, Page, sync_playw
 CHROMIUM: Final = Path("/usr/bin/chromium")
 DESKTOP: Final = {"width": 1280, "height": 800}
 PHONE: Final = {"width": 390, "height": 844}
+ZOOMED: Final = {"width": 320, "height": 256}
+"""A window of 1280 x 1024 at 400 % (WCAG 2.2 success criterion 1.4.10)."""
 _RULES: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
-from peers.browser import DESKTOP, PHONE, Window, window
+from peers.browser import DESKTOP, PHONE, ZOOMED, Window, window
 from peers.node_clients import NoNode
 from peers.people import PASSWORD
 from peers.smart_site import BACK
@@ -12,6 +12,7 @@ from peers.visitor import Pages, pages
 from playwright.sync_api import Browser, Page, expect
 
 from server.access.people.accounts import verified
+from server.records.catalogue import STUDY
 from server.store.db import micros
 
 pytestmark = pytest.mark.peers
@@ -56,6 +57,10 @@ def _sign_in(page: Page, email: str) -> None:
 def _is_good(view: Window, title: str) -> None:
     """What holds of every page."""
     expect(view.page.get_by_role("heading", level=1)).to_have_text(title)
+    _bars_nobody(view)
+
+
+def _bars_nobody(view: Window) -> None:
     try:
         assert view.barriers() == []
     except NoNode as reason:
@@ -95,6 +100,35 @@ def test_in_spanish(browser: Browser, real: Pages, size: dict[str, int]) -> None
             page.goto(real.site.base + path)
             _is_good(view, title)
             expect(page.locator("main")).not_to_contain_text("This website")
+
+
+@pytest.mark.parametrize(
+    ("who", "paths"),
+    [
+        ("", ("/", "/claim", "/claim/account", "/sign-in", "/recover", "/developers", "/nothing")),
+        (
+            "patient",
+            ("/images", "/images/{study}", "/images/{study}/view", "/share", "/share/new", "/shared", "/account", "/account/apps",
+             "/account/activity", "/account/people", "/account/choices", "/account/leave", "/bring-in", "/sign-out"),
+        ),
+        ("staff", ("/staff", "/staff/patients/{patient}", "/staff/bring-in", "/staff/health")),
+        ("administrator", ("/staff/people", "/staff/audit")),
+    ],
+)  # fmt: skip
+def test_at_400_percent(browser: Browser, real: Pages, who: str, paths: tuple[str, ...]) -> None:
+    """Nothing has to be scrolled to sideways, and nothing bars anybody's way, in a window of 320 x 256 CSS pixels."""
+    with real.site.node.database.read() as connection:
+        study = connection.execute(STUDY.select().where(STUDY.c.uid == real.site.studies["A"][0])).one().id
+    with window(browser, viewport=ZOOMED) as view:
+        if who:
+            view.page.goto(f"{real.site.base}/sign-in")
+            _sign_in(view.page, f"{who}@example.org")
+        for path in paths:
+            answer = view.page.goto(real.site.base + path.format(study=study, patient=real.site.patients["A"]))
+            assert answer is not None
+            assert (answer.status, path) == (404 if path == "/nothing" else 200, path)
+            assert "/sign-in" not in view.page.url or path == "/sign-in"
+            _bars_nobody(view)
 
 
 def test_signing_in_and_allowing(view: Window, real: Pages) -> None:
