@@ -22,6 +22,7 @@ const status = at("status");
 const levels = at("levels");
 const panel = at("other");
 const presets = at<HTMLSelectElement>("presets");
+const AGAIN = 3000;
 const PRESETS: Record<string, [number, number]> = { soft: [40, 400], lung: [-600, 1500], bone: [300, 1500], brain: [40, 80], liver: [60, 160] };
 
 let stack: Stack | null = null;
@@ -29,6 +30,8 @@ let opened = { study: config.first.study, series: config.first.series };
 let second: Second | null = null;
 let tool: Tool = "scroll";
 let playing = 0;
+let again = 0;
+let losses = 0;
 let waiting = false;
 
 function changed(): void {
@@ -68,9 +71,13 @@ function told(template: string | undefined, ...values: number[]): string {
 function failed(error: unknown): void {
   stop();
   const ended = error instanceof Ended;
+  const lost = error instanceof TypeError; // fetch's own, and that of a body which breaks off
   const note = at("problem");
-  note.textContent = (ended ? words.ended : words.failed) ?? "";
+  note.textContent = (ended ? words.ended : lost ? words.lost : words.failed) ?? "";
   note.hidden = false;
+  clearTimeout(again);
+  losses++;
+  if (lost) again = window.setTimeout(() => void goOn(), AGAIN);
   if (!ended) return;
   stack?.close();
   stack = null;
@@ -78,6 +85,15 @@ function failed(error: unknown): void {
   first.remove();
   canvas.getContext("2d")?.clearRect(0, 0, canvas.width, canvas.height);
   at("stage").remove();
+}
+
+// After the connection was lost: what is not here yet.
+async function goOn(): Promise<void> {
+  clearTimeout(again);
+  again = 0;
+  const before = losses;
+  await stack?.goOn().catch(failed);
+  if (losses === before) at("problem").hidden = true;
 }
 
 function open(study: number, series: number, place: number): void {
@@ -246,6 +262,9 @@ const waitForFirst = window.setInterval(() => {
   for (const image of document.querySelectorAll("[data-thumbnail]")) seen.observe(image);
 }, 200);
 new ResizeObserver(changed).observe(canvas);
+window.addEventListener("online", () => {
+  if (again) void goOn();
+});
 // For tests and benchmarks of what is on the screen: pixels, never the token.
 Object.assign(canvas, { shownPixels: () => stack?.pixels() });
 open(config.first.study, config.first.series, config.first.place);

@@ -35,6 +35,7 @@ export class Stack {
   #shown: Shown[] = [];
   #full: number[] = [];
   #still = 0;
+  #wanted = 0;
   #stop = new AbortController();
   #painted = { place: -1, key: "", bitmap: null as HTMLCanvasElement | null };
 
@@ -50,6 +51,7 @@ export class Stack {
 
   // The metadata, then the full bits of `place` and the pictures of all.
   async open(place: number): Promise<void> {
+    this.#wanted = place;
     const answer = await this.service.get(`${this.path}/metadata`, "application/dicom+json", this.#stop.signal);
     this.frames = framesOf(await answer.json());
     this.#shown = this.frames.map(() => ({}));
@@ -58,6 +60,13 @@ export class Stack {
     if (!this.frames.length) return;
     await this.#fetchFull(this.place);
     await this.#fetchPictures();
+  }
+
+  // What did not come before the connection was lost.
+  async goOn(): Promise<void> {
+    if (!this.frames.length) return this.open(this.#wanted);
+    await this.#fetchFull(this.place);
+    if (this.loaded < this.frames.length) await this.#fetchPictures();
   }
 
   close(): void {
@@ -204,7 +213,7 @@ export class Stack {
     const found = /instances\/([0-9.]+)(?:\/frames\/(\d+))?/.exec(part.location);
     const place = found ? byName.get(`${found[1]}/${found[2] ?? 1}`) : 0;
     const shown = place === undefined ? undefined : this.#shown[place];
-    if (!shown) return;
+    if (!shown || shown.preview) return;
     shown.preview = await createImageBitmap(new Blob([part.body as BlobPart], { type: "image/jpeg" }));
     this.loaded++;
     this.changed();

@@ -161,6 +161,7 @@ def _words() -> dict[str, str]:
     return {
         "image": _("Image {0} of {1}"), "loading": _("Loading the images"), "stack": _("Images; arrow keys go through them"),
         "ended": _("This page has ended: you signed out, or it was closed to you. Open the images again from where you came."),
+        "lost": _("The connection is lost. The images go on as soon as it is back."),
         "failed": _("The images could not be loaded. Check your connection, then load this page again."),
         "cannot": _("This part cannot be shown here. Download the images to open it with another program."),
         "document": _("Open the document"), "film": _("Film"), **_measuring(),

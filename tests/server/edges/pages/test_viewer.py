@@ -157,6 +157,24 @@ def test_a_page_that_is_left_open_shows_nothing_once_its_right_has_ended(browser
         expect(page).to_have_url(f"{shown.base}/claim")
 
 
+@pytest.mark.peers
+def test_a_connection_that_is_lost_and_comes_back(view: Window, shown: Shown) -> None:
+    """In the middle of a series: it is said, and what is missing comes by itself."""
+    page = view.page
+    page.route("**/rendered?quality=*", lambda route: route.abort("connectionreset"))
+    look(view, shown, "a stack")
+    expect(page.get_by_role("alert")).to_contain_text("The connection is lost")
+    page.context.set_offline(True)
+    page.focus("#canvas")
+    page.keyboard.press("Home")
+    expect(page.locator("#status")).to_have_text("Image 1 of 6")
+    page.unroute("**/rendered?quality=*")
+    page.context.set_offline(False)
+    page.wait_for_selector("#canvas[data-loaded='6'][data-drawn='exact']")
+    expect(page.locator("#problem")).to_be_hidden()
+    view.wrongs[:] = [each for each in view.wrongs if "net::ERR_" not in each]
+
+
 def test_the_picture_is_saved_as_it_is_shown(shown: Shown, view: Window) -> None:
     look(view, shown, "a stack")
     pixels = on_canvas(view)
