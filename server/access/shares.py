@@ -54,6 +54,8 @@ class Share:
     tries: int = 0
     ended: int = 0
     ended_why: str = ""
+    language: str = ""
+    """What its letter speaks."""
     passcode: str = field(default="", repr=False)
     sealed: str = field(default="", repr=False)
     secret_hash: str = field(default="", repr=False)
@@ -242,7 +244,7 @@ def _hash(secret: str) -> str:
 def _of(row: "Row[Any]") -> Share:
     return Share(
         row.id, row.patient, row.account, tuple(row.studies), bool(row.reports), bool(row.download), row.name, row.email, row.message, row.created,
-        row.expires, bool(row.apps), bool(row.link), row.openings_max, row.openings, row.tries, row.ended, row.ended_why, row.passcode, row.sealed, row.secret_hash,
+        row.expires, bool(row.apps), bool(row.link), row.openings_max, row.openings, row.tries, row.ended, row.ended_why, row.language, row.passcode, row.sealed, row.secret_hash,
     )  # fmt: skip
 
 

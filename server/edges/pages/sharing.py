@@ -68,7 +68,7 @@ def make(visit: Visit) -> Response:
     wish = Wish(
         chosen[0].patient, tuple(each.uid for each in chosen), int(days) if days.isdecimal() else 0, bool(visit.value("reports")),
         bool(visit.value("download")), bool(visit.value("apps")), int(openings) if openings in _OPENINGS else 0, visit.value("name").strip()[:80], email,
-        visit.value("message").strip()[:1000], visit.person.account.language,
+        visit.value("message").strip()[:1000], visit.language,
     )  # fmt: skip
     with visit.node.database.write() as connection:
         share, secret = visit.node.sharing.make(connection, visit.decided(connection), wish, visit.person.account.id, passcode)

@@ -29,7 +29,7 @@ from server.access.oauth.granting import Granted
 from server.access.people import accounts
 from server.access.people.accounts import Account
 from server.access.people.people import People
-from server.access.people.throttles import counts, network, rate
+from server.access.people.throttles import Counted, counts, network, rate
 from server.access.viewing import Viewing
 from server.errors import Conflict, Forbidden, TooManyAttempts
 from server.records.catalogue import PATIENT
@@ -97,7 +97,7 @@ class Claiming:
 
         Raises `CodeRefused` whatever is wrong, `CodeTaken`, `Forbidden` for one that is over, `TooManyAttempts`.
         """
-        self._count(asking)
+        counted = self._count(asking)
         with self._database.write() as connection:
             looked = codes.look(connection, self._key, text, born, asking.claimant)
             refusal = self._refusal(connection, looked, asking, account)
@@ -109,7 +109,7 @@ class Claiming:
             if looked.found is None:
                 self._strangers.refused(self._action("sign-in", LOGIN, asking, REFUSED, "an access code was refused"))
             raise refusal
-        self._uncount(asking)
+        self._people.throttles.settle(back=counted)
         assert looked.found is not None
         return looked.found
 
@@ -185,23 +185,18 @@ class Claiming:
 
     # --- how often
 
-    def _count(self, asking: Asking) -> None:
-        """Raises `TooManyAttempts`."""
-        if not self._counts(asking):
-            return
-        throttles, of = self._people.throttles, network(asking.address)
-        strict = throttles.is_spent(_OF_ALL)
-        if not throttles.take(_OF_SUSPECT if strict else _OF_NETWORK, of):
-            raise TooManyAttempts(throttles.wait(_OF_SUSPECT if strict else _OF_NETWORK, of))
-        throttles.take(_OF_ALL)
+    def _count(self, asking: Asking) -> list[Counted]:
+        """What is given back if the code is right: this try, and none before it, so that who has a code of his own guesses no others by its help.
 
-    def _counts(self, asking: Asking) -> bool:
-        return self._settings.sign_in_failures_per_address > 0 and counts(asking.address, self._settings)
-
-    def _uncount(self, asking: Asking) -> None:
-        if self._counts(asking):
-            of = (network(asking.address),)
-            self._people.throttles.settle(back=[(_OF_ALL, ())], clear=[(_OF_NETWORK, of), (_OF_SUSPECT, of)])
+        Raises `TooManyAttempts`.
+        """
+        if not (self._settings.sign_in_failures_per_address > 0 and counts(asking.address, self._settings)):
+            return []
+        throttles, of = self._people.throttles, (network(asking.address),)
+        limit = _OF_SUSPECT if throttles.is_spent(_OF_ALL) else _OF_NETWORK
+        if not throttles.take(limit, *of):
+            raise TooManyAttempts(throttles.wait(limit, *of))
+        return [(limit, of), *([(_OF_ALL, ())] if throttles.take(_OF_ALL) else [])]
 
     # --- the trail
 

@@ -107,7 +107,7 @@ class ShareLetters:
                 share = shares.find(connection, job.key)
                 account = accounts.find(connection, share.account) if share is not None else None
             if share is not None and share.email and share.state(micros()) == "open":
-                with speaking(account.language if account is not None else ""):
+                with speaking(share.language):
                     letter = self._letter(share, account.name if account is not None else "")
                     self._mail(share.email, _("Medical images are shared with you"), letter)
             elif share is None:

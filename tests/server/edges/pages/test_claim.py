@@ -2,21 +2,23 @@
 
 import re
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from peers.together import together
-from peers.visitor import Pages, Visitor
+from peers.visitor import Pages, Visitor, pages
 
 from profiles import access_code
 from server.access import codes
 from server.access.codes import TRIES, AccessCode
 from server.access.people import accounts
+from server.errors import TooManyAttempts
 from server.records import trail
 from server.store import jobs
 from server.store.db import micros
-from server.work.portal.claiming import ALERT, Asking, CodeTaken
+from server.work.portal.claiming import ALERT, Asking, CodeRefused, CodeTaken
 
 DAY = 86_400_000_000
 BORN = {"day": "29", "month": "2", "year": "1960"}
@@ -110,6 +112,19 @@ def test_200_guesses_at_once_are_not_more_than_the_cap(town: Pages) -> None:
 
     assert together(*[partial(guess, number) for number in range(200)]) == []
     assert state(town, code).tries == TRIES
+
+
+def test_a_code_of_ones_own_does_not_help_to_guess_others(tmp_path: Path) -> None:
+    """Whatever is guessed between two right tries counts on: twenty in a quarter of an hour, of one network."""
+    with pages(tmp_path, sign_in_failures_per_address=100) as town:
+        _, text = issued(town)
+        claiming, asking = town.site.node.claiming, Asking("browser", "192.0.2.1")
+        for _ in range(20):
+            claiming.claim(text, "19600229", asking)
+            with pytest.raises(CodeRefused):
+                claiming.claim(access_code.written(access_code.of(7)), "19600229", asking)
+        with pytest.raises(TooManyAttempts):
+            claiming.claim(text, "19600229", asking)
 
 
 def test_one_of_many_who_claim_at_once_is_first(town: Pages) -> None:
