@@ -27,7 +27,7 @@ STEPS = (
     "XDS-I.b ITI-18 FindDocuments", "XDS-I.b ITI-43 manifest", "XDS-I.b RAD-69 images", "Without a token",
     "An account and an app", "The app asks how", "The patient signs in", "... and allows one study", "A code becomes a token",
     "What the token opens", "... and what it does not", "The patient takes it back", "A code on paper, no account",
-    "A link for the doctor", "... opened without an account", "... and stopped", "An image comes late", "kill -9 while a CT comes in",
+    "... kept in an account", "A link for the doctor", "... opened without an account", "... and stopped", "An image comes late", "kill -9 while a CT comes in",
     "Started again on its folder", "The rest, by STOW-RS", "FHIR AuditEvent (IHE BALP)",
 )  # fmt: skip
 
