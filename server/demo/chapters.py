@@ -91,15 +91,6 @@ def _stay(scene: Scene) -> None:
         ("XDS-I.b", f"{server.http}/xds/registry · /xds/repository · /xds/imaging-source"),
         ("DICOM", f"{server.ae_title}@{server.dicom_host}:{server.dicom_port}"),
         ("sign-in", f"{server.http}/sign-in · {scene.person.email} · {scene.person.password}"),
-        *(
-            (
-                ("portal", f"{server.http}/images, after signing in: the claimed study"),
-                ("another code", f"{server.http}/claim · {scene.code} · born {scene.born}"),
-                ("a share", f"{scene.link} · passcode {scene.passcode}"),
-            )
-            if scene.link
-            else ()
-        ),
         ("pictures", str(scene.folder / "pictures")),
         ("server's log", str(server.log)),
     ):
@@ -109,8 +100,19 @@ def _stay(scene: Scene) -> None:
         Panel(places, title="The server is yours until Ctrl-C", title_align="left", border_style="cyan", padding=(1, 2))
     )
     program = Path(sys.executable).parent / "imageshare"
+    # Plain lines, so that they can be clicked and copied however narrow the terminal is.
+    if scene.link:
+        console.print(Text("  Look at it as a patient and as a doctor do:", style="bold"))
+        for where, how in (
+            (
+                f"{server.http}/sign-in?next=/images/{scene.imaging_study['id']}",
+                f"the claimed study: {scene.person.email} · {scene.person.password}",
+            ),
+            (scene.link, f"an open share: passcode {scene.passcode}, no account"),
+            (f"{server.http}/claim", f"another code to claim: {scene.code}, born {scene.born}"),
+        ):
+            console.out(f"    {where}\n        {how}", highlight=False)
     console.print(Text("  Ask it something:", style="bold"))
-    # Plain lines, so that they can be copied however narrow the terminal is.
     for line in (
         f'TOKEN=$({program} token --data {server.data} --scope "system/*.rs")',
         f'curl -H "Authorization: Bearer $TOKEN" "{server.http}/fhir/ImagingStudy?modality=CT&_count=1&_pretty=true"',
