@@ -211,8 +211,8 @@ class PatientFeed:
         found = [each for each in (identified(one, self._named) for one in identifiers) if each is not None]
         mine = [each for each in found if not self._domain or each.authority.oid in self._domain]
         if not mine:
-            wanted = f", {' or '.join(sorted(self._domain)[:5])}" if self._domain else ", an OID with ISO"
-            why = f"{segment}-{number} has no identifier of the affinity domain: its assigning authority (component 4) must be one{wanted}"
+            wanted = " or ".join(sorted(self._domain)[:5]) if self._domain else "an OID with ISO"
+            why = f"{segment}-{number} has no identifier of the affinity domain: its assigning authority (component 4) must be {wanted}"
             raise MessageRefused("204", why, segment, number)
         if "\\" in mine[0].value or len(mine[0].value) > _LONGEST or not mine[0].value.isprintable():
             why = f"{segment}-{number} has a patient id that DICOM cannot say (PS3.5 table 6.2-1, LO): at most {_LONGEST} characters, no backslash"
