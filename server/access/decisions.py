@@ -23,6 +23,7 @@ from server.records.fhir_search.terms import RESOURCE
 
 __all__ = ["OTHER_PATIENT", "Decision", "Interaction", "Scope", "everything", "parse_scopes"]
 
+ONLY_LOOKS: Final = "these images were shared to be looked at, not to be downloaded; ask whoever shared them"
 IMAGING_STUDY: Final = "ImagingStudy"
 RESERVED: Final = frozenset({"Consent", "PractitionerRole"})
 """Types that say who may see what. Whom they bind does not write them, whatever the scopes (`Decision.writes`)."""
@@ -84,6 +85,8 @@ class Decision:
     """Whom a SAML assertion names; not for a token."""
     share: str = ""
     """Id of the share by which somebody sees what a patient has opened to them."""
+    only_looks: bool = False
+    """Whether images are only to be looked at: no object leaves as a whole, in any form (`require_taking`)."""
 
     @property
     def grants_any(self) -> bool:
@@ -92,6 +95,11 @@ class Decision:
             (scope.context != "patient" or self.patient) and (not scope.query or constraints.opens(scope.type, scope.query))
             for scope in self.scopes
         )
+
+    def require_taking(self) -> None:
+        """Raises `Forbidden` where images may be looked at, and not be taken away as the objects that they are."""
+        if self.only_looks:
+            raise Forbidden(ONLY_LOOKS, frozenset([self.patient or ""]))
 
     # --- by the patient alone
 

@@ -32,6 +32,8 @@ SHARE: Final = "share"
 CODE: Final = "access_code"
 LAUNCH: Final = "ehr"
 """By what a grant's context names the share, the access code, or the EHR, that it is of."""
+TAKING: Final = "download"
+"""In the context of a share's grant: whether images may be taken away as well as looked at."""
 _ENDED: Final = "the access that this token stands for has ended; ask for it anew"
 
 
@@ -129,6 +131,7 @@ def _of_holder(
     return Decision(
         subject=grant.client, scopes=scopes, patient=grant.patient, token_id=token, user=user, account=grant.account or "",
         studies=_set(grant.studies), grant=grant.id, withheld=kept, writes=frozenset(), share=share,
+        only_looks=bool(share) and not grant.context.get(TAKING),
     ), grant.expires  # fmt: skip
 
 

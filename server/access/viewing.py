@@ -5,9 +5,9 @@ session, the share or the launch that it is of.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -15,7 +15,7 @@ from server.access import sealed
 from server.access.oauth import granting
 from server.access.oauth.granting import Granted
 from server.access.people.sessions import Session
-from server.access.rights import CODE, LAUNCH, LAUNCHED, PORTAL, SHARE, SHARED
+from server.access.rights import CODE, LAUNCH, LAUNCHED, PORTAL, SHARE, SHARED, TAKING
 from server.access.tokens import Tokens
 from server.errors import Unauthenticated
 from server.records.installation import Installation
@@ -62,13 +62,15 @@ class Viewing:
         until: int,
         *,
         reports: bool,
-        more: Mapping[str, Any],
+        taking: bool,
     ) -> Granted:
-        """What an opened share shows, until it ends. `more` stands in the grant's context beside the share."""
+        """What an opened share shows, until it ends. Without `taking` images are only to be looked at."""
         scope = _SCOPE if reports else " ".join(_SCOPE.split()[:2])
         return granting.begin(
             connection,
-            Granted("", SHARED, scope, None, patient, context={SHARE: share, **more}, studies=tuple(studies), expires=until),
+            Granted(
+                "", SHARED, scope, None, patient, context={SHARE: share, TAKING: taking}, studies=tuple(studies), expires=until
+            ),
         )
 
     def for_code(self, connection: Connection, code: str, patient: str, studies: Iterable[str], until: int) -> Granted:

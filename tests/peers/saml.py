@@ -25,8 +25,8 @@ PHYSICIAN: Final = '<Role xmlns="urn:hl7-org:v3" code="309343006" codeSystem="2.
 NOW: Final = dt.timedelta()
 
 
-def moment(offset: dt.timedelta) -> str:
-    return (dt.datetime.now(dt.UTC) + offset).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+def moment(offset: dt.timedelta, now: dt.datetime | None = None) -> str:
+    return ((now or dt.datetime.now(dt.UTC)) + offset).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def seconds(number: float) -> dt.timedelta:
@@ -49,9 +49,10 @@ def assertion(
     confirmed: str = "",
 ) -> bytes:
     """Without a signature. `attributes` are names with their values, as XML; `more` is XML at the end, `authn` replaces the AuthnStatement."""
+    now = dt.datetime.now(dt.UTC)
     if authn is None:
         authn = (
-            f'<s:AuthnStatement AuthnInstant="{moment(issued)}"><s:AuthnContext><s:AuthnContextClassRef>{PASSWORD}'
+            f'<s:AuthnStatement AuthnInstant="{moment(issued, now)}"><s:AuthnContext><s:AuthnContextClassRef>{PASSWORD}'
             "</s:AuthnContextClassRef></s:AuthnContext></s:AuthnStatement>"
         )
     held = {xua.SUBJECT_ID: ["Gregory House"], xua.PURPOSE_OF_USE: [TREATMENT], xua.ROLE: [PHYSICIAN], **attributes}
@@ -63,9 +64,9 @@ def assertion(
     )
     audiences = "".join(f"<s:Audience>{each}</s:Audience>" for each in audience)
     return (
-        f'<s:Assertion xmlns:s="{SAML}" ID="{id_}" Version="2.0" IssueInstant="{moment(issued)}"><s:Issuer>{issuer}</s:Issuer>'
+        f'<s:Assertion xmlns:s="{SAML}" ID="{id_}" Version="2.0" IssueInstant="{moment(issued, now)}"><s:Issuer>{issuer}</s:Issuer>'
         f'<s:Subject><s:NameID SPProvidedID="GH">{name_id}</s:NameID><s:SubjectConfirmation Method="{confirmation}">{confirmed}'
-        f'</s:SubjectConfirmation></s:Subject><s:Conditions NotBefore="{moment(not_before)}" NotOnOrAfter="{moment(until)}">'
+        f'</s:SubjectConfirmation></s:Subject><s:Conditions NotBefore="{moment(not_before, now)}" NotOnOrAfter="{moment(until, now)}">'
         f"<s:AudienceRestriction>{audiences}</s:AudienceRestriction></s:Conditions>{authn}"
         f"<s:AttributeStatement>{said}</s:AttributeStatement>{more}</s:Assertion>"
     ).encode()

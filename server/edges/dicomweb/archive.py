@@ -40,7 +40,7 @@ def archive(request: Request) -> Response:
     if compress is None:
         raise MalformedQuery("compress is yes or no")
     with context.reading(request) as connection:
-        target = targets.located(request, connection)
+        target = targets.located(request, connection, taking=True)
         _require_syntax(request, target)
         found = file_set.of(connection, target.instances, compress=compress)
     targets.told(request, target)

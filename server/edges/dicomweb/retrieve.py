@@ -37,7 +37,7 @@ def instances(request: Request) -> Response:
     """PS3.18 section 10.4.1.1.1: all instances of a study or series, or one."""
     node = context.node(request)
     with context.reading(request) as connection:
-        target = targets.located(request, connection)
+        target = targets.located(request, connection, taking=True)
     single = "instance" in request.path_params
     form = accept.instances(request, ((each.transfer_syntax, each.frames > 0) for each in target.instances), single=single)
     syntaxes = [form.syntax_for(each.transfer_syntax, pixels=each.frames > 0) for each in target.instances]

@@ -47,12 +47,17 @@ def require_capability(request: Request) -> None:
         capabilities.require(key, capability, made, request.path_params["study"], time.time())
 
 
-def located(request: Request, connection: Connection, *, partly: bool = False) -> Target:
-    """The target of a retrieval; `partly` as for `locate`. Raises `Unauthenticated`, `Forbidden`, `NotFound` or `MalformedQuery`."""
+def located(request: Request, connection: Connection, *, partly: bool = False, taking: bool = False) -> Target:
+    """The target of a retrieval; `partly` as for `locate`; `taking` where whole objects leave, which may only be looked at by some.
+
+    Raises `Unauthenticated`, `Forbidden`, `NotFound` or `MalformedQuery`.
+    """
     decision = context.decision(request)
     study = uid(request, "study")
     assert study is not None
     found = locate(connection, decision, study, uid(request, "series"), uid(request, "instance"), partly=partly)
+    if taking:
+        decision.require_taking()
     ((id_,),) = _STUDY_ID.rows(connection, {"uid": study})
     return Target(found, str(id_))
 

@@ -104,6 +104,7 @@ def _as_dicom(request: Request, target: Target) -> Response:
     for key in _RENDERING:
         if key in request.query_params:
             raise MalformedQuery(f"{key} is a parameter of rendered images, not of {accept.DICOM} (PS3.18 section 9.4)")
+    context.decision(request).require_taking()
     (instance,) = target.instances
     blobs, stored = context.node(request).blobs, instance.transfer_syntax
     named = request.query_params.get("transferSyntax")

@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from server.access import shares
+from server.access.decisions import ONLY_LOOKS
 from server.edges import context
 from server.edges.pages import images, looking, taking_home, viewer
 from server.edges.pages.browser import Visit
@@ -107,7 +108,7 @@ def download(visit: Visit) -> Response:
     """`GET /share/{share}/images/{study}/download`, where the patient allows it."""
     share, _opening, reader, _seen = _opened(visit)
     if not share.download:
-        raise Forbidden("these images were shared to be looked at, not to be downloaded; ask whoever shared them")
+        raise Forbidden(ONLY_LOOKS)
     return taking_home.download_for(visit, (reader,), with_reports=share.reports)
 
 

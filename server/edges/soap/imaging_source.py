@@ -31,6 +31,7 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
     first byte.
     """
     node = context.node(request)
+    decision.require_taking()
     asked = rad69.parse_request(envelope.body)
     documents = list(dict.fromkeys(asked.documents()))
     errors = document_set.refuse_foreign([wanted for _, _, wanted in documents], node.installation.imaging_source)

@@ -144,7 +144,7 @@ class Sharing:
                 share.studies,
                 share.expires,
                 reports=share.reports,
-                more={"download": share.download},
+                taking=share.download or (share.apps and face == "health-link"),
             )
             opening = shares.open_(connection, share, granted.id, cookie, name=coming.name, browser=coming.browser, face=face)
             if opening is None:

@@ -24,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmartSite]:
 def _shared(site: SmartSite, *, reports: bool = False, until: int = HOUR) -> Granted:
     with site.node.database.write() as connection:
         return site.node.viewing.for_share(
-            connection, "s1", site.patients["A"], site.studies["A"][:1], micros() + until, reports=reports, more={"opening": "o1"}
+            connection, "s1", site.patients["A"], site.studies["A"][:1], micros() + until, reports=reports, taking=False
         )
 
 

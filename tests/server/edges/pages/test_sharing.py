@@ -56,6 +56,40 @@ def test_it_opens_its_studies_and_nothing_else(town: Pages) -> None:
     assert doctor.get("/images").url.path == "/claim"
 
 
+@pytest.mark.parametrize("download", [[], ["yes"]])
+def test_what_is_only_to_be_looked_at_leaves_in_no_form_as_objects(town: Pages, download: list[str]) -> None:
+    """By the page's own token neither: what the viewer draws from is given, files are not."""
+    _, link, passcode = made(town, download=download)
+    found = orjson.loads(str(opened(town, link, passcode).tree.xpath("//script[@id='viewer-config']/text()")[0]))
+    (study, *_) = share_of(town, link).studies
+    http = town.visitor().http
+    http.headers["Authorization"] = f"Bearer {found['token']}"
+    (one, *_) = http.get(f"/dicomweb/studies/{study}/instances").json()
+    series, instance = (one[tag]["Value"][0] for tag in ("0020000E", "00080018"))
+    whole = f"/dicomweb/studies/{study}/series/{series}/instances/{instance}"
+    wado = f"/wado?requestType=WADO&studyUID={study}&seriesUID={series}&objectUID={instance}&contentType="
+    looked = {
+        path: http.get(path).status_code
+        for path in (f"{whole}/metadata", f"{whole}/rendered", f"{whole}/frames/1", wado + "image/jpeg")
+    }
+    assert set(looked.values()) == {200}, looked
+    taken = {
+        (path, accept): http.get(path, headers={"Accept": accept}).status_code
+        for path in (
+            f"/dicomweb/studies/{study}",
+            f"/dicomweb/studies/{study}/series/{series}",
+            whole,
+            wado + "application/dicom",
+        )
+        for accept in ("*/*", 'multipart/related; type="application/dicom"; transfer-syntax=*', "application/zip")
+        if accept == "*/*"
+        or (path.startswith(f"/dicomweb/studies/{study}") and not (path == whole and accept == "application/zip"))
+    }
+    assert set(taken.values()) == ({200} if download else {403}), taken
+    if not download:
+        assert "not to be downloaded" in http.get(whole).text
+
+
 @pytest.mark.parametrize("wrong", ["secret", "id", "both"])
 def test_a_wrong_link_says_nothing_of_the_share(town: Pages, wrong: str) -> None:
     _, link, _ = made(town, passcode=[])

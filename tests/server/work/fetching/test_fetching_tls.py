@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,10 +77,11 @@ def _stored(http: httpx2.Client, files: list[bytes]) -> None:
     parts = b"".join(b"--b1\r\nContent-Type: application/dicom\r\n\r\n" + each + b"\r\n" for each in files) + b"--b1--\r\n"
     kind = 'multipart/related; type="application/dicom"; boundary=b1'
     assert http.post("/dicomweb/studies", content=parts, headers={"Content-Type": kind}).status_code == 200
-    for _ in range(100):
-        found = http.get("/fhir/DocumentReference?_summary=count").json()["total"]
-        if found:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if http.get("/fhir/DocumentReference?_summary=count").json()["total"]:
             return
+        time.sleep(0.05)
     raise AssertionError("the study is not published")
 
 
