@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from server.access.people import people
 from server.errors import SettingsError
-from server.records import audit_feed, catalogue, rejections
+from server.records import audit_feed, catalogue, rejections, repository
 from server.records.installation import installation
 from server.settings import Settings, bracketed, is_local_name
 from server.store import jobs
-from server.store.blobs import FolderBlobs, digest
+from server.store.blobs import FolderBlobs, digests
 from server.store.db import Database
 from server.store.migrations import migrate, require_current
 from server.telemetry import log
@@ -180,7 +180,8 @@ def take_over(settings: Settings) -> None:
 def verify(settings: Settings, progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
     """Reads every blob and compares size and SHA-256 with its row. Returns the ids of those that are missing or differ.
 
-    A blob that arrived and is not published yet has no hash in its row: it gets this one, and the log says of how many that was true.
+    A blob that arrived and is not published yet has no hash in its row, and a document that was provided has its SHA-1 only: each gets this one, and the log
+    says of how many that was true.
     Raises `SettingsError` where there is no database of this version, and makes none.
     """
     database = Database(settings.database)
@@ -189,17 +190,21 @@ def verify(settings: Settings, progress: Callable[[int, int], None] = lambda don
         blobs = FolderBlobs(settings.blob_folder)
         with database.read() as connection:
             rows = connection.execute(select(catalogue.BLOB.c.id, catalogue.BLOB.c.size, catalogue.BLOB.c.sha256)).all()
+            provided = repository.sha1s(connection)
         bad, fresh = [], 0
         for number, row in enumerate(rows, 1):
             path = settings.blob_folder / row.id
             if not path.exists() or path.stat().st_size != row.size:
                 bad.append(row.id)
+                progress(number, len(rows))
+                continue
+            sha256, sha1 = digests(blobs, row.id)
+            if sha256 != bytes(row.sha256 or sha256) or sha1 != provided.get(row.id, sha1):
+                bad.append(row.id)
             elif row.sha256 is None:
                 with database.write() as connection:
-                    catalogue.hashed(connection, row.id, digest(blobs, row.id))
+                    catalogue.hashed(connection, row.id, sha256)
                 fresh += 1
-            elif digest(blobs, row.id) != bytes(row.sha256):
-                bad.append(row.id)
             progress(number, len(rows))
         if fresh:
             log().info("blobs hashed for the first time", count=fresh)

@@ -124,6 +124,11 @@ def share(connection: Connection, unique_id: str, blob_id: str, mime_type: str, 
     connection.execute(DOCUMENT.insert().values(**row, created=micros()))
 
 
+def sha1s(connection: Connection) -> dict[str, str]:
+    """The SHA-1 in lower-case hex of every document here, by the id of its blob."""
+    return {row.blob_id: row.sha1.lower() for row in connection.execute(select(DOCUMENT.c.blob_id, DOCUMENT.c.sha1))}
+
+
 def foreign(connection: Connection, unique_ids: Iterable[str], *, registered: int) -> None:
     """The entries of these documents are at a foreign registry, which has confirmed it at `registered` (microseconds), or not yet (0)."""
     for some in _portions(list(unique_ids)):

@@ -103,10 +103,16 @@ def batch() -> str:
 
 def digest(blobs: BlobStore, blob_id: str) -> bytes:
     """The raw SHA-256 of a stored blob, read piece by piece."""
-    made = hashlib.sha256()
+    return digests(blobs, blob_id)[0]
+
+
+def digests(blobs: BlobStore, blob_id: str) -> tuple[bytes, str]:
+    """The raw SHA-256 of a stored blob, and its SHA-1 in hex as XDS has it, read once."""
+    sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
     for chunk in blobs.stream(blob_id):
-        made.update(chunk)
-    return made.digest()
+        sha256.update(chunk)
+        sha1.update(chunk)
+    return sha256.digest(), sha1.hexdigest()
 
 
 class FolderBlobs:

@@ -12,7 +12,7 @@ class Blob(Row, table=True):
     id: str = Field(primary_key=True)
     size: int = Field(sa_type=BigInteger)
     sha256: bytes | None = Field(default=None, sa_type=LargeBinary, nullable=True)
-    """Of all bytes; none until the publisher, or `imageshare verify`, has read them."""
+    """Of all bytes; none until the publisher, or `imageshare verify`, has read them. Documents that were provided have their SHA-1 meanwhile."""
     created: int = Field(sa_type=BigInteger)
 
 

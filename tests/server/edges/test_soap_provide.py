@@ -23,6 +23,7 @@ from ihe.ebrs import FAILURE, SUCCESS
 from ihe.iti41 import Provided
 from profiles.document import RPLC, Submission
 from profiles.vocabulary import DICOM, KEY_OBJECT_SELECTION
+from server import upkeep
 from server.access.decisions import Decision, parse_scopes
 from server.edges.soap import endpoint
 from server.records.catalogue import BLOB
@@ -79,6 +80,23 @@ def test_a_document_is_kept_registered_and_given_back(archive: Archive) -> None:
     assert event.patient
     assert "urn:oid:1.2.3.4.5.1" in str(event.body["entity"])
     kept(archive)
+
+
+def test_a_document_that_changed_on_the_disk_is_found(archive: Archive) -> None:
+    """By its SHA-1 at first, which is all that was made of it when it arrived, then by the SHA-256 that `verify` makes."""
+    assert (
+        Message.of(submitted(cx(archive), document(1), document(2)), {"Document01": TEXT, "Document02": b"ab"})
+        .answer(archive)
+        .status
+        == SUCCESS
+    )
+    with archive.node.database.read() as connection:
+        blob_ids = {row.unique_id: row.blob_id for row in connection.execute(select(DOCUMENT))}
+    first, second = (archive.node.settings.blob_folder / blob_ids[f"2.999.1.{number}"] for number in (1, 2))
+    second.write_bytes(b"aB")
+    assert upkeep.verify(archive.node.settings) == [blob_ids["2.999.1.2"]]
+    first.write_bytes(TEXT[:-1] + b"?")
+    assert set(upkeep.verify(archive.node.settings)) == {blob_ids["2.999.1.1"], blob_ids["2.999.1.2"]}
 
 
 def test_several_documents_of_every_size_are_kept(archive: Archive) -> None:
