@@ -21,7 +21,9 @@ XOP = "http://www.w3.org/2004/08/xop/include"
 PREFIXES = {"rim": RIM, "rs": RS, "lcm": LCM, "query": QUERY, "xdsb": XDS_B, "xdsib": XDSI_B, "xop": XOP}
 
 _MOST_MARKUP = 1_250_000
-"""`<` and `=` in a message: ebXML has one in thirty bytes. What is all markup takes a hundred times its bytes of memory as a tree."""
+"""`<` and `=` in a message. What is all markup takes a hundred times its bytes of memory as a tree."""
+_BYTES_EACH = 24
+"""Where longer messages are allowed: ebXML has one of them in thirty bytes."""
 _DOCTYPE_BEFORE_ROOT = re.compile(rb"<!DOCTYPE|<[A-Za-z_:\x80-\xff]")
 _PLAIN = re.compile(r"[ !#-%'-;=?-~]*")
 """Nothing to escape: most values are so, and a long answer has thousands of them."""
@@ -40,7 +42,7 @@ def parse(data: bytes, limit: int) -> _Element:
     """
     if len(data) > limit:
         raise XmlError(f"the XML message has {len(data)} bytes, the limit is {limit}")
-    if data.count(b"<") + data.count(b"=") > _MOST_MARKUP:
+    if data.count(b"<") + data.count(b"=") > max(_MOST_MARKUP, len(data) // _BYTES_EACH):
         raise XmlError("the XML message has more elements and attributes than its text can need: send less in one message")
     first = _DOCTYPE_BEFORE_ROOT.search(data)
     if first is not None and first[0] == b"<!DOCTYPE":

@@ -19,6 +19,8 @@ from server.work.ingest import Ingest
 
 _TOGETHER: Final = 32
 """How many documents get their names at once. As many more are on their way to the disk meanwhile, so that nobody waits for it."""
+_LARGE: Final = 256 << 10
+"""Bytes that are hashed while they are written, by another thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,15 @@ class ArrivingDocuments:
         """More of it."""
         if self._writer is None:
             return
+        hashing = self._ingest.aside(self._sha1.update, data) if len(data) >= _LARGE else None
         try:
             self._writer.write(data)
         except ImageShareError as error:  # the writer has aborted
             self._writer, self._error = None, error
-        self._sha1.update(data)
+        if hashing is None:
+            self._sha1.update(data)
+        else:
+            hashing.result()
 
     def end(self) -> None:
         """All of it."""

@@ -9,7 +9,7 @@ Only what must be done before that is done here: hashes, DICOM JSON and frame of
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x00080018, 0x0020000D
 _SERIES_REMEMBERED = 512
 _ATTEMPTS = 3
 _SYNCING = 8
+_HASHING = 2
 _LEVELS = [int(tag, 16) for level in ("study", "series") for tag in (*REQUIRED[level], *OPTIONAL[level])]
 _SERIES_TAGS = sorted({*header.TAGS, *_LEVELS})
 """What the rows of a series, and of the study and patient that it belongs to, are made of."""
@@ -91,10 +92,15 @@ class Ingest:
         file = database.url.database if database.is_sqlite else None
         self._room = Room(Path(file).parent) if file else None
         self._disk = ThreadPoolExecutor(_SYNCING, thread_name_prefix="sync")
+        self._aside = ThreadPoolExecutor(_HASHING, thread_name_prefix="hash")
 
     def sync(self, writer: Writer) -> "Future[None]":
         """Begins to make the bytes durable: several that wait for a disk at once wait hardly longer than one."""
         return self._disk.submit(writer.sync)
+
+    def aside(self, work: Callable[[memoryview], None], data: memoryview) -> "Future[None]":
+        """Does what leaves the interpreter's lock alone, such as hashing, while the caller goes on."""
+        return self._aside.submit(work, data)
 
     def batch(self, sender: Sender) -> "Batch":
         """A batch for one association or request; use it from one thread at a time."""

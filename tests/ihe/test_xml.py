@@ -41,6 +41,12 @@ def test_what_is_all_markup_is_refused_before_it_is_a_tree(inside: bytes) -> Non
     assert len(xml.parse(many, len(many))) == 50_000
 
 
+def test_a_long_message_may_have_as_much_markup_as_ebxml_has() -> None:
+    """Where a site allows them: one in thirty bytes, of which here are forty million."""
+    slot = b'<rim:Slot name="n"><rim:Value>%s</rim:Value></rim:Slot>' % (b"v" * 100)
+    assert len(xml.parse(b'<a xmlns:rim="urn:r">' + slot * 300_000 + b"</a>", 1 << 26)) == 300_000
+
+
 def test_a_doctype_in_text_is_text() -> None:
     assert xml.parse(b"<a><![CDATA[<!DOCTYPE a>]]><!-- gone -->b</a>", 100).text == "<!DOCTYPE a>b"
 
