@@ -98,7 +98,7 @@ class Ingest:
         """Begins to make the bytes durable: several that wait for a disk at once wait hardly longer than one."""
         return self._disk.submit(writer.sync)
 
-    def aside(self, work: Callable[[memoryview], None], data: memoryview) -> "Future[None]":
+    def aside(self, work: Callable[[bytes | memoryview], None], data: bytes | memoryview) -> "Future[None]":
         """Does what leaves the interpreter's lock alone, such as hashing, while the caller goes on."""
         return self._aside.submit(work, data)
 
