@@ -28,6 +28,8 @@ _ID = re.compile(r"\d{4}/\d\d/\d\d/[0-9a-f]{16}/[0-9a-f]{16}(\.part)?")
 _OWNER = ".imageshare"
 _ASIDE = "quarantine"
 _CHECK_EVERY = 32 << 20
+_AHEAD = 4
+"""Blobs that the disk is read ahead by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class BlobStore(Protocol):
     def commit(self, writers: Sequence[Writer]) -> "list[Blob | Exception]": ...
     def open(self, blob_id: str) -> BinaryIO: ...
     def extent(self, blob_id: str, offset: int = 0, length: int | None = None) -> Iterator[Extent]: ...
+    def expect(self, blob_id: str) -> None: ...
     def stream(self, blob_id: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]: ...
     def size(self, blob_id: str) -> int: ...
     def delete(self, blob_id: str, *, aside: bool = False) -> None: ...
@@ -113,6 +116,20 @@ def digests(blobs: BlobStore, blob_id: str) -> tuple[bytes, str]:
         sha256.update(chunk)
         sha1.update(chunk)
     return sha256.digest(), sha1.hexdigest()
+
+
+class Ahead:
+    """Blobs that are sent one after the other: each `step`, when the next one's turn comes, has another begun to be read.
+
+    A study of thousands of files comes as fast from a cold disk as one file of its size.
+    """
+
+    def __init__(self, blobs: BlobStore, blob_ids: Sequence[str]) -> None:
+        self._blobs, self._following = blobs, iter(blob_ids[_AHEAD:])
+
+    def step(self) -> None:
+        if (soon := next(self._following, None)) is not None:
+            self._blobs.expect(soon)
 
 
 class FolderBlobs:
@@ -232,6 +249,16 @@ class FolderBlobs:
             yield Extent(file, offset, count)
         finally:
             os.close(file)
+
+    def expect(self, blob_id: str) -> None:
+        """Has the kernel begin to read a blob that is to be sent soon: by itself it reads ahead within a file, not into the next one."""
+        self._check(blob_id)
+        with contextlib.suppress(OSError):  # whoever sends it tells what is wrong
+            file = os.open(f"{self._prefix}{blob_id}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(file)
 
     def stream(self, blob_id: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The same, read in chunks of 256 KiB."""

@@ -24,6 +24,7 @@ from server.edges.dicomweb.answers import answering
 from server.errors import MalformedQuery, NotAcceptable, NotFound, TooLarge, Unavailable
 from server.records import catalogue
 from server.records.catalogue import StoredInstance
+from server.store.blobs import Ahead, Extent
 from server.work import transcode
 from server.work.retrieve import frame, part10, part10_pieces
 
@@ -49,7 +50,13 @@ def instances(request: Request) -> Response:
     ]
     if all(part.syntax == part.instance.transfer_syntax for part in parts):
         targets.told(request, target)
-        return answer(request, form, parts, lambda part: part10_pieces(node.blobs, part.instance))
+        ahead = Ahead(node.blobs, [part.instance.blob_id for part in parts])
+
+        def pieces_of(part: _InstancePart) -> Iterator[bytes | Extent]:
+            ahead.step()
+            return part10_pieces(node.blobs, part.instance)
+
+        return answer(request, form, parts, pieces_of)
     if not form.multipart:
         length, pieces = transcode.transcoded(node.blobs, parts[0].instance, parts[0].syntax)
         targets.told(request, target)

@@ -20,20 +20,21 @@ from server.edges import context
 from server.edges.bodies import Piece
 from server.edges.soap.transaction import Answer
 from server.errors import NotFound
-from server.store.blobs import BlobStore
+from server.store.blobs import Ahead, BlobStore
 
 _NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document that was found: its bytes, how many they are, and how the trail calls what it belongs to."""
+    """One document that was found: how many bytes it has, how the trail calls what it belongs to, the blob that it is made of, its bytes."""
 
     request: DocumentRequest
     mime_type: str
     size: int
     patient: str
     told: AuditedEntity
+    blob_id: str
     read: Callable[[], Iterable[Piece]]
 
 
@@ -78,8 +79,10 @@ def answer(
         for number, wanted in enumerate(sent.values(), 1)
     ]
     readers = {made.content_id: wanted.read for made, wanted in zip(responses, sent.values(), strict=True)}
+    ahead = Ahead(context.node(request).blobs, [wanted.blob_id for wanted in sent.values()])
 
     def content(attachment: Attachment) -> Iterable[Piece]:
+        ahead.step()
         return readers[attachment.content_id]()
 
     return Answer(iti43.response(responses, errors), tuple(errors), tuple(made.attachment for made in responses), content, close)

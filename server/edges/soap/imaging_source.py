@@ -91,7 +91,7 @@ def _documents(found: Sequence[_Found]) -> list[Document]:
         for study, count in counts.items()
     }
     return [
-        Document(wanted, DICOM, sized.size, instance.patient, told[instance.study_uid], sized.read)
+        Document(wanted, DICOM, sized.size, instance.patient, told[instance.study_uid], instance.blob_id, sized.read)
         for wanted, instance, sized in found
     ]
 

@@ -45,7 +45,7 @@ def _retrieve(request: Request, decision: Decision, envelope: Envelope) -> Answe
             continue
         told = _told(document.unique_id, node.installation.repository)
         read = partial(node.blobs.extent, document.blob_id)
-        found.append(Document(wanted, document.mime_type, document.size, document.patient, told, read))
+        found.append(Document(wanted, document.mime_type, document.size, document.patient, told, document.blob_id, read))
     return replace(document_set.answer(request, ITI_43, found, errors), withheld=withheld)
 
 

@@ -13,7 +13,7 @@ from peers.together import together
 
 from server.errors import NotFound, SettingsError, StorageFull, TooLarge, Unavailable
 from server.store import blobs as blob_store
-from server.store.blobs import Blob, FolderBlobs, batch
+from server.store.blobs import Ahead, Blob, FolderBlobs, batch
 
 BATCH = "2026/01/02/0123456789abcdef"
 
@@ -239,6 +239,22 @@ def test_what_is_not_there_is_not_found(blobs: FolderBlobs) -> None:
         with pytest.raises(NotFound):
             attempt("2026/01/05/a/b")
     blobs.delete("2026/01/05/a/b")
+
+
+def test_blobs_are_begun_to_be_read_before_their_turn(blobs: FolderBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of those that come later once; what is not there is told by who sends it."""
+    expected: list[str] = []
+    monkeypatch.setattr(blobs, "expect", expected.append)
+    names = [f"2026/01/05/a/{number}" for number in range(10)]
+    ahead = Ahead(blobs, names)
+    for _ in names:
+        ahead.step()
+    assert expected == names[4:]
+    monkeypatch.undo()
+    blobs.expect("2026/01/05/a/b")
+    writer = blobs.create(BATCH)
+    writer.write(b"0123456789")
+    blobs.expect(writer.commit().id)
 
 
 def test_a_blob_that_was_cut_is_not_told_as_whole(blobs: FolderBlobs) -> None:
