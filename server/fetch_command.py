@@ -80,7 +80,7 @@ def _patient(text: str) -> "PatientIdentifier":
 @contextmanager
 def _opened(settings: Settings) -> "Iterator[Node]":
     from server import upkeep
-    from server.app import close_node, open_node
+    from server.composition import close_node, open_node
 
     with ExitStack() as held:
         if upkeep.is_served(settings):

@@ -150,7 +150,7 @@ def get(
     Exit code 1 if anything of it is missing. It is published when the server runs. Into a server that runs: imageshare move --to ITS_TITLE.
     """
     from server import upkeep
-    from server.app import close_node, open_node
+    from server.composition import close_node, open_node
     from server.edges.dimse.reception import Reception
     from server.outbound import retrieve
 

@@ -14,7 +14,8 @@ import uvicorn
 
 from profiles.audit_event import APPLICATION_START, APPLICATION_STOP, Agent, Subtype
 from server import bcp195, telemetry
-from server.app import close_node, create_app, open_node
+from server.app import create_app
+from server.composition import close_node, open_node
 from server.edges.context import Node
 from server.edges.dimse import DicomPort
 from server.edges.mllp import PORT, MllpPort

@@ -66,7 +66,7 @@ class _Changes:
 def _changing(data: Path | None, command: str) -> Iterator[_Changes]:
     from profiles.audit_event import Agent
     from server import upkeep
-    from server.app import close_node, open_node
+    from server.composition import close_node, open_node
     from server.work.corrections import Corrector
     from server.work.reconcile import Actor, Reconciler
 

@@ -40,6 +40,10 @@ class _Child:
     started: float = field(default_factory=time.monotonic)
 
 
+_USUAL = 700, 10, 10
+"""Python's own: the command collects garbage more rarely while it loads."""
+
+
 class Supervisor:
     """Starts the roles, keeps them running, stops them. `run` returns the exit code."""
 
@@ -61,6 +65,7 @@ class Supervisor:
     def run(self, announce: str) -> int:
         """Prints `announce` when all listen, then waits for SIGTERM or SIGINT."""
         gc.freeze()  # what is loaded now stays shared: no collection touches it in a child
+        gc.set_threshold(*_USUAL)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
         try:

@@ -31,7 +31,7 @@ def erase(
 ) -> None:
     """Erase events whose time is over. Their seals stay, and the trail tells that they were erased, by whom and why."""
     from server import upkeep
-    from server.app import close_node, open_node
+    from server.composition import close_node, open_node
     from server.records import seals
     from server.store.db import micros
     from server.work import sealing

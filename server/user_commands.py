@@ -54,7 +54,7 @@ class Relation(StrEnum):
 @contextlib.contextmanager
 def _opened(data: Path | None) -> Iterator["Node"]:
     from server import upkeep
-    from server.app import close_node, open_node
+    from server.composition import close_node, open_node
 
     with told():
         settings = load(data=data)

@@ -66,7 +66,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What one process has in hand. Made by `server.app.open_node`, kept at `app.state.node`."""
+    """What one process has in hand. Made by `server.composition.open_node`, kept at `app.state.node`."""
 
     settings: Settings
     database: Database

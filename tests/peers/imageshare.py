@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from server.access.grants import named_patient
 from server.access.tokens import Tokens
-from server.app import close_node, open_node
+from server.composition import close_node, open_node
 from server.edges.context import Node
 from server.records.installation import installation
 from server.records.results import PREPARE

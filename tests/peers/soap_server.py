@@ -16,7 +16,7 @@ _SERVE = """
 import sys, uvicorn
 from pathlib import Path
 from fastapi import FastAPI
-from server.app import open_node
+from server.composition import open_node
 from server.edges import soap
 from server.settings import load
 from server.zero_copy import ZeroCopyProtocol
