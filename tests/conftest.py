@@ -33,6 +33,10 @@ _WIRE = frozenset(
         "test_dicomweb_archive", "test_dicomweb_rendered", "test_mllp", "test_dimse", "test_dimse_abuse", "test_dimse_commitment", "test_dimse_worklist", "test_dimse_mpps",
         "test_soap_provide", "test_soap_streams", "test_soap_xua", "test_soap_retrieve", "test_soap_refusals", "test_soap_schemas", "test_imaging_stories", "pages/test_emergency",
         "smart/test_registration", "smart/test_confused_tokens", "fhir/test_operations", "fhir/test_bad_input", "fhir/test_binary", "fhir/test_bundle_request", "fhir/test_incomplete",
+        "test_soap_peers", "test_soap_ipf", "test_soap_registry", "test_soap_register", "test_soap_remove", "test_soap_foreign_registry", "test_rsna_validation", "test_dimse_query",
+        "test_fhir_clients", "test_dicomweb_subscriptions", "fhir/test_reports", "fhir/test_endpoint_writes", "fhir/test_capability_fuzz", "fhir/test_clients", "fhir/test_history",
+        "fhir/test_bundle_identities", "fhir/test_bundle_bounds", "fhir/test_patching", "fhir/test_validating", "fhir/test_provide_bundle", "smart/test_authorize", "smart/test_token",
+        "smart/test_introspection", "pages/test_activity_merged",
     )
 )  # fmt: skip
 """What these say of the wire does not depend on the database; what it does with one is tested below them, on both. `make test-deep` runs all on both."""

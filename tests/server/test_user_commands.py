@@ -24,6 +24,7 @@ from server.records import resources
 from server.records.trail import events
 from server.store.db import micros
 
+pytestmark = pytest.mark.postgresql_is_deep
 PASSWORD = "correct horse battery"
 
 

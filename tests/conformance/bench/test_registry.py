@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import orjson
+import pytest
 from rich.progress import Progress
 
 from conformance.bench import fhir, registry, registry_corpus, report, targets
@@ -27,6 +28,7 @@ def test_the_suite_runs(tmp_path: Path) -> None:
     assert [Measurement(**each) for each in orjson.loads((tmp_path / "registry.json").read_bytes())["measured"]] == measured
 
 
+@pytest.mark.deep
 def test_copies_of_a_submission_are_what_would_have_been_registered(tmp_path: Path) -> None:
     """Every request of the suite is answered over them as over what came by the wire."""
     with fhir.server(tmp_path / "sqlite", "sqlite", registry.settings()) as peer:
